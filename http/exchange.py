@@ -1,0 +1,81 @@
+"""The seam between the inference handler and the two ways in.
+
+An `Exchange` is one request and its answer. The handler is written once against it; `asgi` and `express` implement it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+import trio
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+@attrs.define(eq=False)
+class Head:
+    """A request's head. Header names are lower case; `path` is without the query, undecoded; `client` host and port."""
+
+    method: bytes
+    path: bytes
+    query: bytes
+    headers: Headers
+    client: tuple[str, int] | None = None
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value of header `name` (lower case), or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+class Exchange(Protocol):
+    """One request in, one answer out.
+
+    After `start` the answer is a stream: `send_now` any number of times, then `finish`. Head and first body bytes leave
+    in one write. The caller's leaving is known as `left`, and cancels the scope given to `watch`.
+    """
+
+    @property
+    def head(self) -> Head: ...
+    @property
+    def left(self) -> bool: ...
+
+    async def body(self) -> bytes:
+        """The whole body. Raises PayloadTooLarge, RequestTimeout (slow body), LengthRequired, CallerLeft."""
+        ...
+
+    def watch(self, scope: trio.CancelScope | None) -> None:
+        """Cancel `scope` when the caller leaves (at once if it has); None: stop watching. Only the last one counts."""
+        ...
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer; Content-Length is added. Raises CallerLeft."""
+        ...
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Begin a streamed answer. Nothing is written yet."""
+        ...
+
+    def send_now(self, data: bytes) -> bool:
+        """Take `data`; True when all of it was handed to the transport, False when `flush` must be awaited before more."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until everything taken was written. Raises CallerLeft when the caller is gone or reads nothing for `write_timeout`."""
+        ...
+
+    async def finish(self) -> None:
+        """End the streamed answer cleanly (framing only: what the dialect needs to end well is the handler's)."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection without ending the answer's framing. Idempotent."""
+        ...
+
+
+class CallerLeft(Exception):
+    """The caller closed its connection, or stopped reading. Nothing can be told to it any more."""

@@ -1,0 +1,1 @@
+"""The configuration: `settings` holds its shapes and defaults."""

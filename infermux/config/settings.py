@@ -1,0 +1,221 @@
+"""The shapes and defaults of `infermux.yml`, one frozen class per section. Durations are seconds, sizes bytes.
+
+These are plain values: reading a file, interpolation and all checks live beside this module. Sections of later
+versions are here too where they are parsed; anything but their defaults is refused by the loader.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from infermux.secret import Secret
+
+
+class AuthMode(enum.Enum):
+    OPEN = "open"
+    STATIC_KEY = "static_key"
+    PASSTHROUGH = "passthrough"
+    KEYS = "keys"
+
+
+class ProbeMethod(enum.Enum):
+    AUTO = "auto"
+    GENERATE = "generate"
+    MODELS = "models"
+    NONE = "none"
+
+
+def _frozen_dict() -> Any:
+    return attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class LogSettings:
+    level: str = "info"
+    format: str = "text"
+    timestamps: bool = True
+    bodies: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class TlsSettings:
+    """The server's own certificate."""
+
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AuthSettings:
+    mode: AuthMode = AuthMode.OPEN
+    key: Secret | None = None
+
+
+@attrs.frozen(kw_only=True)
+class LimitSettings:
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_concurrent_requests: int = 10_000
+    header_timeout: float = 10.0
+    write_timeout: float = 60.0
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """Of one attempt. `first_token` None: the provider's `timeout`. `total` None: no bound."""
+
+    connect: float = 5.0
+    first_token: float | None = None
+    idle: float = 60.0
+    total: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RateLimits:
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrent: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HealthCheck:
+    interval: float = 60.0
+    timeout: float = 10.0
+    disabled: bool = False
+    method: ProbeMethod = ProbeMethod.AUTO
+    model: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CircuitBreaker:
+    error_rate_threshold: float = 0.5
+    consecutive_failures: int = 5
+    latency_p95_ms: float | None = None
+    window_seconds: float = 60.0
+    min_requests: int = 10
+    recovery_window: float = 30.0
+    probe_timeout: float = 5.0
+
+
+@attrs.frozen(kw_only=True)
+class ClientTls:
+    """How the provider's own certificate is checked. Anything but the defaults selects the httpx transport."""
+
+    ca_file: str | None = None
+    verify: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Simulate:
+    """A simulated provider: `first_token` seconds, then `tokens_per_second`; `failure_rate` 0..1; `script` of faults."""
+
+    first_token: float = 0.2
+    tokens_per_second: float = 50.0
+    failure_rate: float = 0.0
+    script: tuple[Mapping[str, Any], ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class ProviderSettings:
+    """One entry of `providers`. `circuit_breaker` has the global section's values with this provider's overrides."""
+
+    name: str
+    type: str
+    api_key: Secret | None = None
+    base_url: str | None = None
+    timeout: float = 60.0
+    timeouts: Timeouts = attrs.field(factory=Timeouts)
+    models: tuple[str, ...] | None = None
+    model_aliases: Mapping[str, str] = _frozen_dict()
+    weight: float = 1.0
+    tags: tuple[str, ...] = ()
+    rate_limits: RateLimits = attrs.field(factory=RateLimits)
+    health_check: HealthCheck = attrs.field(factory=HealthCheck)
+    circuit_breaker: CircuitBreaker = attrs.field(factory=CircuitBreaker)
+    azure_deployment: str | None = None
+    azure_api_version: str | None = None
+    region: str | None = None
+    default_max_tokens: int = 4096
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    extra_body: Mapping[str, Any] = _frozen_dict()
+    http2: bool = False
+    proxy: str | None = attrs.field(default=None, repr=False)
+    tls: ClientTls = attrs.field(factory=ClientTls)
+    simulate: Simulate = attrs.field(factory=Simulate)
+
+    @property
+    def first_token_timeout(self) -> float:
+        """Seconds to the first token of a stream, or to the whole answer when not streaming."""
+        return self.timeout if self.timeouts.first_token is None else self.timeouts.first_token
+
+
+@attrs.frozen(kw_only=True)
+class LeastLatency:
+    ewma_decay: float = 0.1
+    min_samples: int = 5
+    measure: str = "response"
+
+
+@attrs.frozen(kw_only=True)
+class Sticky:
+    key: str = "prefix"
+
+
+@attrs.frozen(kw_only=True)
+class Group:
+    """A route group: the first one whose `models` (globs) match sets strategy (None: the global one) and candidates (None: all)."""
+
+    name: str
+    models: tuple[str, ...]
+    strategy: str | None = None
+    providers: tuple[str, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Routing:
+    strategy: str = "round_robin"
+    default_model: str | None = None
+    aliases: str = "after"
+    least_latency: LeastLatency = attrs.field(factory=LeastLatency)
+    sticky: Sticky = attrs.field(factory=Sticky)
+    fallbacks: Mapping[str, tuple[str, ...]] = _frozen_dict()
+    context_fallbacks: Mapping[str, tuple[str, ...]] = _frozen_dict()
+    groups: tuple[Group, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Price:
+    """US dollars per million tokens."""
+
+    input_per_million: float = 0.0
+    output_per_million: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """`max_attempts` counts all attempts of a request, over providers and fallback models."""
+
+    max_attempts: int = 4
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """A whole, checked configuration. `source` is the file it came from."""
+
+    listen: str = "127.0.0.1:8080"
+    management_listen: str | None = None
+    management_hosts: tuple[str, ...] = ()
+    log: LogSettings = attrs.field(factory=LogSettings)
+    tls: TlsSettings = attrs.field(factory=TlsSettings)
+    auth: AuthSettings = attrs.field(factory=AuthSettings)
+    limits: LimitSettings = attrs.field(factory=LimitSettings)
+    shutdown_grace: float = 30.0
+    providers: tuple[ProviderSettings, ...] = ()
+    circuit_breaker: CircuitBreaker = attrs.field(factory=CircuitBreaker)
+    routing: Routing = attrs.field(factory=Routing)
+    retry: Retry = attrs.field(factory=Retry)
+    pricing: Mapping[str, Mapping[str, Price]] = _frozen_dict()
+    source: str | None = None

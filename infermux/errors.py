@@ -1,0 +1,268 @@
+"""Every error infermux raises, split by whose fault it was.
+
+`InfermuxError` is what a caller is told: it has a status, a code and a sentence that says what the reader can do.
+`UpstreamFailure` is what one attempt at one provider came to; the dispatcher decides whether it is replaced by another
+attempt or becomes an `InfermuxError`. Neither ever carries a credential.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+
+class Fault(enum.Enum):
+    """Whose fault an error was."""
+
+    CALLER = "caller"
+    POLICY = "policy"
+    PROVIDER = "provider"
+    INFERMUX = "infermux"
+
+
+class InfermuxError(Exception):
+    """An error for the caller. `status` is its HTTP status, `code` its stable machine-readable name."""
+
+    status: int = 500
+    code: str = "internal_error"
+    fault: Fault = Fault.INFERMUX
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        provider: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.provider = provider
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+
+
+class InternalError(InfermuxError):
+    """A bug in infermux; the log has the traceback."""
+
+
+# The caller's doing.
+class CallerError(InfermuxError):
+    """The request cannot be served as it is."""
+
+    fault = Fault.CALLER
+
+
+class InvalidRequest(CallerError):
+    """The router's own refusal of a malformed request; `param` names the field."""
+
+    status, code = 400, "invalid_request"
+
+
+class Unauthorized(CallerError):
+    """`auth.mode` asks for a key that was not given or is wrong."""
+
+    status, code = 401, "unauthorized"
+
+
+class Forbidden(CallerError):
+    """Refused by the Host and Origin rule, or not allowed for this key."""
+
+    status, code = 403, "forbidden"
+
+
+class ModelNotFound(CallerError):
+    """No provider serves the model."""
+
+    status, code = 404, "model_not_found"
+
+
+class NotFound(CallerError):
+    """No such path."""
+
+    status, code = 404, "not_found"
+
+
+class MethodNotAllowed(CallerError):
+    """The path exists, the method does not."""
+
+    status, code = 405, "method_not_allowed"
+
+
+class RequestTimeout(CallerError):
+    """The request's head or body came too slowly."""
+
+    status, code = 408, "request_timeout"
+
+
+class LengthRequired(CallerError):
+    """A body without a length."""
+
+    status, code = 411, "length_required"
+
+
+class PayloadTooLarge(CallerError):
+    """The body is larger than `limits.max_body_bytes`."""
+
+    status, code = 413, "payload_too_large"
+
+
+class UnsupportedMediaType(CallerError):
+    """The body is not JSON by its own declaration."""
+
+    status, code = 415, "unsupported_media_type"
+
+
+class HeadTooLarge(CallerError):
+    """The request's head is larger than the server takes."""
+
+    status, code = 431, "head_too_large"
+
+
+# Policy: limits and states of this router.
+class PolicyError(InfermuxError):
+    """The request is fine; the router may not or cannot serve it now."""
+
+    fault = Fault.POLICY
+
+
+class RateLimited(PolicyError):
+    """Only limits stand in the way; `retry_after` (seconds) says until when."""
+
+    status, code = 429, "rate_limited"
+
+
+class NoHealthyProviders(PolicyError):
+    """Health or circuits stand in the way; the message gives the reason per provider."""
+
+    status, code = 503, "no_healthy_providers"
+
+
+class Overloaded(PolicyError):
+    """More concurrent requests than `limits.max_concurrent_requests`."""
+
+    status, code = 503, "overloaded"
+
+
+class ShuttingDown(PolicyError):
+    """The process is draining."""
+
+    status, code = 503, "shutting_down"
+
+
+class DeadlineExceeded(PolicyError):
+    """The caller's own deadline, or the request's bound, passed."""
+
+    status, code = 504, "deadline_exceeded"
+
+
+# The provider's doing.
+class ProviderError(InfermuxError):
+    """All attempts failed; the message names the last provider and what it answered."""
+
+    fault = Fault.PROVIDER
+
+
+class UpstreamError(ProviderError):
+    """The last provider's 5xx, 529, broken answer, or its refusal of our own credentials."""
+
+    status, code = 502, "upstream_error"
+
+
+class UpstreamTimeout(ProviderError):
+    """One of the timeouts; `code` says which."""
+
+    status, code = 504, "total_timeout"
+
+
+class FailureKind(enum.Enum):
+    """What one attempt at a provider came to when it did not succeed. The value is the word used in logs and metrics."""
+
+    CONNECT = "connect_error"
+    CONNECT_TIMEOUT = "connect_timeout"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    SERVER_ERROR = "server_error"  # 5xx, 529
+    BROKEN = "broken"  # the answer or stream ended or broke before its end
+    MALFORMED = "malformed"  # 2xx that is not what the endpoint answers
+    RATE_LIMITED = "rate_limited"  # 429
+    CREDENTIALS = "credentials"  # 401, 402, 403: our own credentials
+    MODEL_NOT_FOUND = "model_not_found"  # 404 for the model, by code or wording
+    CALLER = "caller_error"  # 400, 404, 409, 413, 422 ...: returned to the caller as it is
+
+    @property
+    def is_timeout(self) -> bool:
+        return self in _TIMEOUTS
+
+
+_TIMEOUTS = frozenset(
+    {
+        FailureKind.CONNECT_TIMEOUT,
+        FailureKind.FIRST_TOKEN_TIMEOUT,
+        FailureKind.IDLE_TIMEOUT,
+        FailureKind.TOTAL_TIMEOUT,
+    }
+)
+
+
+class UpstreamFailure(Exception):
+    """One attempt's failure, as an adapter reports it.
+
+    `status` is the upstream's HTTP status where there was one, `body` its error body as it came (for errors that are
+    the caller's own and go back as they are), `code` the provider's own error code, `retry_after` in seconds.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        body: bytes | None = None,
+        content_type: bytes | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.body = body
+        self.content_type = content_type
+
+    def __repr__(self) -> str:
+        return f"UpstreamFailure({self.kind.value}, status={self.status}, code={self.code!r})"
+
+
+@attrs.frozen
+class Problem:
+    """One thing wrong with a configuration file. `line` counts from 1; `path` is dotted (`providers[0].timeout`)."""
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.path}: {self.message}"
+
+
+class ConfigError(InfermuxError):
+    """The configuration is refused; `problems` lists everything that is wrong with it, not the first only."""
+
+    code = "config_error"
+    fault = Fault.CALLER
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems

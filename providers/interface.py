@@ -1,0 +1,120 @@
+"""The seam between policy and wire: what an adapter is asked, and what it answers.
+
+An adapter speaks one provider type's protocol over one transport. It holds no policy: it does not retry, does not
+choose, does not time out on its own (but for connecting, see `timeouts.connect`). Every failure is an
+`UpstreamFailure`. Cancelling any call closes the connection it uses and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+import msgspec
+
+from infermux.config.settings import ProbeMethod
+
+
+class Endpoint(enum.Enum):
+    """What the caller asks for. The value is the path below `/v1`."""
+
+    CHAT = "/chat/completions"
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one answer. `estimated` marks numbers that the provider did not give."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """One request for one provider.
+
+    `body` is the caller's JSON as it was written; `requested_model` the model it names (None: it names none), `model`
+    the provider's name for it. The adapter changes in the body only: the model, the fields in `remove` (top-level keys
+    of the router, such as `provider`), its `extra_body`, and on streams `stream_options.include_usage`. `asked_usage`
+    is True when the caller itself asked for the usage event of a stream; False: the adapter asks for it and hides it.
+    """
+
+    endpoint: Endpoint
+    body: bytes
+    model: str
+    requested_model: str | None
+    stream: bool = False
+    asked_usage: bool = False
+    remove: tuple[str, ...] = ()
+
+
+@attrs.define(eq=False)
+class Answer:
+    """A whole answer, 2xx, checked to be complete: `body` goes to the caller as it is."""
+
+    status: int
+    content_type: bytes
+    body: bytes
+    usage: Usage | None = None
+
+
+class Stream(Protocol):
+    """An answer that comes in events.
+
+    `receive()` returns whole events, encoded for the caller, never b"" (it waits for something to pass on), and None
+    at the genuine end. A stream that ends without one, or breaks, raises `UpstreamFailure(BROKEN)`. `has_content`
+    turns True with the first bytes that carry content (text, tool call, refusal, reasoning) or the finish reason: what was
+    returned before that may still be replaced. `usage` is known at the end.
+    """
+
+    @property
+    def content_type(self) -> bytes: ...
+    @property
+    def has_content(self) -> bool: ...
+    @property
+    def usage(self) -> Usage | None: ...
+    async def receive(self) -> bytes | None: ...
+    def close(self) -> None:
+        """Give the connection back when the answer was read to its end, drop it otherwise. Idempotent, never blocks."""
+        ...
+
+
+class Adapter(Protocol):
+    """One provider's wire. Made by an `AdapterFactory` from its settings; owned by the provider's actor."""
+
+    @property
+    def endpoints(self) -> frozenset[Endpoint]: ...
+    @property
+    def transport(self) -> str:
+        """`express`, `httpx` or `in-process`: shown by the management API."""
+        ...
+
+    async def send(self, call: Call) -> Answer | Stream:
+        """Send `call`; return when the response's head (a stream) or the whole of it (an answer) is here.
+
+        Raises `UpstreamFailure` for anything but a 2xx.
+        """
+        ...
+
+    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+        """One health probe; returns what it used. Raises `UpstreamFailure`.
+
+        `method` is GENERATE or MODELS. A 400 about `max_tokens`/`max_completion_tokens` proves the provider alive.
+        """
+        ...
+
+    async def list_models(self) -> Sequence[str]:
+        """The models the provider itself lists (`/models`, Ollama's `/api/tags`)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every idle connection; those in use close when given back."""
+        ...
