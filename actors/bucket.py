@@ -1,0 +1,87 @@
+"""Token buckets that never admit more than they may.
+
+The level is an integer count of parts, a token being `_TOKEN` of them, and time an integer count of ticks of 2**-52 s:
+multiplying a float by a power of two is exact, so is refilling `limit` parts per tick. Nothing is ever rounded in the
+caller's favour and no error adds up, however many steps are made and however large the clock has become.
+"""
+
+from __future__ import annotations
+
+import math
+
+_TICKS = 2.0**52
+_TOKEN = 60 * 2**52
+
+
+class TokenBucket:
+    """`limit_per_minute` tokens, refilled continuously, full at first; at most that many saved up.
+
+    In any span of t seconds it admits at most limit + limit * t / 60 tokens, plus what settling gave back.
+    Times are seconds; one before the latest counts as the latest.
+    """
+
+    __slots__ = ("_at", "_full", "_level", "capacity")
+
+    def __init__(self, limit_per_minute: int) -> None:
+        if limit_per_minute < 1:
+            raise ValueError(f"a limit must be at least 1 per minute, not {limit_per_minute}")
+        self.capacity = limit_per_minute
+        self._full = limit_per_minute * _TOKEN
+        self._level = self._full
+        self._at = 0
+
+    def available(self, now: float) -> float:
+        """Tokens that could be taken now; negative while a debt is refilled."""
+        self._refill(now)
+        return self._level / _TOKEN
+
+    def can_take(self, n: int, now: float) -> bool:
+        """Are `n` tokens covered? More than `capacity` never are: whoever reserves caps what it asks for."""
+        self._refill(now)
+        return n * _TOKEN <= self._level
+
+    def take(self, n: int, now: float) -> bool:
+        """Take `n` tokens if they are covered; False and nothing taken otherwise."""
+        if not self.can_take(n, now):
+            return False
+        self._level -= n * _TOKEN
+        return True
+
+    def settle(self, reserved: int, used: int, now: float) -> None:
+        """Replace a reservation by the true usage: the rest comes back (up to `capacity`), an excess is owed.
+
+        A debt makes the level negative, and nothing is admitted until it is refilled.
+        """
+        self._refill(now)
+        self._level += (reserved - used) * _TOKEN
+        self._cap(now)
+
+    def ready_at(self, n: int, now: float) -> float:
+        """The earliest time at which `n` tokens (capped to `capacity`) are covered if nobody else takes any.
+
+        `now` when they are covered already.
+        """
+        self._refill(now)
+        missing = min(n, self.capacity) * _TOKEN - self._level
+        if missing <= 0:
+            return now
+        target = self._at - (-missing // self.capacity)
+        ready = target / _TICKS
+        # The division rounds to nearest: a float below the target would be a promise not kept.
+        return ready if ready * _TICKS >= target else math.nextafter(ready, math.inf)
+
+    def __repr__(self) -> str:
+        return f"<TokenBucket {self._level / _TOKEN:.3f} of {self.capacity}>"
+
+    def _refill(self, now: float) -> None:
+        tick = int(now * _TICKS)
+        if tick > self._at:
+            self._level += (tick - self._at) * self.capacity
+            self._at = tick
+            self._cap(now)
+
+    def _cap(self, now: float) -> None:
+        if self._level >= self._full:
+            self._level = self._full
+            # Below one second a time can lie between two ticks: what is left of that tick was spilled, not saved.
+            self._at = max(self._at, math.ceil(now * _TICKS))
