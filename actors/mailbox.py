@@ -1,0 +1,81 @@
+"""The mailbox: a bounded queue with one parked consumer.
+
+A burst of messages costs the consumer one wake-up: the first `put` makes it runnable, the others only append. The
+consumer takes messages one at a time, so that a crash loses the message at hand and none behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Generic, TypeVar
+
+import outcome
+import trio
+
+from .kit_errors import MailboxFull
+from .reply import Reply
+
+M = TypeVar("M")
+
+
+class Mailbox(Generic[M]):
+    """Envelopes, first in first out, at most `capacity` of them (see docs/actors.md on choosing it).
+
+    `items` is the queue itself: its one consumer pops from the left, nobody else touches it.
+    """
+
+    __slots__ = ("_consumer", "capacity", "items", "name")
+
+    def __init__(self, name: str, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"mailbox of {name!r}: capacity must be at least 1, not {capacity}")
+        self.name = name
+        self.capacity = capacity
+        self.items: deque[tuple[M, Reply[Any] | None]] = deque()
+        self._consumer: trio.lowlevel.Task | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"<Mailbox {self.name!r} {len(self.items)}/{self.capacity}>"
+
+    def put(self, message: M, reply: Reply[Any] | None = None) -> None:
+        """Queue a message. Never blocks. Raises MailboxFull when `capacity` messages wait."""
+        items = self.items
+        if len(items) >= self.capacity:
+            raise MailboxFull(self.name, self.capacity)
+        items.append((message, reply))
+        task = self._consumer
+        if task is not None:
+            self._consumer = None
+            trio.lowlevel.reschedule(task, outcome.Value(None))
+
+    def put_anyway(self, message: M) -> None:
+        """Queue a message past the capacity: only for messages whose number the receiver itself bounds."""
+        self.items.append((message, None))
+        task = self._consumer
+        if task is not None:
+            self._consumer = None
+            trio.lowlevel.reschedule(task, outcome.Value(None))
+
+    async def wait(self) -> None:
+        """Return when there is a message; always a checkpoint. For the one consumer; cancellation loses nothing."""
+        if self.items:
+            await trio.lowlevel.checkpoint()
+            return
+        self._consumer = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def take_asks(self) -> list[Reply[Any]]:
+        """Remove every envelope that has a reply and return the replies; plain messages stay, in their order."""
+        replies = [reply for _, reply in self.items if reply is not None]
+        if replies:
+            plain = [envelope for envelope in self.items if envelope[1] is None]
+            self.items.clear()
+            self.items.extend(plain)
+        return replies
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._consumer = None
+        return trio.lowlevel.Abort.SUCCEEDED
