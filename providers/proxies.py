@@ -11,8 +11,8 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
     """The proxy's URL from `HTTP_PROXY`, `HTTPS_PROXY` or `ALL_PROXY`, None for a direct connection.
 
     Lower-case names win over upper-case ones. `NO_PROXY` is a list of host names (each with its subdomains, a leading
-    dot or `*.` allowed), `host:port`, addresses, networks (`10.0.0.0/8`) or `*`. Under CGI the upper-case `HTTP_PROXY` is a request
-    header's value, so it is not looked at (https://httpoxy.org).
+    dot or `*.` allowed), `host:port`, addresses, networks (`10.0.0.0/8`) or `*`. Under CGI the upper-case
+    `HTTP_PROXY` is a request header's value, so it is not looked at (https://httpoxy.org).
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -6,8 +6,8 @@ TLS over either is in `tls_wire`.
 
 One task may receive and another send at the same time; two of the same kind may not. Everything first tries without
 waiting and waits only when the kernel says so. A wire that is always ready would therefore never let other tasks run,
-so every `_STREAK`-th call is a checkpoint: those calls, and those that wait, are where cancellation is seen. A cancelled
-`receive` has taken nothing; a cancelled `send` may have sent any part of its bytes, so close the wire.
+so every `_STREAK`-th call is a checkpoint: those calls, and those that wait, are where cancellation is seen. A
+cancelled `receive` has taken nothing; a cancelled `send` may have sent any part of its bytes, so close the wire.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _broken(error: BaseException) -> WireBroken:
 
 
 def accepted(sock: socket.socket | trio.socket.SocketType) -> SocketWire:
-    """The wire of an accepted socket, which it owns from now on. A trio socket is emptied and must not be used again."""
+    """The wire of an accepted socket, which it owns from now on. A trio socket is emptied: do not use it again."""
     return SocketWire(_bare(sock))
 
 

@@ -1,0 +1,185 @@
+"""The express transport: an HTTP/1.1 keep-alive client with no task, lock, nursery or cancel scope per request.
+
+A request is one write and, when the answer is small, one wait. Connecting is the cold path: there a nursery (trio's
+happy eyeballs) and a cancel scope (the time limit) are fine.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+import infermux
+from infermux.errors import FailureKind, UpstreamFailure
+
+from .express_connection import Connection, ExpressResponse, Unanswered
+from .express_pool import IdlePool
+from .tls_wire import TlsWire
+from .transport import (
+    IDLE_SECONDS,
+    Headers,
+    Origin,
+    RequestTemplate,
+    Response,
+    check_encoding,
+    check_headers,
+    check_request,
+)
+from .wire import Wire, WireBroken, connect
+
+USER_AGENT: Final = f"infermux/{infermux.__version__}".encode()
+MAX_IDLE: Final = 1000
+
+Dial = Callable[[Origin], Awaitable[Wire]]
+
+
+@functools.cache
+def default_tls() -> ssl.SSLContext:
+    """The system's trust store (`SSL_CERT_FILE` and `SSL_CERT_DIR` included), certifi's where the system has none."""
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"] and not os.environ.get("SSL_CERT_DIR"):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def dial(origin: Origin, context: ssl.SSLContext | None = None) -> Wire:
+    """Connect, and shake hands where the scheme is https. Raises OSError (TLS errors are) or WireBroken."""
+    wire = await connect(origin.host, origin.port)
+    if not origin.tls:
+        return wire
+    return await TlsWire.handshake(wire, context or default_tls(), server_hostname=origin.host)
+
+
+class ExpressTransport:
+    """See `Transport`. `dial` is how a connection is made: another one in tests and for other kinds of sockets."""
+
+    name = "express"
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        connect_timeout: float = 5.0,
+        idle_seconds: float = IDLE_SECONDS,
+        max_idle: int = MAX_IDLE,
+        dial: Dial = dial,
+    ) -> None:
+        self._origin = origin
+        self._connect_timeout = connect_timeout
+        self._dial = dial
+        self._pool = IdlePool(idle_seconds=idle_seconds, max_idle=max_idle)
+
+    def __repr__(self) -> str:
+        return f"ExpressTransport({self._origin}, {self._pool!r})"
+
+    @property
+    def idle(self) -> int:
+        """Connections waiting for a request."""
+        return len(self._pool)
+
+    def template(self, method: bytes, target: bytes, headers: Headers = ()) -> RequestTemplate:
+        check_request(method, target)
+        check_headers(headers)
+        lines = [b"%s %s HTTP/1.1" % (method, target)]
+        given = {name.lower() for name, _ in headers}
+        defaults = ((b"Host", self._origin.authority.encode("idna")), (b"User-Agent", USER_AGENT))
+        lines += [b"%s: %s" % header for header in defaults if header[0].lower() not in given]
+        lines += [b"Accept-Encoding: identity", b"Connection: keep-alive"]
+        lines += [b"%s: %s" % header for header in headers]
+        return RequestTemplate(method, target, tuple(headers), b"\r\n".join(lines) + b"\r\n")
+
+    async def request(self, method: bytes, target: bytes, headers: Headers = (), body: bytes = b"") -> Response:
+        return await self.send(self.template(method, target, headers), body)
+
+    async def send(self, template: RequestTemplate, body: bytes = b"", headers: Headers = ()) -> Response:
+        head = _head(template, len(body), headers)
+        connection = self._pool.take(trio.current_time())
+        kept = connection is not None
+        if connection is None:
+            connection = await self._connect()
+        while True:
+            try:
+                await connection.exchange(head, body, without_body=template.method == b"HEAD")
+                break
+            except Unanswered as error:
+                connection.close()
+                if not kept:
+                    raise UpstreamFailure(FailureKind.BROKEN, f"no answer from {self._origin}: {error}") from error
+            except BaseException:
+                connection.close()
+                raise
+            # Kept connections may have been closed while the request was on its way (RFC 9112 section 9.3.1).
+            kept = False
+            connection = await self._connect()
+        response = ExpressResponse(connection, self._give_back)
+        encoding = response.get(b"content-encoding")
+        if encoding is not None:
+            _refuse_encoded(response, encoding)
+        return response
+
+    def _give_back(self, connection: Connection) -> None:
+        self._pool.give(connection, trio.current_time())
+
+    async def _connect(self) -> Connection:
+        origin = self._origin
+        if self._pool.closed:
+            raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {origin} was closed")
+        try:
+            with trio.fail_after(self._connect_timeout):
+                return Connection(await self._dial(origin))
+        except trio.TooSlowError as error:
+            message = f"no connection to {origin} within {self._connect_timeout:g} s"
+            raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message) from error
+        except (OSError, WireBroken, UnicodeError) as error:
+            message = f"cannot connect to {origin}: {_reason(error)}"
+            raise UpstreamFailure(FailureKind.CONNECT, message) from error
+
+    def expire(self) -> None:
+        """Close the connections that were idle for too long; otherwise that happens with the next request."""
+        self._pool.expire(trio.current_time())
+
+    async def aclose(self) -> None:
+        self._pool.close()
+        await trio.lowlevel.checkpoint()
+
+
+def _head(template: RequestTemplate, length: int, headers: Headers) -> bytes:
+    if headers:
+        check_headers(headers)
+        extra = b"".join([b"%s: %s\r\n" % header for header in headers])
+        prefix = template.prefix + extra
+    else:
+        prefix = template.prefix
+    if not length and template.method in (b"GET", b"HEAD", b"DELETE"):
+        return prefix + b"\r\n"
+    return b"%sContent-Length: %d\r\n\r\n" % (prefix, length)
+
+
+def _refuse_encoded(response: ExpressResponse, encoding: bytes) -> None:
+    try:
+        check_encoding(response.status, encoding)
+    except UpstreamFailure:
+        response.close()
+        raise
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, from the first address that was tried where there were several."""
+    while isinstance(error.__cause__, BaseExceptionGroup | OSError):
+        cause = error.__cause__
+        error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not trusted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or type(error).__name__})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,310 @@
+"""One HTTP/1.1 keep-alive connection and the answer that is being read from it. RFC 9112 is the framing's source."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import httptools
+import trio
+
+from infermux.errors import FailureKind, UpstreamFailure
+
+from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, too_large
+from .wire import Wire, WireBroken
+
+ONE_WRITE: Final = 65536
+"""A head and body of together fewer bytes leave in one write; copying more costs more than the second write."""
+
+
+class Unanswered(Exception):
+    """The connection ended before the first byte of an answer. `args[0]` says how."""
+
+
+class Connection:
+    """A wire and its parser. One exchange at a time: `exchange`, then `advance` until `complete`."""
+
+    __slots__ = (
+        "_heard",
+        "_keep",
+        "_parser",
+        "_silent",
+        "_uploading",
+        "_without_body",
+        "complete",
+        "head_done",
+        "headers",
+        "idle_since",
+        "pieces",
+        "status",
+        "wire",
+    )
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.idle_since = 0.0
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._begin(False)
+
+    def __repr__(self) -> str:
+        return f"Connection({self.wire!r}, status={self.status}, complete={self.complete})"
+
+    def _begin(self, without_body: bool) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.pieces: list[bytes] = []
+        self.head_done = False
+        self.complete = False
+        self._keep = False
+        self._heard = False
+        self._uploading = False
+        self._silent = 0
+        self._without_body = without_body
+
+    # What the parser reports. A message that follows the answer unasked makes the connection unusable, not the answer.
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self._keep = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.head_done:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self.complete or self._parser is None:
+            return
+        self.status = self._parser.get_status_code()
+        self.head_done = self.status >= 200
+        # A HEAD's answer ends here, which the parser cannot be told: what it would take for a body is never waited for.
+        self.complete = self.head_done and self._without_body
+
+    def on_body(self, data: bytes) -> None:
+        if not self.complete:
+            self.pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.complete or self._parser is None:
+            return
+        if self.head_done:
+            self.complete = True
+            self._keep = self._parser.should_keep_alive()
+        else:
+            self.headers = []  # an informational answer: the real one follows
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the next request may go out on this connection."""
+        return self.complete and self._keep and not self._uploading
+
+    @property
+    def framed(self) -> bool:
+        """Whether the answer says where it ends (RFC 9112 section 6.3)."""
+        if self._without_body or self.status in (204, 304):
+            return True
+        length = False
+        for name, value in self.headers:
+            if name == b"transfer-encoding":
+                return value.rpartition(b",")[2].strip().lower() == b"chunked"
+            length = length or name == b"content-length"
+        return length
+
+    async def exchange(self, head: bytes, body: bytes, *, without_body: bool) -> None:
+        """Send a request and receive the head of its answer. Raises Unanswered or UpstreamFailure."""
+        self._begin(without_body)
+        wire = self.wire
+        try:
+            if len(head) + len(body) < ONE_WRITE:
+                data = head + body
+                sent = wire.send_now(data)
+                if sent < len(data) or wire.unsent:
+                    await self._upload(memoryview(data)[sent:])
+            else:
+                await self._upload(memoryview(head), memoryview(body))
+        except WireBroken:
+            # A server may answer and close without reading all of the request: its answer may be here.
+            self._uploading = True
+        while not self.head_done:
+            await self.advance()
+
+    async def _upload(self, *parts: memoryview) -> None:
+        """Send what did not fit at once, while watching for an answer that comes before the request's end.
+
+        A refusal ends the upload; after a 2xx it goes on, unwatched.
+        """
+        self._uploading = True
+        for part in parts:
+            await self._upload_part(part)
+            if self.status >= 300:
+                return
+        self._uploading = False
+
+    async def _upload_part(self, rest: memoryview) -> None:
+        wire = self.wire
+        while rest or wire.unsent:
+            sent = wire.send_now(rest)
+            rest = rest[sent:]
+            if sent:
+                continue
+            if self.head_done:
+                await wire.wait_writable()
+                continue
+            await _either(wire.wait_writable, wire.wait_readable)
+            if wire.readable():
+                await self.advance()
+            if self.status >= 300:
+                return
+
+    async def advance(self) -> None:
+        """Receive once and parse it. Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP."""
+        try:
+            data = await self.wire.receive()
+        except WireBroken as error:
+            if not self._heard:
+                raise Unanswered(str(error)) from error
+            raise _broken(str(error)) from error
+        if data:
+            self._heard = True
+            self._feed(data)
+        else:
+            self._feed_eof()
+
+    def _feed(self, data: bytes) -> None:
+        if self._parser is None:
+            raise _broken("the connection was closed")
+        head_was_done = self.head_done
+        pieces = len(self.pieces)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._keep = False
+            if not self.complete:
+                raise _malformed(f"the provider's answer is not HTTP: {error}") from error
+        if len(self.pieces) > pieces and head_was_done:
+            self._silent = 0
+        elif not self.complete or not head_was_done:
+            self._count_silent(len(data), head_was_done)
+
+    def _count_silent(self, arrived: int, head_was_done: bool) -> None:
+        """Bound the bytes that are not body: a head, informational answers, trailers, chunk extensions."""
+        self._silent += arrived
+        if self._silent <= HEAD_LIMIT:
+            return
+        if self.head_done and not head_was_done and _size(self.headers) <= HEAD_LIMIT:
+            self._silent = 0  # it was mostly body
+            return
+        raise _malformed(f"the head of the provider's answer is over {HEAD_LIMIT} bytes")
+
+    def _feed_eof(self) -> None:
+        if not self._heard:
+            raise Unanswered("the provider closed the connection")
+        if not self.head_done or self.framed:
+            raise _broken("the provider closed the connection")
+        self.complete = True
+
+    def close(self) -> None:
+        self._parser = None  # the parser holds this object's methods: a cycle
+        self.wire.close()
+
+
+class ExpressResponse:
+    """The answer on a `Connection`, which goes to `give_back` as soon as the last byte has arrived."""
+
+    __slots__ = ("_connection", "_ended", "_give_back", "_pieces", "framed", "headers", "status")
+
+    def __init__(self, connection: Connection, give_back: Callable[[Connection], None]) -> None:
+        self.status = connection.status
+        self.headers: Headers = connection.headers
+        self.framed = connection.framed
+        self._pieces = connection.pieces
+        self._give_back = give_back
+        self._ended = False
+        self._connection: Connection | None = connection
+        if connection.complete:
+            self._release(connection)
+
+    def __repr__(self) -> str:
+        return f"ExpressResponse(status={self.status}, ended={self._ended})"
+
+    def get(self, name: bytes) -> bytes | None:
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    @property
+    def content_type(self) -> bytes:
+        return self.get(b"content-type") or b""
+
+    def _release(self, connection: Connection) -> None:
+        self._connection = None
+        self._ended = True
+        self._give_back(connection)
+
+    async def receive(self) -> bytes | None:
+        while True:
+            pieces = self._pieces
+            if pieces:
+                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                pieces.clear()
+                return data
+            connection = self._connection
+            if connection is None:
+                if self._ended:
+                    return None
+                raise _broken("the connection was closed")
+            try:
+                await connection.advance()
+            except BaseException:  # cancellation too: what was received is lost, so is the connection
+                self.close()
+                raise
+            if connection.complete:
+                self._release(connection)
+
+    async def read(self, limit: int = BODY_LIMIT) -> bytes:
+        declared = self.get(b"content-length")
+        if declared is not None and int(declared) > limit:
+            self.close()
+            raise too_large(limit)
+        body = await self.receive() or b""
+        if self._ended and not self._pieces and len(body) <= limit:
+            return body
+        buffer = bytearray(body)
+        while len(buffer) <= limit:
+            data = await self.receive()
+            if data is None:
+                return bytes(buffer)
+            buffer += data
+        self.close()
+        raise too_large(limit)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+async def _either(*waits: Callable[[], Awaitable[None]]) -> None:
+    """Return when one of `waits` has returned or broken."""
+
+    async def one(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+        try:
+            await wait()
+        except WireBroken:
+            pass  # the next call on the wire says so again, to whoever can handle it
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for wait in waits:
+            nursery.start_soon(one, wait, nursery.cancel_scope)
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def _broken(how: str) -> UpstreamFailure:
+    return UpstreamFailure(FailureKind.BROKEN, f"the provider's answer broke off: {how}")
+
+
+def _malformed(what: str) -> UpstreamFailure:
+    return UpstreamFailure(FailureKind.MALFORMED, what)
