@@ -1,0 +1,80 @@
+"""From a provider's declaration to its adapter.
+
+Built-in types are imported when the first provider of that type is made. Further types come from the entry-point group
+`infermux.providers`: the name is the type, the value a factory `(ProviderSettings) -> Adapter`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+
+from infermux.config.settings import ProviderSettings
+
+from .interface import Adapter
+
+ENTRY_POINTS = "infermux.providers"
+
+AdapterFactory = Callable[[ProviderSettings], Adapter]
+
+# type -> module of this package with `make(settings, *, environ) -> Adapter`
+_BUILT_IN = {
+    "openai": "openai",
+    "azure_openai": "azure_openai",
+    "ollama": "ollama",
+    "simulated": "simulated",
+}
+_LATER = {
+    "anthropic": "the Anthropic dialect is not available in this version of infermux",
+    "bedrock": "the Bedrock dialect is not available in this version of infermux",
+    "process": "provider processes are not available in this version of infermux",
+}
+
+
+class TypeNotAvailable(Exception):
+    """No adapter can be made for a provider's type. `reason` is one sentence for the operator."""
+
+    def __init__(self, type_: str, reason: str) -> None:
+        super().__init__(reason)
+        self.type = type_
+        self.reason = reason
+
+
+def known_types() -> frozenset[str]:
+    """Every type name a configuration may use: built in, of a later version, and registered by plugins."""
+    return frozenset(_BUILT_IN) | frozenset(_LATER) | frozenset(_plugins().names)
+
+
+def make_adapter(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Adapter:
+    """The adapter of one provider. `environ` is where proxy variables are looked up.
+
+    Raises `TypeNotAvailable` when the type is of a later version, unknown, or its plugin cannot be loaded. Makes no
+    connection.
+    """
+    if settings.type in _BUILT_IN:
+        module = importlib.import_module(f".{_BUILT_IN[settings.type]}", __package__)
+        adapter: Adapter = module.make(settings, environ=environ)
+        return adapter
+    if settings.type in _LATER:
+        raise TypeNotAvailable(settings.type, _LATER[settings.type])
+    return _load_plugin(settings.type)(settings)
+
+
+def _load_plugin(type_: str) -> AdapterFactory:
+    found = tuple(_plugins().select(name=type_))
+    if not found:
+        raise TypeNotAvailable(
+            type_, f"unknown provider type {type_!r}; known types: {', '.join(sorted(known_types()))}"
+        )
+    try:
+        factory: AdapterFactory = found[0].load()
+    except Exception as error:  # a plugin may fail in any way at import: its provider is not routable, the others are
+        raise TypeNotAvailable(
+            type_, f"the plugin for provider type {type_!r} ({found[0].value}) cannot be loaded: {error}"
+        ) from error
+    return factory
+
+
+def _plugins() -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=ENTRY_POINTS)

@@ -1,0 +1,123 @@
+"""A simulated answer: its text as a completion or as the events of a stream, and when each token is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import attrs
+import msgspec
+import trio
+
+from infermux.errors import FailureKind, UpstreamFailure
+
+from .interface import Usage
+from .simulated_request import ChatRequest, compose
+from .simulated_script import Step
+
+
+@attrs.frozen
+class Event:
+    """One or more whole events, due at `due` seconds from the start of the answer."""
+
+    due: float
+    data: bytes
+    has_content: bool = attrs.field(default=False, kw_only=True)
+
+
+@attrs.frozen
+class Pace:
+    """When each token is due, in seconds from the start of the answer."""
+
+    step: Step
+    _first_token: float
+    _tokens_per_second: float
+
+    @property
+    def first(self) -> float:
+        """When the answer begins."""
+        return self._first_token if self.step.first_token is None else self.step.first_token
+
+    def due(self, tokens: int) -> float:
+        """When token number `tokens` (from 0) may be sent. Raises BROKEN where the step cuts the answer."""
+        step = self.step
+        if step.cut_after is not None and tokens >= step.cut_after:
+            raise broken()
+        return self._time(tokens)
+
+    def _time(self, tokens: int) -> float:
+        step = self.step
+        rate = self._tokens_per_second if step.tokens_per_second is None else step.tokens_per_second
+        stall = step.stall_for if step.stall_after is not None and tokens >= step.stall_after else 0.0
+        return self.first + (tokens / rate if rate else 0.0) + stall
+
+    async def whole(self, tokens: int) -> None:
+        """Wait as long as `tokens` tokens take. Raises BROKEN, in due time, where the step cuts the answer."""
+        cut = self.step.cut_after
+        sent = tokens if cut is None else min(cut, tokens)
+        await trio.sleep(self._time(sent))
+        self.due(tokens)
+
+
+class Text:
+    """One composed answer, and its encoding as a completion or as events."""
+
+    def __init__(self, request: ChatRequest, provider: str, model: str, serial: int) -> None:
+        self.choices = [compose(request, provider, index) for index in range(request.n or 1)]
+        self.completion_tokens = sum(len(tokens) for tokens, _ in self.choices)
+        self.usage = Usage(prompt_tokens=request.prompt_tokens, completion_tokens=self.completion_tokens)
+        self._head = {"id": f"chatcmpl-{provider}-{serial}", "created": int(time.time()), "model": model}
+
+    def whole(self) -> bytes:
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": "".join(tokens), "refusal": None},
+                "logprobs": None,
+                "finish_reason": reason,
+            }
+            for index, (tokens, reason) in enumerate(self.choices)
+        ]
+        return msgspec.json.encode(
+            {**self._head, "object": "chat.completion", "choices": choices, "usage": _usage_object(self.usage)}
+        )
+
+    def events(self, pace: Pace, *, asked_usage: bool) -> Iterator[Event]:
+        """The stream's events in order; raises BROKEN where the pace says so."""
+        ending = b',"usage":null}\n\n' if asked_usage else b"}\n\n"
+        head = b"data: " + msgspec.json.encode({**self._head, "object": "chat.completion.chunk"})[:-1]
+
+        def chunk(index: int, delta: bytes, reason: bytes = b"null") -> bytes:
+            choice = b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}' % (index, delta, reason)
+            return head + b',"choices":[' + choice + b"]" + ending
+
+        opening = b'{"role":"assistant","content":"","refusal":null}'
+        yield Event(pace.first, b"".join(chunk(index, opening) for index in range(len(self.choices))))
+        sent = 0
+        for position in range(max(len(tokens) for tokens, _ in self.choices)):
+            for index, (tokens, _) in enumerate(self.choices):
+                if position < len(tokens):
+                    delta = b'{"content":%b}' % msgspec.json.encode(tokens[position])
+                    yield Event(pace.due(sent), chunk(index, delta), has_content=True)
+                    sent += 1
+        last = b"".join(
+            chunk(index, b"{}", b'"%b"' % reason.encode()) for index, (_, reason) in enumerate(self.choices)
+        )
+        if asked_usage:
+            last += head + b',"choices":[],"usage":' + msgspec.json.encode(_usage_object(self.usage)) + b"}\n\n"
+        yield Event(pace.due(sent), last + b"data: [DONE]\n\n", has_content=True)
+
+
+def broken() -> UpstreamFailure:
+    """The failure of a connection that a script cuts."""
+    return UpstreamFailure(FailureKind.BROKEN, "the connection broke in the middle of the answer (simulated)")
+
+
+def _usage_object(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    }

@@ -1,0 +1,61 @@
+"""From a declaration to an adapter: built in, by plugin, or with a reason why not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+
+import pytest
+
+from infermux.config.settings import ProviderSettings
+from infermux.providers import registry
+from infermux.providers.registry import TypeNotAvailable, known_types, make_adapter
+from infermux.providers.simulated import Simulated
+
+
+def settings(type_: str) -> ProviderSettings:
+    return ProviderSettings(name="p", type=type_)
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = importlib.metadata.EntryPoints(
+        importlib.metadata.EntryPoint(name, value, registry.ENTRY_POINTS)
+        for name, value in (("mine", "infermux.providers.simulated:Simulated"), ("gone", "no_such_module_here:factory"))
+    )
+    monkeypatch.setattr(registry, "_plugins", lambda: points)
+
+
+def test_a_simulated_provider_is_made() -> None:
+    assert isinstance(make_adapter(settings("simulated"), environ={}), Simulated)
+
+
+@pytest.mark.parametrize("type_", ["anthropic", "bedrock", "process"])
+def test_a_type_of_a_later_version_is_known_but_not_available(type_: str) -> None:
+    assert type_ in known_types()
+    with pytest.raises(TypeNotAvailable, match="not available in this version") as caught:
+        make_adapter(settings(type_), environ={})
+    assert caught.value.type == type_
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_registers_its_type() -> None:
+    assert {"mine", "openai", "simulated"} <= known_types()
+    assert isinstance(make_adapter(settings("mine"), environ={}), Simulated)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_that_cannot_be_loaded_says_why() -> None:
+    with pytest.raises(TypeNotAvailable, match="no_such_module_here") as caught:
+        make_adapter(settings("gone"), environ={})
+    assert "cannot be loaded" in caught.value.reason
+
+
+def test_an_unknown_type_names_the_known_ones() -> None:
+    with pytest.raises(TypeNotAvailable, match="unknown provider type 'opneai'.*azure_openai.*simulated"):
+        make_adapter(settings("opneai"), environ={})
+
+
+def test_adapters_are_imported_only_when_needed() -> None:
+    assert "infermux.providers.registry" in sys.modules
+    assert not {"openai", "azure_openai", "ollama"} & set(vars(registry))
