@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import trio
 
@@ -168,8 +168,8 @@ async def _live(
 def unwrap(error: BaseException) -> BaseException:
     """The only exception in a group of one, at any depth; otherwise what was given."""
     while isinstance(error, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType]
-        if len(members) > 1:
+        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        if len(members) != 1:
             break
         error = members[0]
     return error
