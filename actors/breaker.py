@@ -23,7 +23,7 @@ import msgspec
 from infermux.config.settings import CircuitBreaker
 
 from .messages import Circuit
-from .transition import Transition, bounded_log
+from .transition import KEPT, Transition
 from .window import Window
 
 
@@ -81,7 +81,7 @@ class Breaker:
         self._probing = False
         self._consecutive = 0
         self._epoch = 0
-        self.transitions: deque[Transition[Circuit]] = bounded_log()
+        self.transitions: deque[Transition[Circuit]] = deque(maxlen=KEPT)
 
     @property
     def window(self) -> Window:

@@ -16,7 +16,7 @@ from collections import deque
 from infermux.errors import FailureKind
 
 from .messages import Health
-from .transition import Transition, bounded_log
+from .transition import KEPT, Transition
 
 ERROR_LENGTH = 300
 
@@ -31,7 +31,7 @@ class HealthState:
         self._last: float | None = None
         self.health = Health.UNCHECKED if disabled else Health.UNKNOWN
         self.last_error: str | None = None
-        self.transitions: deque[Transition[Health]] = bounded_log()
+        self.transitions: deque[Transition[Health]] = deque(maxlen=KEPT)
 
     @property
     def passes(self) -> bool:
@@ -65,7 +65,7 @@ class HealthState:
         self._become(Health.CONFIG_ERROR, now, "credentials refused")
 
     def next_due(self, interval: float, jitter: float) -> float | None:
-        """When the next probe is due: `interval` seconds, and the share `jitter` (-0.1..0.1) of it, after the last sign.
+        """When the next probe is due: `interval` seconds after the last sign, give or take its `jitter` (-0.1..0.1).
 
         0 before the first probe, None when checks are disabled.
         """

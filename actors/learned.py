@@ -13,7 +13,8 @@ MODELS_KEPT = 1000
 class LearnedTokens:
     """The moving average of completion tokens per model of one provider.
 
-    At most 1000 models are remembered, the least recently used one is forgotten first. The average starts at the first answer's tokens, then `DECAY*tokens + (1-DECAY)*old`.
+    At most 1000 models are remembered, the least recently used one is forgotten first. The average starts at the first
+    answer's tokens, then `DECAY*tokens + (1-DECAY)*old`.
     """
 
     __slots__ = ("_averages",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Generic, TypeVar
 
 import attrs
@@ -20,8 +19,3 @@ class Transition(Generic[S]):
     source: S
     target: S
     why: str
-
-
-def bounded_log() -> deque[Transition[S]]:
-    """An empty log that keeps the last `KEPT` transitions."""
-    return deque(maxlen=KEPT)

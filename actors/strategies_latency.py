@@ -1,0 +1,112 @@
+"""Strategies that look at how fast providers were: least_latency and peak_ewma."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from infermux.config.settings import LeastLatency as LeastLatencySettings
+
+from .messages import Ewma, Want
+from .penalty import decayed
+from .strategies_rotation import share
+from .strategy import Choice, Option
+
+FIRST_TOKEN = "first_token"
+UNMEASURED = 1.0  # seconds: what peak_ewma takes a provider for while it has measured none
+
+
+class Measure:
+    """Reads the average to compare: of the provider's model once it has `min_samples`, else of the whole provider."""
+
+    __slots__ = ("first_token", "min_samples")
+
+    def __init__(self, settings: LeastLatencySettings) -> None:
+        self.first_token = settings.measure == FIRST_TOKEN
+        self.min_samples = settings.min_samples
+
+    def of(self, option: Option) -> Ewma:
+        standing = option.standing
+        if self.first_token:
+            whole, per_model = standing.first_token, standing.model_first_token
+        else:
+            whole, per_model = standing.response, standing.model_response
+        own = per_model.get(option.model)
+        return whole if own is None or own.samples < self.min_samples else own
+
+
+def _penalty(option: Option, now: float) -> float:
+    standing = option.standing
+    return decayed(standing.penalty, standing.penalty_at, now) if standing.penalty else 0.0
+
+
+class LeastLatency:
+    """Lowest average latency of successful responses first. The score is that average plus the penalty, in seconds.
+
+    A provider with fewer than `min_samples` counts as 0: it is offered early to one request at a time, which explores
+    it (`explore=True`; not offered so while its actor says that it is being explored). Every such provider is offered
+    again after the measured ones, the least busy first, for the requests that find it being explored and nothing
+    better. Recent failures count as seconds, for unmeasured providers too.
+    """
+
+    def __init__(self, settings: LeastLatencySettings) -> None:
+        self._measure = Measure(settings)
+
+    def order(self, options: Sequence[Option], want: Want, now: float) -> list[Choice]:
+        ranked: list[tuple[float, float, int, int, Choice]] = []
+        unmeasured: list[tuple[float, int, int, Choice]] = []
+        for at, option in enumerate(options):
+            ewma = self._measure.of(option)
+            score = _penalty(option, now)
+            busy = share(option, now)
+            if ewma.samples >= self._measure.min_samples:
+                score += ewma.value
+                ranked.append((score, busy, option.index, at, Choice(option, score)))
+                continue
+            unmeasured.append((busy, option.index, at, Choice(option, score)))
+            if not option.standing.exploring:
+                ranked.append((score, busy, option.index, at, Choice(option, score, True)))
+        # `at` is unique, so that two choices are never compared.
+        ranked.sort()
+        unmeasured.sort()
+        return [entry[-1] for entry in ranked] + [entry[-1] for entry in unmeasured]
+
+
+class PeakEwma:
+    """Power of two choices: two at random, the one with the lower cost first; then all others by cost.
+
+    The cost (the score) is (average latency + penalty) * (in flight + 1) / weight. A provider without samples is taken
+    for the fastest among the options, so that it is tried without drawing everybody.
+    See Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
+    """
+
+    def __init__(self, settings: LeastLatencySettings, rng: random.Random) -> None:
+        self._measure = Measure(settings)
+        self._rng = rng
+
+    def order(self, options: Sequence[Option], want: Want, now: float) -> list[Choice]:
+        averages = [self._measure.of(option) for option in options]
+        fastest = min((ewma.value for ewma in averages if ewma.samples), default=UNMEASURED)
+        choices: list[Choice] = []
+        for option, ewma in zip(options, averages, strict=True):
+            latency = ewma.value if ewma.samples else fastest
+            weight = option.weight or 1e-9
+            choices.append(Choice(option, (latency + _penalty(option, now)) * (option.load + 1) / weight))
+        if len(choices) < 3:
+            choices.sort(key=_score)
+            return choices
+        first = self._better_of_two(choices)
+        rest = sorted((choice for choice in choices if choice is not first), key=_score)
+        return [first, *rest]
+
+    def _better_of_two(self, choices: list[Choice]) -> Choice:
+        """Two different choices, drawn evenly."""
+        n = len(choices)
+        i = int(self._rng.random() * n)
+        j = int(self._rng.random() * (n - 1))
+        one, other = choices[i], choices[j + (j >= i)]
+        return one if one.score <= other.score else other
+
+
+def _score(choice: Choice) -> float:
+    return choice.score
