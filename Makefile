@@ -1,0 +1,57 @@
+# Everything happens in .venv, which is made on first use. `make help` lists the targets.
+# A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint types layout wheel coverage bench install clean
+
+PYTHON ?=
+ARGS ?=
+PY := .venv/bin/python
+RUN_READY := .venv/.ready-to-run
+DEV_READY := .venv/.ready-to-develop
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 # \2/p' $(MAKEFILE_LIST) | awk -F'#' '{printf "%-20s%s\n", $$1, $$2}'
+
+# Installed again only when pyproject.toml has changed. What development needs includes what running needs.
+$(RUN_READY): pyproject.toml
+	@PYTHON="$(PYTHON)" scripts/venv.sh
+	@touch $@
+
+$(DEV_READY): pyproject.toml
+	@PYTHON="$(PYTHON)" scripts/venv.sh dev
+	@touch $(RUN_READY) $@
+
+install: $(DEV_READY)  ## make .venv with everything that development needs
+
+run: $(RUN_READY)  ## serve a demo of three simulated providers on this machine, no keys needed
+	@exec .venv/bin/infermux serve --demo $(ARGS)
+
+test: $(DEV_READY)  ## run the whole everyday test suite; what was skipped is listed with the reason
+	@$(PY) -m pytest -rs $(ARGS)
+
+check: lint types layout wheel  ## everything that is checked without running the suite: the next four
+
+lint: $(DEV_READY)  ## ruff: rules and format
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+types: $(DEV_READY)  ## mypy and pyright, both strict
+	@$(PY) -m mypy
+	@$(PY) -m pyright --pythonpath $(PY)
+
+layout: $(DEV_READY)  ## the links, imports one way, the house rules
+	@$(PY) -m pytest -q tests/test_layout.py tests/test_imports_one_way.py tests/test_house_rules.py
+
+wheel: $(DEV_READY)  ## build sdist and wheel, look inside, install into a fresh environment, import from /
+	@$(PY) scripts/check_wheel.py
+
+coverage: $(DEV_READY)  ## branch coverage of actors/ by its own tests, at least 95 %
+	@$(PY) -m coverage run -m pytest -q tests/actors
+	@$(PY) -m coverage report --include='actors/*' --fail-under=95
+
+bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
+	@$(PY) -m bench.run $(ARGS)
+
+clean:  ## remove .venv, caches and what was built
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage bench/build
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
