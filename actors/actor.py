@@ -168,8 +168,8 @@ async def _live(
 def unwrap(error: BaseException) -> BaseException:
     """The only exception in a group of one, at any depth; otherwise what was given."""
     while isinstance(error, BaseExceptionGroup):
-        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        if len(members) != 1:
-            break
-        error = members[0]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
     return error

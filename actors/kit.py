@@ -5,7 +5,7 @@ See docs/actors.md for the contract of each verb and a runnable example.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -76,7 +76,7 @@ async def supervise(
     backoff: Backoff | None = None,
     when_exhausted: WhenExhausted = "escalate",
     on_restart: Callable[[Restart], None] | None = None,
-) -> AsyncIterator[Supervisor]:
+) -> AsyncGenerator[Supervisor]:
     """Run a `Supervisor` of these children in a nursery of its own; leaving the block stops them.
 
     Enters once all children are ready. As from any nursery, errors leave as a group: `except* SupervisorExhausted`.

@@ -170,7 +170,6 @@ class Supervisor:
         """
         if self._nursery is not None:
             raise RuntimeError("this supervisor has run already")
-        failure: BaseException | None = None
         try:
             async with trio.open_nursery() as self._nursery:
                 if self._group is not None:
@@ -181,8 +180,8 @@ class Supervisor:
                 await trio.sleep_forever()
         except BaseExceptionGroup as group:
             failure = unwrap(group)
-        if failure is not None:
-            raise failure
+        # Outside the handler, so that the error does not get the group that wraps it as its context.
+        raise failure
 
     async def start_child(self, child: Child) -> Ref[Any]:
         """Add a child and return its address once it is ready.
