@@ -110,7 +110,7 @@ class ClientTls:
 
 @attrs.frozen(kw_only=True)
 class Simulate:
-    """A simulated provider: `first_token` seconds, then `tokens_per_second`; `failure_rate` 0..1; `script` of faults."""
+    """A simulated provider: `first_token` seconds, then `tokens_per_second`; `failure_rate` 0..1; `script`: faults."""
 
     first_token: float = 0.2
     tokens_per_second: float = 50.0
@@ -140,7 +140,7 @@ class ProviderSettings:
     region: str | None = None
     default_max_tokens: int = 4096
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    extra_body: Mapping[str, Any] = _frozen_dict()
+    extra_body: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     http2: bool = False
     proxy: str | None = attrs.field(default=None, repr=False)
     tls: ClientTls = attrs.field(factory=ClientTls)
@@ -166,7 +166,10 @@ class Sticky:
 
 @attrs.frozen(kw_only=True)
 class Group:
-    """A route group: the first one whose `models` (globs) match sets strategy (None: the global one) and candidates (None: all)."""
+    """A route group: the first one whose `models` (globs) match sets strategy and candidates.
+
+    `strategy` None: the global one. `providers` None: all that serve the model.
+    """
 
     name: str
     models: tuple[str, ...]

@@ -1,0 +1,251 @@
+"""What no key can tell alone: names that must fit together, credentials, and what may be open to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+from .reading import Path, Reading, quoted
+from .settings import AuthMode, Config, Group, ProviderSettings
+from .types import BUILT_IN_TYPES, HOSTED_TYPES
+from .values import address
+
+# Further checks, run after the built-in ones: whoever embeds infermux or adds a provider type may append its own.
+EXTRA_CHECKS: list[Callable[[Config, Reading], None]] = []
+
+MANAGEMENT_TOKEN = "INFERMUX_MANAGEMENT_TOKEN"
+_HOSTED_OPENAI = "api.openai.com"
+_AUTO = "auto"
+
+
+def check(config: Config, reading: Reading) -> None:
+    """Add every problem and warning to `reading`. What depends on a key that is already refused is not judged."""
+    _some_provider(config, reading)
+    for index, provider in enumerate(config.providers):
+        _provider(provider, ("providers", index), reading)
+    _unique(((provider.name, ("providers", i)) for i, provider in enumerate(config.providers)), reading)
+    _unique(((group.name, ("routing", "groups", i)) for i, group in enumerate(config.routing.groups)), reading)
+    _server(config, reading)
+    _open_to_strangers(config, reading)
+    if _known(config, reading, "name"):
+        _groups(config, reading)
+        _pricing(config, reading)
+    if _known(config, reading, "name", "models", "model_aliases"):
+        served = Served(config.providers)
+        _default_model(config, served, reading)
+        _fallbacks(config, served, reading)
+    if not reading.problems:
+        for extra in EXTRA_CHECKS:
+            extra(config, reading)
+
+
+def _known(config: Config, reading: Reading, *keys: str) -> bool:
+    """Whether these keys of every provider could be read."""
+    places = (("providers", index, key) for index in range(len(config.providers)) for key in keys)
+    return reading.readable(("providers",)) and bool(config.providers) and all(map(reading.fine, places))
+
+
+class Served:
+    """Which model names have a provider."""
+
+    def __init__(self, providers: Iterable[ProviderSettings]) -> None:
+        self.names: dict[str, None] = {}
+        self.open_ended = False
+        self._providers = {provider.name: provider for provider in providers}
+        for provider in self._providers.values():
+            self.open_ended |= is_open_ended(provider)
+            for model in (*provider.model_aliases, *(provider.models or ())):
+                self.names[model] = None
+                if provider.type == "ollama":
+                    self.names[_without_latest(model)] = None
+                    self.names[_without_latest(model) + ":latest"] = None
+
+    def __contains__(self, model: str) -> bool:
+        if self.open_ended or model in self.names:
+            return True
+        owner, slash, rest = model.partition("/")
+        provider = self._providers.get(owner) if slash else None
+        return provider is not None and rest in Served([provider])
+
+
+def is_open_ended(provider: ProviderSettings) -> bool:
+    """Whether it is considered for any model name."""
+    return provider.models is None
+
+
+def _without_latest(model: str) -> str:
+    return model.removesuffix(":latest")
+
+
+def _some_provider(config: Config, reading: Reading) -> None:
+    if config.providers or not reading.fine(("providers",)):
+        return
+    reading.problem(
+        ("providers",),
+        f"no model providers configured in {reading.source}; add at least one: "
+        'providers: [{name: openai, type: openai, api_key: "${OPENAI_API_KEY}"}]',
+    )
+
+
+def _provider(provider: ProviderSettings, path: Path, reading: Reading) -> None:
+    if not reading.fine((*path, "type")):
+        return
+    if needs_key(provider) and provider.api_key is None and reading.fine((*path, "api_key")):
+        reading.problem(
+            (*path, "api_key"),
+            f'is required for type {provider.type}{_hosted_by(provider)}: "${{NAME}}" takes it from the environment',
+        )
+    if provider.type == "azure_openai":
+        _azure(provider, path, reading)
+    _without_effect(provider, path, reading)
+
+
+def needs_key(provider: ProviderSettings) -> bool:
+    """Whether its endpoint answers nobody without a credential."""
+    if provider.type not in HOSTED_TYPES:
+        return False
+    if provider.type != "openai" or provider.base_url is None:
+        return True
+    return urlsplit(provider.base_url).hostname == _HOSTED_OPENAI
+
+
+def _hosted_by(provider: ProviderSettings) -> str:
+    return " at its hosted address" if provider.type == "openai" else ""
+
+
+def _azure(provider: ProviderSettings, path: Path, reading: Reading) -> None:
+    for key, example in (("base_url", "https://RESOURCE.openai.azure.com"), ("azure_api_version", "2024-10-21")):
+        if getattr(provider, key) is None and reading.fine((*path, key)):
+            reading.problem((*path, key), f'is required for type azure_openai, such as "{example}"')
+
+
+def _without_effect(provider: ProviderSettings, path: Path, reading: Reading) -> None:
+    if provider.type not in BUILT_IN_TYPES:
+        return  # a plugin's type may use what it likes
+    for key, owner in (("azure_deployment", "azure_openai"), ("azure_api_version", "azure_openai")):
+        if getattr(provider, key) is not None and provider.type != owner:
+            reading.warn((*path, key), f"has no effect: it is for type {owner}, this is {provider.type}")
+
+
+def _unique(named: Iterable[tuple[str, Path]], reading: Reading) -> None:
+    first: dict[str, Path] = {}
+    for name, path in named:
+        place = (*path, "name")
+        if not reading.fine(place):
+            continue
+        if name in first:
+            lines = f"line {reading.line((*first[name], 'name'))}"
+            reading.problem(place, f"the name {reading.shown(name)} is taken, first on {lines}")
+        else:
+            first[name] = path
+
+
+def _server(config: Config, reading: Reading) -> None:
+    tls = config.tls
+    if (tls.cert_file is None) != (tls.key_file is None) and reading.fine(("tls",)):
+        missing = "key_file" if tls.key_file is None else "cert_file"
+        reading.problem(("tls", missing), "is missing: cert_file and key_file go together, or leave both out")
+    if config.auth.mode is AuthMode.STATIC_KEY and config.auth.key is None and reading.fine(("auth",)):
+        reading.problem(("auth", "key"), 'is required with mode static_key, such as "${INFERMUX_API_KEY}"')
+    if config.auth.mode is AuthMode.OPEN and config.auth.key is not None and reading.fine(("auth",)):
+        reading.warn(("auth", "key"), "has no effect with mode open; set auth.mode: static_key to ask callers for it")
+    management = config.management_listen
+    if management is not None and not address(management).is_loopback and not reading.environ.get(MANAGEMENT_TOKEN):
+        reading.warn(("management_listen",), f"is not loopback: management needs ${MANAGEMENT_TOKEN}, which is not set")
+
+
+def _open_to_strangers(config: Config, reading: Reading) -> None:
+    if config.auth.mode is not AuthMode.OPEN or not reading.fine(("auth",)) or not reading.fine(("listen",)):
+        return
+    owners = [provider.name for provider in config.providers if carries_credentials(provider)]
+    if not owners or address(config.listen).is_loopback:
+        return
+    reading.problem(
+        ("listen",),
+        "is not a loopback address, while auth.mode is open and "
+        f"{'a provider carries' if len(owners) == 1 else f'{len(owners)} providers carry'} credentials: anybody who "
+        "reaches it could spend them. Listen on loopback (127.0.0.1:8080), or set auth.mode: static_key, or take the "
+        "credentials out of the providers",
+    )
+
+
+def carries_credentials(provider: ProviderSettings) -> bool:
+    """Whether requests to it are made in our name: a key, or extra headers, which may be one."""
+    return provider.api_key is not None or any(_is_credential(header) for header in provider.headers)
+
+
+def _is_credential(header: str) -> bool:
+    word = header.lower()
+    return word in {"authorization", "proxy-authorization", "cookie"} or any(
+        part in word for part in ("key", "token", "secret", "auth")
+    )
+
+
+def _groups(config: Config, reading: Reading) -> None:
+    known = [provider.name for provider in config.providers]
+    for index, group in enumerate(config.routing.groups):
+        path: Path = ("routing", "groups", index)
+        for place, name in enumerate(group.providers or ()):
+            spot = (*path, "providers", place)
+            if name not in known and reading.fine(spot):
+                reading.problem(spot, f"no provider has the name {reading.shown(name)}{reading.meant(name, known)}")
+        shadow = _shadow(config.routing.groups[:index], group)
+        if shadow is not None and reading.fine(("routing", "groups")):
+            reading.warn(
+                (*path, "models"), f"is never reached: group {reading.shown(shadow.name)} before it matches all of them"
+            )
+
+
+def _shadow(earlier: Iterable[Group], group: Group) -> Group | None:
+    """The one group before it that takes every model of it."""
+    for other in earlier:
+        if all(any(fnmatchcase(model, glob) for glob in other.models) for model in group.models):
+            return other
+    return None
+
+
+def _default_model(config: Config, served: Served, reading: Reading) -> None:
+    model, path = config.routing.default_model, ("routing", "default_model")
+    if model is None or not reading.fine(path):
+        return
+    if model == _AUTO:
+        reading.problem(path, f"must be a model, not {quoted(_AUTO)}, which means this default")
+    elif model not in served:
+        reading.problem(path, f"no provider serves {reading.shown(model)}{reading.meant(model, served.names)}")
+
+
+def _fallbacks(config: Config, served: Served, reading: Reading) -> None:
+    fallbacks = config.routing.fallbacks
+    path: Path = ("routing", "fallbacks")
+    if not reading.fine(path):
+        return
+    for model, others in fallbacks.items():
+        for index, other in enumerate(others):
+            spot = (*reading.place(path, model), index)
+            if other not in served:
+                reading.warn(spot, f"no provider serves {reading.shown(other)}")
+            if other == model:
+                reading.warn(spot, "is the model itself: it is not tried twice")
+            elif _reaches(other, model, fallbacks):
+                reading.warn(spot, f"the fallbacks of {reading.shown(other)} lead back here")
+
+
+def _reaches(start: str, goal: str, fallbacks: Mapping[str, tuple[str, ...]]) -> bool:
+    seen, rest = {start}, [start]
+    while rest:
+        for other in fallbacks.get(rest.pop(), ()):
+            if other == goal:
+                return True
+            if other not in seen:
+                seen.add(other)
+                rest.append(other)
+    return False
+
+
+def _pricing(config: Config, reading: Reading) -> None:
+    known = [provider.name for provider in config.providers]
+    for name in config.pricing:
+        spot = reading.place(("pricing",), name)
+        if name not in known and reading.fine(spot):
+            reading.warn(spot, f"no provider has that name{reading.meant(name, known)}")
