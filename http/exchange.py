@@ -5,7 +5,7 @@ An `Exchange` is one request and its answer. The handler is written once against
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import attrs
@@ -43,6 +43,10 @@ class Exchange(Protocol):
     def head(self) -> Head: ...
     @property
     def left(self) -> bool: ...
+    @property
+    def shutting_down(self) -> bool:
+        """True once the server drains: why a handler is cancelled when the caller has not left."""
+        ...
 
     async def body(self) -> bytes:
         """The whole body. Raises PayloadTooLarge, RequestTimeout (slow body), LengthRequired, CallerLeft."""
@@ -53,7 +57,11 @@ class Exchange(Protocol):
         ...
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer; Content-Length is added. Raises CallerLeft."""
+        """A whole answer; Content-Length is added. Raises CallerLeft.
+
+        Framing is the binding's, here and in `start`: Content-Length, Transfer-Encoding, Connection, Keep-Alive, Date
+        and Server among `headers` are left out. A line break or NUL in a header is a ValueError: nothing was sent.
+        """
         ...
 
     def start(self, status: int, headers: Headers) -> None:
@@ -79,3 +87,10 @@ class Exchange(Protocol):
 
 class CallerLeft(Exception):
     """The caller closed its connection, or stopped reading. Nothing can be told to it any more."""
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+"""Answers one request. Whatever it raises but Cancelled and CallerLeft becomes an error answer, or a cut stream."""
+
+IsInference = Callable[[bytes, bytes], bool]
+"""Whether a request (method, path without query) is the inference handler's."""

@@ -1,0 +1,352 @@
+"""The express lane: one task per accepted connection, HTTP/1.1 straight on its wire.
+
+A connection reads a head, checks it, and either calls the inference handler with an `Exchange` or lets `Elsewhere`
+(hypercorn) answer this one request. There is no cancel scope, nursery or watcher per request: each connection has one
+`deadline` for what it waits for now, a sweeper shared by all of them cuts those that are over it, and the shared
+`LeaveWatch` reports callers that hang up.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import socket
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from math import inf
+from typing import Protocol
+
+import attrs
+import trio
+
+from infermux.config.settings import LimitSettings
+from infermux.errors import InfermuxError, RequestTimeout
+from infermux.providers.wire import Wire, WireBroken
+
+from .exchange import CallerLeft, Handler, Head, IsInference
+from .express import Answer, ExpressExchange, error_answer, internal_error, render_headers, status_line, too_large
+from .framing import HTTP2_PREFACE, ParsedHead, check_head, check_partial
+from .watch import LeaveWatch, leave_watch
+
+_log = logging.getLogger("infermux.http")
+
+_HEAD_READ = 16384
+SWEEP_INTERVAL = 0.25
+"""Seconds between two looks at the deadlines: they are exact to this much."""
+IDLE_TIMEOUT = 75.0
+"""Seconds a connection is kept for the next request."""
+LINGER_TIMEOUT = 2.0
+"""Seconds for which a refused caller's further bytes are read away, so that the refusal is not lost to a reset."""
+MIN_BODY_RATE = 8192
+"""Bytes of a body that buy it one more second beyond `header_timeout`."""
+
+
+class Phase(enum.Enum):
+    """What a connection's task waits for; the deadline means something else in each."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    HANDLER = "handler"
+    WRITE = "write"
+    LINGER = "linger"
+    ELSEWHERE = "elsewhere"
+
+
+class Elsewhere(Protocol):
+    """Who answers what is not inference."""
+
+    async def answer(self, connection: Connection, head: ParsedHead) -> bool:
+        """Answer this request; True when the connection can go on with the next one."""
+        ...
+
+    async def take_http2(self, connection: Connection) -> None:
+        """Serve HTTP/2 on the connection to its end."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """`connections` are open, of them `idle` wait for a request; `in_flight` requests are in the inference handler."""
+
+    connections: int
+    idle: int
+    in_flight: int
+    requests: int
+
+
+@attrs.define(eq=False, kw_only=True)
+class Lane:
+    """What the connections of one server share."""
+
+    handler: Handler
+    is_inference: IsInference
+    elsewhere: Elsewhere
+    limits: LimitSettings = attrs.field(factory=LimitSettings)
+    idle_timeout: float = IDLE_TIMEOUT
+    sweep_interval: float = SWEEP_INTERVAL
+    watch: LeaveWatch = attrs.field(factory=leave_watch)
+    shutting_down: bool = False
+    connections: set[Connection] = attrs.field(factory=set["Connection"], init=False)
+    in_flight: int = attrs.field(default=0, init=False)
+    requests: int = attrs.field(default=0, init=False)
+    _date: int = attrs.field(default=0, init=False)
+    _date_lines: bytes = attrs.field(default=b"", init=False)
+
+    def statistics(self) -> Statistics:
+        idle = sum(connection.phase is Phase.IDLE for connection in self.connections)
+        return Statistics(
+            connections=len(self.connections), idle=idle, in_flight=self.in_flight, requests=self.requests
+        )
+
+    async def run(self) -> None:
+        """Sweep and watch until cancelled; without it no deadline and no leaving is noticed."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                nursery.start_soon(self.watch.run)
+        finally:
+            self.watch.close()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(self.sweep_interval)
+            now = trio.current_time()
+            for connection in [each for each in self.connections if each.deadline < now]:
+                connection.expire()
+
+    def shut_down(self) -> None:
+        """Close what is idle; the others close after the answer they are at."""
+        self.shutting_down = True
+        self.close_idle(inf)
+
+    def close_idle(self, count: float) -> int:
+        """Close at most `count` idle connections, those that would time out first; how many were closed."""
+        idle = sorted((each for each in self.connections if each.phase is Phase.IDLE), key=lambda each: each.deadline)
+        chosen = idle if count == inf else idle[: int(count)]
+        for connection in chosen:
+            connection.close()
+        return len(chosen)
+
+    def date_lines(self) -> bytes:
+        """The Date and Server lines of an answer."""
+        now = int(time.time())
+        if now != self._date:
+            self._date = now
+            self._date_lines = f"date: {formatdate(now, usegmt=True)}\r\nserver: infermux\r\n".encode()
+        return self._date_lines
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One accepted connection. Closing it, from any task, ends `serve`."""
+
+    lane: Lane
+    wire: Wire
+    sock: socket.socket | None = None
+    client: tuple[str, int] | None = None
+    buffer: bytes = b""
+    phase: Phase = attrs.field(default=Phase.IDLE, init=False)
+    deadline: float = attrs.field(default=inf, init=False)
+    left: bool = attrs.field(default=False, init=False)
+    broken: bool = attrs.field(default=False, init=False)
+    expired: bool = attrs.field(default=False, init=False)
+    closed: bool = attrs.field(default=False, init=False)
+    leave_callback: Callable[[], None] | None = attrs.field(default=None, init=False)
+    _watched: trio.CancelScope | None = attrs.field(default=None, init=False)
+    _body_deadline: float = attrs.field(default=inf, init=False)
+
+    def __repr__(self) -> str:
+        return f"Connection({self.client}, {self.phase.value}{', closed' if self.closed else ''})"
+
+    async def serve(self, *, http2: bool = False) -> None:
+        """Serve requests until one side is done. The connection is closed in every case."""
+        self.lane.connections.add(self)
+        if self.sock is not None:
+            self.lane.watch.add(self.sock, self.on_left)
+        try:
+            if http2:
+                await self._http2()
+            else:
+                self._wait_for(Phase.IDLE, self.lane.limits.header_timeout)
+                while await self._one_request():
+                    self._wait_for(Phase.IDLE, self.lane.idle_timeout)
+        except WireBroken:
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close at once; whoever waits on the connection is told. Idempotent."""
+        if self.closed:
+            return
+        self.closed = self.broken = True
+        self.deadline = inf
+        self.lane.connections.discard(self)
+        if self.sock is not None:  # before the descriptor's number can be given to another socket
+            self.lane.watch.remove(self.sock)
+        self.wire.close()
+
+    # What the connection waits for, and since when.
+
+    def _wait_for(self, phase: Phase, seconds: float) -> None:
+        self.phase = phase
+        self.deadline = trio.current_time() + seconds
+
+    def expect_body(self, received: int) -> None:
+        """A body is awaited, of which `received` bytes are here already."""
+        if self.phase is not Phase.BODY:
+            self._wait_for(Phase.BODY, self.lane.limits.header_timeout)
+            self._body_deadline = self.deadline
+        self.deadline = self._body_deadline + received / MIN_BODY_RATE
+
+    def expect_write(self) -> None:
+        """The caller has `write_timeout` to take more of the answer."""
+        self._wait_for(Phase.WRITE, self.lane.limits.write_timeout)
+
+    def expect_nothing(self) -> None:
+        """Only the handler is awaited, as long as it likes."""
+        self.phase = Phase.HANDLER
+        self.deadline = inf
+
+    def expire(self) -> None:
+        """The deadline has passed: cut what was waited for."""
+        self.deadline = inf
+        if self.phase is Phase.BODY and self.sock is not None:
+            # Wakes the reader and leaves the socket usable: the handler still answers, with 408 in its own dialect.
+            self.expired = True
+            trio.lowlevel.notify_closing(self.sock)
+            return
+        if self.phase is Phase.HEAD:
+            self._refuse(RequestTimeout("The request's head came too slowly."))
+        self.expired = True
+        self.on_left()
+        self.close()
+
+    # The caller's leaving.
+
+    def watch(self, scope: trio.CancelScope | None) -> None:
+        self._watched = scope
+        if scope is not None and self.left:
+            scope.cancel()
+
+    def on_left(self) -> None:
+        """The caller has hung up."""
+        self.left = True
+        if self._watched is not None:
+            self._watched.cancel()
+        if self.leave_callback is not None:
+            self.leave_callback()
+
+    def broke(self) -> None:
+        """A write failed: nothing reaches the caller any more."""
+        self.broken = True
+        self.on_left()
+
+    # Requests.
+
+    def take(self, count: int) -> bytes:
+        """The first `count` bytes of what was read ahead."""
+        data, self.buffer = self.buffer[:count], self.buffer[count:]
+        return data
+
+    async def _one_request(self) -> bool:
+        try:
+            raw = await self._read_head()
+            if not raw:
+                return False
+            if raw == HTTP2_PREFACE:
+                self.buffer = raw + self.buffer
+                await self._http2()
+                return False
+            head = check_head(raw)
+            path, _, query = head.target.partition(b"?")
+            if self.lane.is_inference(head.method, path):
+                return await self._answer(head, Head(head.method, path, query, head.headers, self.client))
+            if head.length is not None and head.length > self.lane.limits.max_body_bytes:
+                raise too_large(self.lane.limits.max_body_bytes)
+        except InfermuxError as refusal:
+            self._refuse(refusal)
+            await self.linger()
+            return False
+        self.phase, self.deadline = Phase.ELSEWHERE, inf
+        return await self.lane.elsewhere.answer(self, head)
+
+    async def _read_head(self) -> bytes:
+        """The next head with its empty line, b"" when the caller is done."""
+        seen = 0
+        while True:
+            while self.buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request line are skipped
+                self.buffer = self.buffer[2:]
+            end = self.buffer.find(b"\r\n\r\n", max(0, seen - 3))
+            if end >= 0:
+                return self.take(end + 4)
+            if self.buffer:
+                if self.phase is Phase.IDLE:
+                    self._wait_for(Phase.HEAD, self.lane.limits.header_timeout)
+                if self.buffer != b"\r":
+                    check_partial(self.buffer, seen)
+            seen = len(self.buffer)
+            data = await self.wire.receive(_HEAD_READ)
+            if not data:
+                return b""
+            self.buffer = self.buffer + data if self.buffer else data
+
+    async def _answer(self, parsed: ParsedHead, head: Head) -> bool:
+        lane = self.lane
+        self.expect_nothing()
+        exchange = ExpressExchange(self, parsed, head)
+        lane.in_flight += 1
+        lane.requests += 1
+        try:
+            await self._call_handler(exchange)
+        except CallerLeft:
+            return False
+        finally:
+            self._watched = None
+            lane.in_flight -= 1
+        if exchange.reusable:
+            return True
+        if exchange.answer is Answer.DONE and (exchange.body_unread or self.buffer):
+            await self.linger()
+        return False
+
+    async def _call_handler(self, exchange: ExpressExchange) -> None:
+        try:
+            await self.lane.handler(exchange)
+        except CallerLeft:
+            raise
+        except InfermuxError as error:
+            await exchange.fail(error)
+        except Exception:
+            _log.exception("The inference handler failed.")
+            await exchange.fail(internal_error())
+        else:
+            if exchange.answer is not Answer.DONE and not self.left and not self.closed:
+                _log.error("The inference handler ended without ending its answer.")
+                await exchange.fail(internal_error())
+
+    async def _http2(self) -> None:
+        self.phase, self.deadline = Phase.ELSEWHERE, inf
+        await self.lane.elsewhere.take_http2(self)
+
+    def _refuse(self, error: InfermuxError) -> None:
+        """Answer a request that never became an exchange. What does not fit the socket's buffer is lost."""
+        headers, body = error_answer(error)
+        framing = b"content-length: %d\r\nconnection: close\r\n" % len(body)
+        head = b"%b%b%b%b\r\n" % (status_line(error.status), self.lane.date_lines(), render_headers(headers), framing)
+        try:
+            self.wire.send_now(head + body)
+        except WireBroken:
+            self.broke()
+
+    async def linger(self) -> None:
+        """End our side and read the caller's bytes away: closing on unread ones would reset the answer on its way."""
+        if self.broken:
+            return
+        self._wait_for(Phase.LINGER, LINGER_TIMEOUT)
+        self.buffer = b""
+        self.wire.send_eof()
+        while await self.wire.receive():
+            pass

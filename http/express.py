@@ -1,0 +1,271 @@
+"""The express lane's `Exchange`: answers written straight to the connection's wire."""
+
+from __future__ import annotations
+
+import enum
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from infermux.errors import InfermuxError, InternalError, LengthRequired, PayloadTooLarge, RequestTimeout
+from infermux.providers.wire import WireBroken
+
+from .chunked import ChunkedDecoder
+from .exchange import CallerLeft, Head, Headers
+from .framing import ParsedHead
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+_WRITE_PIECE = 65536
+_READ_PIECE = 65536
+_BODYLESS = frozenset({204, 304})
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"date", b"server"})
+_JSON = (b"content-type", b"application/json")
+
+
+class Answer(enum.Enum):
+    """How far the answer has come."""
+
+    NONE = enum.auto()
+    STARTED = enum.auto()
+    DONE = enum.auto()
+
+
+class ExpressExchange:
+    """One request on one connection."""
+
+    __slots__ = ("_answer", "_body", "_connection", "_keep", "_parsed", "_pending", "_unsent", "head")
+
+    def __init__(self, connection: Connection, parsed: ParsedHead, head: Head) -> None:
+        self.head = head
+        self._connection = connection
+        self._parsed = parsed
+        self._body: bytes | None = None if parsed.has_body else b""
+        self._answer = Answer.NONE
+        self._keep = parsed.keep_alive
+        self._pending = b""
+        self._unsent = b""
+
+    def __repr__(self) -> str:
+        return f"ExpressExchange({self.head.method!r} {self.head.path!r}, {self._answer.name})"
+
+    @property
+    def left(self) -> bool:
+        return self._connection.left
+
+    @property
+    def shutting_down(self) -> bool:
+        return self._connection.lane.shutting_down
+
+    @property
+    def answer(self) -> Answer:
+        return self._answer
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection can serve another request after this one."""
+        return self._keep and self._answer is Answer.DONE and not self._connection.left
+
+    @property
+    def body_unread(self) -> bool:
+        return self._body is None
+
+    def watch(self, scope: trio.CancelScope | None) -> None:
+        self._connection.watch(scope)
+
+    # In.
+
+    async def body(self) -> bytes:
+        if self._body is None:
+            self._body = await (self._read_chunked() if self._parsed.chunked else self._read_length())
+        elif self._parsed.length is None and not self._parsed.chunked and self.head.method in (b"POST", b"PUT"):
+            raise LengthRequired("The request has a body by its method, but neither Content-Length nor chunks.")
+        return self._body
+
+    async def _read_length(self) -> bytes:
+        length = self._parsed.length or 0
+        limit = self._connection.lane.limits.max_body_bytes
+        if length > limit:
+            raise too_large(limit)
+        connection = self._connection
+        if len(connection.buffer) >= length:
+            return connection.take(length)
+        self._ask_for_body()
+        parts = [connection.take(len(connection.buffer))]
+        missing = length - len(parts[0])
+        connection.expect_body(0)
+        while missing:
+            parts.append(await self._receive(min(missing, _READ_PIECE)))
+            missing -= len(parts[-1])
+            connection.expect_body(length - missing)
+        connection.expect_nothing()
+        return b"".join(parts)
+
+    async def _read_chunked(self) -> bytes:
+        connection = self._connection
+        decoder = ChunkedDecoder(limit=connection.lane.limits.max_body_bytes)
+        data = connection.take(len(connection.buffer))
+        if not data:
+            self._ask_for_body()
+        connection.expect_body(0)
+        while not decoder.feed(data):
+            connection.expect_body(decoder.received)
+            data = await self._receive(_READ_PIECE)
+        connection.expect_nothing()
+        connection.buffer = decoder.rest
+        return decoder.body()
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        try:
+            data = await self._connection.wire.receive(max_bytes)
+        except WireBroken:
+            if self._connection.expired:
+                self._keep = False
+                raise RequestTimeout("The request's body came too slowly.") from None
+            data = b""
+        if not data:
+            self._connection.on_left()
+            raise CallerLeft
+        return data
+
+    def _ask_for_body(self) -> None:
+        if self._parsed.expects_continue:
+            self._hand(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # Out.
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        if status == 204:
+            framing = b""
+        else:
+            framing = b"content-length: %d\r\n" % len(body)
+        head = self._response_head(status, headers, framing)
+        self._answer = Answer.DONE
+        if status in _BODYLESS or self.head.method == b"HEAD":
+            body = b""
+        if not self._hand(head + body):
+            await self.flush()
+
+    def start(self, status: int, headers: Headers) -> None:
+        if self._parsed.minor == 0:
+            self._keep = False
+        framing = b"transfer-encoding: chunked\r\n" if self._parsed.minor else b""
+        self._pending = self._response_head(status, headers, framing)
+        self._answer = Answer.STARTED
+
+    def send_now(self, data: bytes) -> bool:
+        if self._answer is not Answer.STARTED:
+            raise RuntimeError("send_now is for a started answer")
+        if data and self._parsed.minor:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        return self._hand(data)
+
+    async def flush(self) -> None:
+        if self._pending:
+            self.send_now(b"")
+        connection = self._connection
+        wire = connection.wire
+        try:
+            while self._unsent or wire.unsent:
+                piece, self._unsent = self._unsent[:_WRITE_PIECE], self._unsent[_WRITE_PIECE:]
+                connection.expect_write()
+                await wire.send(piece)
+        except WireBroken:
+            connection.broke()
+        connection.expect_nothing()
+        if connection.left or connection.broken:
+            self._keep = False
+            raise CallerLeft
+
+    async def finish(self) -> None:
+        if self._answer is not Answer.STARTED:
+            raise RuntimeError("finish is for a started answer")
+        data = self._pending + (b"0\r\n\r\n" if self._parsed.minor else b"")
+        self._pending = b""
+        self._answer = Answer.DONE
+        if not self._hand(data):
+            await self.flush()
+
+    def abort(self) -> None:
+        self._keep = False
+        self._connection.close()
+
+    async def fail(self, error: InfermuxError) -> None:
+        """Tell the caller of an error that escaped the handler; an answer that has begun is cut instead."""
+        if self._answer is Answer.NONE:
+            self._keep = self._keep and error.status < 500
+            await self.respond(error.status, *error_answer(error))
+        elif self._answer is Answer.STARTED:
+            self.abort()
+
+    def _hand(self, data: bytes) -> bool:
+        if self._unsent:
+            self._unsent += data
+            return False
+        wire = self._connection.wire
+        try:
+            sent = wire.send_now(data)
+        except WireBroken:
+            self._connection.broke()
+            return False
+        if sent < len(data):
+            self._unsent = data[sent:]
+            return False
+        return not wire.unsent
+
+    def _response_head(self, status: int, headers: Headers, framing: bytes) -> bytes:
+        if self._answer is not Answer.NONE:
+            raise RuntimeError("the answer has begun already")
+        if self._body is None:
+            self._keep = self._skip_body() and self._keep
+        lane = self._connection.lane
+        if lane.shutting_down:
+            self._keep = False
+        if not self._keep:
+            framing += b"connection: close\r\n"
+        elif self._parsed.minor == 0:
+            framing += b"connection: keep-alive\r\n"
+        return b"%b%b%b%b\r\n" % (status_line(status), lane.date_lines(), render_headers(headers), framing)
+
+    def _skip_body(self) -> bool:
+        """Drop a body the handler did not ask for, if all of it is here; otherwise it costs the connection."""
+        length = self._parsed.length
+        if length is None or len(self._connection.buffer) < length:
+            return False
+        self._body = self._connection.take(length)
+        return True
+
+
+def status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def render_headers(headers: Headers) -> bytes:
+    """Header lines, without those that are the binding's. Raises ValueError for a line break or NUL (response splitting)."""
+    lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in _OURS]
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
+        raise ValueError("a response header has a line break or NUL in it")
+    return block
+
+
+def error_answer(error: InfermuxError) -> tuple[Headers, bytes]:
+    """Headers and body of `error` in OpenAI's shape."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    problem = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    return [_JSON], msgspec.json.encode({"error": problem})
+
+
+def too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {limit} bytes.")
+
+
+def internal_error() -> InternalError:
+    return InternalError("Something went wrong in infermux; its log says what.")
