@@ -12,6 +12,7 @@ import msgspec
 
 from infermux.errors import FailureKind
 from infermux.providers.interface import Endpoint, Usage
+from infermux.providers.peek import Preferences
 
 
 class Health(enum.Enum):
@@ -102,17 +103,6 @@ class Outcome:
     usage: Usage | None = None
     retry_after: float | None = None
     model_missing: bool = False
-
-
-class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The per-request `provider` object."""
-
-    order: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    allow_fallbacks: bool = True
-    sort: str | None = None
-    max_price: dict[str, float] | None = None
 
 
 class Want(msgspec.Struct, frozen=True):

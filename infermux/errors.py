@@ -126,6 +126,17 @@ class HeadTooLarge(CallerError):
     status, code = 431, "head_too_large"
 
 
+class ProviderRefusal(CallerError):
+    """A provider refused what the caller asked for; its answer goes back as it is: `body`, `content_type`, `status`."""
+
+    code = "provider_refusal"
+
+    def __init__(self, message: str, *, status: int, body: bytes, content_type: bytes, provider: str) -> None:
+        super().__init__(message, status=status, provider=provider)
+        self.body = body
+        self.content_type = content_type
+
+
 # Policy: limits and states of this router.
 class PolicyError(InfermuxError):
     """The request is fine; the router may not or cannot serve it now."""
@@ -180,6 +191,10 @@ class UpstreamTimeout(ProviderError):
     """One of the timeouts; `code` says which."""
 
     status, code = 504, "total_timeout"
+
+
+class CallerLeft(Exception):
+    """The caller closed its connection, or stopped reading. Nothing can be told to it any more."""
 
 
 class FailureKind(enum.Enum):

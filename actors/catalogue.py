@@ -1,0 +1,217 @@
+"""Who could answer a model: the pure part of routing that does not change from request to request.
+
+Built once from the declarations. A look-up costs the same however many providers do not serve the model: names are
+dictionary keys, and only the open-ended providers (those that list nothing) are walked.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from infermux.config.settings import Config, Group, Price, ProviderSettings, Routing
+from infermux.providers.interface import Endpoint
+
+KEPT_ROUTES = 4096  # callers choose model names, so what is remembered of them is bounded
+
+# Of a self-hosted type a request costs nothing unless `pricing` says otherwise (SPEC section 8).
+SELF_HOSTED = frozenset({"ollama", "process", "simulated"})
+FREE = Price()
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """A provider in the catalogue: what the router needs of its declaration. `index` is declaration order."""
+
+    settings: ProviderSettings
+    index: int
+    endpoints: frozenset[Endpoint]
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+
+@attrs.frozen
+class Candidate:
+    """A provider and the name it knows the model by."""
+
+    entry: Entry
+    model: str
+    price: Price | None
+
+
+Tiers = tuple[tuple[Candidate, ...], ...]
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """What a model name resolves to: candidates in tiers (earlier tiers first), and the group that governs them."""
+
+    model: str
+    tiers: Tiers
+    group: Group | None
+    fallbacks: tuple[Route, ...] = ()
+
+    longest_timeout: float = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        timeouts = [c.entry.settings.first_token_timeout for tier in self.tiers for c in tier]
+        timeouts += [c.entry.settings.timeout for tier in self.tiers for c in tier]
+        longest = max([*timeouts, *(route.longest_timeout for route in self.fallbacks)], default=0.0)
+        object.__setattr__(self, "longest_timeout", longest)
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.tiers) and all(route.is_empty for route in self.fallbacks)
+
+
+@attrs.define(eq=False)
+class Catalogue:
+    """The declared models of all providers, by name."""
+
+    routing: Routing
+    pricing: Mapping[str, Mapping[str, Price]]
+    entries: dict[str, Entry]
+    _listed: dict[str, list[Candidate]] = attrs.field(factory=dict, repr=False)
+    _aliased: dict[str, list[Candidate]] = attrs.field(factory=dict, repr=False)
+    _open_ended: list[Entry] = attrs.field(factory=list, repr=False)
+    _groups: list[tuple[re.Pattern[str], Group]] = attrs.field(factory=list, repr=False)
+    _kept: OrderedDict[tuple[str, Endpoint], Route] = attrs.field(factory=OrderedDict, repr=False)
+
+    @classmethod
+    def build(cls, config: Config, entries: Iterable[Entry]) -> Catalogue:
+        """The catalogue of `entries`, in the order of their index."""
+        made = cls(config.routing, config.pricing, {entry.name: entry for entry in sorted(entries, key=_by_index)})
+        for entry in made.entries.values():
+            made._add(entry)
+        made._groups = [(_globs(group.models), group) for group in config.routing.groups]
+        return made
+
+    def _add(self, entry: Entry) -> None:
+        settings = entry.settings
+        aliases = settings.model_aliases
+        for alias, target in aliases.items():
+            shelf = self._listed if alias == target else self._aliased
+            for name in spellings(settings, alias):
+                shelf.setdefault(name, []).append(self._candidate(entry, target))
+        if settings.models is None:
+            self._open_ended.append(entry)
+            return
+        for model in dict.fromkeys(settings.models):
+            for name in spellings(settings, model):
+                if name not in aliases:  # within one provider an alias beats a listing
+                    self._listed.setdefault(name, []).append(self._candidate(entry, model))
+
+    def _candidate(self, entry: Entry, model: str) -> Candidate:
+        return Candidate(entry, model, self.price(entry.settings, model))
+
+    def price(self, settings: ProviderSettings, model: str) -> Price | None:
+        """The declared price of a provider's model; None when nobody knows it."""
+        declared = self.pricing.get(settings.name, {}).get(model)
+        if declared is None and settings.type in SELF_HOSTED:
+            return FREE
+        return declared
+
+    @property
+    def default_model(self) -> str | None:
+        """`routing.default_model`, else the first declared model or alias in file order."""
+        if self.routing.default_model:
+            return self.routing.default_model
+        for entry in self.entries.values():
+            names = (*(entry.settings.models or ()), *entry.settings.model_aliases)
+            if names:
+                return names[0]
+        return None
+
+    def names(self) -> dict[str, list[Entry]]:
+        """Every declared model and alias with the providers that serve it, in declaration order."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries.values():
+            for name in dict.fromkeys((*(entry.settings.models or ()), *entry.settings.model_aliases)):
+                found.setdefault(name, []).append(entry)
+        return found
+
+    def resolve(self, requested: str, endpoint: Endpoint) -> Route:
+        """The route of a model name; `""` and `auto` are the default model. Empty tiers: nobody serves it."""
+        name = requested if requested not in ("", "auto") else (self.default_model or "")
+        key = (name, endpoint)
+        route = self._kept.get(key)
+        if route is None:
+            route = self._resolve(name, endpoint)
+            self._kept[key] = route
+            if len(self._kept) > KEPT_ROUTES:
+                self._kept.popitem(last=False)
+        return route
+
+    def _resolve(self, name: str, endpoint: Endpoint) -> Route:
+        own = self._own_route(name, endpoint)
+        names = self.routing.fallbacks.get(name, ())
+        fallbacks = tuple(self._own_route(other, endpoint) for other in names if other != name)
+        return attrs.evolve(own, fallbacks=fallbacks)
+
+    def _own_route(self, name: str, endpoint: Endpoint) -> Route:
+        group = self._group(name)
+        tiers = [_allowed(tier, group, endpoint) for tier in self._tiers(name)] if name else []
+        return Route(model=name, tiers=tuple(tier for tier in tiers if tier), group=group)
+
+    def _tiers(self, name: str) -> list[list[Candidate]]:
+        listed, aliased = self._listed.get(name, []), self._aliased.get(name, [])
+        if listed or aliased:
+            return [*self._declared(listed, aliased), self._open(name)]
+        provider, slash, rest = name.partition("/")
+        if slash and rest and provider in self.entries:
+            return self._within(self.entries[provider], rest)
+        return [self._open(name)]
+
+    def _declared(self, listed: list[Candidate], aliased: list[Candidate]) -> list[list[Candidate]]:
+        if self.routing.aliases == "equal":
+            return [sorted([*listed, *aliased], key=lambda candidate: candidate.entry.index)]
+        return [listed, aliased]
+
+    def _within(self, entry: Entry, model: str) -> list[list[Candidate]]:
+        own = [c for c in (*self._aliased.get(model, ()), *self._listed.get(model, ())) if c.entry is entry]
+        if not own and entry.settings.models is None:
+            own = [self._candidate(entry, model)]
+        return [own[:1]]
+
+    def _open(self, name: str) -> list[Candidate]:
+        declared = {c.entry.name for c in (*self._listed.get(name, ()), *self._aliased.get(name, ()))}
+        return [self._candidate(entry, name) for entry in self._open_ended if entry.name not in declared]
+
+    def _group(self, name: str) -> Group | None:
+        for pattern, group in self._groups:
+            if pattern.fullmatch(name):
+                return group
+        return None
+
+
+def spellings(settings: ProviderSettings, model: str) -> Sequence[str]:
+    """The names under which a declared model is found: Ollama's match with and without `:latest`."""
+    if settings.type != "ollama":
+        return (model,)
+    if model.endswith(":latest"):
+        return (model, model.removesuffix(":latest"))
+    return (model,) if ":" in model else (model, f"{model}:latest")
+
+
+def _allowed(tier: list[Candidate], group: Group | None, endpoint: Endpoint) -> tuple[Candidate, ...]:
+    providers = None if group is None else group.providers
+    return tuple(
+        candidate
+        for candidate in tier
+        if endpoint in candidate.entry.endpoints and (providers is None or candidate.entry.name in providers)
+    )
+
+
+def _globs(patterns: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns) or r"(?!)")
+
+
+def _by_index(entry: Entry) -> Any:
+    return entry.index

@@ -1,0 +1,77 @@
+"""The right to send one attempt to one provider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from infermux.config.settings import ProviderSettings
+from infermux.providers.interface import Adapter
+
+from .messages import Outcome
+
+if TYPE_CHECKING:
+    from .ref import Ref
+
+
+@attrs.frozen
+class Release:
+    """Told by a lease to its provider's actor, once."""
+
+    lease: Lease
+    outcome: Outcome
+
+
+@attrs.frozen
+class ProbePassed:
+    """Told when the half-open probe has its first token, `latency` seconds after the lease."""
+
+    lease: Lease
+    latency: float
+
+
+@attrs.define(eq=False, repr=False, kw_only=True)
+class Lease:
+    """Granted by a provider's actor; `release` gives it back, exactly once, with an outcome.
+
+    `model` is the provider's name for the model. `probe` marks the one live request that tries a half-open circuit;
+    `bound` is then the seconds it has to its first token. `reserved` tokens are settled to the true usage at release.
+    `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
+    """
+
+    provider: str
+    model: str
+    settings: ProviderSettings
+    adapter: Adapter
+    ref: Ref[Any]
+    granted_at: float
+    reserved: int = 0
+    probe: bool = False
+    explore: bool = False
+    epoch: int = 0
+    bound: float | None = None
+    scope: trio.CancelScope | None = None
+    revoked: str | None = None
+    _released: bool = False
+
+    def release(self, outcome: Outcome) -> None:
+        """Give the lease back. Synchronous and never raises, so it works in `finally`; only the first call counts."""
+        if not self._released:
+            self._released = True
+            self.ref.deliver(Release(self, outcome))
+
+    def passed_first_token(self, now: float) -> None:
+        """The first token came: for a half-open probe that is the verdict, a long stream need not end first."""
+        if self.probe:
+            self.ref.deliver(ProbePassed(self, now - self.granted_at))
+
+    def revoke(self, why: str) -> None:
+        """End the attempt that runs under this lease, at its next wait."""
+        self.revoked = why
+        if self.scope is not None:
+            self.scope.cancel()
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.provider} {self.model}{' probe' if self.probe else ''}{' released' if self._released else ''}>"

@@ -1,0 +1,87 @@
+"""One request's way through its candidates: made by the asker, advanced by the router, carried from actor to actor.
+
+A plan is held by one task at a time (it travels inside messages), so it needs no lock. Ordering is lazy: a tier is put
+in order only when the tiers before it are used up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+
+from infermux.errors import NoHealthyProviders, RateLimited
+
+from .messages import Reason, Want
+
+if TYPE_CHECKING:
+    from infermux.errors import InfermuxError
+
+    from .catalogue import Candidate, Route
+    from .strategy import Choice
+
+UNKNOWN_WAIT = 1.0  # seconds a caller is told to wait when nobody can say when a limit frees
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a provider did not take the request. `until` on trio's clock: when time cures it, inf when it does not."""
+
+    provider: str
+    reason: Reason
+    until: float = math.inf
+    detail: str = ""
+
+
+@attrs.define(eq=False)
+class Plan:
+    """`tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the last per provider."""
+
+    want: Want
+    route: Route | None = None
+    strategy: str = ""
+    group: str = ""
+    tiers: Iterator[tuple[Route, tuple[Candidate, ...]]] | None = None
+    steps: list[Choice] = attrs.field(factory=list)
+    position: int = 0
+    tried: set[tuple[str, str]] = attrs.field(factory=set)
+    silent: set[str] = attrs.field(factory=set)
+    refusals: dict[str, Refusal] = attrs.field(factory=dict)
+    asked: str = ""
+    parked: bool = False
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.refusals[refusal.provider] = refusal
+
+    def restart(self) -> None:
+        """Forget the order and the refusals (not what was tried): the world has changed."""
+        self.route = None
+        self.tiers = None
+        self.steps = []
+        self.position = 0
+        self.refusals.clear()
+
+    @property
+    def is_starting(self) -> bool:
+        """True when some candidate's first probe is still out and nothing was tried yet."""
+        return not self.tried and any(refusal.reason is Reason.STARTING for refusal in self.refusals.values())
+
+    def verdict(self, now: float) -> InfermuxError:
+        """The error when nobody took the request: 429 when only limits stand in the way, else 503; each with the reasons."""
+        refusals = list(self.refusals.values())
+        said = "; ".join(f"{r.provider}: {r.reason.value}{f' ({r.detail})' if r.detail else ''}" for r in refusals)
+        until = min((r.until for r in refusals), default=math.inf)
+        model = self.want.model
+        if refusals and all(refusal.reason.is_limit for refusal in refusals):
+            wait = max(until - now, 0.0) if math.isfinite(until) else UNKNOWN_WAIT
+            return RateLimited(
+                f"the limits configured for the providers of model {model!r} are used up ({said}); "
+                f"try again in {math.ceil(wait)} s",
+                retry_after=wait,
+            )
+        cure = until - now if math.isfinite(until) else None
+        return NoHealthyProviders(
+            f"no provider of model {model!r} can take the request now ({said or 'none left to try'})", retry_after=cure
+        )

@@ -1,0 +1,288 @@
+"""The provider actor: the one task that owns a provider's health, circuit, limits, averages and leases.
+
+Everything that decides is in the `Gate`, which is synchronous and gets the time as an argument. The actor brings it
+messages, runs the health loop, and publishes a `Standing` once per burst of messages. The gate outlives the actor: a
+restart after a crash keeps limits and leases, so a crash never opens a way round a limit.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from infermux.config.settings import HealthCheck, ProbeMethod, ProviderSettings
+from infermux.errors import FailureKind, UpstreamFailure
+from infermux.providers.interface import Adapter, Usage
+
+from .actor import BaseActor, Context
+from .gate import Gate
+from .lease import Lease, ProbePassed, Release
+from .messages import Health, Standing
+from .plan import Refusal
+from .ref import Ref
+from .reply import Reply
+from .router import Acquire, Advance
+
+JITTER = 0.1  # of the interval, either way: probes of many routers do not march in step
+PROBE_TOKENS = 16  # what a one-token request reserves; settled to its true usage
+
+
+class Verb(enum.Enum):
+    """What an operator can ask of a provider."""
+
+    ENABLE = "enable"
+    DISABLE = "disable"
+    DRAIN = "drain"
+    PROBE = "probe"
+    RESET = "reset"
+
+
+@attrs.frozen
+class Command:
+    """Answered with the `Description` after it was carried out; PROBE after the probe has ended."""
+
+    verb: Verb
+
+
+@attrs.frozen
+class Describe:
+    """Answered with a `Description`."""
+
+
+@attrs.frozen
+class Revoke:
+    """End every attempt that runs under a lease of this provider."""
+
+    why: str
+
+
+@attrs.frozen
+class ProbeEnded:
+    """The health loop's result. `failure` None: healthy."""
+
+    failure: UpstreamFailure | None
+    usage: Usage | None
+    took: float
+
+
+@attrs.frozen(kw_only=True)
+class Description:
+    """All that can be told about a provider, as of now. Times are seconds; levels are what the buckets hold."""
+
+    name: str
+    type: str
+    routable: bool
+    reason: str | None
+    blocked_for: float | None
+    health: dict[str, Any]
+    circuit: dict[str, Any]
+    buckets: dict[str, Any]
+    ewma: dict[str, Any]
+    in_flight: int
+    models: list[str] | None
+    aliases: dict[str, str]
+    transport: str
+    transitions: list[dict[str, Any]]
+
+
+@attrs.define(eq=False, kw_only=True)
+class ProviderActor(BaseActor[Any]):
+    """`announce` is called with the provider's name when its first probe has ended."""
+
+    gate: Gate
+    adapter: Adapter
+    rng: random.Random
+    announce: Callable[[str], None]
+    _context: Context[Any] | None = None
+    _probe_now: trio.Event = attrs.field(factory=trio.Event)
+    _probe_askers: list[Reply[Any]] = attrs.field(factory=list)
+
+    @property
+    def settings(self) -> ProviderSettings:
+        return self.gate.settings
+
+    async def started(self, context: Context[Any]) -> None:
+        self._context = context
+        self._publish()
+        if self._is_probed:
+            context.start_soon(self._health_loop)
+
+    @property
+    def _is_probed(self) -> bool:
+        return self.gate.unavailable is None and self.gate.health.health is not Health.UNCHECKED
+
+    def receive(self, message: Any, reply: Reply[Any] | None) -> None:
+        match message:
+            case Acquire():
+                if reply is not None:
+                    self._acquire(message, reply)
+            case Release(lease, outcome):
+                self.gate.settle(lease, outcome, trio.current_time())
+            case ProbePassed(lease, latency):
+                self.gate.probe_passed(lease, latency, trio.current_time())
+            case ProbeEnded():
+                self._probe_ended(message)
+            case Command(verb):
+                self._command(verb, reply)
+            case Describe():
+                if reply is not None:
+                    reply.send(self._describe())
+            case Revoke(why):
+                for lease in self.gate.leases:
+                    lease.revoke(why)
+            case _:
+                pass
+
+    def batch_done(self) -> None:
+        self._publish()
+
+    def _publish(self) -> None:
+        assert self._context is not None
+        self._context.publish(self.gate.standing(trio.current_time()))
+
+    # Leases.
+
+    def _acquire(self, acquire: Acquire, reply: Reply[Any]) -> None:
+        gate, choice, plan = self.gate, acquire.choice, acquire.plan
+        gate.seen += 1
+        if reply.done:
+            return
+        assert self._context is not None
+        if choice.explore and gate.is_explored:
+            acquire.router.forward(Advance(plan), reply)
+            return
+        now = trio.current_time()
+        granted = gate.admit(plan.want, choice.option.model, now)
+        if isinstance(granted, Refusal):
+            plan.refuse(granted)
+            self._publish()
+            acquire.router.forward(Advance(plan), reply)
+            return
+        lease = Lease(
+            provider=self.settings.name,
+            model=choice.option.model,
+            settings=self.settings,
+            adapter=self.adapter,
+            ref=self._context.ref,
+            granted_at=now,
+            reserved=granted.reserved,
+            probe=granted.probe,
+            explore=choice.explore,
+            bound=granted.bound,
+            epoch=granted.epoch,
+        )
+        gate.add(lease)
+        if not reply.send(lease):
+            gate.take_back(lease, now)
+
+    # Health.
+
+    async def _health_loop(self) -> None:
+        check = self.settings.health_check
+        while True:
+            await self._probe_once(check)
+            self._probe_now = trio.Event()
+            await self._pause(check)
+
+    async def _pause(self, check: HealthCheck) -> None:
+        """Until the next probe is due, or asked for. A recent success counts as a probe and puts the next one off."""
+        jitter = self.rng.uniform(-JITTER, JITTER)
+        while (left := (self.gate.health.next_due(check.interval, jitter) or 0.0) - trio.current_time()) > 0:
+            with trio.move_on_after(left) as scope:
+                await self._probe_now.wait()
+            if not scope.cancelled_caught:
+                return
+
+    async def _probe_once(self, check: HealthCheck) -> None:
+        method, model = probe_plan(self.settings)
+        await trio.sleep_until(self.gate.reserve_probe(PROBE_TOKENS, trio.current_time()))
+        started = trio.current_time()
+        failure: UpstreamFailure | None = None
+        usage: Usage | None = None
+        with trio.move_on_after(check.timeout) as scope:
+            try:
+                usage = await self.adapter.probe(method, model)
+            except UpstreamFailure as failed:
+                failure = failed
+        if scope.cancelled_caught:
+            failure = UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"no answer to the probe within {check.timeout:g} s")
+        assert self._context is not None
+        self._context.ref.deliver(ProbeEnded(failure, usage, trio.current_time() - started))
+        await trio.lowlevel.checkpoint()
+
+    def _probe_ended(self, ended: ProbeEnded) -> None:
+        was = self.gate.health.health
+        self.gate.probe_ended(ended.failure, ended.usage, PROBE_TOKENS, trio.current_time())
+        self._publish()
+        if was is Health.UNKNOWN:
+            self.announce(self.settings.name)
+        askers, self._probe_askers = self._probe_askers, []
+        for asker in askers:
+            asker.send(self._describe())
+
+    # The operator.
+
+    def _command(self, verb: Verb, reply: Reply[Any] | None) -> None:
+        now = trio.current_time()
+        match verb:
+            case Verb.ENABLE:
+                self.gate.enable(now)
+            case Verb.DISABLE:
+                self.gate.disable(now)
+            case Verb.DRAIN:
+                self.gate.drain(now)
+            case Verb.RESET:
+                self.gate.reset(now)
+            case Verb.PROBE if self._is_probed:
+                self._probe_now.set()
+                if reply is not None:
+                    assert self._context is not None
+                    self._context.hold(reply)
+                    self._probe_askers.append(reply)
+                return
+            case Verb.PROBE:
+                pass
+        self._publish()
+        if reply is not None:
+            reply.send(self._describe())
+
+    def _describe(self) -> Description:
+        now = trio.current_time()
+        standing: Standing = self.gate.standing(now)
+        blocked = now < standing.blocked_until
+        left = standing.blocked_until - now
+        return Description(
+            name=self.settings.name,
+            type=self.settings.type,
+            routable=not blocked,
+            reason=standing.reason.value if blocked and standing.reason else None,
+            blocked_for=round(left, 3) if blocked and math.isfinite(left) else None,
+            transport=self.adapter.transport,
+            models=None if self.settings.models is None else list(self.settings.models),
+            aliases=dict(self.settings.model_aliases),
+            in_flight=standing.in_flight,
+            **self.gate.describe(now),
+        )
+
+
+def probe_plan(settings: ProviderSettings) -> tuple[ProbeMethod, str | None]:
+    """Which probe a provider gets. `auto` is `generate` where a model is declared, `models` for open-ended and ollama providers."""
+    check = settings.health_check
+    model = check.model or _probe_model(settings)
+    if check.method is not ProbeMethod.AUTO:
+        return check.method, model
+    if check.model is not None or (settings.models and settings.type != "ollama"):
+        return ProbeMethod.GENERATE, model
+    return ProbeMethod.MODELS, model
+
+
+def _probe_model(settings: ProviderSettings) -> str | None:
+    models = settings.models or tuple(settings.model_aliases.values())
+    chat = [model for model in models if "embed" not in model.lower()]
+    return next(iter(chat or models), None)

@@ -1,0 +1,112 @@
+"""What the router must know of a request's body, read without building the body.
+
+The fields and their types are those of the chat completions API (`openai.types.chat.completion_create_params`);
+everything else in the body is left as it is, for the provider to judge.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from infermux.errors import InvalidRequest
+
+BYTES_PER_TOKEN = 4  # the usual estimate where no tokenizer is at hand
+
+Raw = msgspec.Raw
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `provider` object of a request: how the caller narrows or reorders the candidates."""
+
+    order: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    allow_fallbacks: bool = True
+    sort: str | None = None
+    max_price: dict[str, float] | None = None
+
+
+class ChatPeek(msgspec.Struct, frozen=True):
+    """A chat completion request, as far as routing needs it."""
+
+    messages: list[Raw]
+    model: str | None = None
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    stream_options: StreamOptions | None = None
+    provider: Preferences | None = None
+
+    @property
+    def completion_bound(self) -> int | None:
+        """Tokens the answer may have at most, None when the caller set no bound."""
+        bound = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        return None if bound is None else max(bound, 0) * max(self.n or 1, 1)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate: the messages' bytes at four a token."""
+        return sum(map(len, map(memoryview, self.messages))) // BYTES_PER_TOKEN + 1
+
+    @property
+    def asked_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+_chat = msgspec.json.Decoder(ChatPeek)
+_PATH = re.compile(r"at `\$\.?([^`]*)`")
+_MISSING = re.compile(r"required field `([^`]+)`")
+_UNKNOWN = re.compile(r"unknown field `([^`]+)`")
+
+
+def peek_chat(body: bytes) -> ChatPeek:
+    """Read a chat completion request. Raises InvalidRequest, whose `param` names the field."""
+    peek: ChatPeek = _decode(_chat, body)
+    if not peek.messages:
+        raise InvalidRequest("messages must hold at least one message", param="messages")
+    for place, message in enumerate(peek.messages):
+        if bytes(memoryview(message)[:1]) != b"{":
+            raise InvalidRequest(f"messages[{place}] must be an object", param=f"messages[{place}]")
+    return peek
+
+
+def _decode(decoder: Any, body: bytes) -> Any:
+    if not body:
+        raise InvalidRequest("the body is empty; it must be a JSON object")
+    try:
+        if not body.isascii():
+            body.decode()
+        return decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not valid UTF-8 (at byte {error.start})") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    except msgspec.ValidationError as error:
+        raise _wrong_shape(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def _wrong_shape(said: str) -> InvalidRequest:
+    path = _PATH.search(said)
+    at = path.group(1) if path else ""
+    missing = _MISSING.search(said)
+    if missing:
+        field = f"{at}.{missing.group(1)}" if at else missing.group(1)
+        return InvalidRequest(f"{field} is required", param=field)
+    unknown = _UNKNOWN.search(said)
+    if unknown:
+        field = f"{at}.{unknown.group(1)}" if at else unknown.group(1)
+        return InvalidRequest(f"{field} is not a known field", param=field)
+    plain = said.split(" - at ")[0].replace("`", "")
+    if not at:
+        return InvalidRequest(f"the body must be a JSON object: {plain}")
+    return InvalidRequest(f"{at}: {plain}", param=at)
