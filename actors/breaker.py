@@ -71,7 +71,17 @@ class Breaker:
     but a probe that ends so must be given back with `release_probe`.
     """
 
-    __slots__ = ("_consecutive", "_epoch", "_open_until", "_probing", "_settings", "_state", "_window", "transitions")
+    __slots__ = (
+        "_consecutive",
+        "_epoch",
+        "_open_until",
+        "_pass",
+        "_probing",
+        "_settings",
+        "_state",
+        "_window",
+        "transitions",
+    )
 
     def __init__(self, settings: CircuitBreaker) -> None:
         self._settings = settings
@@ -81,6 +91,7 @@ class Breaker:
         self._probing = False
         self._consecutive = 0
         self._epoch = 0
+        self._pass = Admission(True)
         self.transitions: deque[Transition[Circuit]] = deque(maxlen=KEPT)
 
     @property
@@ -114,11 +125,13 @@ class Breaker:
 
     def admit(self, now: float) -> Admission:
         """May a request go out now? In half-open the first that asks becomes the probe, the others are refused."""
+        if self._state is Circuit.CLOSED:
+            return self._pass
         until = self.blocked_until(now)
         if until:
             return Admission(False, False, until, self._epoch)
-        self._probing = probe = self._state is Circuit.HALF_OPEN
-        return Admission(True, probe, 0.0, self._epoch)
+        self._probing = True
+        return Admission(True, True, 0.0, self._epoch)
 
     def record_success(self, now: float, latency: float, probe: bool = False, *, epoch: int | None = None) -> None:
         """A request succeeded after `latency` seconds. A streaming probe's verdict may be given at its first token."""
@@ -170,13 +183,12 @@ class Breaker:
         settings = self._settings
         if self._consecutive >= settings.consecutive_failures:
             return f"{self._consecutive} consecutive failures"
-        total = self._window.total(now)
+        total, failures = self._window.counts(now)
         if total < settings.min_requests:
             return None
-        rate = self._window.error_rate(now)
-        # A rate of 0 is no reason, whatever the threshold.
-        if rate and rate >= settings.error_rate_threshold:
-            return f"error rate {rate:.2f} over {total} requests"
+        # No failures are no reason, whatever the threshold.
+        if failures and failures / total >= settings.error_rate_threshold:
+            return f"error rate {failures / total:.2f} over {total} requests"
         if settings.latency_p95_ms is not None:
             p95 = self._window.p95(now)
             if p95 is not None and p95 * 1000 > settings.latency_p95_ms:
@@ -191,6 +203,7 @@ class Breaker:
             self._open_until = now + self._settings.recovery_window
             self._epoch += 1
         elif target is Circuit.CLOSED:
+            self._pass = Admission(True, epoch=self._epoch)
             self._consecutive = 0
             self._window.clear()
         if source is not target:

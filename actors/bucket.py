@@ -1,16 +1,16 @@
 """Token buckets that never admit more than they may.
 
-The level is an integer count of parts, a token being `_TOKEN` of them, and time an integer count of ticks of 2**-52 s:
-multiplying a float by a power of two is exact, so is refilling `limit` parts per tick. Nothing is ever rounded in the
-caller's favour and no error adds up, however many steps are made and however large the clock has become.
+The level is an integer count of parts, a token being `_TOKEN` of them, and time an integer count of ticks of 2**-30 s
+(about a nanosecond): multiplying a float by a power of two is exact, so is refilling `limit` parts per tick. Nothing is
+ever rounded in the caller's favour and no error adds up, however many steps are made and however large the clock is.
 """
 
 from __future__ import annotations
 
 import math
 
-_TICKS = 2.0**52
-_TOKEN = 60 * 2**52
+_TICKS = 2.0**30
+_TOKEN = 60 * 2**30
 
 
 class TokenBucket:
@@ -20,13 +20,14 @@ class TokenBucket:
     Times are seconds; one before the latest counts as the latest.
     """
 
-    __slots__ = ("_at", "_full", "_level", "capacity")
+    __slots__ = ("_at", "_brim", "_full", "_level", "capacity")
 
     def __init__(self, limit_per_minute: int) -> None:
         if limit_per_minute < 1:
             raise ValueError(f"a limit must be at least 1 per minute, not {limit_per_minute}")
         self.capacity = limit_per_minute
         self._full = limit_per_minute * _TOKEN
+        self._brim = self._full - limit_per_minute
         self._level = self._full
         self._at = 0
 
@@ -42,9 +43,11 @@ class TokenBucket:
 
     def take(self, n: int, now: float) -> bool:
         """Take `n` tokens if they are covered; False and nothing taken otherwise."""
-        if not self.can_take(n, now):
+        self._refill(now)
+        parts = n * _TOKEN
+        if parts > self._level:
             return False
-        self._level -= n * _TOKEN
+        self._level -= parts
         return True
 
     def settle(self, reserved: int, used: int, now: float) -> None:
@@ -78,10 +81,12 @@ class TokenBucket:
         if tick > self._at:
             self._level += (tick - self._at) * self.capacity
             self._at = tick
-            self._cap(now)
+            if self._level > self._brim:
+                self._cap(now)
 
     def _cap(self, now: float) -> None:
-        if self._level >= self._full:
-            self._level = self._full
-            # Below one second a time can lie between two ticks: what is left of that tick was spilled, not saved.
+        if self._level > self._brim:
+            # What the rest of this tick brings would run over: begin to count with the next one. Had it been counted
+            # from the tick's beginning, the span that starts now could get a full bucket and up to a tick too much.
             self._at = max(self._at, math.ceil(now * _TICKS))
+            self._level = min(self._level, self._full)

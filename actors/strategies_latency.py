@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -86,12 +87,15 @@ class PeakEwma:
 
     def order(self, options: Sequence[Option], want: Want, now: float) -> list[Choice]:
         averages = [self._measure.of(option) for option in options]
-        fastest = min((ewma.value for ewma in averages if ewma.samples), default=UNMEASURED)
+        measured = [ewma.value for ewma in averages if ewma.samples]
+        fastest = min(measured) if measured else UNMEASURED
         choices: list[Choice] = []
         for option, ewma in zip(options, averages, strict=True):
             latency = ewma.value if ewma.samples else fastest
-            weight = option.weight or 1e-9
-            choices.append(Choice(option, (latency + _penalty(option, now)) * (option.load + 1) / weight))
+            if option.standing.penalty:
+                latency += _penalty(option, now)
+            weight = option.weight
+            choices.append(Choice(option, latency * (option.load + 1) / weight if weight > 0 else math.inf))
         if len(choices) < 3:
             choices.sort(key=_score)
             return choices

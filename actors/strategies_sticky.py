@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 from .messages import Want
@@ -12,16 +13,17 @@ from .strategy import Choice, Option
 
 OVERLOAD = 1.25
 _SPAN = 2.0**64
+_MASK = 2**64 - 1
 
 
 class Sticky:
     """Consistent hashing with bounded loads.
 
-    Each provider draws a number from the hash of (key, its name): an exponential variate with its weight as rate, the
-    lowest first. So a key's order never depends on who else is there: a provider that comes or goes moves only the keys
-    it gains or loses (about 1/n of them), exactly by weight, with no ring to keep or rebuild; and it is the same in
-    every worker and after every restart. (Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
-    1998; weighted as in Schindelhauer and Schomaker, 2005.)
+    Each provider draws a number from the hashes of the key and of its name: an exponential variate with its weight as
+    rate, the lowest first. So a key's order never depends on who else is there: a provider that comes or goes moves
+    only the keys it gains or loses (about 1/n of them), exactly by weight, with no ring to keep or rebuild; and it is
+    the same in every worker and after every restart. (Thaler and Ravishankar, "Using name-based mappings to increase
+    hit rates", 1998; weighted as in Schindelhauer and Schomaker, 2005.)
 
     The bound: a provider that would have more than 1.25 times its share of all requests in flight, rounded up, plus
     one, is passed over; those passed over come last, the least busy first (Mirrokni et al., "Consistent hashing with
@@ -39,13 +41,11 @@ class Sticky:
             requests += option.load
             weights += option.weight
         per_weight = OVERLOAD * requests / weights if weights > 0 else 0.0
-        key = blake2b(want.affinity, digest_size=8)
+        key = _hash(want.affinity)
         within: list[tuple[float, int, Choice]] = []
         over: list[tuple[float, float, int, Choice]] = []
         for at, option in enumerate(options):
-            digest = key.copy()
-            digest.update(option.provider.encode())
-            drawn = _exponential(int.from_bytes(digest.digest()), option.weight)
+            drawn = _exponential(_mix(key ^ _salt(option.provider)), option.weight)
             choice = Choice(option, drawn)
             # One more must fit: load + 1 <= ceil(1.25 * share of all) + 1.
             if option.load <= math.ceil(per_weight * option.weight):
@@ -55,6 +55,22 @@ class Sticky:
         within.sort()
         over.sort()
         return [entry[-1] for entry in within] + [entry[-1] for entry in over]
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest())
+
+
+@lru_cache(maxsize=4096)
+def _salt(provider: str) -> int:
+    return _hash(provider.encode())
+
+
+def _mix(number: int) -> int:
+    """64 bits, each depending on all bits of `number`: the finalizer of splitmix64 (Steele, Lea and Flood, 2014)."""
+    number = ((number ^ number >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+    number = ((number ^ number >> 27) * 0x94D049BB133111EB) & _MASK
+    return number ^ number >> 31
 
 
 def _exponential(number: int, weight: float) -> float:

@@ -67,18 +67,21 @@ class Window:
             self._latencies[edge] = self._latencies.get(edge, 0) + 1
             self._measured += 1
 
-    def total(self, now: float) -> int:
+    def counts(self, now: float) -> tuple[int, int]:
+        """All outcomes, and the failures among them."""
         self._at(now)
-        return self._total
+        return self._total, self._failures
+
+    def total(self, now: float) -> int:
+        return self.counts(now)[0]
 
     def failures(self, now: float) -> int:
-        self._at(now)
-        return self._failures
+        return self.counts(now)[1]
 
     def error_rate(self, now: float) -> float:
         """Failures over all outcomes, 0 when there were none. Correctly rounded: 3 of 10 is the float 0.3."""
-        self._at(now)
-        return self._failures / self._total if self._total else 0.0
+        total, failures = self.counts(now)
+        return failures / total if total else 0.0
 
     def p95(self, now: float) -> float | None:
         """The 95th percentile by nearest rank of the latencies recorded, in seconds; None without any.
