@@ -1,0 +1,149 @@
+"""The load generator as the runner sees it: what to send, how, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import msgspec
+
+from .machine import pinned
+from .tools import compiled
+
+MODEL = "bench-model"
+# Some peers refuse to start without a key, and refuse weak ones; it is worth nothing beyond this run.
+KEY = f"sk-{secrets.token_urlsafe(32)}"
+_TICK = 0.1
+
+
+class Latencies(msgspec.Struct, frozen=True):
+    """Microseconds."""
+
+    count: int = 0
+    mean: float = 0.0
+    p50: float = 0.0
+    p90: float = 0.0
+    p99: float = 0.0
+    p999: float = 0.0
+    max: float = 0.0
+
+
+class LoadResult(msgspec.Struct, frozen=True):
+    """What the load generator printed. `errors` counts by kind, `seconds` ends with the last response.
+
+    `sample` is the head of the first response that was not right, `bad_status` the last status other than 200.
+    """
+
+    requests: int
+    good: int
+    failed: int
+    seconds: float
+    events: int
+    chunks: int
+    reads: int
+    bytes: int
+    reconnects: int
+    stale: int
+    peak: int
+    bad_status: int
+    errors: dict[str, int]
+    latency_us: Latencies
+    first_token_us: Latencies
+    sample: str = ""
+
+    @property
+    def success(self) -> float:
+        """The share of requests that were answered right; 0 when there were none."""
+        return self.good / self.requests if self.requests else 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Load:
+    """`rate` 0: closed loop over `connections`, which join over `stagger` seconds. Otherwise requests per second, open loop."""
+
+    stream: bool = False
+    connections: int = 16
+    seconds: float = 3.0
+    rate: float = 0.0
+    stagger: float = 0.0
+    requests: int = -1
+    timeout: float = 10.0
+    min_events: int = 1
+    prompt_bytes: int = 1500
+
+
+def chat_body(*, stream: bool, prompt_bytes: int) -> bytes:
+    """A chat request of about `prompt_bytes`: a system prompt and a question, as callers write them."""
+    filler = "You are a careful assistant who answers in one short paragraph and never guesses. "
+    body: dict[str, object] = {
+        "model": MODEL,
+        "messages": [
+            {"role": "system", "content": ""},
+            {"role": "user", "content": "What does a fox that jumps over a lazy dog want from it?"},
+        ],
+        "temperature": 0.7,
+        "max_tokens": 256,
+    }
+    if stream:
+        body["stream"] = True
+    missing = max(0, prompt_bytes - len(json.dumps(body)))
+    body["messages"] = [
+        {"role": "system", "content": (filler * (missing // len(filler) + 1))[:missing]},
+        {"role": "user", "content": "What does a fox that jumps over a lazy dog want from it?"},
+    ]
+    return json.dumps(body).encode()
+
+
+def run_load(
+    load: Load, port: int, *, cpus: frozenset[int], scratch: Path, on_tick: Callable[[], None] = lambda: None
+) -> tuple[LoadResult, int]:
+    """One run against 127.0.0.1:port, to its end. `on_tick` is called ten times a second. Also its own CPU nanoseconds."""
+    body = scratch / "body.json"
+    body.write_bytes(chat_body(stream=load.stream, prompt_bytes=load.prompt_bytes))
+    before = os.times()
+    with _started([str(compiled("load")), *_words(load, port, body)], cpus=cpus) as process:
+        limit = time.monotonic() + load.seconds + 2 * load.timeout + 30
+        while process.poll() is None and time.monotonic() < limit:
+            on_tick()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_TICK)
+        output, _ = process.communicate(timeout=5)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return msgspec.json.decode(output, type=LoadResult), int(used * 1e9)
+
+
+@contextlib.contextmanager
+def _started(command: list[str], *, cpus: frozenset[int]) -> Iterator[subprocess.Popen[bytes]]:
+    with pinned(cpus):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def _words(load: Load, port: int, body: Path) -> list[str]:
+    options = {
+        "--port": port,
+        "--body": body,
+        "--mode": "stream" if load.stream else "whole",
+        "--connections": load.connections,
+        "--seconds": load.seconds,
+        "--rate": load.rate,
+        "--stagger": load.stagger,
+        "--requests": load.requests,
+        "--timeout": load.timeout,
+        "--min-events": load.min_events,
+        "--header": f"Authorization: Bearer {KEY}",
+    }
+    return [str(word) for pair in options.items() for word in pair]

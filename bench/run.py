@@ -1,0 +1,146 @@
+"""Runs the bench: `python -m bench.run [--quick] [--scenario NAMES] [--peers NAMES] [--json FILE]` from the repository root."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+import attrs
+import msgspec
+
+from . import report, startup
+from .fronts import FRONTS, OWN, PEERS, Front
+from .machine import Placement, describe, pinned, placement
+from .rounds import run_scenario
+from .scenarios import SCENARIOS
+from .tools import HERE, CannotCompile, compiled
+
+ALL = (*SCENARIOS, "decision", "import")
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """What a scenario gives: for people and for programs. `failed`: a front answered too few requests right."""
+
+    markdown: str
+    data: Mapping[str, object]
+    failed: bool = False
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 1 when a front failed or the tools could not be compiled."""
+    options = _options(words)
+    signal.signal(signal.SIGTERM, _interrupt)
+    cpus = placement()
+    try:
+        for tool in ("mock", "load"):
+            compiled(tool)
+        with tempfile.TemporaryDirectory(prefix="infermux-bench-") as folder, pinned(cpus.others):
+            findings = [_run(name, options, cpus, Path(folder)) for name in options.scenario]
+    except CannotCompile as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; everything that was started has been ended", file=sys.stderr)
+        return 130
+    _write(options.json, cpus, findings)
+    return 1 if any(finding.failed for finding in findings) else 0
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.run", description="Measures infermux beside its peers, on loopback.")
+    parser.add_argument("--quick", action="store_true", help="three rounds of about a second")
+    parser.add_argument("--scenario", type=_names(ALL), default=list(ALL), help=f"some of {','.join(ALL)}")
+    parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)}, or none")
+    parser.add_argument("--fronts", type=_names(OWN), default=list(OWN), help=f"some of {','.join(OWN)}")
+    parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
+    parser.add_argument("--json", type=Path, default=_default_file(), help="the Markdown goes beside it")
+    return parser.parse_args(words)
+
+
+def _names(known: Sequence[str]) -> type[list[str]]:
+    """A parser of comma-separated names; keeps the order of `known`."""
+
+    class Names(list[str]):
+        def __init__(self, text: str) -> None:
+            wanted = [] if text == "none" else text.split(",")
+            unknown = [name for name in wanted if name not in known]
+            if unknown:
+                raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+            super().__init__(name for name in known if name in wanted)
+
+    return Names
+
+
+def _default_file() -> Path:
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    return HERE / "results" / f"{stamp}.json"
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def _run(name: str, options: argparse.Namespace, cpus: Placement, scratch: Path) -> Finding:
+    if name == "decision":
+        finding = _decision(options, cpus)
+    elif name == "import":
+        _say("import: measuring starts")
+        found = startup.measure(cpus=cpus, scratch=scratch, rounds=3 if options.quick else 7)
+        finding = Finding(markdown=startup.markdown(found), data={"scenario": name, **attrs.asdict(found)})
+    else:
+        finding = _loaded(name, _fronts(options), options, cpus, scratch)
+    print(finding.markdown, flush=True)
+    return finding
+
+
+def _fronts(options: argparse.Namespace) -> list[Front]:
+    return [front for name, front in FRONTS.items() if name in (*options.peers, *options.fronts)]
+
+
+def _loaded(name: str, fronts: list[Front], options: argparse.Namespace, cpus: Placement, scratch: Path) -> Finding:
+    outcome = run_scenario(
+        SCENARIOS[name], fronts, quick=options.quick, rounds=options.rounds, cpus=cpus, scratch=scratch, say=_say
+    )
+    failed = any(row.failure is not None for row in report.rows(outcome))
+    return Finding(markdown=report.markdown(outcome), data=report.as_data(outcome), failed=failed)
+
+
+def _decision(options: argparse.Namespace, cpus: Placement) -> Finding:
+    from . import decision  # imports the router: not needed to measure anything else
+
+    _say("decision: asking the router")
+    with pinned(cpus.gateway):
+        costs = decision.measure(rounds=3 if options.quick else 7)
+    data = {"scenario": "decision", "costs": [attrs.asdict(cost) for cost in costs]}
+    return Finding(markdown=decision.markdown(costs), data=data)
+
+
+def _write(file: Path, cpus: Placement, findings: Sequence[Finding]) -> None:
+    machine = {
+        **describe(),
+        "gateway_cpus": ",".join(map(str, sorted(cpus.gateway))),
+        "other_cpus": ",".join(map(str, sorted(cpus.others))),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = {"machine": machine, "scenarios": [finding.data for finding in findings]}
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
+    facts = [f"- {name}: {value}" for name, value in machine.items()]
+    tables = [finding.markdown for finding in findings]
+    file.with_suffix(".md").write_text("\n".join(["# Bench", "", *facts, "", *tables]))
+    print(f"written: {file} and {file.with_suffix('.md').name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
