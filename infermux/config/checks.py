@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 from .reading import Path, Reading, quoted
+from .script import clashes, never_reached
 from .settings import AuthMode, Config, Group, ProviderSettings
 from .types import BUILT_IN_TYPES, HOSTED_TYPES
 from .values import address
@@ -99,6 +100,18 @@ def _provider(provider: ProviderSettings, path: Path, reading: Reading) -> None:
     if provider.type == "azure_openai":
         _azure(provider, path, reading)
     _without_effect(provider, path, reading)
+    _script(provider, (*path, "simulate", "script"), reading)
+
+
+def _script(provider: ProviderSettings, path: Path, reading: Reading) -> None:
+    if not reading.fine(path):
+        return
+    for index, step in enumerate(provider.simulate.script):
+        for clash in clashes(step):
+            reading.problem((*path, index), clash)
+    early = never_reached(provider.simulate.script)
+    if early is not None:
+        reading.problem((*path, early, "repeat"), "the steps after one that repeats for ever are never reached")
 
 
 def needs_key(provider: ProviderSettings) -> bool:
@@ -136,7 +149,7 @@ def _unique(named: Iterable[tuple[str, Path]], reading: Reading) -> None:
             continue
         if name in first:
             lines = f"line {reading.line((*first[name], 'name'))}"
-            reading.problem(place, f"the name {reading.shown(name)} is taken, first on {lines}")
+            reading.problem(place, f"the name {reading.shown(name)} is taken, first on {lines}", spoils=False)
         else:
             first[name] = path
 

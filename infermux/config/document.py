@@ -21,6 +21,7 @@ _TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "merge", "value"})
 # libyaml is ten times as fast; the pure loader is there where PyYAML was built without it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_compose: Any = getattr(yaml, "compose")  # noqa: B009, the stubs leave it untyped
 
 
 @attrs.frozen
@@ -87,7 +88,7 @@ def parse(text: str, *, source: str) -> Node | None:
     Raises ConfigError when there is no tree to go on with: a syntax error, or one of the bounds.
     """
     try:
-        root = yaml.compose(text, Loader=_LOADER)
+        root: yaml.Node | None = _compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         raise _refused(source, _line_of(error), f"is not valid YAML: {_sentence(error)}") from None
     except yaml.reader.ReaderError as error:

@@ -52,7 +52,7 @@ class Kind(Protocol):
 
 
 def _as_it_is(value: Any) -> Any:
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +112,7 @@ class Value:
         return None if value is None else self.shown(value)
 
     def or_null(self) -> Value:
-        return attrs.evolve(self, nullable=True)
+        return attrs.evolve(self, nullable=True, what=f"{self.what}, or null")
 
 
 @attrs.frozen(kw_only=True)

@@ -29,6 +29,9 @@ class Overrides:
     log_level: str | None = None
 
 
+NO_OVERRIDES = Overrides()
+
+
 def find_config(
     explicit: str | None,
     environ: Mapping[str, str] = os.environ,
@@ -56,13 +59,13 @@ def find_config(
     raise ConfigError([Problem(here, 1, "providers", message)])
 
 
-def load(path: str | None, *, environ: Mapping[str, str] = os.environ, overrides: Overrides = Overrides()) -> Config:
+def load(path: str | None, *, environ: Mapping[str, str] = os.environ, overrides: Overrides = NO_OVERRIDES) -> Config:
     """The checked configuration of `path` (None: see `find_config`). Raises ConfigError with every problem."""
     return load_checked(path, environ=environ, overrides=overrides)[0]
 
 
 def load_checked(
-    path: str | None, *, environ: Mapping[str, str] = os.environ, overrides: Overrides = Overrides()
+    path: str | None, *, environ: Mapping[str, str] = os.environ, overrides: Overrides = NO_OVERRIDES
 ) -> tuple[Config, list[Problem]]:
     """As `load`, with the warnings: what is allowed but hardly meant."""
     source = find_config(path, environ)
@@ -74,7 +77,7 @@ def load_text(
     *,
     source: str = "infermux.yml",
     environ: Mapping[str, str] = os.environ,
-    overrides: Overrides = Overrides(),
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Config:
     """As `load`, from a text; `source` is what problems name as its file."""
     return load_text_checked(text, source=source, environ=environ, overrides=overrides)[0]
@@ -85,7 +88,7 @@ def load_text_checked(
     *,
     source: str = "infermux.yml",
     environ: Mapping[str, str] = os.environ,
-    overrides: Overrides = Overrides(),
+    overrides: Overrides = NO_OVERRIDES,
 ) -> tuple[Config, list[Problem]]:
     """As `load_checked`, from a text."""
     reading = Reading(source, environ)

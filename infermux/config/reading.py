@@ -75,8 +75,10 @@ class Reading:
     _keys: dict[Path, str] = attrs.field(factory=dict[Path, str])
     _lines: dict[Path, int] = attrs.field(factory=dict[Path, int])
 
-    def problem(self, path: Path, message: str, line: int | None = None) -> None:
-        self.spoil(path)
+    def problem(self, path: Path, message: str, line: int | None = None, *, spoils: bool = True) -> None:
+        """`spoils` False: the value can be read all the same, what depends on it is still judged."""
+        if spoils:
+            self.spoil(path)
         self.problems.append(self._made(path, message, line))
 
     def warn(self, path: Path, message: str) -> None:

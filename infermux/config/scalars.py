@@ -31,6 +31,12 @@ def _positive_whole(written: str) -> int:
     return number
 
 
+def _true(written: str) -> bool:
+    if not values.truth(written):
+        raise ValueError(written)
+    return True
+
+
 def _limit(written: str) -> int:
     if written == "auto":
         raise NotYet
@@ -134,6 +140,18 @@ SWITCH = Value(
     convert=values.truth,
     tags=frozenset({"bool"}),
     json={"type": "boolean"},
+)
+TRUE = Value(
+    what="true",
+    convert=_true,
+    tags=frozenset({"bool"}),
+    json={"const": True},
+)
+ERROR_STATUS = Value(
+    what="a status from 400 to 599",
+    convert=_above(values.whole, least=400, most=599),
+    tags=frozenset({"int"}),
+    json={"type": "integer", "minimum": 400, "maximum": 599},
 )
 TEXT = text("text that is not empty")
 NAME = text("a name of the characters a-z A-Z 0-9 . _ -", values.name, pattern="^[a-zA-Z0-9._-]+$")

@@ -20,6 +20,7 @@ from .scalars import (
     CREDENTIAL,
     DURATION,
     DURATION_OR_ZERO,
+    ERROR_STATUS,
     FILE,
     HEADER_VALUE,
     HOST,
@@ -36,6 +37,7 @@ from .scalars import (
     SWITCH,
     TEXT,
     TEXTS,
+    TRUE,
     URL,
 )
 from .values import header_name, name
@@ -177,6 +179,28 @@ CLIENT_TLS = _section(
         ("verify", SWITCH, "Whether the provider's certificate is checked."),
     ),
 )
+STEP = Section(
+    what="a mapping such as {status: 429}",
+    keys=(
+        Key(name="ok", kind=TRUE, doc="A normal answer."),
+        Key(name="status", kind=ERROR_STATUS, doc="An error with this status."),
+        Key(name="retry_after", kind=DURATION_OR_ZERO, doc="Its `Retry-After`."),
+        Key(name="code", kind=TEXT, doc="Its code."),
+        Key(name="message", kind=TEXT, doc="Its message."),
+        Key(name="hang", kind=TRUE, doc="Silence."),
+        Key(name="refuse", kind=TRUE, doc="No connection."),
+        Key(name="malformed", kind=TRUE, doc="A 2xx that is no completion."),
+        Key(name="cut_after", kind=COUNT_OR_ZERO, doc="The answer breaks off after so many tokens."),
+        Key(name="stall_after", kind=COUNT_OR_ZERO, doc="The answer stands still after so many tokens."),
+        Key(name="for", kind=DURATION_OR_ZERO, doc="How long it stands still; absent: for ever."),
+        Key(name="first_token", kind=DURATION_OR_ZERO, doc="Time to the first token."),
+        Key(name="tokens_per_second", kind=AMOUNT, doc="Speed after it; 0: all at once."),
+        Key(name="times", kind=COUNT, doc="For so many requests instead of one."),
+        Key(name="repeat", kind=TRUE, doc="For all requests from then on."),
+        Key(name="from", kind=DURATION_OR_ZERO, doc="Not for the next request but for all from this time on."),
+        Key(name="to", kind=DURATION_OR_ZERO, doc="Until this time, both counted from the start."),
+    ),
+)
 SIMULATE = _section(
     settings.Simulate,
     _keys(
@@ -187,10 +211,10 @@ SIMULATE = _section(
         (
             "script",
             ListOf(
-                item=MapOf(value=Raw(what="a plain value", scalar_only=True), what="a mapping such as {status: 429}"),
+                item=STEP,
                 what="a list of steps",
             ),
-            "What happens to the first requests, one step each.",
+            "Faults: what the first requests come to, a step each, then normal answers.",
         ),
     ),
 )
@@ -226,7 +250,7 @@ PROVIDER = Section(
                 MapOf(value=TEXT, what="a mapping of caller's model names to the provider's"),
                 "Caller's name to provider's name; the provider then serves that name too.",
             ),
-            ("weight", POSITIVE, "Its share under `round_robin` and `random`."),
+            ("weight", POSITIVE, "Its share of the traffic, for strategies that look at it."),
             ("tags", TEXTS, "Words of yours, shown in listings."),
             ("rate_limits", RATE_LIMITS, "What it may be sent."),
             ("health_check", HEALTH_CHECK, "How it is probed."),

@@ -30,7 +30,7 @@ class ProbeMethod(enum.Enum):
 
 
 def _frozen_dict() -> Any:
-    return attrs.field(factory=dict)
+    return attrs.field(factory=dict[str, Any])
 
 
 @attrs.frozen(kw_only=True)
@@ -139,8 +139,8 @@ class ProviderSettings:
     azure_api_version: str | None = None
     region: str | None = None
     default_max_tokens: int = 4096
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    extra_body: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    extra_body: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     http2: bool = False
     proxy: str | None = attrs.field(default=None, repr=False)
     tls: ClientTls = attrs.field(factory=ClientTls)

@@ -1,0 +1,6 @@
+"""`python -m infermux` is `infermux`."""
+
+from infermux.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The commands by name, and what becomes of errors: a sentence and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+
+import click
+
+from infermux import __version__
+from infermux.errors import ConfigError, InfermuxError
+
+from .output import print_problems
+
+FAILURE = 1
+CONFIGURATION = 2
+
+# name -> module:function. Modules load when their command is called, so that `--version` and `schema` do not wait for
+# the server's.
+COMMANDS: Mapping[str, str] = {
+    "serve": "serve:serve",
+    "check": "inspect:check",
+    "schema": "inspect:schema",
+    "models": "inspect:models",
+    "infer": "serve:infer",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(f".{module}", __package__), function)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="infermux", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Route LLM requests over several providers."""
+
+
+def run() -> None:
+    """Run the command of `sys.argv` and leave the process."""
+    try:
+        cli.main(prog_name="infermux")
+    except ConfigError as error:
+        print_problems(error.problems)
+        sys.exit(CONFIGURATION)
+    except InfermuxError as error:
+        click.echo(f"infermux: {error.message}", err=True)
+        sys.exit(FAILURE)
+    except OSError as error:
+        click.echo(f"infermux: {error.strerror or error}", err=True)
+        sys.exit(FAILURE)
