@@ -1,0 +1,397 @@
+"""A strict, scriptable upstream on a real socket of the loopback: OpenAI's, Azure's or Ollama's chat API.
+
+In a test:
+
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(status=500))
+        ...                                    # talk to upstream.base_url
+        assert upstream.requests[0].json["model"] == "gpt-4o"
+
+By hand: `python -m tests.mocks.openai_upstream --port 9000 --interval 0.02`.
+
+It refuses what the real API refuses (`openai_rules`), whatever the script says: a step of the script is used up only by
+a chat request that was acceptable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import socket
+import ssl
+import struct
+import sys
+import urllib.parse
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any
+
+import attrs
+import httptools
+import trio
+
+from tests.mocks.openai_answers import Mode, Reply, completion, events
+from tests.mocks.openai_rules import Json, Refusal, check_chat, decode
+
+KEY = "sk-mock-0123456789abcdef"
+REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
+
+
+@attrs.define(eq=False)
+class Recorded:
+    """One request as it came. `closed_at` is when its caller left before the answer was complete, on trio's clock."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    at: float
+    connection: int
+    closed_at: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(urllib.parse.parse_qsl(self.target.partition("?")[2]))
+
+    @property
+    def json(self) -> Json:
+        return decode(self.body)
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+class OpenAIUpstream:
+    """The mock; an async context manager. `default` answers when `script` is empty."""
+
+    def __init__(
+        self,
+        mode: Mode = "openai",
+        *,
+        keys: Iterable[str] = (KEY,),
+        models: Iterable[str] = ("gpt-4o", "gpt-4o-mini", "text-embedding-3-small"),
+        prefix: str = "/v1",
+        default: Reply | None = None,
+        stream_options: bool = True,
+        any_model: bool = False,
+        api_version: str = "2024-08-01-preview",
+        ssl_context: ssl.SSLContext | None = None,
+        port: int = 0,
+    ) -> None:
+        self.mode: Mode = mode
+        self.keys = frozenset(keys)
+        self.models = tuple(models)
+        self.prefix = prefix
+        self.default = default or Reply()
+        self.stream_options = stream_options
+        self.any_model = any_model
+        self.api_version = api_version
+        self.script: deque[Reply] = deque()
+        self.requests: list[Recorded] = []
+        self.connections = 0
+        self.open_connections = 0
+        self.in_flight = 0
+        self.peak = 0
+        self.port = port
+        self._ssl = ssl_context
+        self._serial = itertools.count(1)
+
+    @property
+    def origin(self) -> str:
+        return f"http{'s' if self._ssl else ''}://127.0.0.1:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """What a provider of this kind is configured with."""
+        return self.origin + (self.prefix if self.mode == "openai" else "")
+
+    @property
+    def chats(self) -> list[Recorded]:
+        return [request for request in self.requests if request.path.endswith("/chat/completions")]
+
+    async def __aenter__(self) -> OpenAIUpstream:
+        self._server = self._running()
+        await self._server.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.__aexit__(None, None, None)  # a failed test is not to come back inside a group
+
+    @contextlib.asynccontextmanager
+    async def _running(self) -> AsyncGenerator[None]:
+        async with trio.open_nursery() as nursery:
+            listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
+            self.port = listeners[0].socket.getsockname()[1]
+            nursery.start_soon(trio.serve_listeners, self._accept, listeners)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        self.open_connections += 1
+        try:
+            await _Connection(self, stream, self.connections, self._ssl).serve()
+        finally:
+            self.open_connections -= 1
+
+    def next_reply(self) -> Reply:
+        return self.script.popleft() if self.script else self.default
+
+    def next_id(self) -> str:
+        return f"chatcmpl-mock{next(self._serial)}"
+
+    def check(self, request: Recorded) -> Json | None:
+        """What is to be answered at once, or None for an acceptable chat request. Raises `Refusal`."""
+        path = request.path
+        if self.mode == "ollama" and (request.method, path) == ("GET", "/api/tags"):
+            return {"models": [{"name": name, "model": name} for name in self.models]}
+        if self.mode == "azure":
+            self._check_azure(request)
+            return None
+        self._check_key(request)
+        below = path.removeprefix(self.prefix)
+        if (request.method, below) == ("GET", "/models"):
+            return {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
+        if (request.method, below) == ("POST", "/embeddings"):
+            return self._embeddings(request)
+        if (request.method, below) != ("POST", "/chat/completions"):
+            raise Refusal(404, f"Invalid URL ({request.method} {path})")
+        _check_content_type(request)
+        body = decode(request.body)
+        if self.mode == "openai":
+            check_chat(body, stream_options=self.stream_options)
+        self._check_model(str(body.get("model")))
+        return None
+
+    def _check_key(self, request: Recorded) -> None:
+        if not self.keys or self.mode == "ollama":
+            return
+        scheme, _, key = (request.header("authorization") or "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Refusal(401, "You didn't provide an API key.")
+        if key not in self.keys:
+            raise Refusal(401, f"Incorrect API key provided: {key}.", code="invalid_api_key")
+
+    def _check_azure(self, request: Recorded) -> None:
+        if request.header("api-key") not in self.keys:
+            raise Refusal(401, "Access denied due to invalid subscription key or wrong API endpoint.", code="401")
+        parts = request.path.split("/")
+        right = len(parts) == 6 and parts[1:3] == ["openai", "deployments"] and parts[4:] == ["chat", "completions"]
+        if request.method != "POST" or not right or request.query.get("api-version") != self.api_version:
+            raise Refusal(404, "Resource not found", code="404")
+        if urllib.parse.unquote(parts[3]) not in self.models:
+            raise Refusal(404, "The API deployment for this resource does not exist.", code="DeploymentNotFound")
+        _check_content_type(request)
+        check_chat(decode(request.body), needs_model=False, stream_options=self.stream_options)
+
+    def _check_model(self, model: str) -> None:
+        if self.any_model or model in self.models:
+            return
+        if self.mode == "ollama":
+            raise Refusal(404, f'model "{model}" not found, try pulling it first', type="api_error")
+        raise Refusal(404, f"The model `{model}` does not exist.", code="model_not_found")
+
+    def _embeddings(self, request: Recorded) -> Json:
+        body = decode(request.body)
+        self._check_model(str(body.get("model")))
+        if not isinstance(body.get("input"), str | list):
+            raise Refusal(400, "Missing required parameter: 'input'.", param="input")
+        data = [{"object": "embedding", "index": 0, "embedding": [0.0, 1.0]}]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        return {"object": "list", "data": data, "model": body["model"], "usage": usage}
+
+
+def _check_content_type(request: Recorded) -> None:
+    if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
+        raise Refusal(400, "you must provide a model parameter (the Content-Type is not application/json)")
+
+
+class _Connection:
+    """One connection: reads requests, answers them in turn, and notices when the caller leaves meanwhile."""
+
+    def __init__(
+        self, upstream: OpenAIUpstream, stream: trio.SocketStream, number: int, context: ssl.SSLContext | None
+    ) -> None:
+        self._upstream = upstream
+        self._socket = stream
+        self._stream: trio.abc.Stream = (
+            trio.SSLStream(stream, context, server_side=True, https_compatible=True) if context else stream
+        )
+        self._number = number
+        self._parser = httptools.HttpRequestParser(self)
+        self._target, self._body = b"", b""
+        self._headers: list[tuple[str, str]] = []
+        self._waiting: deque[Recorded] = deque()
+        self._current: Recorded | None = None
+        self._arrived = trio.Event()
+
+    # httptools calls these
+    def on_message_begin(self) -> None:
+        self._target, self._body, self._headers = b"", b"", []
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        method = self._parser.get_method().decode()
+        target = self._target.decode("ascii")
+        self._waiting.append(Recorded(method, target, self._headers, self._body, trio.current_time(), self._number))
+        self._arrived.set()
+
+    async def serve(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery, self._stream:
+                nursery.start_soon(self._read, nursery.cancel_scope)
+                while True:
+                    await self._arrived.wait()
+                    self._arrived = trio.Event()
+                    while self._waiting:
+                        await self._handle(self._waiting.popleft())
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the caller left, or the script closed the connection
+
+    async def _read(self, scope: trio.CancelScope) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, httptools.HttpParserError):
+            while data := await self._stream.receive_some():
+                self._parser.feed_data(data)
+        if self._current is not None and self._current.finished_at is None:
+            self._current.closed_at = trio.current_time()
+        scope.cancel()
+
+    async def _handle(self, request: Recorded) -> None:
+        upstream = self._upstream
+        upstream.requests.append(request)
+        self._current = request
+        upstream.in_flight += 1
+        upstream.peak = max(upstream.peak, upstream.in_flight)
+        try:
+            await self._respond(request)
+        except trio.BrokenResourceError:
+            request.closed_at = request.closed_at or trio.current_time()
+            raise
+        finally:
+            upstream.in_flight -= 1
+
+    async def _respond(self, request: Recorded) -> None:
+        if request.header("host") != f"127.0.0.1:{self._upstream.port}":
+            await self._send(request, 400, Refusal(400, "bad Host header").body())
+            return
+        try:
+            answer = self._upstream.check(request)
+        except Refusal as refusal:
+            await self._send(request, refusal.status, refusal.body())
+            return
+        if answer is not None:
+            await self._send(request, 200, json.dumps(answer).encode())
+            return
+        await self._play(request, self._upstream.next_reply())
+
+    async def _play(self, request: Recorded, reply: Reply) -> None:
+        await trio.sleep(reply.delay)
+        if reply.hang:
+            await trio.sleep_forever()
+        if reply.reset:
+            self._reset()
+        body = request.json
+        if reply.status != 200 or reply.body is not None:
+            error = Refusal(reply.status, f"scripted {reply.status}", type="server_error").body()
+            await self._send(request, reply.status, error if reply.body is None else reply.body, reply)
+        elif body.get("stream") or reply.events is not None:
+            await self._send_events(request, reply, body)
+        else:
+            await self._send(
+                request, 200, completion(reply, body, mode=self._upstream.mode, id_=self._upstream.next_id()), reply
+            )
+
+    def _head(self, status: int, content_type: str, reply: Reply | None, framing: str) -> bytes:
+        number = len(self._upstream.requests)
+        lines = [
+            f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}",
+            f"Content-Type: {content_type}",
+            f"x-request-id: req_mock_{number}",
+            "x-ratelimit-limit-requests: 10000",
+            "x-ratelimit-remaining-requests: 9999",
+            "x-ratelimit-reset-requests: 6ms",
+            framing,
+        ]
+        if reply is not None:
+            lines += [f"{name}: {value}" for name, value in reply.headers]
+            if not reply.keep_alive:
+                lines.append("Connection: close")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    async def _send(self, request: Recorded, status: int, body: bytes, reply: Reply | None = None) -> None:
+        kind = (reply.content_type if reply else None) or "application/json"
+        head = self._head(status, kind, reply, f"Content-Length: {len(body)}")
+        cut = None if reply is None else reply.cut_after if reply.reset_after is None else reply.reset_after
+        await self._stream.send_all(head + body[:cut])
+        if cut is not None and cut < len(body):
+            if reply is not None and reply.reset_after is not None:
+                await trio.sleep(0.02)  # a reset discards what the other side has not read yet
+                self._reset()
+            await self._close()
+        request.finished_at = trio.current_time()
+        if reply is not None and not reply.keep_alive:
+            await self._close()
+
+    async def _send_events(self, request: Recorded, reply: Reply, body: Json) -> None:
+        chunked = reply.framing == "chunked"
+        framing = "Transfer-Encoding: chunked" if chunked else "Connection: close"
+        kind = reply.content_type or "text/event-stream; charset=utf-8"
+        await self._stream.send_all(self._head(200, kind, reply, framing))
+        made = events(reply, body, mode=self._upstream.mode, id_=self._upstream.next_id())
+        for event in made if reply.events is None else reply.events:
+            match event:
+                case b"CUT":
+                    await self._close()
+                case b"RESET":
+                    await trio.sleep(0.02)
+                    self._reset()
+                case b"STALL":
+                    await trio.sleep_forever()
+                case b"WAIT":
+                    await trio.sleep(reply.interval)
+                case _:
+                    await self._stream.send_all(b"%x\r\n%b\r\n" % (len(event), event) if chunked else event)
+        if chunked:
+            await self._stream.send_all(b"0\r\n\r\n")
+        request.finished_at = trio.current_time()
+        if not chunked or not reply.keep_alive:
+            await self._close()
+
+    async def _close(self) -> None:
+        await self._socket.aclose()
+        raise trio.ClosedResourceError
+
+    def _reset(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.socket.close()
+        raise trio.ClosedResourceError
+
+
+async def _main(arguments: list[str]) -> None:
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    mode: Any = options.get("--mode", "openai")
+    default = Reply(delay=float(options.get("--delay", "0")), interval=float(options.get("--interval", "0")))
+    keys = (options["--key"],) if "--key" in options else ()
+    port = int(options.get("--port", "9000"))
+    async with OpenAIUpstream(mode, keys=keys, default=default, any_model=True, port=port) as upstream:
+        print(upstream.base_url, flush=True)
+        await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        trio.run(_main, sys.argv[1:])
