@@ -114,9 +114,17 @@ class Fleet:
         return result
 
     async def describe(self, name: str) -> Description:
-        """All that can be told about a provider; from its last state when its actor is down."""
+        """All that can be told about a provider. NotFound, ActorDied (the actor is restarting)."""
         result: Description = await self.member(name).ref.ask(Describe())
         return result
+
+    def listed_models(self) -> dict[str, list[Member]]:
+        """Models that providers without a `models` list were found to have: for the listing only, routing stays open-ended."""
+        found: dict[str, list[Member]] = {}
+        for member in self.members.values():
+            for name in member.gate.found_models:
+                found.setdefault(name, []).append(member)
+        return found
 
     def is_ready(self) -> bool:
         """True when at least one provider is routable now."""

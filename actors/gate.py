@@ -78,6 +78,7 @@ class Gate:
     set_aside: SetAside = attrs.field(factory=SetAside)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     penalty: Penalty = attrs.field(factory=Penalty)
+    found_models: tuple[str, ...] = ()  # what an open-ended provider lists itself
     _operator: deque[Transition[str]] = attrs.field(factory=lambda: deque[Transition[str]](maxlen=KEPT))
     _exploring: int = 0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from infermux.config.settings import ProviderSettings
+from infermux.config.settings import Price, ProviderSettings
 from infermux.providers.interface import Adapter
 
 from .messages import Outcome
@@ -38,6 +38,7 @@ class Lease:
 
     `model` is the provider's name for the model. `probe` marks the one live request that tries a half-open circuit;
     `bound` is then the seconds it has to its first token. `reserved` tokens are settled to the true usage at release.
+    `price` is the model's, None when nobody knows it.
     `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
     """
 
@@ -51,6 +52,7 @@ class Lease:
     probe: bool = False
     explore: bool = False
     epoch: int = 0
+    price: Price | None = None
     bound: float | None = None
     scope: trio.CancelScope | None = None
     revoked: str | None = None

@@ -68,7 +68,7 @@ class ProbeEnded:
 
     failure: UpstreamFailure | None
     usage: Usage | None
-    took: float
+    models: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -176,6 +176,7 @@ class ProviderActor(BaseActor[Any]):
             explore=choice.explore,
             bound=granted.bound,
             epoch=granted.epoch,
+            price=choice.option.price,
         )
         gate.add(lease)
         if not reply.send(lease):
@@ -202,22 +203,34 @@ class ProviderActor(BaseActor[Any]):
     async def _probe_once(self, check: HealthCheck) -> None:
         method, model = probe_plan(self.settings)
         await trio.sleep_until(self.gate.reserve_probe(PROBE_TOKENS, trio.current_time()))
-        started = trio.current_time()
         failure: UpstreamFailure | None = None
         usage: Usage | None = None
+        models: tuple[str, ...] = ()
         with trio.move_on_after(check.timeout) as scope:
             try:
                 usage = await self.adapter.probe(method, model)
+                models = await self._list_models()
             except UpstreamFailure as failed:
                 failure = failed
         if scope.cancelled_caught:
             failure = UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"no answer to the probe within {check.timeout:g} s")
         assert self._context is not None
-        self._context.ref.deliver(ProbeEnded(failure, usage, trio.current_time() - started))
+        self._context.ref.deliver(ProbeEnded(failure, usage, models))
         await trio.lowlevel.checkpoint()
+
+    async def _list_models(self) -> tuple[str, ...]:
+        """What the provider has, for the listing of models, where the configuration does not say."""
+        if self.settings.type != "ollama" or self.settings.models is not None:
+            return ()
+        try:
+            return tuple(await self.adapter.list_models())
+        except UpstreamFailure:
+            return self.gate.found_models
 
     def _probe_ended(self, ended: ProbeEnded) -> None:
         was = self.gate.health.health
+        if ended.failure is None:
+            self.gate.found_models = ended.models
         self.gate.probe_ended(ended.failure, ended.usage, PROBE_TOKENS, trio.current_time())
         self._publish()
         if was is Health.UNKNOWN:

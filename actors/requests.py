@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from infermux.errors import InvalidRequest
+from collections.abc import Callable
+
 from infermux.providers.interface import Call, Endpoint
-from infermux.providers.peek import peek_chat
+from infermux.providers.peek import ChatPeek, peek_chat
 
 from .dispatch import Caller, Run
 from .fleet import Fleet
 from .messages import Want
-
-AFFINITY_BYTES = 2048  # of the messages: enough to tell conversations apart, the same while they grow
 
 
 def chat_run(
@@ -19,18 +18,16 @@ def chat_run(
     *,
     caller: Caller | None = None,
     timeout: float | None = None,
-    affinity: bytes = b"",
+    affinity: Callable[[ChatPeek], bytes] | None = None,
 ) -> Run:
-    """A chat completion, ready to begin. Raises InvalidRequest naming the field."""
+    """A chat completion, ready to begin; `timeout` in seconds is the caller's own; `affinity` reads the sticky key. Raises InvalidRequest naming the field."""
     peek = peek_chat(body)
-    if timeout is not None and not timeout > 0:
-        raise InvalidRequest("X-Infermux-Timeout must be longer than 0")
     want = Want(
         model=peek.model or "",
         endpoint=Endpoint.CHAT,
         prompt_tokens=peek.prompt_tokens,
         max_tokens=peek.completion_bound,
-        affinity=affinity,
+        affinity=affinity(peek) if affinity is not None else b"",
         preferences=peek.provider,
     )
     call = Call(

@@ -13,6 +13,7 @@ import msgspec
 
 from infermux.errors import InvalidRequest
 
+PREFIX_BYTES = 2048  # of each of the first two messages
 BYTES_PER_TOKEN = 4  # the usual estimate where no tokenizer is at hand
 
 Raw = msgspec.Raw
@@ -54,7 +55,12 @@ class ChatPeek(msgspec.Struct, frozen=True):
     @property
     def prompt_tokens(self) -> int:
         """An estimate: the messages' bytes at four a token."""
-        return sum(map(len, map(memoryview, self.messages))) // BYTES_PER_TOKEN + 1
+        return sum(len(memoryview(message)) for message in self.messages) // BYTES_PER_TOKEN + 1
+
+    @property
+    def prefix(self) -> bytes:
+        """The beginning of the conversation: the same while it grows, and enough to tell conversations apart."""
+        return b"".join(bytes(memoryview(message)[:PREFIX_BYTES]) for message in self.messages[:2])
 
     @property
     def asked_usage(self) -> bool:

@@ -1,0 +1,213 @@
+"""The inference handler: written once, for every way in.
+
+It admits, reads and answers; where a request goes, how often and how long it is tried is the actors' business.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+
+import attrs
+import trio
+
+from infermux.actors.dispatch import Run
+from infermux.actors.fleet import Fleet
+from infermux.actors.requests import chat_run
+from infermux.config.settings import AuthMode, Config, Price
+from infermux.config.values import duration
+from infermux.errors import (
+    CallerLeft,
+    InfermuxError,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    ShuttingDown,
+    UnsupportedMediaType,
+)
+from infermux.providers.interface import Answer, Usage
+from infermux.providers.peek import ChatPeek
+
+from .access import HostRule, check_key, given_key, needs_host_rule
+from .errors import error_answer, error_event
+from .exchange import Exchange, Head
+
+log = logging.getLogger("infermux.requests")
+
+CHAT = b"/v1/chat/completions"
+PATHS = frozenset({CHAT})
+PER_MILLION = 1_000_000
+LONGEST_ID = 128
+
+HeaderList = list[tuple[bytes, bytes]]
+
+
+def is_inference(method: bytes, path: bytes) -> bool:
+    """Whether a request is this handler's."""
+    return method == b"POST" and path in PATHS
+
+
+@attrs.define(eq=False)
+class Inference:
+    """Answers inference requests. `in_flight` counts those under way, `draining` refuses new ones."""
+
+    fleet: Fleet
+    config: Config
+    host_rule: HostRule
+    in_flight: int = 0
+    draining: bool = False
+    _ids: itertools.count[int] = attrs.field(factory=itertools.count)
+    _id_prefix: bytes = attrs.field(factory=lambda: b"req-" + secrets.token_hex(6).encode() + b"-")
+    _host_ruled: bool = attrs.field(init=False)
+    _sticky_by: str | None = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        routing = self.config.routing
+        sticky = "sticky" in (routing.strategy, *(group.strategy for group in routing.groups))
+        self._sticky_by = routing.sticky.key if sticky else None
+        self._host_ruled = needs_host_rule(self.config)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
+        request_id = self._request_id(exchange.head)
+        self.in_flight += 1
+        run: Run | None = None
+        try:
+            self._admit(exchange.head)
+            body = await exchange.body()
+            run = self._run(exchange, body)
+            answer = await run.begin()
+            if isinstance(answer, Answer):
+                await self._respond(exchange, run, answer, request_id)
+            else:
+                await self._stream(exchange, run, answer.content_type, request_id)
+        except InfermuxError as error:
+            await self._refuse(exchange, run, error, request_id)
+        except CallerLeft:
+            log.info("request %s: 499 the caller left", request_id.decode("latin-1"))
+            raise
+        except Exception:
+            log.exception("request %s crashed", request_id.decode("latin-1"))
+            await self._refuse(exchange, run, _crashed(), request_id)
+        finally:
+            self.in_flight -= 1
+            if run is not None:
+                run.close()
+
+    # In.
+
+    def _admit(self, head: Head) -> None:
+        if self._host_ruled:
+            self.host_rule.check(head)
+        auth = self.config.auth
+        if auth.mode is AuthMode.STATIC_KEY and auth.key is not None:
+            check_key(head, auth.key)
+        if self.draining:
+            raise ShuttingDown("the router is shutting down; send the request to another one", retry_after=1)
+        if self.in_flight > self.config.limits.max_concurrent_requests:
+            raise Overloaded("the router serves as many requests as it may (limits.max_concurrent_requests)", retry_after=1)
+        content_type = head.get(b"content-type")
+        if content_type is not None and b"json" not in content_type.lower():
+            raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
+
+    def _run(self, exchange: Exchange, body: bytes) -> Run:
+        head = exchange.head
+        timeout = head.get(b"x-infermux-timeout")
+        return chat_run(
+            self.fleet,
+            body,
+            caller=exchange,
+            timeout=None if timeout is None else _timeout(timeout),
+            affinity=None if self._sticky_by is None else lambda peek: self._affinity(head, peek),
+        )
+
+    def _affinity(self, head: Head, peek: ChatPeek) -> bytes:
+        """What keeps a conversation on one provider: its first messages, its caller, or a header."""
+        by = self._sticky_by or "prefix"
+        if by == "caller":
+            client = head.client[0].encode() if head.client else b""
+            return head.get(b"x-infermux-caller") or given_key(head) or client
+        if by.startswith("header:"):
+            return head.get(by[7:].lower().encode()) or b""
+        return peek.prefix
+
+    def _request_id(self, head: Head) -> bytes:
+        given = head.get(b"x-request-id")
+        if given and len(given) <= LONGEST_ID and given.isascii() and given.decode().isprintable():
+            return given
+        return self._id_prefix + b"%x" % next(self._ids)
+
+    # Out.
+
+    async def _respond(self, exchange: Exchange, run: Run, answer: Answer, request_id: bytes) -> None:
+        headers = self._headers(run, answer.content_type, request_id)
+        usage = run.usage
+        if usage is not None:
+            headers.append((b"x-infermux-prompt-tokens", b"%d" % usage.prompt_tokens))
+            headers.append((b"x-infermux-completion-tokens", b"%d" % usage.completion_tokens))
+            price = run.lease.price if run.lease else None
+            if price is not None:
+                headers.append((b"x-infermux-cost", b"%.8f" % cost(price, usage)))
+        await exchange.respond(answer.status, headers, answer.body)
+
+    async def _stream(self, exchange: Exchange, run: Run, content_type: bytes, request_id: bytes) -> None:
+        headers = self._headers(run, content_type, request_id)
+        headers.append((b"cache-control", b"no-cache"))
+        exchange.start(200, headers)
+        try:
+            await run.pump(exchange)
+        except InfermuxError as error:
+            log.warning("request %s: stream broke: %s", request_id.decode("latin-1"), error)
+            exchange.send_now(error_event(error))
+        except CallerLeft:
+            raise
+        except Exception:
+            log.exception("request %s crashed while streaming", request_id.decode("latin-1"))
+            exchange.send_now(error_event(_crashed()))
+        await exchange.finish()
+
+    def _headers(self, run: Run, content_type: bytes, request_id: bytes) -> HeaderList:
+        lease, plan = run.lease, run.plan
+        assert lease is not None
+        headers = [
+            (b"content-type", content_type),
+            (b"x-request-id", request_id),
+            (b"x-infermux-provider", lease.provider.encode()),
+            (b"x-infermux-model", lease.model.encode()),
+            (b"x-infermux-strategy", plan.strategy.encode()),
+            (b"x-infermux-latency-ms", b"%d" % ((trio.current_time() - run.started_at) * 1000)),
+            (b"x-infermux-attempts", b"%d" % run.attempts),
+        ]
+        if plan.group:
+            headers.append((b"x-infermux-route-group", plan.group.encode()))
+        return headers
+
+    async def _refuse(self, exchange: Exchange, run: Run | None, error: InfermuxError, request_id: bytes) -> None:
+        headers, body = error_answer(error)
+        attempts = b"%d" % (run.attempts if run is not None else 0)
+        extra = [(b"x-request-id", request_id), (b"x-infermux-attempts", attempts)]
+        if error.status >= 500:
+            log.warning("request %s: %d %s: %s", request_id.decode("latin-1"), error.status, error.code, error.message)
+        await exchange.respond(error.status, [*headers, *extra], body)
+
+
+def cost(price: Price, usage: Usage) -> float:
+    """US dollars of one answer."""
+    return (
+        usage.prompt_tokens * price.input_per_million + usage.completion_tokens * price.output_per_million
+    ) / PER_MILLION
+
+
+def _crashed() -> InternalError:
+    return InternalError("something went wrong in the router; its log has the details")
+
+
+def _timeout(text: bytes) -> float:
+    try:
+        seconds = duration(text.decode("latin-1").strip())
+    except ValueError as error:
+        raise InvalidRequest(f"X-Infermux-Timeout: {error}", param="X-Infermux-Timeout") from None
+    if not 0 < seconds < 86_400:
+        raise InvalidRequest("X-Infermux-Timeout must be longer than 0 and shorter than a day", param="X-Infermux-Timeout")
+    return seconds

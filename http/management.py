@@ -1,0 +1,259 @@
+"""Everything that is not inference: the models, health and readiness, and what an operator asks and commands."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from infermux import __version__
+from infermux.actors.fleet import Fleet, Member
+from infermux.actors.kit_errors import ActorDied
+from infermux.actors.provider import Verb
+from infermux.config.settings import AuthMode, Config
+from infermux.errors import (
+    InfermuxError,
+    InternalError,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    PayloadTooLarge,
+    ShuttingDown,
+    Unauthorized,
+)
+from infermux.secret import Secret
+
+from .access import HostRule, check_key, given_key, needs_host_rule
+from .errors import error_answer
+from .exchange import Head
+from .inference import PATHS, Inference
+
+PREFIX = "/_infermux"
+EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
+MAX_BODY = 64 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Management:
+    """What the pages need. `token` guards `/_infermux/` where it is set; `served` tells which paths this port serves."""
+
+    fleet: Fleet
+    config: Config
+    inference: Inference
+    host_rule: HostRule
+    token: Secret | None
+    started_at: float
+
+
+def management_app(management: Management, *, public: bool = True, managed: bool = True) -> QuartTrio:
+    """The application: `public` serves `/v1/models`, `managed` serves `/_infermux/`."""
+    app = QuartTrio(__name__)
+    app.config["RESPONSE_TIMEOUT"] = None  # it would also cut streams
+    app.config["BODY_TIMEOUT"] = 10
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.before_request(lambda: _guard(management))
+    app.register_error_handler(InfermuxError, _error_response)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _crash(app))
+    if public:
+        _add_models(app, management)
+    if managed:
+        _add_health(app, management)
+        _add_providers(app, management)
+    return app
+
+
+def _head() -> Head:
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+    return Head(request.method.encode(), request.path.encode(), b"", headers)
+
+
+async def _guard(management: Management) -> None:
+    """The rules of SPEC section 6: `health` and `ready` are open, the rest of `/_infermux/` asks for the token."""
+    path, head = request.path, _head()
+    if path in EXEMPT:
+        return
+    if path.startswith(PREFIX):
+        management.host_rule.check(head)
+        if management.token is not None:
+            _check_token(head, management.token)
+        return
+    if needs_host_rule(management.config):
+        management.host_rule.check(head)
+    auth = management.config.auth
+    if auth.mode is AuthMode.STATIC_KEY and auth.key is not None:
+        check_key(head, auth.key)
+
+
+def _check_token(head: Head, token: Secret) -> None:
+    given = given_key(head)
+    if given is None or not hmac.compare_digest(given, token.reveal().encode()):
+        raise Unauthorized("management asks for the token: send INFERMUX_MANAGEMENT_TOKEN as `Authorization: Bearer TOKEN`")
+
+
+# Errors.
+
+
+async def _error_response(error: InfermuxError) -> Response:
+    headers, body = error_answer(error)
+    response = Response(body, status=error.status)
+    for name, value in headers:
+        response.headers[name.decode()] = value.decode("latin-1")
+    return response
+
+
+async def _http_error(error: HTTPException) -> Response:
+    said = error.description or error.name
+    match error.code:
+        case 404:
+            told: InfermuxError = NotFound(f"there is no {request.method} {request.path} here")
+        case 405:
+            allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ["POST"]))
+            response = await _error_response(MethodNotAllowed(f"{request.path} takes {allowed}"))
+            response.headers["Allow"] = allowed
+            return response
+        case 413:
+            told = PayloadTooLarge(said)
+        case code:
+            told = InfermuxError(said, status=code or 500, code=error.name.lower().replace(" ", "_"))
+    return await _error_response(told)
+
+
+def _crash(app: QuartTrio) -> Callable[[Exception], Any]:
+    async def crashed(error: Exception) -> Response:
+        if isinstance(error, ActorDied):
+            return await _error_response(ShuttingDown("that actor is restarting; try again", retry_after=1))
+        app.logger.exception("a management request crashed")
+        return await _error_response(InternalError("something went wrong in the router; its log has the details"))
+
+    return crashed
+
+
+# Models.
+
+
+def _add_models(app: QuartTrio, management: Management) -> None:
+    for path in PATHS:
+        # Only for its 405: the inference handler takes every POST before it comes here.
+        app.add_url_rule(path.decode(), f"inference {path.decode()}", _never, methods=["POST"])
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        if "anthropic-version" in request.headers:
+            return _anthropic_page(list(_models(management)))
+        return {"object": "list", "data": [_model(name, members) for name, members in _models(management).items()]}
+
+    @app.get("/v1/models/<path:name>")
+    async def model(name: str) -> dict[str, Any]:
+        members = _models(management).get(name)
+        if members is None:
+            raise ModelNotFound(f"no provider declares the model {name!r}", param="model")
+        return _anthropic_model(name) if "anthropic-version" in request.headers else _model(name, members)
+
+
+async def _never() -> Response:
+    raise MethodNotAllowed("send it as POST with a JSON body")
+
+
+def _models(management: Management) -> dict[str, list[Member]]:
+    fleet = management.fleet
+    names = fleet.catalogue.names()
+    found = {name: [fleet.members[e.name] for e in entries if e.name in fleet.members] for name, entries in names.items()}
+    for name, listed in fleet.listed_models().items():
+        found.setdefault(name, listed)
+    return found
+
+
+def _model(name: str, members: list[Member]) -> dict[str, Any]:
+    """OpenAI's model object (`openai.types.model.Model`), with the providers as an extra."""
+    owner = members[0].settings.name if members else "infermux"
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner, "providers": [m.settings.name for m in members]}
+
+
+def _anthropic_model(name: str) -> dict[str, Any]:
+    """Anthropic's model object (`anthropic.types.model_info.ModelInfo`)."""
+    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+
+
+def _anthropic_page(names: list[str]) -> dict[str, Any]:
+    """Anthropic's page of models (`anthropic.pagination.SyncPage`)."""
+    first, last = (names[0], names[-1]) if names else (None, None)
+    return {"data": [_anthropic_model(name) for name in names], "has_more": False, "first_id": first, "last_id": last}
+
+
+# Health.
+
+
+def _add_health(app: QuartTrio, management: Management) -> None:
+    fleet, inference = management.fleet, management.inference
+
+    @app.get(f"{PREFIX}/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "version": __version__}
+
+    @app.get(f"{PREFIX}/ready")
+    async def ready() -> tuple[dict[str, Any], int]:
+        if inference.draining:
+            return {"ready": False, "reason": "draining"}, 503
+        if not fleet.is_ready():
+            return {"ready": False, "reason": "no routable provider"}, 503
+        return {"ready": True}, 200
+
+    @app.get(f"{PREFIX}/status")
+    async def status() -> dict[str, Any]:
+        rows = [_summary(member) for member in fleet.members.values()]
+        return {
+            "version": __version__,
+            "uptime_seconds": round(trio.current_time() - management.started_at, 3),
+            "ready": fleet.is_ready() and not inference.draining,
+            "draining": inference.draining,
+            "in_flight": inference.in_flight,
+            "strategy": management.config.routing.strategy,
+            "default_model": fleet.catalogue.default_model,
+            "routable": sum(row["routable"] for row in rows),
+            "providers": rows,
+        }
+
+
+def _summary(member: Member) -> dict[str, Any]:
+    standing = member.standing
+    blocked = trio.current_time() < standing.blocked_until
+    return {
+        "name": member.settings.name,
+        "type": member.settings.type,
+        "routable": not blocked,
+        "reason": standing.reason.value if blocked and standing.reason else None,
+        "health": standing.health.value,
+        "circuit": standing.circuit.value,
+        "in_flight": standing.in_flight,
+    }
+
+
+# Providers.
+
+
+def _add_providers(app: QuartTrio, management: Management) -> None:
+    fleet = management.fleet
+
+    @app.get(f"{PREFIX}/providers")
+    async def providers() -> dict[str, Any]:
+        return {"providers": [attrs.asdict(await fleet.describe(name)) for name in list(fleet.members)]}
+
+    @app.get(f"{PREFIX}/providers/<name>")
+    async def provider(name: str) -> dict[str, Any]:
+        return attrs.asdict(await fleet.describe(name))
+
+    @app.post(f"{PREFIX}/providers/<name>/<verb>")
+    async def command(name: str, verb: str) -> dict[str, Any]:
+        try:
+            wanted = Verb(verb)
+        except ValueError:
+            raise NotFound(f"{verb!r} is not one of {', '.join(v.value for v in Verb)}") from None
+        return attrs.asdict(await fleet.command(name, wanted))

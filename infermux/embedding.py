@@ -1,0 +1,128 @@
+"""infermux inside another trio program: the actors without the server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import msgspec
+
+from infermux.actors.dispatch import Run
+from infermux.actors.fleet import AdapterMaker, Fleet, open_fleet
+from infermux.actors.provider import Description, Verb
+from infermux.actors.requests import chat_run
+from infermux.config import load, load_text
+from infermux.config.settings import Config, ProviderSettings
+from infermux.errors import InvalidRequest
+from infermux.providers.interface import Answer
+from infermux.providers.sse import SseParser
+
+
+@attrs.define(eq=False)
+class Router:
+    """A running router. Made by `open_router`; every call is for tasks of the same trio run."""
+
+    fleet: Fleet
+
+    async def chat(self, request: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
+        """Send a chat completion request (OpenAI's shape, as a dict) and return the whole answer.
+
+        `timeout` bounds it in seconds. Raises `InfermuxError`; cancelling closes the provider's connection and
+        releases the lease.
+        """
+        run = self._run({**request, "stream": False}, timeout)
+        try:
+            answer = await run.begin()
+            if not isinstance(answer, Answer):
+                raise InvalidRequest("the provider streamed an answer that was not to be streamed", param="stream")
+            decoded: dict[str, Any] = msgspec.json.decode(answer.body)
+            return decoded
+        finally:
+            run.close()
+
+    @asynccontextmanager
+    async def stream(
+        self, request: Mapping[str, Any], *, timeout: float | None = None
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Send a chat completion request and iterate over its chunks (OpenAI's shape, as dicts).
+
+        Entering waits for the first content, so errors before it are raised there. An iteration that ends without an
+        error is a whole answer; a stream that breaks raises `InfermuxError`. Leaving the block early closes the
+        provider's connection.
+        """
+        run = self._run({**request, "stream": True}, timeout)
+        try:
+            await run.begin()
+            yield _chunks(run)
+        finally:
+            run.close()
+
+    async def add_provider(self, provider: ProviderSettings | Mapping[str, Any]) -> None:
+        """Add a provider: settings, or a mapping like an entry of `providers` in the configuration file.
+
+        Returns when its actor runs; it is routable once its first probe has ended. Raises ConfigError, ValueError when
+        the name is taken.
+        """
+        settings = provider if isinstance(provider, ProviderSettings) else _settings(provider)
+        await self.fleet.add(settings)
+
+    async def remove_provider(self, name: str, *, grace: float = 0.0) -> None:
+        """Take a provider out. What is in flight there has `grace` seconds to end. Raises NotFound."""
+        await self.fleet.remove(name, grace=grace)
+
+    async def provider(self, name: str) -> Description:
+        """A provider's health, circuit, buckets, averages and transitions. Raises NotFound, ActorDied."""
+        return await self.fleet.describe(name)
+
+    async def command(self, name: str, verb: Verb | str) -> Description:
+        """Enable, disable, drain, probe or reset a provider; returns its description afterwards."""
+        return await self.fleet.command(name, Verb(verb))
+
+    @property
+    def models(self) -> list[str]:
+        """Every declared model and alias."""
+        return list(self.fleet.catalogue.names())
+
+    def _run(self, request: dict[str, Any], timeout: float | None) -> Run:
+        return chat_run(self.fleet, msgspec.json.encode(request), timeout=timeout)
+
+
+async def _chunks(run: Run) -> AsyncIterator[dict[str, Any]]:
+    parser = SseParser()
+    while (data := await run.receive()) is not None:
+        for event in parser.feed(data):
+            if event.data != b"[DONE]":
+                yield msgspec.json.decode(event.data)
+
+
+@asynccontextmanager
+async def open_router(
+    config: Config | Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    adapters: AdapterMaker | None = None,
+) -> AsyncIterator[Router]:
+    """Run a router in a nursery of its own; leaving the block ends it.
+
+    `config` is a `Config`, a mapping with the keys of `infermux.yml`, or a path of such a file. Raises ConfigError.
+    `adapters` replaces how adapters are made.
+    """
+    env = os.environ if environ is None else environ
+    async with open_fleet(_config(config, env), environ=env, adapters=adapters) as fleet:
+        yield Router(fleet)
+
+
+def _config(config: Config | Mapping[str, Any] | str | os.PathLike[str], environ: Mapping[str, str]) -> Config:
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        # JSON is YAML: the same reader checks it, and its messages name the same paths.
+        return load_text(msgspec.json.encode(config).decode(), source="<config>", environ=environ)
+    return load(os.fspath(config), environ=environ)
+
+
+def _settings(provider: Mapping[str, Any]) -> ProviderSettings:
+    return _config({"providers": [dict(provider)]}, os.environ).providers[0]
