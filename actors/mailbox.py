@@ -17,6 +17,9 @@ from .reply import Reply
 
 M = TypeVar("M")
 
+# Looked up once: this runs for every message.
+_reschedule = trio.lowlevel.reschedule
+
 
 class Mailbox(Generic[M]):
     """Envelopes, first in first out, at most `capacity` of them (see docs/actors.md on choosing it).
@@ -49,7 +52,7 @@ class Mailbox(Generic[M]):
         task = self._consumer
         if task is not None:
             self._consumer = None
-            trio.lowlevel.reschedule(task, outcome.Value(None))
+            _reschedule(task, outcome.Value(None))
 
     def put_anyway(self, message: M) -> None:
         """Queue a message past the capacity: only for messages whose number the receiver itself bounds."""
@@ -57,7 +60,7 @@ class Mailbox(Generic[M]):
         task = self._consumer
         if task is not None:
             self._consumer = None
-            trio.lowlevel.reschedule(task, outcome.Value(None))
+            _reschedule(task, outcome.Value(None))
 
     async def wait(self) -> None:
         """Return when there is a message; always a checkpoint. For the one consumer; cancellation loses nothing."""

@@ -13,6 +13,11 @@ import trio
 
 T = TypeVar("T")
 
+# Looked up once: these run twice for every question.
+_current_task = trio.lowlevel.current_task
+_reschedule = trio.lowlevel.reschedule
+_wait_task_rescheduled = trio.lowlevel.wait_task_rescheduled
+
 
 class Reply(Generic[T]):
     """A slot for one answer. At most one task waits for it; only the first answer counts.
@@ -56,7 +61,7 @@ class Reply(Generic[T]):
             self._value = value
         else:
             self._task = None
-            trio.lowlevel.reschedule(task, outcome.Value(value))
+            _reschedule(task, outcome.Value(value))
         return True
 
     def fail(self, error: BaseException) -> bool:
@@ -70,7 +75,7 @@ class Reply(Generic[T]):
             self._error = error
         else:
             task, self._task = self._task, None
-            trio.lowlevel.reschedule(task, outcome.Error(error))
+            _reschedule(task, outcome.Error(error))
         return True
 
     def abandon(self) -> None:
@@ -90,8 +95,8 @@ class Reply(Generic[T]):
         if self._task is not None:
             raise RuntimeError("another task waits for this reply already")
         if not self._done:
-            self._task = trio.lowlevel.current_task()
-            return await trio.lowlevel.wait_task_rescheduled(self._abort)  # type: ignore[no-any-return]
+            self._task = _current_task()
+            return await _wait_task_rescheduled(self._abort)  # type: ignore[no-any-return]
         await trio.lowlevel.cancel_shielded_checkpoint()
         if self._error is not None:
             raise self._error

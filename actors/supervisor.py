@@ -323,7 +323,8 @@ class Supervisor:
                 await run_incarnation(seat.cell, seat.child.factory(), task_status=task_status)
         except Exception as crash:
             seat.last_crash = crash
-            seat.unit.culprit = seat.unit.culprit or seat
+            if seat in seat.unit.seats:  # not one that fails to join: its error goes to whoever starts it
+                seat.unit.culprit = seat.unit.culprit or seat
             raise
         finally:
             seat.scope = None
