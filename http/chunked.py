@@ -25,11 +25,12 @@ class _State(enum.Enum):
 class ChunkedDecoder:
     """Feed it what comes; `feed` is True at the end, then `body()` is the body and `rest` what came after it."""
 
-    def __init__(self, *, limit: int) -> None:
-        """`limit`: bytes of body, PayloadTooLarge above."""
+    def __init__(self, *, limit: int, keep: bool = True) -> None:
+        """`limit`: bytes of body, PayloadTooLarge above. `keep` False: only find the end, keep no body."""
         self.received = 0
         self.rest = b""
         self._limit = limit
+        self._keep = keep
         self._parts: list[bytes] = []
         self._buffer = b""
         self._at = 0  # how much of the buffer is decoded; cut off once per feed, since each cut is a copy
@@ -94,7 +95,8 @@ class ChunkedDecoder:
         piece = self._buffer[self._at : self._at + self._missing]
         if not piece:
             return False
-        self._parts.append(piece)
+        if self._keep:
+            self._parts.append(piece)
         self._at += len(piece)
         self._missing -= len(piece)
         self.received += len(piece)

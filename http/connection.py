@@ -9,7 +9,6 @@ A connection reads a head, checks it, and either calls the inference handler wit
 from __future__ import annotations
 
 import enum
-import logging
 import socket
 import time
 from collections.abc import Callable
@@ -24,12 +23,11 @@ from infermux.config.settings import LimitSettings
 from infermux.errors import InfermuxError, RequestTimeout
 from infermux.providers.wire import Wire, WireBroken
 
+from .answers import MIN_BODY_RATE, Answer, error_answer, render_headers, run_handler, too_large
 from .exchange import CallerLeft, Handler, Head, IsInference
-from .express import Answer, ExpressExchange, error_answer, internal_error, render_headers, status_line, too_large
+from .express import ExpressExchange, status_line
 from .framing import HTTP2_PREFACE, ParsedHead, check_head, check_partial
 from .watch import LeaveWatch, leave_watch
-
-_log = logging.getLogger("infermux.http")
 
 _HEAD_READ = 16384
 SWEEP_INTERVAL = 0.25
@@ -38,8 +36,6 @@ IDLE_TIMEOUT = 75.0
 """Seconds a connection is kept for the next request."""
 LINGER_TIMEOUT = 2.0
 """Seconds for which a refused caller's further bytes are read away, so that the refusal is not lost to a reset."""
-MIN_BODY_RATE = 8192
-"""Bytes of a body that buy it one more second beyond `header_timeout`."""
 
 
 class Phase(enum.Enum):
@@ -91,6 +87,7 @@ class Lane:
     connections: set[Connection] = attrs.field(factory=set["Connection"], init=False)
     in_flight: int = attrs.field(default=0, init=False)
     requests: int = attrs.field(default=0, init=False)
+    _emptied: trio.Event = attrs.field(factory=trio.Event, init=False)
     _date: int = attrs.field(default=0, init=False)
     _date_lines: bytes = attrs.field(default=b"", init=False)
 
@@ -102,12 +99,9 @@ class Lane:
 
     async def run(self) -> None:
         """Sweep and watch until cancelled; without it no deadline and no leaving is noticed."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._sweep)
-                nursery.start_soon(self.watch.run)
-        finally:
-            self.watch.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sweep)
+            nursery.start_soon(self.watch.run)
 
     async def _sweep(self) -> None:
         while True:
@@ -115,6 +109,18 @@ class Lane:
             now = trio.current_time()
             for connection in [each for each in self.connections if each.deadline < now]:
                 connection.expire()
+
+    def forget(self, connection: Connection) -> None:
+        """`connection` is closed."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._emptied.set()
+
+    async def wait_empty(self) -> None:
+        """Return when no connection is open."""
+        while self.connections:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
 
     def shut_down(self) -> None:
         """Close what is idle; the others close after the answer they are at."""
@@ -146,7 +152,9 @@ class Connection:
     wire: Wire
     sock: socket.socket | None = None
     client: tuple[str, int] | None = None
-    buffer: bytes = b""
+    tls: bool = False
+    alpn: str | None = None
+    buffer: bytes = attrs.field(default=b"", init=False)
     phase: Phase = attrs.field(default=Phase.IDLE, init=False)
     deadline: float = attrs.field(default=inf, init=False)
     left: bool = attrs.field(default=False, init=False)
@@ -160,13 +168,13 @@ class Connection:
     def __repr__(self) -> str:
         return f"Connection({self.client}, {self.phase.value}{', closed' if self.closed else ''})"
 
-    async def serve(self, *, http2: bool = False) -> None:
+    async def serve(self) -> None:
         """Serve requests until one side is done. The connection is closed in every case."""
         self.lane.connections.add(self)
         if self.sock is not None:
             self.lane.watch.add(self.sock, self.on_left)
         try:
-            if http2:
+            if self.alpn == "h2":
                 await self._http2()
             else:
                 self._wait_for(Phase.IDLE, self.lane.limits.header_timeout)
@@ -183,7 +191,7 @@ class Connection:
             return
         self.closed = self.broken = True
         self.deadline = inf
-        self.lane.connections.discard(self)
+        self.lane.forget(self)
         if self.sock is not None:  # before the descriptor's number can be given to another socket
             self.lane.watch.remove(self.sock)
         self.wire.close()
@@ -213,16 +221,22 @@ class Connection:
     def expire(self) -> None:
         """The deadline has passed: cut what was waited for."""
         self.deadline = inf
-        if self.phase is Phase.BODY and self.sock is not None:
-            # Wakes the reader and leaves the socket usable: the handler still answers, with 408 in its own dialect.
-            self.expired = True
-            trio.lowlevel.notify_closing(self.sock)
+        if self.phase is Phase.BODY:
+            self.expired = True  # the handler still answers, with 408 in its own dialect
+            self.interrupt()
             return
         if self.phase is Phase.HEAD:
             self._refuse(RequestTimeout("The request's head came too slowly."))
         self.expired = True
         self.on_left()
         self.close()
+
+    def interrupt(self) -> None:
+        """Wake whoever waits on the wire, with WireBroken. A socket stays usable: for an answer, a lingering close."""
+        if self.sock is None:
+            self.wire.close()
+        elif not self.closed:
+            trio.lowlevel.notify_closing(self.sock)
 
     # The caller's leaving.
 
@@ -300,7 +314,7 @@ class Connection:
         lane.in_flight += 1
         lane.requests += 1
         try:
-            await self._call_handler(exchange)
+            await run_handler(lane.handler, exchange)
         except CallerLeft:
             return False
         finally:
@@ -311,21 +325,6 @@ class Connection:
         if exchange.answer is Answer.DONE and (exchange.body_unread or self.buffer):
             await self.linger()
         return False
-
-    async def _call_handler(self, exchange: ExpressExchange) -> None:
-        try:
-            await self.lane.handler(exchange)
-        except CallerLeft:
-            raise
-        except InfermuxError as error:
-            await exchange.fail(error)
-        except Exception:
-            _log.exception("The inference handler failed.")
-            await exchange.fail(internal_error())
-        else:
-            if exchange.answer is not Answer.DONE and not self.left and not self.closed:
-                _log.error("The inference handler ended without ending its answer.")
-                await exchange.fail(internal_error())
 
     async def _http2(self) -> None:
         self.phase, self.deadline = Phase.ELSEWHERE, inf

@@ -11,6 +11,8 @@ from typing import Protocol
 import attrs
 import trio
 
+from infermux.errors import CallerLeft as CallerLeft
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -69,11 +71,14 @@ class Exchange(Protocol):
         ...
 
     def send_now(self, data: bytes) -> bool:
-        """Take `data`; True when all of it was handed to the transport, False when `flush` must be awaited before more."""
+        """Take `data`; True: all of it was handed to the transport; False: await `flush` before more."""
         ...
 
     async def flush(self) -> None:
-        """Wait until everything taken was written. Raises CallerLeft when the caller is gone or reads nothing for `write_timeout`."""
+        """Wait until everything taken was written.
+
+        Raises CallerLeft when the caller is gone or reads nothing for `write_timeout`.
+        """
         ...
 
     async def finish(self) -> None:
@@ -83,10 +88,6 @@ class Exchange(Protocol):
     def abort(self) -> None:
         """Cut the connection without ending the answer's framing. Idempotent."""
         ...
-
-
-class CallerLeft(Exception):
-    """The caller closed its connection, or stopped reading. Nothing can be told to it any more."""
 
 
 Handler = Callable[[Exchange], Awaitable[None]]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
-from infermux.errors import InfermuxError, InternalError, LengthRequired, PayloadTooLarge, RequestTimeout
+from infermux.errors import InfermuxError, RequestTimeout
 from infermux.providers.wire import WireBroken
 
+from .answers import Answer, error_answer, render_headers, require_length, too_large
 from .chunked import ChunkedDecoder
 from .exchange import CallerLeft, Head, Headers
 from .framing import ParsedHead
@@ -23,16 +22,6 @@ _WRITE_PIECE = 65536
 _READ_PIECE = 65536
 _BODYLESS = frozenset({204, 304})
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"date", b"server"})
-_JSON = (b"content-type", b"application/json")
-
-
-class Answer(enum.Enum):
-    """How far the answer has come."""
-
-    NONE = enum.auto()
-    STARTED = enum.auto()
-    DONE = enum.auto()
 
 
 class ExpressExchange:
@@ -66,6 +55,10 @@ class ExpressExchange:
         return self._answer
 
     @property
+    def gone(self) -> bool:
+        return self._connection.left or self._connection.closed
+
+    @property
     def reusable(self) -> bool:
         """Whether the connection can serve another request after this one."""
         return self._keep and self._answer is Answer.DONE and not self._connection.left
@@ -82,8 +75,8 @@ class ExpressExchange:
     async def body(self) -> bytes:
         if self._body is None:
             self._body = await (self._read_chunked() if self._parsed.chunked else self._read_length())
-        elif self._parsed.length is None and not self._parsed.chunked and self.head.method in (b"POST", b"PUT"):
-            raise LengthRequired("The request has a body by its method, but neither Content-Length nor chunks.")
+        elif self._parsed.length is None and not self._parsed.chunked:
+            require_length(self.head.method)
         return self._body
 
     async def _read_length(self) -> bytes:
@@ -139,10 +132,7 @@ class ExpressExchange:
     # Out.
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        if status == 204:
-            framing = b""
-        else:
-            framing = b"content-length: %d\r\n" % len(body)
+        framing = b"" if status == 204 else b"content-length: %d\r\n" % len(body)
         head = self._response_head(status, headers, framing)
         self._answer = Answer.DONE
         if status in _BODYLESS or self.head.method == b"HEAD":
@@ -198,7 +188,6 @@ class ExpressExchange:
         self._connection.close()
 
     async def fail(self, error: InfermuxError) -> None:
-        """Tell the caller of an error that escaped the handler; an answer that has begun is cut instead."""
         if self._answer is Answer.NONE:
             self._keep = self._keep and error.status < 500
             await self.respond(error.status, *error_answer(error))
@@ -245,27 +234,3 @@ class ExpressExchange:
 
 def status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-
-
-def render_headers(headers: Headers) -> bytes:
-    """Header lines, without those that are the binding's. Raises ValueError for a line break or NUL (response splitting)."""
-    lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in _OURS]
-    block = b"".join(lines)
-    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
-        raise ValueError("a response header has a line break or NUL in it")
-    return block
-
-
-def error_answer(error: InfermuxError) -> tuple[Headers, bytes]:
-    """Headers and body of `error` in OpenAI's shape."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    problem = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return [_JSON], msgspec.json.encode({"error": problem})
-
-
-def too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body is larger than {limit} bytes.")
-
-
-def internal_error() -> InternalError:
-    return InternalError("Something went wrong in infermux; its log says what.")

@@ -20,7 +20,7 @@ import trio
 
 OnLeft = Callable[[], None]
 POLL_INTERVAL = 0.05
-"""Seconds between two looks of `PollingWatch`; half of the 100 ms within which a caller's leaving must be acted upon."""
+"""Seconds between two looks of `PollingWatch`: half of the 100 ms within which a leaving must be acted upon."""
 
 
 class LeaveWatch(Protocol):

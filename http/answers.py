@@ -1,0 +1,97 @@
+"""What both bindings of `Exchange` share: the stages of an answer, error answers, and calling the handler."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import Protocol
+
+import msgspec
+
+from infermux.errors import InfermuxError, InternalError, LengthRequired, PayloadTooLarge
+
+from .exchange import CallerLeft, Exchange, Handler, Headers
+
+_log = logging.getLogger("infermux.http")
+
+MIN_BODY_RATE = 8192
+"""Bytes of a body that buy it one more second beyond `header_timeout`."""
+
+_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"date", b"server"})
+_WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
+_JSON = (b"content-type", b"application/json")
+
+
+class Answer(enum.Enum):
+    """How far the answer has come."""
+
+    NONE = enum.auto()
+    STARTED = enum.auto()
+    DONE = enum.auto()
+
+
+class Binding(Exchange, Protocol):
+    """An exchange as its own server side sees it."""
+
+    @property
+    def answer(self) -> Answer: ...
+    @property
+    def gone(self) -> bool:
+        """Whether nothing more can or should be said: the caller left, or the answer was cut."""
+        ...
+
+    async def fail(self, error: InfermuxError) -> None:
+        """Tell the caller of an error that escaped the handler; an answer that has begun is cut instead."""
+        ...
+
+
+async def run_handler(handler: Handler, exchange: Binding) -> None:
+    """Call `handler`; whatever escapes it but Cancelled becomes an error answer or a cut. Raises CallerLeft."""
+    try:
+        await handler(exchange)
+    except CallerLeft:
+        raise
+    except InfermuxError as error:
+        await exchange.fail(error)
+    except Exception:
+        _log.exception("The inference handler failed.")
+        await exchange.fail(internal_error())
+    else:
+        if exchange.answer is not Answer.DONE and not exchange.gone:
+            _log.error("The inference handler ended without ending its answer.")
+            await exchange.fail(internal_error())
+
+
+def outside_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """`headers` without those that are the binding's own."""
+    return [pair for pair in headers if pair[0].lower() not in _OURS]
+
+
+def render_headers(headers: Headers) -> bytes:
+    """Header lines of `outside_headers`. Raises ValueError for a line break or NUL in them (response splitting)."""
+    lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in _OURS]
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
+        raise ValueError("a response header has a line break or NUL in it")
+    return block
+
+
+def error_answer(error: InfermuxError) -> tuple[Headers, bytes]:
+    """Headers and body of `error` in OpenAI's shape."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    problem = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    return [_JSON], msgspec.json.encode({"error": problem})
+
+
+def too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {limit} bytes.")
+
+
+def internal_error() -> InternalError:
+    return InternalError("Something went wrong in infermux; its log says what.")
+
+
+def require_length(method: bytes) -> None:
+    """For a request without Content-Length and chunks: LengthRequired where the method means a body."""
+    if method in _WITH_BODY:
+        raise LengthRequired("The request has a body by its method, but neither Content-Length nor chunks.")
