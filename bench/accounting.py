@@ -1,7 +1,8 @@
-"""CPU time and memory of a process tree, as the operating system accounts them. A tree is a session: all that one child started.
+"""CPU time and memory of a process tree, as the operating system accounts them.
 
-CPU time comes from each process's CPU clock (clock_getcpuclockid(3)): nanoseconds, all threads, ended ones included.
-Children that have ended are added from /proc/PID/stat, in ticks of usually 10 ms.
+A tree is a session: a child in a session of its own and all that it started. CPU time comes from each process's CPU
+clock (clock_getcpuclockid(3)): nanoseconds, all threads, ended ones included. Children that have ended are added from
+/proc/PID/stat, in ticks of usually 10 ms.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Memory:
 
 
 def members(session: int) -> list[int]:
-    """The process ids of a session, the ended but unreaped ones included."""
-    return [pid for pid, fields in _stats() if int(fields[3]) == session]
+    """The process ids of a session, without those that have ended and only wait to be reaped."""
+    return [pid for pid, fields in _stats() if int(fields[3]) == session and fields[0] != "Z"]
 
 
 def cpu_ns(session: int) -> int:

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 import attrs
@@ -30,7 +30,7 @@ class Command:
     """How to start a front that listens on a given port."""
 
     words: tuple[str, ...]
-    env: Mapping[str, str] = attrs.field(factory=dict)
+    env: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 
 @attrs.frozen(kw_only=True)
@@ -46,14 +46,15 @@ class Site:
 class Front:
     """`command` None: the upstream itself. `missing` says why it cannot run here, None when it can.
 
-    `start_seconds` bounds its start; `rounds` how many rounds it takes part in, for those so slow that more would only
-    cost time.
+    `start_seconds` bounds its start, `warm_up_seconds` is how long it runs before anything counts; `rounds` how many
+    rounds it takes part in, for those so slow that more would only cost time.
     """
 
     name: str
     command: Callable[[Site], Command] | None
     missing: Callable[[], str | None] = lambda: None
     start_seconds: float = 20.0
+    warm_up_seconds: float = 0.5
     rounds: int | None = None
 
 
@@ -67,7 +68,7 @@ class RunningFront:
 
 
 @contextlib.contextmanager
-def started(front: Front, *, upstream_port: int, cpus: frozenset[int], scratch: Path) -> Iterator[RunningFront]:
+def started(front: Front, *, upstream_port: int, cpus: frozenset[int], scratch: Path) -> Generator[RunningFront]:
     """The front, answering chat requests. Raises `DidNotStart`."""
     if front.command is None:
         yield RunningFront(name=front.name, port=upstream_port, child=None)
@@ -213,7 +214,12 @@ def _litellm(site: Site) -> Command:
     )
     words = (str(LITELLM_BIN / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(site.port))
     # The price table would be fetched from the network at start; nothing here leaves loopback.
-    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "LITELLM_LOG": "ERROR"}
+    env = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_TELEMETRY": "False",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_MODE": "PRODUCTION",
+    }
     return Command(words=(*words, "--num_workers", "1", "--telemetry", "False"), env=env)
 
 
@@ -232,7 +238,9 @@ FRONTS: Mapping[str, Front] = {
         Front(name="nginx", command=_nginx, missing=_nginx_missing),
         Front(name="infermux", command=_infermux, missing=_module_missing("infermux.__main__")),
         Front(name="asgi", command=_asgi, missing=_module_missing("infermux.http.asgi")),
-        Front(name="litellm", command=_litellm, missing=_litellm_missing, start_seconds=120, rounds=2),
+        Front(
+            name="litellm", command=_litellm, missing=_litellm_missing, start_seconds=120, warm_up_seconds=4, rounds=2
+        ),
     )
 }
 OWN = ("direct", "infermux", "asgi")

@@ -8,7 +8,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import attrs
@@ -66,7 +66,10 @@ class LoadResult(msgspec.Struct, frozen=True):
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """`rate` 0: closed loop over `connections`, which join over `stagger` seconds. Otherwise requests per second, open loop."""
+    """What to send. `rate` 0: closed loop over `connections`, which join over `stagger` seconds.
+
+    Otherwise `rate` requests per second in an open loop. Ends after `seconds` or `requests` (-1: no such bound).
+    """
 
     stream: bool = False
     connections: int = 16
@@ -104,7 +107,7 @@ def chat_body(*, stream: bool, prompt_bytes: int) -> bytes:
 def run_load(
     load: Load, port: int, *, cpus: frozenset[int], scratch: Path, on_tick: Callable[[], None] = lambda: None
 ) -> tuple[LoadResult, int]:
-    """One run against 127.0.0.1:port, to its end. `on_tick` is called ten times a second. Also its own CPU nanoseconds."""
+    """One run against 127.0.0.1:port, to its end, and the CPU nanoseconds it used. `on_tick`: ten times a second."""
     body = scratch / "body.json"
     body.write_bytes(chat_body(stream=load.stream, prompt_bytes=load.prompt_bytes))
     before = os.times()
@@ -121,7 +124,7 @@ def run_load(
 
 
 @contextlib.contextmanager
-def _started(command: list[str], *, cpus: frozenset[int]) -> Iterator[subprocess.Popen[bytes]]:
+def _started(command: list[str], *, cpus: frozenset[int]) -> Generator[subprocess.Popen[bytes]]:
     with pinned(cpus):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
     try:

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib import metadata
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def placement() -> Placement:
 
 
 @contextlib.contextmanager
-def pinned(cpus: frozenset[int]) -> Iterator[None]:
+def pinned(cpus: frozenset[int]) -> Generator[None]:
     """Processes started inside inherit these CPUs from their first instruction on."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -45,21 +45,29 @@ class Child:
             raise DidNotStart(f"{self.name} ended with code {self.popen.returncode}: {self.last_output()}")
 
     def stop(self) -> None:
-        """SIGTERM, a grace period, SIGKILL; to all of its session. Returns when the process itself is gone."""
+        """SIGTERM, a grace period, SIGKILL; to all of its session. Returns when all of it is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.session, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(_GRACE)
-        for pid in members(self.session):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _GRACE
+        while (left := members(self.session)) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
         self.popen.wait()
 
 
 @contextlib.contextmanager
 def running(
-    name: str, command: Sequence[str | Path], *, cpus: frozenset[int], scratch: Path, env: Mapping[str, str] | None = None
-) -> Iterator[Child]:
+    name: str,
+    command: Sequence[str | Path],
+    *,
+    cpus: frozenset[int],
+    scratch: Path,
+    env: Mapping[str, str] | None = None,
+) -> Generator[Child]:
     """A child process for as long as the block lasts, whatever ends the block. Its output goes to scratch/NAME.log."""
     log = scratch / f"{name}.log"
     with log.open("wb") as output, pinned(cpus):

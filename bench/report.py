@@ -1,4 +1,4 @@
-"""From rounds to figures: medians, ranges and ratios to nginx in the same run, as JSON, Markdown and a table to read."""
+"""From rounds to figures: medians, ranges and ratios to nginx in the same run, as JSON and as tables to read."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Spread:
 class Row:
     """One front in one scenario. Times in milliseconds, CPU in microseconds per unit, memory in MiB.
 
-    `ratio` is the CPU time over nginx's, round by round; `added_*` the latency beyond direct's. `failure` is None when the
-    figures count; then all figures are there but those that do not apply.
+    `ratio` is the CPU time over nginx's, round by round; `added_*` the latency beyond direct's. `failure` is None when
+    the figures count; then all figures are there but those that do not apply.
     """
 
     front: str
@@ -198,7 +198,9 @@ def markdown(outcome: Outcome) -> str:
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    made = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in table]
+    made = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in table
+    ]
     return [made[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *made[1:]]
 
 

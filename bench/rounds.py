@@ -1,4 +1,7 @@
-"""Runs a scenario: all fronts up at once, measured in turns (A B C, A B C, ...), so that a drift of the machine hits all alike."""
+"""Runs a scenario: all fronts up at once, measured in turns (A B C, A B C, ...).
+
+So a drift of the machine hits all alike.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ Say = Callable[[str], None]
 class Measurement:
     """One round of one front. `cpu_ns` of the gateway's process tree, None for the upstream itself; memory in KiB.
 
-    `resident` is the most seen during the round, `peak` since the front started. `reached` counts the requests that came
-    through to the upstream; `load_busy` and `mock_busy` are the shares of a CPU that the tools used.
+    `resident` is the most seen during the round, `peak` since the front started. `reached` counts the requests that
+    came through to the upstream; `load_busy` and `mock_busy` are the shares of a CPU that the tools used.
     """
 
     front: str
@@ -57,7 +60,14 @@ class Outcome:
 
 
 def run_scenario(
-    scenario: Scenario, fronts: Sequence[Front], *, quick: bool, rounds: int | None, cpus: Placement, scratch: Path, say: Say
+    scenario: Scenario,
+    fronts: Sequence[Front],
+    *,
+    quick: bool,
+    rounds: int | None,
+    cpus: Placement,
+    scratch: Path,
+    say: Say,
 ) -> Outcome:
     """Every front in every round, in turns. Fronts that cannot start are reported in `missing`."""
     missing: dict[str, str] = {}
@@ -66,8 +76,8 @@ def run_scenario(
         mock = stack.enter_context(upstream(scenario.pace, cpus=cpus.others, scratch=scratch))
         bench = Bench(scenario=scenario, mock=mock, cpus=cpus, scratch=scratch, say=say)
         up = [(front, running) for front in fronts if (running := bench.start(front, stack, missing))]
-        for _, running in up:
-            bench.warm_up(running)
+        for front, running in up:
+            bench.warm_up(running, front.warm_up_seconds)
         count = rounds or (3 if quick else scenario.rounds)
         for number in range(count):
             for front, running in up:
@@ -100,8 +110,8 @@ class Bench:
         missing[front.name] = reason
         return None
 
-    def warm_up(self, running: RunningFront) -> None:
-        run_load(self.scenario.warm_up_load(), running.port, cpus=self.cpus.others, scratch=self.scratch)
+    def warm_up(self, running: RunningFront, seconds: float) -> None:
+        run_load(self.scenario.warm_up_load(seconds), running.port, cpus=self.cpus.others, scratch=self.scratch)
 
     def measure(self, running: RunningFront, load: Load, round_name: str) -> Measurement:
         """One round. Requests still under way at the end are waited for, so CPU time and requests belong together."""
@@ -110,7 +120,11 @@ class Bench:
         self.mock.reset()
         begun, before, mock_before = time.monotonic(), _cpu(session), _cpu(self.mock.child.session)
         result, load_cpu = run_load(
-            load, running.port, cpus=self.cpus.others, scratch=self.scratch, on_tick=lambda: seen.append(_memory(session))
+            load,
+            running.port,
+            cpus=self.cpus.others,
+            scratch=self.scratch,
+            on_tick=lambda: seen.append(_memory(session)),
         )
         seen.append(_memory(session))
         seconds = time.monotonic() - begun

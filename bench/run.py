@@ -1,4 +1,4 @@
-"""Runs the bench: `python -m bench.run [--quick] [--scenario NAMES] [--peers NAMES] [--json FILE]` from the repository root."""
+"""Runs the bench, from the repository root: `python -m bench.run [--quick] [--scenario NAMES] [--peers NAMES]`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Finding:
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0, or 1 when a front failed or the tools could not be compiled."""
     options = _options(words)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     cpus = placement()
     try:
         for tool in ("mock", "load"):
@@ -54,6 +55,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """The first one ends the run; further ones must not cut the cleaning up short."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -121,7 +125,7 @@ def _decision(options: argparse.Namespace, cpus: Placement) -> Finding:
 
     _say("decision: asking the router")
     with pinned(cpus.gateway):
-        costs = decision.measure(rounds=3 if options.quick else 7)
+        costs = decision.measure(rounds=10 if options.quick else 40)
     data = {"scenario": "decision", "costs": [attrs.asdict(cost) for cost in costs]}
     return Finding(markdown=decision.markdown(costs), data=data)
 

@@ -18,19 +18,17 @@ class Scenario:
     title: str
     load: Load
     unit: str = "request"
-    pace: Pace = Pace()
+    pace: Pace = attrs.field(factory=Pace)
     rounds: int = 5
     quick_seconds: float = 1.0
 
     def round_load(self, *, quick: bool) -> Load:
         return attrs.evolve(self.load, seconds=self.quick_seconds) if quick else self.load
 
-    def warm_up_load(self) -> Load:
-        """A short run whose figures are dropped: connections opened, code paths taken."""
+    def warm_up_load(self, seconds: float) -> Load:
+        """A run whose figures are dropped: connections opened, code paths taken. A stream of each caller at least."""
         few = min(self.load.connections, 16)
-        if self.load.stream:
-            return attrs.evolve(self.load, connections=few, requests=few, rate=0.0)
-        return attrs.evolve(self.load, connections=few, seconds=0.5, rate=0.0)
+        return attrs.evolve(self.load, connections=few, seconds=max(seconds, 2 * self.load.stagger), rate=0.0)
 
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -46,8 +44,17 @@ SCENARIOS: Mapping[str, Scenario] = {
             title="16 callers, streams of 50 tokens 20 ms apart",
             unit="event",
             pace=Pace(tokens=50, interval_ms=20),
-            # Callers join over one interval, so that the events of different streams do not fall together.
+            # Callers join over one interval, so that the events of different streams do not fall together: each is
+            # a wake-up of the gateway, which is most of what it costs.
             load=Load(stream=True, connections=16, seconds=3.0, stagger=0.02, min_events=50),
+        ),
+        Scenario(
+            name="stream-16-aligned",
+            title="the same with all streams in step, so that one wake-up serves many events",
+            unit="event",
+            pace=Pace(tokens=50, interval_ms=20),
+            load=Load(stream=True, connections=16, seconds=3.0, min_events=50),
+            rounds=3,
         ),
         Scenario(
             name="streams-1000",

@@ -1,4 +1,4 @@
-"""How long a start takes: `import infermux`, and `infermux serve` with ten providers from its start to the first answer."""
+"""How long a start takes: `import infermux`, and `infermux serve` with ten providers until it answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def measure(*, cpus: Placement, scratch: Path, rounds: int = 7) -> Startup:
         for module, found in imports.items():
             found.append(_import_ms(module, cpus, scratch))
     ready, problem = _ready(cpus, scratch, rounds)
-    return Startup(trio=_spread(imports["trio"][1:]), infermux=_spread(imports["infermux"][1:]), ready=ready, problem=problem)
+    return Startup(
+        trio=_spread(imports["trio"][1:]), infermux=_spread(imports["infermux"][1:]), ready=ready, problem=problem
+    )
 
 
 def _spread(values: list[float]) -> Spread:
@@ -50,7 +52,9 @@ def _spread(values: list[float]) -> Spread:
 def _import_ms(module: str, cpus: Placement, scratch: Path) -> float:
     with pinned(cpus.gateway):
         command = [sys.executable, "-c", _IMPORT.format(module=module)]
-        result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=scratch, env=clean_environment())
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=scratch, env=clean_environment()
+        )
     return float(result.stdout) * 1000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import attrs
@@ -19,7 +19,7 @@ class _Announcement(msgspec.Struct, frozen=True):
 
 
 class UpstreamStats(msgspec.Struct, frozen=True):
-    """Counters since the last reset. `open` chats run now, `aborted` were left by their caller, `bad` were not understood."""
+    """Counters since the last reset. `open` chats run now, `aborted` were left, `bad` were not understood."""
 
     connections: int
     peak_connections: int
@@ -63,7 +63,7 @@ class Pace:
 
 
 @contextlib.contextmanager
-def upstream(pace: Pace, *, cpus: frozenset[int], scratch: Path) -> Iterator[Upstream]:
+def upstream(pace: Pace, *, cpus: frozenset[int], scratch: Path) -> Generator[Upstream]:
     """A mock upstream on a port of its own."""
     options = {"--tokens": pace.tokens, "--interval-ms": pace.interval_ms, "--first-ms": pace.first_ms, "--port": 0}
     words = [str(word) for pair in options.items() for word in pair]
