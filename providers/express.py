@@ -6,15 +6,12 @@ happy eyeballs) and a cancel scope (the time limit) are fine.
 
 from __future__ import annotations
 
-import functools
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
-import infermux
 from infermux.errors import FailureKind, UpstreamFailure
 
 from .express_connection import Connection, ExpressResponse, Unanswered
@@ -29,25 +26,14 @@ from .transport import (
     check_encoding,
     check_headers,
     check_request,
+    fixed_headers,
 )
+from .trust import http1_context, reason
 from .wire import Wire, WireBroken, connect
 
-USER_AGENT: Final = f"infermux/{infermux.__version__}".encode()
 MAX_IDLE: Final = 1000
 
 Dial = Callable[[Origin], Awaitable[Wire]]
-
-
-@functools.cache
-def default_tls() -> ssl.SSLContext:
-    """The system's trust store (`SSL_CERT_FILE` and `SSL_CERT_DIR` included), certifi's where the system has none."""
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"] and not os.environ.get("SSL_CERT_DIR"):
-        import certifi
-
-        context.load_verify_locations(certifi.where())
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 async def dial(origin: Origin, context: ssl.SSLContext | None = None) -> Wire:
@@ -55,7 +41,7 @@ async def dial(origin: Origin, context: ssl.SSLContext | None = None) -> Wire:
     wire = await connect(origin.host, origin.port)
     if not origin.tls:
         return wire
-    return await TlsWire.handshake(wire, context or default_tls(), server_hostname=origin.host)
+    return await TlsWire.handshake(wire, context or http1_context(), server_hostname=origin.host)
 
 
 class ExpressTransport:
@@ -89,11 +75,8 @@ class ExpressTransport:
         check_request(method, target)
         check_headers(headers)
         lines = [b"%s %s HTTP/1.1" % (method, target)]
-        given = {name.lower() for name, _ in headers}
-        defaults = ((b"Host", self._origin.authority.encode("idna")), (b"User-Agent", USER_AGENT))
-        lines += [b"%s: %s" % header for header in defaults if header[0].lower() not in given]
-        lines += [b"Accept-Encoding: identity", b"Connection: keep-alive"]
-        lines += [b"%s: %s" % header for header in headers]
+        lines += [b"%s: %s" % header for header in fixed_headers(self._origin, headers)]
+        lines += [b"Connection: keep-alive"]
         return RequestTemplate(method, target, tuple(headers), b"\r\n".join(lines) + b"\r\n")
 
     async def request(self, method: bytes, target: bytes, headers: Headers = (), body: bytes = b"") -> Response:
@@ -139,7 +122,7 @@ class ExpressTransport:
             message = f"no connection to {origin} within {self._connect_timeout:g} s"
             raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message) from error
         except (OSError, WireBroken, UnicodeError) as error:
-            message = f"cannot connect to {origin}: {_reason(error)}"
+            message = f"cannot connect to {origin}: {reason(error)}"
             raise UpstreamFailure(FailureKind.CONNECT, message) from error
 
     def expire(self) -> None:
@@ -169,17 +152,3 @@ def _refuse_encoded(response: ExpressResponse, encoding: bytes) -> None:
     except UpstreamFailure:
         response.close()
         raise
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, from the first address that was tried where there were several."""
-    while isinstance(error.__cause__, BaseExceptionGroup | OSError):
-        cause = error.__cause__
-        error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or type(error).__name__})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

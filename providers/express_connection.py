@@ -10,7 +10,7 @@ import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, too_large
+from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, first, is_framed, too_large
 from .wire import Wire, WireBroken
 
 ONE_WRITE: Final = 65536
@@ -98,15 +98,8 @@ class Connection:
 
     @property
     def framed(self) -> bool:
-        """Whether the answer says where it ends (RFC 9112 section 6.3)."""
-        if self._without_body or self.status in (204, 304):
-            return True
-        length = False
-        for name, value in self.headers:
-            if name == b"transfer-encoding":
-                return value.rpartition(b",")[2].strip().lower() == b"chunked"
-            length = length or name == b"content-length"
-        return length
+        """Whether the answer says itself where its body ends."""
+        return self._without_body or is_framed(self.status, self.headers)
 
     async def exchange(self, head: bytes, body: bytes, *, without_body: bool) -> None:
         """Send a request and receive the head of its answer. Raises Unanswered or UpstreamFailure."""
@@ -226,10 +219,7 @@ class ExpressResponse:
         return f"ExpressResponse(status={self.status}, ended={self._ended})"
 
     def get(self, name: bytes) -> bytes | None:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return first(self.headers, name)
 
     @property
     def content_type(self) -> bytes:

@@ -21,10 +21,13 @@ from urllib.parse import urlsplit
 
 import attrs
 
+import infermux
 from infermux.config.settings import ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
 
 from .proxies import proxy_for
+
+USER_AGENT: Final = f"infermux/{infermux.__version__}".encode()
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -178,6 +181,34 @@ def check_headers(headers: Headers) -> None:
             raise ValueError(f"not a header name: {name!r}")
         if _NOT_A_VALUE.search(value):
             raise ValueError(f"line break or NUL in the value of header {name!r}")
+
+
+def fixed_headers(origin: Origin, headers: Headers) -> list[tuple[bytes, bytes]]:
+    """`headers` after the transport's own: Host and User-Agent unless they are given, and Accept-Encoding."""
+    given = {name.lower() for name, _ in headers}
+    defaults = [(b"Host", origin.authority.encode("idna")), (b"User-Agent", USER_AGENT)]
+    own = [header for header in defaults if header[0].lower() not in given]
+    return [*own, (b"Accept-Encoding", b"identity"), *headers]
+
+
+def is_framed(status: int, headers: Headers) -> bool:
+    """Whether an HTTP/1 answer says itself where its body ends (RFC 9112 section 6.3)."""
+    if status in (204, 304):
+        return True
+    length = False
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            return value.rpartition(b",")[2].strip().lower() == b"chunked"
+        length = length or name == b"content-length"
+    return length
+
+
+def first(headers: Headers, name: bytes) -> bytes | None:
+    """The first value of header `name` among `headers` with lower-case names."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
 
 
 def check_encoding(status: int, encoding: bytes | None) -> None:
