@@ -73,7 +73,7 @@ def started(front: Front, *, upstream_port: int, cpus: frozenset[int], scratch: 
     if front.command is None:
         yield RunningFront(name=front.name, port=upstream_port, child=None)
         return
-    folder = scratch / front.name
+    folder = scratch / f"front-{front.name}"  # a bare "infermux" in the working directory could hide the package
     folder.mkdir(exist_ok=True)
     site = Site(port=free_port(), upstream=f"http://127.0.0.1:{upstream_port}/v1", folder=folder)
     command = front.command(site)

@@ -33,11 +33,13 @@ class Startup:
 
 def measure(*, cpus: Placement, scratch: Path, rounds: int = 7) -> Startup:
     """Every round in fresh processes."""
+    folder = scratch / "startup"
+    folder.mkdir(exist_ok=True)
     imports: dict[str, list[float]] = {"trio": [], "infermux": []}
     for _ in range(rounds + 1):  # the first one compiles and fills the page cache
         for module, found in imports.items():
-            found.append(_import_ms(module, cpus, scratch))
-    ready, problem = _ready(cpus, scratch, rounds)
+            found.append(_import_ms(module, cpus, folder))
+    ready, problem = _ready(cpus, folder, rounds)
     return Startup(
         trio=_spread(imports["trio"][1:]), infermux=_spread(imports["infermux"][1:]), ready=ready, problem=problem
     )
