@@ -188,6 +188,7 @@ class SimulatedStream:
         self._ended = False
         self._failure: UpstreamFailure | None = None
         self.has_content = False
+        self.estimated_tokens = 0
         self.usage: Usage | None = None
 
     async def receive(self) -> bytes | None:
@@ -204,6 +205,7 @@ class SimulatedStream:
             return None
         await trio.sleep_until(max(self._start + event.due, trio.current_time()))
         self.has_content = self.has_content or event.has_content
+        self.estimated_tokens += event.has_content
         return event.data
 
     def _next(self) -> Event | UpstreamFailure | None:

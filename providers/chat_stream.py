@@ -1,0 +1,263 @@
+"""A stream of OpenAI chat chunks that passes through as it came.
+
+Once content flows, a read is only scanned: four searches for what can change anything (usage, an error, a finish
+reason, the end). None of them can be fooled by what a model writes, because inside a JSON string every quote is
+escaped: `"usage"` unescaped is a whole string, and whether it is the key it looks like is then asked of the decoder.
+Only events that match are taken apart, and those before the first content, to see which one has it.
+
+Shapes: `openai.types.chat.ChatCompletionChunk` of the openai SDK; the in-band error is what its `Stream` raises on
+(`data: {"error": ...}`); vLLM's older one is flat (`{"object": "error", "message": ...}`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Any, Final, cast
+
+import msgspec
+import trio
+
+from infermux.errors import FailureKind, UpstreamFailure
+
+from .classify import classify_in_band
+from .interface import Usage
+from .sse import EventSplitter, SseParser
+from .transport import Response
+
+DONE: Final = b"data: [DONE]\n\n"
+DRAIN_SECONDS: Final = 0.1
+"""How long after `[DONE]` the end of the framing is waited for, so that the connection can be used again."""
+
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+_FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
+_EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+
+
+class _Chunk(msgspec.Struct):
+    """The members of a chunk that are looked at, of any type: what is wrong in them is the caller's to see."""
+
+    choices: Any = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class UsageObject(msgspec.Struct):
+    """`openai.types.CompletionUsage`, as far as it is used; everything may be missing or null."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+    def usage(self) -> Usage:
+        read, written = self.prompt_tokens_details, self.completion_tokens_details
+        return Usage(
+            prompt_tokens=self.prompt_tokens or 0,
+            completion_tokens=self.completion_tokens or 0,
+            cached_tokens=(read.cached_tokens or 0) if read else 0,
+            reasoning_tokens=(written.reasoning_tokens or 0) if written else 0,
+        )
+
+
+_chunks: Final = msgspec.json.Decoder(_Chunk)
+
+
+def usage_of(value: object) -> Usage | None:
+    """The usage in a decoded usage object; None for what is none."""
+    try:
+        return msgspec.convert(value, UsageObject).usage()
+    except msgspec.ValidationError:
+        return None
+
+
+class ChatStream:
+    """The `Stream` of an OpenAI-shaped answer; see `interface.Stream` for the contract.
+
+    Hidden from the caller: the usage event (no choices, a usage object) unless `asked_usage`, and comments that come
+    before any content. Added: `[DONE]` where a provider leaves it out at a genuine end. A genuine end is `[DONE]`, or
+    the end of the framing after a finish reason; either needs content or a finish reason before it. An in-band error
+    is raised instead of passed on: of its own kind before any content was returned, BROKEN after that.
+    """
+
+    __slots__ = (
+        "_asked_usage",
+        "_done",
+        "_ended",
+        "_failure",
+        "_finished",
+        "_response",
+        "_secrets",
+        "_splitter",
+        "content_type",
+        "estimated_tokens",
+        "has_content",
+        "usage",
+    )
+
+    def __init__(self, response: Response, *, asked_usage: bool, secrets: Collection[str] = ()) -> None:
+        """Owns `response` from now on. `secrets` are masked in errors."""
+        self._response = response
+        self._asked_usage = asked_usage
+        self._secrets = secrets
+        self._splitter = EventSplitter()
+        self._finished = self._done = self._ended = False
+        self._failure: UpstreamFailure | None = None
+        self.content_type = response.content_type or b"text/event-stream"
+        self.has_content = False
+        self.usage: Usage | None = None
+        self.estimated_tokens = 0
+
+    async def receive(self) -> bytes | None:
+        if self._failure is not None:
+            raise self._failure
+        while not self._done and not self._ended:
+            data = await self._response.receive()
+            if data is None:
+                return self._end_of_framing()
+            whole = self._splitter.feed(data)
+            if not whole:
+                continue
+            if self.has_content and not _is_special(whole):
+                self.estimated_tokens += whole.count(b"\n\n") or 1  # an event, a token: true of most providers
+                return whole
+            kept = self._look_into(whole)
+            if kept:
+                return kept
+        if not self._ended:
+            await self._drain()
+        return None
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _look_into(self, whole: bytes) -> bytes:
+        """What of `whole` goes on to the caller. Raises the failure an in-band error is."""
+        kept: list[bytes] = []
+        content = self.has_content
+        for event in _events(whole):
+            name, data = _data(event)
+            if data is None:
+                if content:
+                    kept.append(event)
+            elif data == b"[DONE]":
+                self._finish_by_done(content)
+                kept.append(event)
+                break
+            else:
+                chunk = _decode(data)
+                if chunk is None:
+                    kept.append(event)
+                    continue
+                if chunk.error or chunk.object == "error" or name == "error":
+                    raise self._in_band(data)
+                if not self._take_usage(chunk):
+                    kept.append(event)
+                    has_some = self._take_choices(chunk.choices)
+                    content = content or has_some
+                    self.estimated_tokens += has_some
+        self.has_content = content
+        return b"".join(kept)
+
+    def _take_usage(self, chunk: _Chunk) -> bool:
+        """Remember the usage; True when the chunk is the usage event that is to be hidden."""
+        usage: object = chunk.usage
+        if not isinstance(usage, dict):
+            return False
+        self.usage = usage_of(cast("object", usage)) or self.usage
+        return chunk.choices == [] and not self._asked_usage
+
+    def _take_choices(self, choices: object) -> bool:
+        """Whether a chunk's choices carry content or a finish reason."""
+        content = False
+        for choice in cast("list[object]", choices) if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
+            fields = cast("dict[str, object]", choice)
+            if fields.get("finish_reason"):
+                self._finished = content = True
+            delta = fields.get("delta")
+            if isinstance(delta, dict):
+                members = cast("dict[str, object]", delta)
+                content = content or any(value for key, value in members.items() if key != "role")
+        return content
+
+    def _finish_by_done(self, content: bool) -> None:
+        if not content:
+            raise self._broken("ended its stream without any content")
+        self._done = True
+
+    def _end_of_framing(self) -> bytes | None:
+        """The last bytes for the caller, None without any. Raises BROKEN unless the end is genuine."""
+        rest = self._splitter.flush().rstrip(b"\r\n")
+        kept = b""
+        if rest and (_data(rest)[1] == b"[DONE]" or _decode(_data(rest)[1] or b"") is not None):
+            kept = self._look_into(rest + b"\n\n")  # a last event whose empty line is missing
+        if not self._done and not self._finished:
+            raise self._broken("ended its stream without a finish reason")
+        self._ended = True
+        return kept if self._done else kept + DONE
+
+    def _in_band(self, data: bytes) -> UpstreamFailure:
+        failure = classify_in_band(msgspec.json.decode(data), data, secrets=self._secrets)
+        if self.has_content:
+            return self._broken(failure.message)
+        self._failure = failure
+        return failure
+
+    def _broken(self, what: str) -> UpstreamFailure:
+        self._failure = UpstreamFailure(FailureKind.BROKEN, what, status=self._response.status)
+        return self._failure
+
+    async def _drain(self) -> None:
+        """Read to the end of the framing if it comes at once. The stream has ended well, whatever happens here."""
+        self._ended = True
+        with trio.move_on_after(DRAIN_SECONDS):
+            try:
+                while await self._response.receive() is not None:
+                    pass
+            except UpstreamFailure:
+                pass
+
+
+def _is_special(whole: bytes) -> bool:
+    return (
+        _FINISH.search(whole) is not None
+        or b"[DONE]" in whole
+        or b'"error"' in whole
+        or (b'"usage"' in whole and _USAGE.search(whole) is not None)
+    )
+
+
+def _events(whole: bytes) -> Iterator[bytes]:
+    """The events in `whole`, each with its end: joined they are `whole`."""
+    if b"\r" in whole:
+        yield from _EVENT_WITH_CR.findall(whole)
+        return
+    start = 0
+    while (end := whole.find(b"\n\n", start)) >= 0:
+        yield whole[start : end + 2]
+        start = end + 2
+
+
+def _data(event: bytes) -> tuple[str, bytes | None]:
+    """The event's name and data; None for an event without any, such as a comment."""
+    if event.startswith(b"data: {") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
+        return "", event[6:].strip()
+    parser = SseParser()
+    found = parser.feed(event) or parser.flush()
+    return (found[0].event, found[0].data.strip()) if found else ("", None)
+
+
+def _decode(data: bytes) -> _Chunk | None:
+    """The chunk in `data`; None for what is no JSON object, which goes on as it is."""
+    try:
+        return _chunks.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,0 +1,295 @@
+"""The adapter for OpenAI's chat completions API, and for every endpoint that speaks it.
+
+The caller's body goes on byte for byte. Spliced in, where they differ: the model, the provider's `extra_body` (what the
+caller wrote wins), and on streams `stream_options.include_usage`; cut out: the router's own members. The answer comes
+back as the provider wrote it. Azure and Ollama are this adapter with other addresses: see `Dialect`.
+
+Shapes: https://platform.openai.com/docs/api-reference/chat and `openai.types` of the openai SDK.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import attrs
+import msgspec
+
+from infermux.config.settings import ProbeMethod, ProviderSettings
+from infermux.errors import FailureKind, UpstreamFailure
+
+from .chat_stream import ChatStream, UsageObject, usage_of
+from .classify import MAX_ERROR_BODY, classify, classify_in_band, secrets_of
+from .interface import Answer, Call, Endpoint, Stream, Usage
+from .splice import merge_defaults, splice, splice_nested
+from .transport import RequestTemplate, Response, Transport, choose_transport, target_of
+
+DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
+_MAX_TEMPLATES: Final = 256
+_STREAM_OPTIONS: Final = ("stream_options", "include_usage")
+_ABOUT_STREAM_OPTIONS: Final = re.compile(rb"stream.?options|include.?usage", re.IGNORECASE)
+_ABOUT_MAX_TOKENS: Final = re.compile(rb"max.?(?:completion.?)?tokens", re.IGNORECASE)
+_EMBEDDING: Final = re.compile(r"text-embedding-|embed", re.IGNORECASE)
+
+
+@attrs.frozen(kw_only=True)
+class Dialect:
+    """Where an OpenAI-shaped API keeps things: request targets (origin-form) per model, and its credential's header."""
+
+    base_url: str
+    chat: Callable[[str], bytes]
+    embeddings: Callable[[str], bytes]
+    models: bytes
+    credential: Callable[[str], tuple[bytes, bytes]]
+
+
+def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> OpenAI:
+    """The factory of the type `openai`. Raises ValueError for a base URL or a proxy that cannot be used."""
+    base_url = settings.base_url or DEFAULT_BASE_URL
+    chat, embeddings = target_of(base_url, "/chat/completions"), target_of(base_url, "/embeddings")
+    dialect = Dialect(
+        base_url=base_url,
+        chat=lambda _: chat,
+        embeddings=lambda _: embeddings,
+        models=target_of(base_url, "/models"),
+        credential=bearer,
+    )
+    return OpenAI(settings, dialect, choose_transport(settings, base_url, environ))
+
+
+def bearer(key: str) -> tuple[bytes, bytes]:
+    """The credential as OpenAI takes it."""
+    return b"Authorization", b"Bearer " + key.encode()
+
+
+class OpenAI:
+    """The adapter; see `interface.Adapter`. Owns its transport."""
+
+    endpoints = frozenset({Endpoint.CHAT})
+
+    def __init__(self, settings: ProviderSettings, dialect: Dialect, transport: Transport) -> None:
+        self._settings = settings
+        self._dialect = dialect
+        self._transport = transport
+        self._secrets = secrets_of(settings.api_key, settings.headers)
+        self._headers = _headers(settings, dialect)
+        self._templates: dict[bytes, RequestTemplate] = {}
+        self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
+        self._takes_stream_options = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.name!r}, {self._dialect.base_url!r}, {self.transport})"
+
+    @property
+    def transport(self) -> str:
+        return self._transport.name
+
+    async def send(self, call: Call) -> Answer | Stream:
+        """See `Adapter.send`. A provider that refuses the added `stream_options` is asked again without, and is not
+        sent them again: the usage of its streams stays unknown."""
+        asks_usage = call.stream and not call.asked_usage and self._takes_stream_options
+        body = prepare_body(call, self._extra, ask_usage=asks_usage)
+        template = self._template(b"POST", self._dialect.chat(call.model))
+        response = await self._transport.send(template, body)
+        if call.stream and 200 <= response.status < 300 and not _is_json(response):
+            return ChatStream(response, asked_usage=call.asked_usage, secrets=self._secrets)
+        try:
+            if 200 <= response.status < 300:
+                return await self._whole(response, stream=call.stream)
+            failure = await self._failure(response)
+        finally:
+            response.close()
+        if not (asks_usage and _is_about_stream_options(failure)):
+            raise failure
+        self._takes_stream_options = False
+        return await self.send(call)
+
+    async def _whole(self, response: Response, *, stream: bool) -> Answer:
+        body = await response.read()
+        usage = read_completion(body, status=response.status, secrets=self._secrets)
+        if stream:
+            # Callers that asked for events find none in a JSON body and would see an empty answer. Another provider
+            # may answer as asked, which a caller is served better by than by a conversion that arrives all at once.
+            raise _malformed("answered a streaming request with a whole completion", response.status)
+        return Answer(response.status, response.content_type, body, usage)
+
+    async def _failure(self, response: Response) -> UpstreamFailure:
+        body = await _read_some(response)
+        return classify(response.status, response.get, body, now=time.time(), secrets=self._secrets)
+
+    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+        if method is not ProbeMethod.GENERATE or model is None:
+            await self._fetch(b"GET", self._dialect.models)
+            return None
+        try:
+            if _EMBEDDING.search(model):
+                body = msgspec.json.encode({"model": model, "input": "ping"})
+                answer = await self._fetch(b"POST", self._dialect.embeddings(model), body)
+                return _embeddings_usage(answer)
+            messages = [{"role": "user", "content": "ping"}]
+            body = msgspec.json.encode({"model": model, "messages": messages, "max_tokens": 1})
+            answer = await self._fetch(b"POST", self._dialect.chat(model), merge_defaults(body, self._extra))
+        except UpstreamFailure as failure:
+            if failure.status == 400 and _ABOUT_MAX_TOKENS.search(failure.body or b""):
+                return None  # it read the request and knows the model: it is alive
+            raise
+        return read_completion(answer, status=200, secrets=self._secrets)
+
+    async def list_models(self) -> Sequence[str]:
+        return model_names(await self._fetch(b"GET", self._dialect.models))
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _fetch(self, method: bytes, target: bytes, body: bytes = b"") -> bytes:
+        """The body of a 2xx answer. Raises `UpstreamFailure` for any other."""
+        response = await self._transport.send(self._template(method, target), body)
+        try:
+            if not 200 <= response.status < 300:
+                raise await self._failure(response)
+            return await response.read()
+        finally:
+            response.close()
+
+    def _template(self, method: bytes, target: bytes) -> RequestTemplate:
+        template = self._templates.get(method + target)
+        if template is None:
+            if len(self._templates) >= _MAX_TEMPLATES:  # Azure's targets have the model in them, and callers name that
+                self._templates.clear()
+            template = self._transport.template(method, target, self._headers)
+            self._templates[method + target] = template
+        return template
+
+
+def prepare_body(call: Call, extra: Mapping[str, bytes], *, ask_usage: bool) -> bytes:
+    """The body to send: `call.body` itself where nothing is to be changed.
+
+    `extra` are JSON values by name. Raises `UpstreamFailure(CALLER)` for a body that is no JSON object.
+    """
+    try:
+        body = call.body
+        if call.model != call.requested_model or call.remove:
+            changes = {} if call.model == call.requested_model else {"model": msgspec.json.encode(call.model)}
+            body = splice(body, changes, call.remove)
+        if extra:
+            body = merge_defaults(body, extra)
+        if ask_usage:
+            body = splice_nested(body, _STREAM_OPTIONS, b"true")
+    except ValueError as error:
+        message = f"The body cannot be forwarded: {error}."
+        answer = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+        raise UpstreamFailure(
+            FailureKind.CALLER,
+            message,
+            status=400,
+            body=msgspec.json.encode(answer),
+            content_type=b"application/json",
+        ) from error
+    return body
+
+
+class _Completion(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    usage: UsageObject | None = None
+    error: msgspec.Raw | None = None
+
+
+class _Anything(msgspec.Struct):
+    choices: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+_completions: Final = msgspec.json.Decoder(_Completion)
+_anything: Final = msgspec.json.Decoder(_Anything)
+
+
+def read_completion(body: bytes, *, status: int, secrets: Sequence[str] = ()) -> Usage | None:
+    """Check that `body` is a chat completion; return its usage.
+
+    Raises `UpstreamFailure`: MALFORMED for anything else, and what an `error` object in its place means.
+    """
+    try:
+        completion = _completions.decode(body)
+        if completion.error is None:
+            return completion.usage.usage() if completion.usage else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return _read_odd_completion(body, status, secrets)
+
+
+def _read_odd_completion(body: bytes, status: int, secrets: Sequence[str]) -> Usage | None:
+    try:
+        answer = _anything.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _malformed("answered with something that is no JSON object", status) from None
+    if answer.error:
+        raise classify_in_band(msgspec.json.decode(body), body, secrets=secrets)
+    if not isinstance(answer.choices, list):
+        raise _malformed("answered with JSON that is no chat completion: it has no `choices`", status)
+    return usage_of(cast("object", answer.usage))
+
+
+def model_names(body: bytes) -> Sequence[str]:
+    """The names in a list of models: OpenAI's `{"data": [{"id"}]}`, Ollama's `{"models": [{"name"}]}`, a bare list."""
+    try:
+        value: object = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _malformed("answered the request for its models with something that is no JSON", 200) from None
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        value = fields.get("data", fields.get("models"))
+    if not isinstance(value, list):
+        raise _malformed("answered the request for its models with something that is no list", 200)
+    names: list[str] = []
+    for item in cast("list[object]", value):
+        fields = cast("dict[str, object]", item) if isinstance(item, dict) else {}
+        name = fields.get("id", fields.get("name"))
+        if isinstance(name, str):
+            names.append(name)
+    return names
+
+
+def _headers(settings: ProviderSettings, dialect: Dialect) -> list[tuple[bytes, bytes]]:
+    """The fixed headers; those of the settings take the place of ours with the same name."""
+    ours = [(b"Content-Type", b"application/json"), (b"Accept", b"application/json, text/event-stream")]
+    if settings.api_key:
+        ours.append(dialect.credential(settings.api_key.reveal()))
+    theirs = [(name.encode(), value.encode()) for name, value in settings.headers.items()]
+    names = {name.lower() for name, _ in theirs}
+    return [header for header in ours if header[0].lower() not in names] + theirs
+
+
+def _is_about_stream_options(failure: UpstreamFailure) -> bool:
+    refused = failure.kind is FailureKind.CALLER and failure.status in (400, 422)
+    return refused and _ABOUT_STREAM_OPTIONS.search(failure.body or b"") is not None
+
+
+def _is_json(response: Response) -> bool:
+    return response.content_type.lstrip()[:16].lower() == b"application/json"
+
+
+async def _read_some(response: Response) -> bytes:
+    """The first 64 KiB of an error's body, or what came of it before the connection broke."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < MAX_ERROR_BODY and (data := await response.receive()) is not None:
+            parts.append(data)
+            size += len(data)
+    except UpstreamFailure:
+        pass  # the status says more than the rest of the body would have
+    return b"".join(parts)[:MAX_ERROR_BODY]
+
+
+def _embeddings_usage(body: bytes) -> Usage | None:
+    try:
+        return usage_of(_anything.decode(body).usage)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _malformed("answered an embeddings request with something that is no JSON object", 200) from None
+
+
+def _malformed(message: str, status: int) -> UpstreamFailure:
+    return UpstreamFailure(FailureKind.MALFORMED, message, status=status)
