@@ -6,8 +6,6 @@ import enum
 import logging
 from typing import Protocol
 
-import msgspec
-
 from infermux.errors import InfermuxError, InternalError, LengthRequired, PayloadTooLarge
 
 from .exchange import CallerLeft, Exchange, Handler, Headers
@@ -19,7 +17,6 @@ MIN_BODY_RATE = 8192
 
 _OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"date", b"server"})
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
-_JSON = (b"content-type", b"application/json")
 
 
 class Answer(enum.Enum):
@@ -74,13 +71,6 @@ def render_headers(headers: Headers) -> bytes:
     if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
         raise ValueError("a response header has a line break or NUL in it")
     return block
-
-
-def error_answer(error: InfermuxError) -> tuple[Headers, bytes]:
-    """Headers and body of `error` in OpenAI's shape."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    problem = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return [_JSON], msgspec.json.encode({"error": problem})
 
 
 def too_large(limit: int) -> PayloadTooLarge:

@@ -17,13 +17,13 @@ from infermux.errors import InfermuxError, RequestTimeout
 from .answers import (
     MIN_BODY_RATE,
     Answer,
-    error_answer,
     outside_headers,
     render_headers,
     require_length,
     run_handler,
     too_large,
 )
+from .errors import error_answer
 from .exchange import CallerLeft, Handler, Head, Headers, IsInference
 
 Scope = MutableMapping[str, Any]
@@ -57,7 +57,8 @@ class AsgiExchange:
         )
         self._parts: list[bytes] = []
         self._received = 0
-        self._complete = trio.Event()
+        self._complete = trio.Event()  # no more of the body is to come: it is whole, too long, or the caller left
+        self._whole = False
         self._watched: trio.CancelScope | None = None
         self._start: Message | None = None
         self._unsent: list[bytes] = []
@@ -99,6 +100,7 @@ class AsgiExchange:
             return
         self._parts.append(part)
         if not message.get("more_body", False):
+            self._whole = True
             self._complete.set()
 
     def _on_left(self) -> None:
@@ -117,7 +119,7 @@ class AsgiExchange:
         await self._wait_for_body()
         if self._received > limit:
             raise too_large(limit)
-        if self.left:
+        if not self._whole:
             raise CallerLeft
         if len(self._parts) > 1:
             self._parts = [b"".join(self._parts)]

@@ -23,7 +23,8 @@ from infermux.config.settings import LimitSettings
 from infermux.errors import InfermuxError, RequestTimeout
 from infermux.providers.wire import Wire, WireBroken
 
-from .answers import MIN_BODY_RATE, Answer, error_answer, render_headers, run_handler, too_large
+from .answers import MIN_BODY_RATE, Answer, render_headers, run_handler, too_large
+from .errors import error_answer
 from .exchange import CallerLeft, Handler, Head, IsInference
 from .express import ExpressExchange, status_line
 from .framing import HTTP2_PREFACE, ParsedHead, check_head, check_partial

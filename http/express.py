@@ -10,8 +10,9 @@ import trio
 from infermux.errors import InfermuxError, RequestTimeout
 from infermux.providers.wire import WireBroken
 
-from .answers import Answer, error_answer, render_headers, require_length, too_large
+from .answers import Answer, render_headers, require_length, too_large
 from .chunked import ChunkedDecoder
+from .errors import error_answer
 from .exchange import CallerLeft, Head, Headers
 from .framing import ParsedHead
 

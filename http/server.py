@@ -76,7 +76,7 @@ class Running:
 
     addresses: tuple[Address, ...]
     management_addresses: tuple[Address, ...]
-    _lanes: tuple[Lane, ...]
+    _lanes: tuple[Lane, ...] = attrs.field(repr=False)
 
     def statistics(self) -> Statistics:
         """Of all lanes together."""
