@@ -53,17 +53,17 @@ class Served:
     def __init__(self, providers: Iterable[ProviderSettings]) -> None:
         self.names: dict[str, None] = {}
         self.open_ended = False
+        self._untagged: set[str] = set()  # ollama's, which match with and without `:latest`
         self._providers = {provider.name: provider for provider in providers}
         for provider in self._providers.values():
             self.open_ended |= is_open_ended(provider)
             for model in (*provider.model_aliases, *(provider.models or ())):
                 self.names[model] = None
                 if provider.type == "ollama":
-                    self.names[_without_latest(model)] = None
-                    self.names[_without_latest(model) + ":latest"] = None
+                    self._untagged.add(_without_latest(model))
 
     def __contains__(self, model: str) -> bool:
-        if self.open_ended or model in self.names:
+        if self.open_ended or model in self.names or _without_latest(model) in self._untagged:
             return True
         owner, slash, rest = model.partition("/")
         provider = self._providers.get(owner) if slash else None

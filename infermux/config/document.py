@@ -6,6 +6,7 @@ Bounded: a file of 8 MiB, 64 levels, and 500 000 values once every alias is expa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import attrs
@@ -21,7 +22,7 @@ _TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "merge", "value"})
 # libyaml is ten times as fast; the pure loader is there where PyYAML was built without it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_compose: Any = getattr(yaml, "compose")  # noqa: B009, the stubs leave it untyped
+_COLLECTION_TAGS = (None, "!", _TAG + "map", _TAG + "seq")
 
 
 @attrs.frozen
@@ -88,17 +89,12 @@ def parse(text: str, *, source: str) -> Node | None:
     Raises ConfigError when there is no tree to go on with: a syntax error, or one of the bounds.
     """
     try:
-        root: yaml.Node | None = _compose(text, Loader=_LOADER)
+        return _Composer(text, source).document()
     except yaml.MarkedYAMLError as error:
         raise _refused(source, _line_of(error), f"is not valid YAML: {_sentence(error)}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, max(error.position, 0)) + 1
         raise _refused(source, line, "is not valid YAML: contains a control character") from None
-    except RecursionError:
-        raise _too_deep(source, 1) from None
-    if root is None:
-        return None
-    return _Builder(source).build(root).node
 
 
 def _refused(source: str, line: int, message: str) -> ConfigError:
@@ -115,9 +111,11 @@ def _line_of(error: yaml.MarkedYAMLError) -> int:
 
 
 def _sentence(error: yaml.MarkedYAMLError) -> str:
-    # Aliases and tags are named in the problem, and a secret might be what was taken for one.
-    problem = (error.problem or "cannot be read").split("'")[0].split('"')[0].strip() or "cannot be read"
-    return f"{problem} {error.context}" if error.context and "'" not in error.context else problem
+    # Without what libyaml quotes from the text: a secret might be what was taken for an alias or a tag.
+    problem = (error.problem or "").split("'")[0].split('"')[0].strip() or "cannot be read"
+    if "cannot start any token" in problem:
+        return f"{problem} (tabs do not indent, and text that begins with @, ` or % needs quotes)"
+    return problem
 
 
 @attrs.frozen
@@ -129,60 +127,93 @@ class _Built:
     height: int
 
 
-class _Builder:
-    """Turns PyYAML's nodes into ours, once per node: aliases share the result, and count each time they are used."""
+class _Composer:
+    """Builds the tree from PyYAML's events. Its own composer recurses in C: deep enough a file ends the process."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, text: str, source: str) -> None:
+        self._loader: Any = _LOADER(text)
         self._source = source
-        self._done: dict[int, _Built] = {}
-        self._open: set[int] = set()
+        self._anchors: dict[str, _Built | None] = {}  # None while the anchored node is being built
 
-    def build(self, node: yaml.Node) -> _Built:
-        known = self._done.get(id(node))
-        if known is not None:
-            return known
-        line = node.start_mark.line + 1
-        if id(node) in self._open:
-            raise _refused(self._source, line, "an anchor contains itself")
-        if len(self._open) > DEEPEST:
+    def document(self) -> Node | None:
+        try:
+            self._loader.get_event()  # the start of the stream
+            if self._loader.check_event(yaml.StreamEndEvent):
+                return None
+            self._loader.get_event()  # the start of the document
+            root = self._node(0).node
+            self._loader.get_event()
+            if not self._loader.check_event(yaml.StreamEndEvent):
+                line = self._loader.peek_event().start_mark.line + 1
+                raise _refused(self._source, line, "is not valid YAML: holds more than one document")
+            return root
+        finally:
+            self._loader.dispose()
+
+    def _node(self, depth: int) -> _Built:
+        event: Any = self._loader.get_event()
+        line: int = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event.anchor, line)
+        if depth > DEEPEST:
             raise _too_deep(self._source, line)
-        self._open.add(id(node))
-        built = self._built(node, line)
-        self._open.discard(id(node))
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        built = self._anchored(event, line, depth)
         if built.count > MOST_VALUES:
             raise _refused(self._source, line, f"has more than {MOST_VALUES} values once its aliases are expanded")
         if built.height > DEEPEST:
             raise _too_deep(self._source, line)
-        self._done[id(node)] = built
+        if event.anchor is not None:
+            self._anchors[event.anchor] = built
         return built
 
-    def _built(self, node: yaml.Node, line: int) -> _Built:
-        if isinstance(node, yaml.ScalarNode):
-            return _Built(Scalar(str(node.value), node.tag.removeprefix(_TAG), line), 1, 0)
-        if isinstance(node, yaml.SequenceNode):
-            items = [self.build(item) for item in node.value]
-            return _around(Sequence(tuple(item.node for item in items), line), items)
-        return self._mapping(node, line)
+    def _alias(self, anchor: str, line: int) -> _Built:
+        if anchor not in self._anchors:
+            raise _refused(self._source, line, "is not valid YAML: found undefined alias")
+        built = self._anchors[anchor]
+        if built is None:
+            raise _refused(self._source, line, "an anchor contains itself")
+        return built
 
-    def _mapping(self, node: yaml.Node, line: int) -> _Built:
-        own: dict[str, Entry] = {}
-        merged: list[Entry] = []
-        faults: list[Fault] = []
-        values = [self.build(value) for _, value in node.value]
-        for (key, _), value in zip(node.value, values, strict=True):
-            key_line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                faults.append(Fault(key_line, None, "a key must be text"))
-            elif key.tag == _TAG + "merge":
-                merged += _merged(value.node, key_line, faults)
-            else:
-                entry = Entry(str(key.value), key_line, value.node)
-                first = own.setdefault(entry.key, entry)
+    def _anchored(self, event: Any, line: int, depth: int) -> _Built:
+        if isinstance(event, yaml.ScalarEvent):
+            tag: str | None = event.tag
+            if tag is None or tag == "!":
+                tag = str(self._loader.resolve(yaml.ScalarNode, event.value, event.implicit))
+            return _Built(Scalar(event.value, tag.removeprefix(_TAG), line), 1, 0)
+        if event.tag not in _COLLECTION_TAGS:
+            raise _refused(self._source, line, "YAML tags are not allowed here")
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = list(self._nodes_until(yaml.SequenceEndEvent, depth))
+            return _around(Sequence(tuple(item.node for item in items), line), items)
+        parts = list(self._nodes_until(yaml.MappingEndEvent, depth))
+        return _around(_mapping(parts[::2], parts[1::2], line), parts)
+
+    def _nodes_until(self, end: type[Any], depth: int) -> Iterator[_Built]:
+        while not self._loader.check_event(end):
+            yield self._node(depth + 1)
+        self._loader.get_event()
+
+
+def _mapping(keys: list[_Built], values: list[_Built], line: int) -> Mapping:
+    own: dict[str, Entry] = {}
+    merged: list[Entry] = []
+    faults: list[Fault] = []
+    for key, value in zip(keys, values, strict=True):
+        match key.node:
+            case Scalar(tag="merge"):
+                merged += _merged(value.node, key.node.line, faults)
+            case Scalar(text=text):
+                entry = Entry(text, key.node.line, value.node)
+                first = own.setdefault(text, entry)
                 if first is not entry:
-                    faults.append(Fault(key_line, entry.key, f"is there twice, first on line {first.line}"))
-        for entry in merged:
-            own.setdefault(entry.key, entry)
-        return _around(Mapping(tuple(own.values()), line, tuple(faults)), values)
+                    faults.append(Fault(entry.line, text, f"is there twice, first on line {first.line}"))
+            case _:
+                faults.append(Fault(key.node.line, None, "a key must be text"))
+    for entry in merged:
+        own.setdefault(entry.key, entry)
+    return Mapping(tuple(own.values()), line, tuple(faults))
 
 
 def _around(node: Node, inner: list[_Built]) -> _Built:

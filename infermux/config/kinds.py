@@ -55,9 +55,16 @@ def _as_it_is(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _has_user_information(text: str) -> bool:
+    return "://" in text and "@" in text
+
+
 @attrs.frozen(kw_only=True)
 class Value:
-    """A scalar. `convert` raises ValueError for what it does not take, NotYet for what a later version takes."""
+    """A scalar. `convert` raises ValueError for what it does not take, NotYet for what a later version takes.
+
+    `hidden`: never shown in a problem. `secret`: hidden, and wrapped in a `Secret`.
+    """
 
     what: str
     convert: Callable[[str], Any]
@@ -65,6 +72,7 @@ class Value:
     json: Json
     nullable: bool = False
     secret: bool = False
+    hidden: bool = False
     shown: Callable[[Any], Any] = _as_it_is
     words: tuple[str, ...] = ()
 
@@ -94,7 +102,7 @@ class Value:
 
     def _sentence(self, start: str, literal: Literal) -> str:
         sentence = f"{start} {self.what}"
-        if self.secret or literal.filled:
+        if self.secret or self.hidden or literal.filled or _has_user_information(literal.text):
             return sentence
         sentence += f", not {literal.shown}"
         if literal.tag not in self.tags and self.tags == TEXT_TAGS and literal.tag != "null":

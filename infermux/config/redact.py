@@ -29,7 +29,7 @@ def _plain(value: Any) -> Any:
         return MASK
     if isinstance(value, enum.Enum):
         return value.value
-    owner: type[Any] = cast("type[Any]", type(value))
+    owner: type[Any] = type(value)
     if attrs.has(owner):
         return {field.name: _field(field.name, getattr(value, field.name)) for field in attrs.fields(owner)}
     if isinstance(value, Mapping):
@@ -40,8 +40,6 @@ def _plain(value: Any) -> Any:
 
 
 def _field(name: str, value: Any) -> Any:
-    if name in _MASKED and value is not None:
-        return MASK
     if name in _MASKED_VALUES:
         return {str(key): MASK for key in value}
-    return _plain(value)
+    return MASK if name in _MASKED and value is not None else _plain(value)

@@ -171,6 +171,7 @@ HEADER_VALUE = Value(
     convert=values.header_value,
     tags=TEXT_TAGS,
     json={"type": "string"},
+    hidden=True,
 )
 CREDENTIAL = Value(
     what='a key, best taken from the environment: "${NAME}" or "${file:/path}" (visible ASCII, no spaces)',
@@ -185,6 +186,7 @@ PROXY = Value(
     convert=values.proxy_url,
     tags=TEXT_TAGS,
     json={"type": "string"},
+    hidden=True,
     nullable=True,
 )
 PROVIDER_TYPE = Value(
