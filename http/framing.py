@@ -126,10 +126,7 @@ def _read_framing(head: ParsedHead, framing: list[tuple[bytes, bytes]]) -> None:
         raise InvalidRequest("Exactly one Host header is required.")
     if head.chunked and head.length is not None:
         raise InvalidRequest("Content-Length and Transfer-Encoding exclude each other.")
-    if head.connection:
-        _read_connection(head)
-    elif not head.minor:
-        head.keep_alive = False
+    _read_connection(head)
 
 
 def _check_host(value: bytes) -> None:
@@ -160,11 +157,9 @@ def _read_expect(head: ParsedHead, value: bytes) -> None:
 
 
 def _read_connection(head: ParsedHead) -> None:
-    if b"close" in head.connection:
-        head.keep_alive = False
-    elif not head.minor:
-        head.keep_alive = b"keep-alive" in head.connection
-    if b"upgrade" not in head.connection:
+    tokens = head.connection
+    head.keep_alive = b"close" not in tokens and (head.minor == 1 or b"keep-alive" in tokens)
+    if head.upgrade is not None and b"upgrade" not in tokens:
         head.upgrade = None
 
 

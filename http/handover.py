@@ -74,7 +74,7 @@ class Hypercorn:
         await self._context.terminated.set()
 
     async def answer(self, connection: Connection, head: ParsedHead) -> bool:
-        websocket = head.upgrade == _WEBSOCKET
+        websocket = head.upgrade == _WEBSOCKET and head.method == b"GET" and head.minor == 1 and not head.has_body
         reuse = head.keep_alive and head.minor == 1 and not connection.lane.shutting_down
         stream = replay_stream(connection, self._limits)
         stream.replay(render_head(head, reuse=reuse, websocket=websocket))
