@@ -18,6 +18,7 @@ from .express_connection import Connection, ExpressResponse, Unanswered
 from .express_pool import IdlePool
 from .tls_wire import TlsWire
 from .transport import (
+    BODYLESS,
     IDLE_SECONDS,
     Headers,
     Origin,
@@ -141,7 +142,7 @@ def _head(template: RequestTemplate, length: int, headers: Headers) -> bytes:
         prefix = template.prefix + extra
     else:
         prefix = template.prefix
-    if not length and template.method in (b"GET", b"HEAD", b"DELETE"):
+    if not length and template.method in BODYLESS:
         return prefix + b"\r\n"
     return b"%sContent-Length: %d\r\n\r\n" % (prefix, length)
 

@@ -168,10 +168,11 @@ class Connection:
         pieces = len(self.pieces)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._keep = False
             if not self.complete:
-                raise _malformed(f"the provider's answer is not HTTP: {error}") from error
+                why = "a switch of protocols" if isinstance(error, httptools.HttpParserUpgrade) else str(error)
+                raise _malformed(f"the provider's answer is not HTTP/1.1: {why}") from error
         if len(self.pieces) > pieces and head_was_done:
             self._silent = 0
         elif not self.complete or not head_was_done:

@@ -17,6 +17,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 
 from .transport import (
     BODY_LIMIT,
+    BODYLESS,
     HEAD_LIMIT,
     IDLE_SECONDS,
     Headers,
@@ -96,8 +97,8 @@ class HttpxTransport:
             request = httpx.Request(
                 template.method.decode(),
                 self._url.copy_with(raw_path=template.target),
-                headers=[*template.headers, *headers],
-                content=body,
+                headers=[*template.headers, *headers, *_length(template.method, body)],
+                stream=_Body(body),
                 extensions={**self._extensions, "trace": connecting.trace},
             )
             try:
@@ -196,6 +197,31 @@ class HttpxResponse:
         if self._chunks is not None:
             self._chunks = None
             self._leave()
+
+
+def _length(method: bytes, body: bytes) -> Headers:
+    if not body and method in BODYLESS:
+        return ()
+    return ((b"Content-Length", b"%d" % len(body)),)
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body in one piece.
+
+    httpx's own is an async generator, which is left to the garbage collector, with a warning, where an early answer
+    ends the upload.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = [body] if body else []
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop()
 
 
 async def _checked(response: HttpxResponse) -> HttpxResponse:

@@ -40,6 +40,9 @@ HEAD_LIMIT: Final = 64 * 1024
 IDLE_SECONDS: Final = 55.0
 """How long an idle connection is kept: below the 60 s after which common load balancers close theirs."""
 
+BODYLESS: Final = frozenset({b"GET", b"HEAD", b"DELETE"})
+"""Methods whose requests have a Content-Length only if they have a body (RFC 9110 section 8.6)."""
+
 _NOT_A_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _NOT_A_VALUE = re.compile(rb"[\r\n\0]")
 _NOT_A_TARGET = re.compile(rb"[\x00-\x20\x7f-\xff]")
