@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 import trio
 
@@ -114,7 +114,6 @@ async def run_incarnation(
     Reports readiness after `started`. Raises the crash: bare when there was one, a group when there were several.
     """
     hooks = actor if isinstance(actor, BaseActor) else BaseActor[M]()
-    crash: BaseException | None = None
     cell.born()
     try:
         async with trio.open_nursery() as nursery:
@@ -123,9 +122,8 @@ async def run_incarnation(
         crash = unwrap(group)
     finally:
         hooks.stopped()
-    if crash is not None:
-        # Outside the handler, so that the crash does not get the group that wraps it as its context.
-        raise crash
+    # Outside the handler, so that the crash does not get the group that wraps it as its context.
+    raise crash
 
 
 async def _live(
@@ -134,7 +132,7 @@ async def _live(
     hooks: BaseActor[M],
     context: Context[M],
     task_status: trio.TaskStatus[None],
-) -> None:
+) -> NoReturn:
     mailbox, items, held, receive = cell.mailbox, cell.mailbox.items, cell.held, actor.receive
     reply: Reply[Any] | None = None
     try:

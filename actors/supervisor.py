@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
@@ -247,6 +246,8 @@ class Supervisor:
             del self._seats[seat.child.name]
         if self._group is not None and seat in self._group.seats:
             self._group.seats.remove(seat)
+        if seat.unit.culprit is seat:
+            seat.unit.culprit = None
         seat.cell.bury()
 
     async def _join(self, group: _Unit, seat: _Seat) -> None:
@@ -266,10 +267,6 @@ class Supervisor:
                     crash = await self._live(unit, task_status)
                     if not unit.announced:
                         raise crash
-                    if trio.current_effective_deadline() == -math.inf:
-                        # It crashed because it was being stopped: no restart, but somebody should know.
-                        self._report(unit, crash, None)
-                        await trio.lowlevel.checkpoint()
                     delay = self._after(unit, crash)
                     if delay is None:
                         return
@@ -294,17 +291,16 @@ class Supervisor:
                     task_status.started()
                 await trio.sleep_forever()
         except BaseExceptionGroup as group:
-            crashes, rest = group.split(Exception)
-            crash = cast(Exception, unwrap(crashes or group))
+            crash, rest = _split(group)
             if rest is not None:
-                if crashes is not None:
+                if crash is not None:  # it crashed while it was being stopped: somebody should know
                     self._report(unit, crash, None)
                 raise rest from None
         finally:
             unit.nursery = None
             if unit.up.is_set():
                 unit.up = trio.Event()
-        return crash
+        return cast(Exception, crash)  # what is split without a rest is all crash
 
     async def _occupy(self, seat: _Seat, nursery: trio.Nursery) -> None:
         """Start a seat's next incarnation, unless the child is stopped before or meanwhile."""
@@ -321,10 +317,14 @@ class Supervisor:
         try:
             with trio.CancelScope() as seat.scope:
                 await run_incarnation(seat.cell, seat.child.factory(), task_status=task_status)
-        except Exception as crash:
-            seat.last_crash = crash
-            if seat in seat.unit.seats:  # not one that fails to join: its error goes to whoever starts it
+        except BaseException as error:
+            crash, rest = _split(error)
+            if crash is not None:
+                seat.last_crash = crash
                 seat.unit.culprit = seat.unit.culprit or seat
+                if rest is None and seat.cell.gone:  # it alone was stopped: none of the others' business
+                    self._report(seat.unit, crash, None)
+                    return
             raise
         finally:
             seat.scope = None
@@ -354,13 +354,23 @@ class Supervisor:
 
     def _report(self, unit: _Unit, crash: Exception, delay: float | None) -> str:
         """Tell the callback, whose own failure must not cost anyone an actor. Returns the name of who crashed."""
-        name = unit.culprit.child.name if unit.culprit is not None else unit.seats[0].child.name
+        name = "+".join(seat.child.name for seat in ([unit.culprit] if unit.culprit else unit.seats))
         unit.culprit = None
         try:
             self._on_restart(Restart(name=name, crash=crash, crashes=len(unit.crashes), delay=delay))
         except Exception:
             _log.exception("the restart callback failed")
         return name
+
+
+def _split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
+    """The part of an error that is a crash, and the part that is none: a cancellation that came along."""
+    if isinstance(error, Exception):
+        return cast(Exception, unwrap(error)), None
+    if not isinstance(error, BaseExceptionGroup):
+        return None, error
+    crashes, rest = cast("BaseExceptionGroup[BaseException]", error).split(Exception)
+    return None if crashes is None else cast(Exception, unwrap(crashes)), rest
 
 
 def _log_restart(restart: Restart) -> None:

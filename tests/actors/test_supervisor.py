@@ -294,6 +294,20 @@ async def test_a_first_child_that_fails_its_start_ends_the_supervisor() -> None:
         await Supervisor([_child("a"), _failing_after(0)]).run()
 
 
+async def test_an_interrupt_is_not_a_crash() -> None:
+    class Interrupted(BaseActor[str]):
+        async def started(self, context: Context[str]) -> None:
+            context.ref.tell("go")
+
+        def receive(self, message: str, reply: Reply[str] | None) -> None:
+            raise KeyboardInterrupt
+
+    reports: list[Restart] = []
+    with pytest.raises(KeyboardInterrupt):
+        await Supervisor([Child("a", Interrupted)], on_restart=reports.append).run()
+    assert not reports
+
+
 async def test_names_are_unique_and_may_be_used_again() -> None:
     async with supervise(_child("a")) as supervisor:
         with pytest.raises(ValueError, match="named 'a'"):
@@ -412,6 +426,39 @@ async def test_a_crash_while_being_stopped_is_reported_but_not_raised(beside: bo
     assert [(r.name, type(r.crash), r.delay) for r in reports] == [("grumpy", Boom, None)] * 2
 
 
+async def test_a_crash_that_was_still_unwinding_when_the_supervisor_ended_is_no_restart(autojump_clock: object) -> None:
+    class Tidy(Worker):
+        async def started(self, context: Context[str]) -> None:
+            context.start_soon(self._tidy_up)
+
+        async def _tidy_up(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(5)
+
+    reports: list[Restart] = []
+    async with supervise(Child("tidy", lambda: Tidy("tidy", [])), on_restart=reports.append) as supervisor:
+        await _crash(supervisor, "tidy")
+        await trio.sleep(1)
+    assert [(r.name, type(r.crash), r.delay) for r in reports] == [("tidy", Boom, None)]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_one_for_all_does_not_restart_for_a_child_that_crashes_while_it_alone_is_stopped(
+    beside: bool, autojump_clock: object
+) -> None:
+    diary: list[str] = []
+    reports: list[Restart] = []
+    grumpy = Child("grumpy", lambda: Grumpy(beside=beside))
+    async with supervise(grumpy, _child("a", diary), strategy="one_for_all", on_restart=reports.append) as supervisor:
+        await supervisor.stop_child("grumpy")
+        await trio.sleep(1)
+        assert diary == ["a up"]
+    assert [(r.name, r.delay) for r in reports] == [("grumpy", None)]
+
+
 async def test_one_for_all_restarts_everyone_in_order(autojump_clock: object) -> None:
     diary: list[str] = []
     restarts: list[Restart] = []
@@ -465,8 +512,8 @@ async def test_one_for_all_goes_on_when_a_child_is_stopped_while_it_starts_again
     async with supervise(slow, _child("b"), _child("c"), strategy="one_for_all", on_restart=_quiet) as supervisor:
         await _crash(supervisor, "b")
         await trio.sleep(1)
-        await supervisor.stop_child("slow")
         await supervisor.stop_child("b")
+        await supervisor.stop_child("slow")
         await trio.sleep(1)
         assert _states(supervisor) == {"c": ChildState.RUNNING}
 
