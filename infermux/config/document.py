@@ -154,7 +154,7 @@ class _Composer:
         event: Any = self._loader.get_event()
         line: int = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, line)
+            return self._alias(str(event.anchor), line)
         if depth > DEEPEST:
             raise _too_deep(self._source, line)
         if event.anchor is not None:

@@ -29,9 +29,8 @@ def _plain(value: Any) -> Any:
         return MASK
     if isinstance(value, enum.Enum):
         return value.value
-    owner: type[Any] = type(value)
-    if attrs.has(owner):
-        return {field.name: _field(field.name, getattr(value, field.name)) for field in attrs.fields(owner)}
+    if attrs.has(value.__class__):
+        return {field.name: _field(field.name, getattr(value, field.name)) for field in attrs.fields(value.__class__)}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, list | tuple):

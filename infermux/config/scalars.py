@@ -207,7 +207,7 @@ STICKY_KEY = Value(
     what="prefix, caller or header:NAME",
     convert=_sticky_key,
     tags=TEXT_TAGS,
-    json={"type": "string", "pattern": "^(prefix|caller|header:.+)$"},
+    json={"type": "string", "pattern": r"^(prefix|caller|header:[^\s:]+)$"},
     words=("prefix", "caller"),
 )
 HOST = text("a host name without a port", values.host, pattern=r"^[^/:\[\]]+$|^\[.*\]$")

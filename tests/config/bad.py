@@ -21,7 +21,7 @@ STRATEGIES = (
     "one of round_robin, least_latency, cost_weighted, random, priority, least_busy, peak_ewma, sticky, "
     "or a strategy an installed plugin registers"
 )
-KEY = 'a key, best taken from the environment: "${NAME}" or "${file:/path}" (visible ASCII, no spaces)'
+LIMIT = "a whole number above zero, or null for no limit"
 LATER = "is not available in this version; only its default is accepted"
 
 
@@ -137,10 +137,9 @@ VALUES = [
     _provider(
         "rate-limits",
         "rate_limits: {requests_per_minute: 0, tokens_per_minute: -5, max_concurrent: many}",
-        "4: providers[0].rate_limits.requests_per_minute: must be a whole number above zero, or null for no limit, not 0",
-        "4: providers[0].rate_limits.tokens_per_minute: must be a whole number above zero, or null for no limit, not -5",
-        "4: providers[0].rate_limits.max_concurrent: must be a whole number above zero, or null for no limit, "
-        'not "many"',
+        f"4: providers[0].rate_limits.requests_per_minute: must be {LIMIT}, not 0",
+        f"4: providers[0].rate_limits.tokens_per_minute: must be {LIMIT}, not -5",
+        f'4: providers[0].rate_limits.max_concurrent: must be {LIMIT}, not "many"',
     ),
     _provider(
         "number-in-quotes",

@@ -132,7 +132,7 @@ def test_further_checks_run_when_nothing_else_is_wrong(monkeypatch: pytest.Monke
         reading.problem(("providers", 0, "name"), f"is not to my taste: {config.providers[0].type}")
 
     monkeypatch.setattr("infermux.config.checks.EXTRA_CHECKS", [*EXTRA_CHECKS, refuse])
-    with pytest.raises(ConfigError, match="infermux.yml:2: .*is not to my taste: ollama"):
+    with pytest.raises(ConfigError, match=r"infermux\.yml:2: .*is not to my taste: ollama"):
         load_text(TWO, environ={})
     with pytest.raises(ConfigError) as caught:
         load_text(TWO + "bogus: 1\n", environ={})

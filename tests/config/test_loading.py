@@ -284,7 +284,8 @@ providers:
 
 
 def test_an_unquoted_date_is_text_where_text_is_wanted() -> None:
-    text = "providers:\n  - {name: a, type: azure_openai, api_key: k, base_url: 'https://h', azure_api_version: 2024-10-21}\n"
+    keys = "type: azure_openai, api_key: k, base_url: 'https://h', azure_api_version: 2024-10-21"
+    text = f"providers:\n  - {{name: a, {keys}}}\n"
     assert load_text(text, environ={}).providers[0].azure_api_version == "2024-10-21"
 
 

@@ -32,9 +32,9 @@ def test_durations_are_seconds(written: str, seconds: float) -> None:
 
 REFUSED: list[tuple[Callable[[str], Any], str]] = [
     *((values.duration, text) for text in ("", "s", "1", "-1s", "1d", "1 s", "1S", "1s1m", "1.2.3s", "inf", "nan")),
-    *((values.duration, text) for text in ("1e3s", "9999999h", "1:30", "١s")),
+    *((values.duration, text) for text in ("1e3s", "9999999h", "1:30", "\u0661s")),
     *((values.size, text) for text in ("", "1", "1 KB", "-1KB", "1kb", "1TB", "1.0001KB", "KB", "9999999999GB")),
-    *((values.whole, text) for text in ("", "010", "0x10", "1.0", "1e3", "1:30", "+", "9" * 30, "٣")),
+    *((values.whole, text) for text in ("", "010", "0x10", "1.0", "1e3", "1:30", "+", "9" * 30, "\u0663")),
     *((values.decimal, text) for text in ("", ".", "1e999", "nan", ".inf", "1,5", "e3")),
     *((values.truth, text) for text in ("", "1", "0", "y", "truee")),
     *((values.name, text) for text in ("", "a b", "a/b", "é", ".", "..", "a\n")),
@@ -42,7 +42,7 @@ REFUSED: list[tuple[Callable[[str], Any], str]] = [
     *((values.header_value, text) for text in ("a\r\nb: c", "é", "\x00")),
     *((values.credential, text) for text in ("", "a b", "a\n", "é")),
     *((values.address, text) for text in ("", "h", "8080", "h:", "h:x", "h:70000", "h:-1", "::1:80", "[::1]", "a b:1")),
-    *((values.address, text) for text in ("http://h:1", "[1.2.3.4]:80", "h:٨٠")),
+    *((values.address, text) for text in ("http://h:1", "[1.2.3.4]:80", "h:\u0668\u0660")),
     *((values.url, text) for text in ("", "h", "ftp://h", "http://", "http:///p", "http://u@h", "http://u:p@h/")),
     *(
         (values.url, text)
