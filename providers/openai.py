@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Final
 
 import attrs
 import msgspec
@@ -20,15 +20,15 @@ import msgspec
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .chat_stream import ChatStream, UsageObject, usage_of
-from .classify import MAX_ERROR_BODY, classify, classify_in_band, secrets_of
+from .chat_stream import ChatStream
+from .classify import MAX_ERROR_BODY, classify, secrets_of
 from .interface import Answer, Call, Endpoint, Stream, Usage
-from .splice import merge_defaults, splice, splice_nested
+from .openai_bodies import embeddings_usage, malformed, model_names, prepare_body, read_completion
+from .splice import merge_defaults
 from .transport import RequestTemplate, Response, Transport, choose_transport, target_of
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 _MAX_TEMPLATES: Final = 256
-_STREAM_OPTIONS: Final = ("stream_options", "include_usage")
 _ABOUT_STREAM_OPTIONS: Final = re.compile(rb"stream.?options|include.?usage", re.IGNORECASE)
 _ABOUT_MAX_TOKENS: Final = re.compile(rb"max.?(?:completion.?)?tokens", re.IGNORECASE)
 _EMBEDDING: Final = re.compile(r"text-embedding-|embed", re.IGNORECASE)
@@ -112,7 +112,7 @@ class OpenAI:
         if stream:
             # Callers that asked for events find none in a JSON body and would see an empty answer. Another provider
             # may answer as asked, which a caller is served better by than by a conversion that arrives all at once.
-            raise _malformed("answered a streaming request with a whole completion", response.status)
+            raise malformed("answered a streaming request with a whole completion", response.status)
         return Answer(response.status, response.content_type, body, usage)
 
     async def _failure(self, response: Response) -> UpstreamFailure:
@@ -127,7 +127,7 @@ class OpenAI:
             if _EMBEDDING.search(model):
                 body = msgspec.json.encode({"model": model, "input": "ping"})
                 answer = await self._fetch(b"POST", self._dialect.embeddings(model), body)
-                return _embeddings_usage(answer)
+                return embeddings_usage(answer)
             messages = [{"role": "user", "content": "ping"}]
             body = msgspec.json.encode({"model": model, "messages": messages, "max_tokens": 1})
             answer = await self._fetch(b"POST", self._dialect.chat(model), merge_defaults(body, self._extra))
@@ -163,95 +163,6 @@ class OpenAI:
         return template
 
 
-def prepare_body(call: Call, extra: Mapping[str, bytes], *, ask_usage: bool) -> bytes:
-    """The body to send: `call.body` itself where nothing is to be changed.
-
-    `extra` are JSON values by name. Raises `UpstreamFailure(CALLER)` for a body that is no JSON object.
-    """
-    try:
-        body = call.body
-        if call.model != call.requested_model or call.remove:
-            changes = {} if call.model == call.requested_model else {"model": msgspec.json.encode(call.model)}
-            body = splice(body, changes, call.remove)
-        if extra:
-            body = merge_defaults(body, extra)
-        if ask_usage:
-            body = splice_nested(body, _STREAM_OPTIONS, b"true")
-    except ValueError as error:
-        message = f"The body cannot be forwarded: {error}."
-        answer = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
-        raise UpstreamFailure(
-            FailureKind.CALLER,
-            message,
-            status=400,
-            body=msgspec.json.encode(answer),
-            content_type=b"application/json",
-        ) from error
-    return body
-
-
-class _Completion(msgspec.Struct):
-    choices: list[msgspec.Raw]
-    usage: UsageObject | None = None
-    error: msgspec.Raw | None = None
-
-
-class _Anything(msgspec.Struct):
-    choices: Any = None
-    usage: Any = None
-    error: Any = None
-
-
-_completions: Final = msgspec.json.Decoder(_Completion)
-_anything: Final = msgspec.json.Decoder(_Anything)
-
-
-def read_completion(body: bytes, *, status: int, secrets: Sequence[str] = ()) -> Usage | None:
-    """Check that `body` is a chat completion; return its usage.
-
-    Raises `UpstreamFailure`: MALFORMED for anything else, and what an `error` object in its place means.
-    """
-    try:
-        completion = _completions.decode(body)
-        if completion.error is None:
-            return completion.usage.usage() if completion.usage else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    return _read_odd_completion(body, status, secrets)
-
-
-def _read_odd_completion(body: bytes, status: int, secrets: Sequence[str]) -> Usage | None:
-    try:
-        answer = _anything.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _malformed("answered with something that is no JSON object", status) from None
-    if answer.error:
-        raise classify_in_band(msgspec.json.decode(body), body, secrets=secrets)
-    if not isinstance(answer.choices, list):
-        raise _malformed("answered with JSON that is no chat completion: it has no `choices`", status)
-    return usage_of(cast("object", answer.usage))
-
-
-def model_names(body: bytes) -> Sequence[str]:
-    """The names in a list of models: OpenAI's `{"data": [{"id"}]}`, Ollama's `{"models": [{"name"}]}`, a bare list."""
-    try:
-        value: object = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _malformed("answered the request for its models with something that is no JSON", 200) from None
-    if isinstance(value, dict):
-        fields = cast("dict[str, object]", value)
-        value = fields.get("data", fields.get("models"))
-    if not isinstance(value, list):
-        raise _malformed("answered the request for its models with something that is no list", 200)
-    names: list[str] = []
-    for item in cast("list[object]", value):
-        fields = cast("dict[str, object]", item) if isinstance(item, dict) else {}
-        name = fields.get("id", fields.get("name"))
-        if isinstance(name, str):
-            names.append(name)
-    return names
-
-
 def _headers(settings: ProviderSettings, dialect: Dialect) -> list[tuple[bytes, bytes]]:
     """The fixed headers; those of the settings take the place of ours with the same name."""
     ours = [(b"Content-Type", b"application/json"), (b"Accept", b"application/json, text/event-stream")]
@@ -282,14 +193,3 @@ async def _read_some(response: Response) -> bytes:
     except UpstreamFailure:
         pass  # the status says more than the rest of the body would have
     return b"".join(parts)[:MAX_ERROR_BODY]
-
-
-def _embeddings_usage(body: bytes) -> Usage | None:
-    try:
-        return usage_of(_anything.decode(body).usage)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _malformed("answered an embeddings request with something that is no JSON object", 200) from None
-
-
-def _malformed(message: str, status: int) -> UpstreamFailure:
-    return UpstreamFailure(FailureKind.MALFORMED, message, status=status)

@@ -1,4 +1,4 @@
-"""What the real chat APIs refuse, as a function from a request to an error. Independent of infermux on purpose.
+"""Requests as they came, and what the real chat APIs refuse in them. Independent of infermux on purpose.
 
 Sources: OpenAI's chat completions reference (https://platform.openai.com/docs/api-reference/chat/create), the error
 bodies its API answers with, Azure's and Ollama's. Stricter in one thing: a key that appears twice is refused.
@@ -7,6 +7,7 @@ bodies its API answers with, Azure's and Ollama's. Stricter in one thing: a key 
 from __future__ import annotations
 
 import json
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -145,3 +146,32 @@ def _check_content(message: Json, where: str) -> None:
     if content is None and message["role"] == "assistant" and (message.get("tool_calls") or message.get("refusal")):
         return
     raise Refusal(400, "Invalid value for 'content': expected a string.", param=f"{where}.content", code="invalid_type")
+
+
+@attrs.define(eq=False)
+class Recorded:
+    """One request as it came. `closed_at` is when its caller left before the answer was complete, on trio's clock."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    at: float
+    connection: int
+    closed_at: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(urllib.parse.parse_qsl(self.target.partition("?")[2]))
+
+    @property
+    def json(self) -> Json:
+        return decode(self.body)
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name), None)

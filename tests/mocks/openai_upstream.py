@@ -25,46 +25,22 @@ import sys
 import urllib.parse
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from typing import Any
+from typing import Any, Protocol
 
-import attrs
 import httptools
 import trio
 
 from tests.mocks.openai_answers import Mode, Reply, completion, events
-from tests.mocks.openai_rules import Json, Refusal, check_chat, decode
+from tests.mocks.openai_rules import Json, Recorded, Refusal, check_chat, decode
+
+__all__ = ["KEY", "OpenAIUpstream", "Recorded", "Reply"]
 
 KEY = "sk-mock-0123456789abcdef"
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 
 
-@attrs.define(eq=False)
-class Recorded:
-    """One request as it came. `closed_at` is when its caller left before the answer was complete, on trio's clock."""
-
-    method: str
-    target: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    at: float
-    connection: int
-    closed_at: float | None = None
-    finished_at: float | None = None
-
-    @property
-    def path(self) -> str:
-        return self.target.partition("?")[0]
-
-    @property
-    def query(self) -> dict[str, str]:
-        return dict(urllib.parse.parse_qsl(self.target.partition("?")[2]))
-
-    @property
-    def json(self) -> Json:
-        return decode(self.body)
-
-    def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key.lower() == name), None)
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
 
 
 class OpenAIUpstream:
@@ -101,6 +77,8 @@ class OpenAIUpstream:
         self.port = port
         self._ssl = ssl_context
         self._serial = itertools.count(1)
+        self._idle = trio.Event()
+        self._clients: list[_Closable] = []
 
     @property
     def origin(self) -> str:
@@ -121,7 +99,25 @@ class OpenAIUpstream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for client in self._clients:
+            await client.aclose()
         await self._server.__aexit__(None, None, None)  # a failed test is not to come back inside a group
+
+    def serves(self, client: _Closable) -> None:
+        """Close `client` before the server ends."""
+        self._clients.append(client)
+
+    async def wait_idle(self) -> None:
+        """Return when no request is being answered."""
+        if self.in_flight:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    def left(self) -> None:
+        """A request was answered, or its caller left."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
 
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncGenerator[None]:
@@ -282,7 +278,7 @@ class _Connection:
             request.closed_at = request.closed_at or trio.current_time()
             raise
         finally:
-            upstream.in_flight -= 1
+            upstream.left()
 
     async def _respond(self, request: Recorded) -> None:
         if request.header("host") != f"127.0.0.1:{self._upstream.port}":

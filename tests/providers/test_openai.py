@@ -1,0 +1,416 @@
+"""The openai adapter against a strict upstream on a real socket, over the transport it chooses itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio
+
+from infermux.config.settings import ProbeMethod, ProviderSettings
+from infermux.errors import FailureKind, UpstreamFailure
+from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream, Usage
+from infermux.providers.openai import make
+from infermux.secret import Secret
+from tests.mocks.openai_upstream import KEY, OpenAIUpstream, Reply
+
+pytestmark = pytest.mark.slow
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def adapter(upstream: OpenAIUpstream, *, key: str | None = KEY, base_url: str | None = None, **more: Any) -> Adapter:
+    declared = ProviderSettings(
+        name="p",
+        type="openai",
+        base_url=base_url or upstream.base_url,
+        api_key=None if key is None else Secret(key),
+        **more,
+    )
+    made = make(declared, environ={})
+    upstream.serves(made)
+    return made
+
+
+def call(
+    *,
+    stream: bool = False,
+    asked_usage: bool = False,
+    model: str = "gpt-4o",
+    remove: tuple[str, ...] = (),
+    **fields: Any,
+) -> Call:
+    body: dict[str, Any] = {"model": "gpt-4o", "messages": MESSAGES, **fields}
+    if stream:
+        body["stream"] = True
+    if asked_usage:
+        body["stream_options"] = {"include_usage": True}
+    return Call(
+        endpoint=Endpoint.CHAT,
+        body=json.dumps(body).encode(),
+        model=model,
+        requested_model=body["model"],
+        stream=stream,
+        asked_usage=asked_usage,
+        remove=remove,
+    )
+
+
+async def whole(provider: Adapter, request: Call | None = None) -> Answer:
+    answer = await provider.send(request or call())
+    assert isinstance(answer, Answer)
+    return answer
+
+
+async def opened(provider: Adapter, **fields: Any) -> Stream:
+    stream = await provider.send(call(stream=True, **fields))
+    assert not isinstance(stream, Answer)
+    return stream
+
+
+async def drained(stream: Stream) -> bytes:
+    received = b""
+    try:
+        while (data := await stream.receive()) is not None:
+            received += data
+    finally:
+        stream.close()
+    return received
+
+
+async def failure(provider: Adapter, request: Call | None = None) -> UpstreamFailure:
+    with pytest.raises(UpstreamFailure) as caught:
+        await provider.send(request or call())
+    return caught.value
+
+
+async def test_a_body_that_needs_no_change_goes_on_byte_for_byte() -> None:
+    async with OpenAIUpstream() as upstream:
+        body = b'{ "messages": [{"role":"user","content":"h\\u00e9"}],\n"model" : "gpt-4o", "seed":1e2 }\n'
+        answer = await whole(
+            adapter(upstream), Call(endpoint=Endpoint.CHAT, body=body, model="gpt-4o", requested_model="gpt-4o")
+        )
+        assert upstream.requests[0].body == body
+        assert upstream.requests[0].header("authorization") == f"Bearer {KEY}"
+        assert upstream.requests[0].header("content-type") == "application/json"
+        assert json.loads(answer.body)["choices"][0]["message"]["content"] == "Hello from the mock."
+        assert answer.content_type == b"application/json"
+        assert answer.usage == Usage(prompt_tokens=7, completion_tokens=5)
+
+
+async def test_alias_removed_members_and_extra_body_are_all_that_changes() -> None:
+    async with OpenAIUpstream() as upstream:
+        provider = adapter(upstream, extra_body={"temperature": 0.5, "seed": 1})
+        await whole(provider, call(model="gpt-4o-mini", remove=("provider",), provider={"only": ["p"]}, seed=7))
+        assert upstream.requests[0].json == {
+            "model": "gpt-4o-mini",
+            "messages": MESSAGES,
+            "seed": 7,
+            "temperature": 0.5,
+        }
+
+
+async def test_a_request_without_a_model_gets_one() -> None:
+    async with OpenAIUpstream() as upstream:
+        body = json.dumps({"messages": MESSAGES}).encode()
+        await whole(adapter(upstream), Call(endpoint=Endpoint.CHAT, body=body, model="gpt-4o", requested_model=None))
+        assert upstream.requests[0].json["model"] == "gpt-4o"
+
+
+@pytest.mark.parametrize("tail", ["", "/"])
+async def test_the_base_urls_path_is_kept(tail: str) -> None:
+    async with OpenAIUpstream(prefix="/openai/v1") as upstream:
+        await whole(adapter(upstream, base_url=upstream.base_url + tail))
+        assert upstream.requests[0].path == "/openai/v1/chat/completions"
+
+
+async def test_headers_of_the_settings_are_sent_and_take_the_place_of_ours() -> None:
+    async with OpenAIUpstream(keys=("sk-other",)) as upstream:
+        headers = {"OpenAI-Organization": "org", "authorization": "Bearer sk-other"}
+        await whole(adapter(upstream, headers=headers))
+        assert upstream.requests[0].header("openai-organization") == "org"
+        assert [value for name, value in upstream.requests[0].headers if name.lower() == "authorization"] == [
+            "Bearer sk-other"
+        ]
+
+
+async def test_no_key_sends_no_authorization() -> None:
+    async with OpenAIUpstream(keys=()) as upstream:
+        await whole(adapter(upstream, key=None))
+        assert upstream.requests[0].header("authorization") is None
+
+
+async def test_usage_of_a_stream_is_asked_for_and_hidden() -> None:
+    async with OpenAIUpstream() as upstream:
+        stream = await opened(adapter(upstream))
+        body = await drained(stream)
+        assert upstream.requests[0].json["stream_options"] == {"include_usage": True}
+        assert b'"prompt_tokens"' not in body
+        assert body.endswith(b"data: [DONE]\n\n")
+        assert stream.usage == Usage(prompt_tokens=7, completion_tokens=5)
+
+
+async def test_usage_that_the_caller_asked_for_stays() -> None:
+    async with OpenAIUpstream() as upstream:
+        request = call(stream=True, asked_usage=True)
+        stream = await adapter(upstream).send(request)
+        assert not isinstance(stream, Answer)
+        assert b'"prompt_tokens": 7' in await drained(stream)
+        assert upstream.requests[0].body == request.body
+
+
+async def test_other_stream_options_of_the_caller_are_kept() -> None:
+    async with OpenAIUpstream() as upstream:
+        options = {"include_obfuscation": False, "include_usage": False}
+        await drained(await opened(adapter(upstream), stream_options=options))
+        assert upstream.requests[0].json["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+
+
+async def test_a_provider_that_refuses_stream_options_is_remembered() -> None:
+    async with OpenAIUpstream(stream_options=False) as upstream:
+        provider = adapter(upstream)
+        first = await opened(provider)
+        assert b"[DONE]" in await drained(first)
+        assert first.usage is None
+        await drained(await opened(provider))
+        assert ["stream_options" in request.json for request in upstream.requests] == [True, False, False]
+
+
+async def test_two_streams_at_once_learn_that_stream_options_are_refused() -> None:
+    async with OpenAIUpstream(stream_options=False) as upstream:
+        provider = adapter(upstream)
+
+        async def one() -> None:
+            assert b"[DONE]" in await drained(await opened(provider))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            nursery.start_soon(one)
+
+
+async def test_a_callers_own_refused_stream_options_are_its_own_error() -> None:
+    async with OpenAIUpstream(stream_options=False) as upstream:
+        refused = await failure(adapter(upstream), call(stream=True, asked_usage=True))
+        assert refused.kind is FailureKind.CALLER
+        assert len(upstream.requests) == 1
+
+
+async def test_the_connection_is_used_again_after_an_answer_an_error_and_a_stream() -> None:
+    async with OpenAIUpstream() as upstream:
+        provider = adapter(upstream)
+        await whole(provider)
+        await failure(provider, call(messages=[]))
+        for _ in range(3):
+            await drained(await opened(provider))
+        assert upstream.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(status=500), FailureKind.SERVER_ERROR),
+        (Reply(status=529), FailureKind.SERVER_ERROR),
+        (Reply(status=503, headers=(("Retry-After", "2"),)), FailureKind.SERVER_ERROR),
+        (Reply(status=429, headers=(("retry-after-ms", "1500"),)), FailureKind.RATE_LIMITED),
+        (Reply(status=408), FailureKind.TOTAL_TIMEOUT),
+        (Reply(status=402), FailureKind.CREDENTIALS),
+        (Reply(status=302, headers=(("Location", "http://127.0.0.1:1/"),), body=b""), FailureKind.MALFORMED),
+        (Reply(body=b"<html>"), FailureKind.MALFORMED),
+        (Reply(body=b"[]"), FailureKind.MALFORMED),
+        (Reply(body=b'{"object":"chat.completion"}'), FailureKind.MALFORMED),
+        (Reply(body=b'{"choices":{}}'), FailureKind.MALFORMED),
+        (Reply(body=b'{"error":{"message":"busy","code":"rate_limit_exceeded"}}'), FailureKind.RATE_LIMITED),
+        (Reply(body=b'{"error":{"message":"bad","code":503},"choices":[]}'), FailureKind.SERVER_ERROR),
+        (Reply(reset=True), FailureKind.BROKEN),
+        (Reply(cut_after=40), FailureKind.BROKEN),
+        (Reply(reset_after=40), FailureKind.BROKEN),
+    ],
+)
+async def test_what_an_upstream_does_wrong_is_a_failure_of_its_kind(reply: Reply, kind: FailureKind) -> None:
+    async with OpenAIUpstream() as upstream:
+        provider = adapter(upstream)
+        upstream.script.append(reply)
+        assert (await failure(provider)).kind is kind
+        await whole(provider)
+
+
+async def test_retry_after_is_read() -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(status=429, headers=(("Retry-After", "7"),)))
+        assert (await failure(adapter(upstream))).retry_after == 7.0
+
+
+async def test_the_callers_errors_come_back_as_they_are() -> None:
+    async with OpenAIUpstream() as upstream:
+        refused = await failure(adapter(upstream), call(messages=[]))
+        assert (refused.kind, refused.status) == (FailureKind.CALLER, 400)
+        assert json.loads(refused.body or b"")["error"]["param"] == "messages"
+        assert refused.content_type == b"application/json"
+
+
+async def test_a_missing_model_is_told_apart_from_a_wrong_path() -> None:
+    async with OpenAIUpstream() as upstream:
+        missing = await failure(adapter(upstream), call(model="gpt-9"))
+        assert (missing.kind, missing.code) == (FailureKind.MODEL_NOT_FOUND, "model_not_found")
+        wrong = await failure(adapter(upstream, base_url=upstream.origin + "/v7"))
+        assert (wrong.kind, wrong.status) == (FailureKind.CALLER, 404)
+
+
+async def test_a_wrong_key_is_a_credentials_failure_that_does_not_show_it() -> None:
+    async with OpenAIUpstream() as upstream:
+        wrong = await failure(adapter(upstream, key="sk-canary-0123456789"))
+        assert wrong.kind is FailureKind.CREDENTIALS
+        assert wrong.code == "invalid_api_key"
+        shown = f"{wrong!r} {wrong} {wrong.message} {wrong.body!r} {adapter(upstream, key='sk-canary-0123456789')!r}"
+        assert "Incorrect API key provided: ***" in shown
+        assert "canary" not in shown
+
+
+async def test_a_long_error_body_is_cut() -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(status=400, body=b"x" * 1_000_000, content_type="text/plain"))
+        refused = await failure(adapter(upstream))
+        assert len(refused.body or b"") == 64 * 1024
+        assert len(refused.message) < 600
+
+
+async def test_an_error_body_that_breaks_off_still_has_its_status() -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(status=500, body=b"x" * 1000, cut_after=10))
+        assert (await failure(adapter(upstream))).kind is FailureKind.SERVER_ERROR
+
+
+async def test_nobody_listening_is_a_connect_error() -> None:
+    async with OpenAIUpstream() as upstream:
+        provider = adapter(upstream)
+    assert (await failure(provider)).kind is FailureKind.CONNECT
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("how", ["cut_after", "reset_after"])
+async def test_a_stream_that_breaks_has_no_clean_end(count: int, how: str) -> None:
+    async with OpenAIUpstream() as upstream:
+        fields: Mapping[str, Any] = {how: count}
+        upstream.script.append(Reply(**fields))
+        stream = await opened(adapter(upstream))
+        with pytest.raises(UpstreamFailure) as caught:
+            await drained(stream)
+        assert caught.value.kind is FailureKind.BROKEN
+        assert stream.has_content is (count > 0)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+async def test_a_missing_done_after_a_finish_reason_is_added(framing: Any) -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(done=False, framing=framing))
+        assert (await drained(await opened(adapter(upstream)))).endswith(b"data: [DONE]\n\n")
+
+
+async def test_an_end_without_a_finish_reason_is_broken() -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(done=False, finish=False))
+        with pytest.raises(UpstreamFailure, match="finish reason"):
+            await drained(await opened(adapter(upstream)))
+
+
+async def test_an_in_band_error_before_content_has_its_kind_and_after_it_is_broken() -> None:
+    async with OpenAIUpstream() as upstream:
+        provider = adapter(upstream)
+        error = {"message": "slow down", "code": 429}
+        for count, kind in ((0, FailureKind.RATE_LIMITED), (2, FailureKind.BROKEN)):
+            upstream.script.append(Reply(error_after=count, error=error, interval=0.01))
+            with pytest.raises(UpstreamFailure) as caught:
+                await drained(await opened(provider))
+            assert caught.value.kind is kind
+
+
+async def test_a_stream_that_is_answered_whole_is_malformed() -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(body=b'{"choices":[]}'))
+        assert (await failure(adapter(upstream), call(stream=True))).kind is FailureKind.MALFORMED
+        upstream.script.append(Reply(body=b'{"error":{"message":"full","code":503}}'))
+        assert (await failure(adapter(upstream), call(stream=True))).kind is FailureKind.SERVER_ERROR
+
+
+async def test_leaving_a_stream_closes_the_upstream_request() -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(endless=True, interval=0.005))
+        stream = await opened(adapter(upstream))
+        await stream.receive()
+        left = trio.current_time()
+        stream.close()
+        with trio.fail_after(1):
+            await upstream.wait_idle()
+        assert upstream.requests[0].closed_at is not None
+        assert upstream.requests[0].closed_at - left < 0.1
+
+
+async def test_cancelling_a_silent_call_closes_it() -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(hang=True))
+        with trio.move_on_after(0.05):
+            await adapter(upstream).send(call())
+        with trio.fail_after(1):
+            await upstream.wait_idle()
+        assert upstream.requests[0].closed_at is not None
+
+
+async def test_a_generate_probe_is_a_one_token_request() -> None:
+    async with OpenAIUpstream() as upstream:
+        usage = await adapter(upstream, extra_body={"seed": 1}).probe(ProbeMethod.GENERATE, "gpt-4o")
+        assert usage == Usage(prompt_tokens=7, completion_tokens=5)
+        assert upstream.requests[0].json["max_tokens"] == 1
+        assert upstream.requests[0].json["seed"] == 1
+
+
+async def test_a_complaint_about_max_tokens_proves_the_provider_alive() -> None:
+    async with OpenAIUpstream() as upstream:
+        body = b'{"error":{"message":"Unsupported parameter: \'max_tokens\'. Use \'max_completion_tokens\'."}}'
+        upstream.script.append(Reply(status=400, body=body))
+        assert await adapter(upstream).probe(ProbeMethod.GENERATE, "gpt-4o") is None
+
+
+async def test_any_other_complaint_fails_the_probe() -> None:
+    async with OpenAIUpstream() as upstream:
+        upstream.script += [Reply(status=400), Reply(status=500), Reply(body=b"hello")]
+        provider = adapter(upstream)
+        for kind in (FailureKind.CALLER, FailureKind.SERVER_ERROR, FailureKind.MALFORMED):
+            with pytest.raises(UpstreamFailure) as caught:
+                await provider.probe(ProbeMethod.GENERATE, "gpt-4o")
+            assert caught.value.kind is kind
+
+
+async def test_an_embedding_model_is_probed_with_an_embedding() -> None:
+    async with OpenAIUpstream() as upstream:
+        usage = await adapter(upstream).probe(ProbeMethod.GENERATE, "text-embedding-3-small")
+        assert usage == Usage(prompt_tokens=1)
+        assert upstream.requests[0].path == "/v1/embeddings"
+
+
+@pytest.mark.parametrize("model", [None, "gpt-4o"])
+async def test_a_models_probe_lists_the_models(model: str | None) -> None:
+    async with OpenAIUpstream() as upstream:
+        provider = adapter(upstream)
+        method = ProbeMethod.MODELS if model else ProbeMethod.GENERATE
+        assert await provider.probe(method, model) is None
+        assert (upstream.requests[0].method, upstream.requests[0].path) == ("GET", "/v1/models")
+        assert "gpt-4o" in await provider.list_models()
+        wrong = adapter(upstream, key="sk-wrong")
+        with pytest.raises(UpstreamFailure):
+            await wrong.probe(method, model)
+
+
+async def test_what_it_says_of_itself() -> None:
+    async with OpenAIUpstream() as upstream:
+        provider = adapter(upstream)
+        assert provider.transport == "express"
+        assert provider.endpoints == {Endpoint.CHAT}
+        await provider.aclose()
+        assert (await failure(provider)).kind is FailureKind.CONNECT
+
+
+def test_the_default_address_is_openais() -> None:
+    provider = make(ProviderSettings(name="p", type="openai"), environ={})
+    assert repr(provider) == "OpenAI('p', 'https://api.openai.com/v1', express)"
