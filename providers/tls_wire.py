@@ -183,4 +183,4 @@ class TlsWire:
 
 
 def _broken(error: ssl.SSLError) -> WireBroken:
-    return WireBroken(f"TLS: {error.reason or type(error).__name__}")
+    return WireBroken(f"TLS: {getattr(error, 'reason', None) or type(error).__name__}")

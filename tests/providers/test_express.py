@@ -1,0 +1,409 @@
+"""The express transport on memory and a virtual clock: the pool, the framing's edges, uploads that meet an answer."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import ssl
+
+import pytest
+import trio
+import trio.testing
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infermux.errors import FailureKind, UpstreamFailure
+from infermux.providers import express, trust
+from infermux.providers.express import ExpressTransport, dial
+from infermux.providers.express_connection import Connection
+from infermux.providers.tls_wire import TlsWire
+from infermux.providers.transport import Origin, Response
+from infermux.providers.wire import MemoryWire, Wire, WireBroken, memory_pair
+from tests.providers._upstream import answering, ok, upstream
+
+ORIGIN = Origin("upstream.test", 80, False)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Far:
+    """The other ends of the connections a transport made, in order."""
+
+    def __init__(self, capacity: int = 65536) -> None:
+        self.ends: list[MemoryWire] = []
+        self.near: list[MemoryWire] = []
+        self._capacity = capacity
+
+    async def dial(self, origin: Origin) -> Wire:
+        near, end = memory_pair(self._capacity)
+        self.near.append(near)
+        self.ends.append(end)
+        return near
+
+    async def answer(self, number: int, data: bytes) -> bytes:
+        """Wait for a request on connection `number`, answer it; returns what came."""
+        while len(self.ends) <= number:
+            await trio.lowlevel.checkpoint()
+        request = await self.ends[number].receive()
+        await self.ends[number].send(data)
+        return request
+
+
+@pytest.fixture
+def far() -> Far:
+    return Far()
+
+
+async def exchange(transport: ExpressTransport, far: Far, number: int, answer: bytes) -> Response:
+    """One request, answered on connection `number`."""
+    got: list[Response] = []
+
+    async def ask() -> None:
+        got.append(await transport.request(b"POST", b"/", (), b"{}"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await far.answer(number, answer)
+    return got[0]
+
+
+async def failing(transport: ExpressTransport, body: bytes = b"{}") -> UpstreamFailure:
+    with pytest.raises(UpstreamFailure) as caught:
+        await transport.request(b"POST", b"/", (), body)
+    return caught.value
+
+
+async def test_a_request_leaves_in_one_piece(far: Far, nursery: trio.Nursery) -> None:
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    template = transport.template(b"POST", b"/v1/x", [(b"Authorization", b"Bearer s3cret")])
+    nursery.start_soon(transport.send, template, b"body", [(b"X-Id", b"7")])
+    await trio.testing.wait_all_tasks_blocked()
+    assert await far.ends[0].receive() == (
+        b"POST /v1/x HTTP/1.1\r\nHost: upstream.test\r\nUser-Agent: infermux/0.1.0\r\nAccept-Encoding: identity\r\n"
+        b"Authorization: Bearer s3cret\r\nConnection: keep-alive\r\nX-Id: 7\r\nContent-Length: 4\r\n\r\nbody"
+    )
+    nursery.cancel_scope.cancel()
+
+
+async def test_idle_connections_are_taken_last_in_first_out_and_expire(
+    far: Far, autojump_clock: trio.testing.MockClock
+) -> None:
+    transport = ExpressTransport(ORIGIN, dial=far.dial, idle_seconds=30)
+    streams = [await exchange(transport, far, number, CHUNKED) for number in range(3)]
+    for stream, end in zip(streams, far.ends, strict=True):
+        await end.send(b"0\r\n\r\n")
+        assert await stream.read() == b""
+        await trio.sleep(10)
+    assert transport.idle == 3
+    await (await exchange(transport, far, 2, ok(b""))).read()
+    await trio.sleep(11)  # the first was idle for 41 s, the second for 31, the third for 11
+    transport.expire()
+    assert [end.readable() for end in far.ends] == [True, True, False]
+    assert transport.idle == 1
+    await trio.sleep(20)
+    await (await exchange(transport, far, 3, ok(b""))).read()
+    assert transport.idle == 1
+    assert len(far.ends) == 4
+    assert "idle=1" in repr(transport)
+
+
+async def test_no_more_connections_are_kept_than_allowed(far: Far) -> None:
+    transport = ExpressTransport(ORIGIN, dial=far.dial, max_idle=2)
+    streams = [await exchange(transport, far, number, CHUNKED) for number in range(3)]
+    for stream, end in zip(streams, far.ends, strict=True):
+        await end.send(b"0\r\n\r\n")
+        await stream.read()
+    assert [end.readable() for end in far.ends] == [True, False, False]
+    assert transport.idle == 2
+    await transport.aclose()
+    assert all(wire.closed for wire in far.near)
+
+
+@pytest.mark.parametrize("excess", [b"junk", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Other: y\r\n\r\nz", b"\0"])
+async def test_bytes_after_an_answer_spoil_the_connection_only(far: Far, excess: bytes) -> None:
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    response = await exchange(transport, far, 0, ok(b"fine") + excess)
+    assert (await response.read(), response.get(b"x-other")) == (b"fine", None)
+    assert transport.idle == 0
+    assert far.near[0].closed
+
+
+async def test_unasked_bytes_on_an_idle_connection_drop_it(far: Far) -> None:
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    await (await exchange(transport, far, 0, ok(b"fine"))).read()
+    await far.ends[0].send(ok(b"for nobody"))
+    assert await (await exchange(transport, far, 1, ok(b"mine"))).read() == b"mine"
+    assert far.near[0].closed
+
+
+async def test_what_arrives_at_once_is_received_at_once(far: Far) -> None:
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    response = await exchange(transport, far, 0, CHUNKED + b"3\r\none\r\n3\r\ntwo\r\n")
+    assert await response.receive() == b"onetwo"
+    await far.ends[0].send(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
+    assert await response.receive() == b"ab"
+    assert transport.idle == 1  # given back with the last byte, not with the next call
+    assert await response.receive() is None
+    response.close()
+    assert "ended=True" in repr(response)
+
+
+async def test_reading_after_closing_is_broken(far: Far) -> None:
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    response = await exchange(transport, far, 0, CHUNKED)
+    response.close()
+    response.close()
+    with pytest.raises(UpstreamFailure) as caught:
+        await response.receive()
+    assert caught.value.kind is FailureKind.BROKEN
+    assert far.near[0].closed
+
+
+async def test_a_declared_length_over_the_limit_is_refused_unread(far: Far) -> None:
+    response = await exchange(ExpressTransport(ORIGIN, dial=far.dial), far, 0, ok(b"")[:-6] + b"99\r\n\r\n")
+    assert response.get(b"content-length") == b"99"
+    with pytest.raises(UpstreamFailure, match="over 50 bytes"):
+        await response.read(limit=50)
+    assert far.near[0].closed
+
+
+async def trickle(end: MemoryWire, start: bytes, more: bytes, total: int) -> None:
+    await end.receive()
+    await end.send(start)
+    try:
+        for _ in range(total // len(more) // 20):
+            await end.send(more * 20)
+    except WireBroken:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-A: ", b"bbbbbbbb"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
+        (CHUNKED + b"1\r\nx\r\n0\r\n", b"X-Trailer: t\r\n"),
+        (CHUNKED + b"1\r\nx\r\n5;e=", b"aaaaaaaaa"),
+    ],
+)
+async def test_an_endless_head_is_malformed_wherever_it_stands(
+    far: Far, nursery: trio.Nursery, start: bytes, more: bytes
+) -> None:
+    near, end = memory_pair()
+    nursery.start_soon(trickle, end, start, more, 200_000)
+
+    async def reuse(origin: Origin) -> Wire:
+        return near
+
+    with pytest.raises(UpstreamFailure) as caught:
+        await (await ExpressTransport(ORIGIN, dial=reuse).request(b"POST", b"/")).read()
+    assert caught.value.kind is FailureKind.MALFORMED
+    assert near.closed
+
+
+async def test_a_large_body_behind_a_head_is_not_part_of_it(far: Far) -> None:
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n" + b"X-A: b\r\n" * 2000 + b"\r\n"
+    near, end = memory_pair(capacity=200_000)
+
+    async def reuse(origin: Origin) -> Wire:
+        return near
+
+    transport = ExpressTransport(ORIGIN, dial=reuse)
+    await end.send(head[:9000])
+    await end.send(head[9000:] + b"x" * 60000)
+    assert len(await (await transport.request(b"POST", b"/")).read()) == 60000
+
+
+async def test_a_refusal_ends_an_upload_that_nobody_reads() -> None:
+    far = Far(capacity=1000)
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    got: list[Response] = []
+
+    async def ask() -> None:
+        got.append(await transport.request(b"POST", b"/", (), b"x" * 100_000))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        await far.ends[0].send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not got
+        await far.ends[0].send(b"HTTP/1.1 429 Slow\r\nContent-Length: 4\r\n\r\nslow")
+    assert (got[0].status, await got[0].read()) == (429, b"slow")
+    assert far.near[0].closed
+    assert transport.idle == 0
+
+
+async def test_an_early_success_does_not_end_the_upload() -> None:
+    far = Far(capacity=1000)
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    got: list[Response] = []
+
+    async def ask() -> None:
+        got.append(await transport.request(b"POST", b"/", (), b"x" * 100_000))
+
+    received = b""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        await far.ends[0].send(ok(b"so soon"))
+        await trio.testing.wait_all_tasks_blocked()
+        while not received.endswith(b"x" * 100_000):
+            received += await far.ends[0].receive()
+    assert await got[0].read() == b"so soon"
+    assert transport.idle == 1
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_connection_that_dies_under_an_upload_is_broken(reset: bool) -> None:
+    far = Far(capacity=1000)
+    failures: list[UpstreamFailure] = []
+
+    async def ask() -> None:
+        failures.append(await failing(ExpressTransport(ORIGIN, dial=far.dial), b"x" * 100_000))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        far.ends[0].reset() if reset else far.ends[0].close()
+    assert failures[0].kind is FailureKind.BROKEN
+    assert far.near[0].closed
+
+
+async def test_cancelling_an_upload_closes_the_connection() -> None:
+    far = Far(capacity=1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ExpressTransport(ORIGIN, dial=far.dial).request, b"POST", b"/", (), b"x" * 100_000)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert far.near[0].closed
+
+
+async def test_connecting_is_bounded_and_what_it_opened_is_gone(autojump_clock: trio.testing.MockClock) -> None:
+    async def never(origin: Origin) -> Wire:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    failure = await failing(ExpressTransport(ORIGIN, dial=never, connect_timeout=7))
+    assert failure.kind is FailureKind.CONNECT_TIMEOUT
+    assert trio.current_time() >= 7
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (ssl.SSLError(1, "wrong"), "TLS failed (SSLError)"),
+        (WireBroken("Connection reset by peer"), "reset"),
+        (UnicodeError("label too long"), "label too long"),
+        (OSError("something"), "something"),
+    ],
+)
+async def test_why_connecting_failed_is_said(error: Exception, words: str) -> None:
+    async def broken(origin: Origin) -> Wire:
+        raise error
+
+    failure = await failing(ExpressTransport(ORIGIN, dial=broken))
+    assert failure.kind is FailureKind.CONNECT
+    assert "http://upstream.test: " in failure.message
+    assert words in failure.message
+
+
+async def test_the_reason_of_several_addresses_is_the_first() -> None:
+    group = ExceptionGroup("all", [ConnectionRefusedError(111, "Connection refused"), OSError(101, "No route")])
+    error = OSError("all attempts to connect failed")
+    error.__cause__ = group
+    assert trust.reason(error) == "Connection refused"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.binary(min_size=1, max_size=20), max_size=6),
+    st.lists(st.integers(0, 300), max_size=8),
+    st.booleans(),
+)
+def test_an_answer_is_the_same_however_it_is_cut(chunks: list[bytes], places: list[int], length: bool) -> None:
+    body = b"".join(chunks)
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    data = ok(body, b"X-A: 1") if length else CHUNKED + framed + b"0\r\n\r\n"
+    marks = sorted({min(place, len(data)) for place in places} | {0, len(data)})
+
+    async def main() -> bytes:
+        near, end = memory_pair()
+        connection = Connection(near)
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                for start, stop in itertools.pairwise(marks):
+                    await end.send(data[start:stop])
+                    await trio.testing.wait_all_tasks_blocked()
+
+            nursery.start_soon(send)
+            await connection.exchange(b"head", b"", without_body=False)
+            while not connection.complete:
+                await connection.advance()
+            assert connection.reusable
+        return b"".join(connection.pieces)
+
+    assert trio.run(main) == body
+
+
+async def test_tls_is_verified_by_the_system_and_agreed_to_be_http_1(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    certified = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(certified)
+    server = await upstream(nursery, answering(ok(b"safe"), ok(b"again")), context=certified, host="localhost")
+    failure = await failing(ExpressTransport(server.origin))
+    assert failure.kind is FailureKind.CONNECT
+    assert "not trusted" in failure.message
+
+    trusting = trust.client_context()
+    authority.configure_trust(trusting)
+    trusting.set_alpn_protocols(["http/1.1"])
+    monkeypatch.setattr(express, "http1_context", lambda: trusting)
+    transport = ExpressTransport(server.origin)
+    for body in (b"safe", b"again"):
+        assert await (await transport.request(b"GET", b"/")).read() == body
+    assert transport.idle == 1
+    assert server.connections == 2
+    wire = await dial(server.origin)
+    assert isinstance(wire, TlsWire)
+    wire.close()
+    await transport.aclose()
+
+
+async def test_what_does_not_speak_tls_is_a_connect_error(nursery: trio.Nursery) -> None:
+    server = await upstream(nursery, lambda peer: peer.send(b"SSH-2.0-OpenSSH_9.9\r\n"))
+    failure = await failing(ExpressTransport(Origin("127.0.0.1", server.origin.port, True)))
+    assert failure.kind is FailureKind.CONNECT
+    assert "TLS" in failure.message or "closed" in failure.message
+
+
+@pytest.mark.slow
+async def test_a_thousand_streams_at_once_lose_nothing() -> None:
+    far = Far()
+    transport = ExpressTransport(ORIGIN, dial=far.dial)
+    done = 0
+
+    async def caller() -> None:
+        nonlocal done
+        response = await transport.request(b"POST", b"/", (), b"{}")
+        assert await response.read() == b"onetwo"
+        done += 1
+
+    async with trio.open_nursery() as callers:
+        for _ in range(1000):
+            callers.start_soon(caller)
+        await trio.testing.wait_all_tasks_blocked()
+        for piece in (CHUNKED, b"3\r\none\r\n", b"3\r\ntwo\r\n", b"0\r\n\r\n"):
+            for end in far.ends:
+                await end.send(piece)
+            await trio.testing.wait_all_tasks_blocked()
+    assert done == 1000
+    assert transport.idle == 1000
+    await transport.aclose()
