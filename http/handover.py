@@ -19,9 +19,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
 
 import trio
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
+from hypercorn.events import Event, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -57,17 +60,17 @@ class Hypercorn:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        """The application's lifespan, as hypercorn's worker has it. Raises its LifespanFailureError."""
+        """The application's lifespan, as hypercorn's worker has it.
+
+        Raises hypercorn's LifespanFailureError and LifespanTimeoutError. Leaving the block by an exception or by being cancelled cancels the application's lifespan task.
+        """
         lifespan = Lifespan(self._app, self._config, self._state)
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
-            try:
-                yield
-            finally:
-                with trio.CancelScope(deadline=trio.current_time() + self._config.shutdown_timeout, shield=True):
-                    await lifespan.wait_for_shutdown()
-                nursery.cancel_scope.cancel()
+            yield
+            await lifespan.wait_for_shutdown()
+            nursery.cancel_scope.cancel()
 
     async def shut_down(self) -> None:
         """Let connections go: idle HTTP/2 ones at once, the others after the answers they are at."""
@@ -98,7 +101,7 @@ class Hypercorn:
 
     async def take_http2(self, connection: Connection) -> None:
         stream = replay_stream(connection, self._limits)
-        await TCPServer(*self._server_arguments(stream))
+        await _Http2(*self._server_arguments(stream))
 
     def _server_arguments(self, stream: ReplayStream) -> _ServerArguments:
         return self._app, self._config, self._context, ConnectionState(self._state.copy()), stream
@@ -320,3 +323,30 @@ class _OneRequest(TCPServer):
                 self._on_finished()
             return
         await super().protocol_send(event)
+
+
+class _Http2(TCPServer):
+    """Hypercorn's connection handling, and a reset for streams whose application ended without ending its answer.
+
+    For HTTP/1.1 hypercorn closes the connection then; on HTTP/2 it does nothing, and the caller would wait for ever.
+    """
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated) and isinstance(self.protocol.protocol, H2Protocol):
+            await _reset_abandoned(self.protocol.protocol)
+        await super().protocol_send(event)
+
+
+async def _reset_abandoned(protocol: H2Protocol) -> None:
+    for stream_id in protocol.stream_buffers.keys() - protocol.streams.keys():
+        buffer = protocol.stream_buffers[stream_id]
+        if buffer._complete:  # pyright: ignore[reportPrivateUsage]
+            continue
+        if buffer.buffer:
+            await buffer.drain()  # what the application did send goes first; on a dead connection it is set as well
+        try:
+            protocol.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+        except ProtocolError:
+            continue  # the caller has reset it itself
+        await buffer.close()
+        await protocol.send(RawData(protocol.connection.data_to_send()))
