@@ -16,6 +16,7 @@ from infermux.secret import Secret
 
 from . import document
 from .reading import Literal, Path, Reading, near
+from .values import decimal, truth, whole
 
 Json = dict[str, Any]
 
@@ -253,126 +254,13 @@ class Raw:
 
 
 def _number(text: str) -> int | float:
-    from .values import decimal, whole
-
     try:
         return whole(text)
     except ValueError:
         return decimal(text)
 
 
-def _truth(text: str) -> bool:
-    from .values import truth
-
-    return truth(text)
-
-
-_PLAIN: Mapping[str, Callable[[str], Any]] = {"int": _number, "float": _number, "bool": _truth}
-
-
-@attrs.frozen(kw_only=True)
-class Key:
-    """One key of a section.
-
-    `default` is what the section's class has when the key is absent. `required`: absent is a problem, and `default`
-    stands in for it so that the rest can be judged. `later`: a key of a later version, only its default is accepted,
-    and nothing is handed on.
-    """
-
-    name: str
-    kind: Kind
-    doc: str
-    default: Any = None
-    required: bool = False
-    later: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Section:
-    """A mapping with keys of ours; `make` gets those that are written down (and the required ones)."""
-
-    keys: tuple[Key, ...]
-    make: Callable[..., Any] = dict
-    what: str = "a mapping of keys"
-    by_name: Mapping[str, Key] = attrs.field(init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "by_name", {key.name: key for key in self.keys})
-
-    def read(self, node: document.Node, path: Path, reading: Reading) -> Any:
-        if isinstance(node, document.Scalar) and node.tag == "null":
-            node = document.Mapping((), node.line)
-        if not isinstance(node, document.Mapping):
-            reading.problem(path, f"must be {self.what}, not {document.kind_of(node)}", node.line)
-            return self.make(**{key.name: key.default for key in self.keys if key.required})
-        reading.faults(node, path)
-        values = self._values(node, path, reading)
-        for key in self.keys:
-            if key.required and key.name not in values:
-                place = (*path, key.name)
-                if reading.fine(place):
-                    reading.problem(place, f"is required: {key.kind.what}", node.line)
-                values[key.name] = key.default
-        return self.make(**values)
-
-    def _values(self, node: document.Mapping, path: Path, reading: Reading) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for entry in node.entries:
-            place = (*path, entry.key)
-            reading.at(place, entry.line)
-            key = self.by_name.get(entry.key)
-            if key is None:
-                self._unknown(entry, path, reading)
-                continue
-            value = key.kind.read(entry.value, place, reading)
-            if key.later:
-                _only_default(key, value, place, reading)
-            elif value is not BAD:
-                values[key.name] = value
-        return values
-
-    def _unknown(self, entry: document.Entry, path: Path, reading: Reading) -> None:
-        suggestion = near(entry.key, self.by_name)
-        if suggestion:
-            # What was meant is written down, if wrongly: that it is missing would be a second problem for one slip.
-            reading.spoil((*path, suggestion.split('"')[1]))
-        else:
-            suggestion = f"; known here: {', '.join(self.by_name)}"
-        reading.problem((*path, entry.key), f"unknown key{suggestion}", entry.line)
-
-    def schema(self) -> Json:
-        json: Json = {"type": ["object", "null"], "additionalProperties": False}
-        json["properties"] = {key.name: _key_schema(key) for key in self.keys}
-        required = [key.name for key in self.keys if key.required]
-        if required:
-            json |= {"type": "object", "required": required}
-        return json
-
-    def show(self, value: Any) -> Any:
-        return value
-
-
-def _only_default(key: Key, value: Any, place: Path, reading: Reading) -> None:
-    if value is BAD or isinstance(key.kind, Section) or value == key.default:
-        return
-    reading.problem(place, f"is not available in this version; only its default is accepted: {_written(key)}")
-
-
-def _written(key: Key) -> str:
-    import json
-
-    return json.dumps(key.kind.show(key.default))
-
-
-def _key_schema(key: Key) -> Json:
-    json = key.kind.schema()
-    json["description"] = key.doc
-    if not isinstance(key.kind, Section) and not key.required:
-        json["default"] = key.kind.show(key.default)
-    json["x-allowed"] = key.kind.what
-    if key.later:
-        json["x-later"] = True
-    return json
+_PLAIN: Mapping[str, Callable[[str], Any]] = {"int": _number, "float": _number, "bool": truth}
 
 
 def text(what: str, convert: Callable[[str], Any] | None = None, *, pattern: str | None = None) -> Value:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from infermux.config import load_text
+from infermux.config.provider_section import STEP
 from infermux.config.script import clashes, never_reached
-from infermux.config.sections import STEP
 from infermux.providers import simulated_script
 
 GOOD: list[dict[str, Any]] = [
