@@ -142,6 +142,13 @@ class Gate:
                 return self._refusal(why, bucket.ready_at(1, now))
         return None
 
+    def refusal(self, now: float) -> str | None:
+        """Why nothing goes to this provider now, in words; None when it is routable."""
+        blocked = self._blocked(now)
+        if blocked is None:
+            return None
+        return f"{blocked.reason.value}: {blocked.detail}" if blocked.detail else blocked.reason.value
+
     def _blocked_for_model(self, model: str, now: float) -> Refusal | None:
         until = self.set_aside.blocked_until(model, now)
         return self._refusal(Reason.MODEL_SET_ASIDE, until, model) if now < until else None

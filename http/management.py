@@ -41,13 +41,14 @@ MAX_BODY = 64 * 1024
 
 @attrs.frozen(kw_only=True)
 class Management:
-    """What the pages need. `token` guards `/_infermux/` where it is set; `served` tells which paths this port serves."""
+    """What the pages need. `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one."""
 
     fleet: Fleet
     config: Config
     inference: Inference
     host_rule: HostRule
     token: Secret | None
+    token_required: bool
     started_at: float
 
 
@@ -58,7 +59,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
     app.config["BODY_TIMEOUT"] = 10
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.before_request(lambda: _guard(management))
+    _add_guard(app, management)
     app.register_error_handler(InfermuxError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash(app))
@@ -75,7 +76,13 @@ def _head() -> Head:
     return Head(request.method.encode(), request.path.encode(), b"", headers)
 
 
-async def _guard(management: Management) -> None:
+def _add_guard(app: QuartTrio, management: Management) -> None:
+    @app.before_request
+    async def guard() -> None:
+        _guard(management)
+
+
+def _guard(management: Management) -> None:
     """The rules of SPEC section 6: `health` and `ready` are open, the rest of `/_infermux/` asks for the token."""
     path, head = request.path, _head()
     if path in EXEMPT:
@@ -84,6 +91,8 @@ async def _guard(management: Management) -> None:
         management.host_rule.check(head)
         if management.token is not None:
             _check_token(head, management.token)
+        elif management.token_required:
+            raise Unauthorized("management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`")
         return
     if needs_host_rule(management.config):
         management.host_rule.check(head)
@@ -142,7 +151,7 @@ def _crash(app: QuartTrio) -> Callable[[Exception], Any]:
 def _add_models(app: QuartTrio, management: Management) -> None:
     for path in PATHS:
         # Only for its 405: the inference handler takes every POST before it comes here.
-        app.add_url_rule(path.decode(), f"inference {path.decode()}", _never, methods=["POST"])
+        app.add_url_rule(path.decode(), f"inference {path.decode()}", _never, methods=["POST"], provide_automatic_options=False)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

@@ -1,0 +1,194 @@
+"""What `infermux serve` and `infermux infer` run."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import ssl
+import sys
+from functools import partial
+
+import attrs
+import click
+import trio
+
+from infermux import __version__
+from infermux.config.settings import Config
+from infermux.config.values import Address, address
+from infermux.errors import CallerLeft, InfermuxError
+from infermux.http.application import Application, open_application
+from infermux.http.inference import is_inference
+from infermux.http.server import Running, serve, tls_context
+from infermux.logs import set_up_logging
+
+log = logging.getLogger("infermux")
+
+CUT_GRACE = 1.0  # seconds between the in-band errors at the end of the grace and the end of everything
+DRAIN_POLL = 0.05
+
+DEMO_HELP = """\
+Try it (no key needed; any OpenAI client works with base_url {url}/v1):
+
+  curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{{"model": "demo-large", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+You will see an OpenAI chat completion. Repeat it: X-Infermux-Provider changes among quick, slow and flaky (round
+robin), and when flaky fails, X-Infermux-Attempts is 2 and another provider has answered. Add "stream": true, with
+curl -N, to watch it come. The providers' states: curl {url}/_infermux/status
+"""
+
+
+def serve_command(config: Config, *, demo: bool = False) -> int:
+    """Serve until SIGTERM or Ctrl+C; returns the exit code. OSError when an address cannot be listened on."""
+    set_up_logging(config.log)
+    tls = tls_context(config.tls)
+    trio.run(partial(_serve, config, tls, demo))
+    return 0
+
+
+async def _serve(config: Config, tls: ssl.SSLContext | None, demo: bool) -> None:
+    async with open_application(config) as application, trio.open_nursery() as nursery:
+        shutdown = trio.Event()
+        await nursery.start(_watch_signals, application, shutdown)
+        running: Running = await nursery.start(_listen, application, tls, shutdown, nursery.cancel_scope)
+        _announce(config, running, tls is not None, demo)
+        nursery.start_soon(_tell_health, application)
+        gc.collect()
+        gc.freeze()  # what lives as long as the server need not be walked again
+
+
+async def _listen(
+    application: Application,
+    tls: ssl.SSLContext | None,
+    shutdown: trio.Event,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[Running],
+) -> None:
+    config = application.config
+    await serve(
+        listen=[_bindable(config.listen)],
+        handler=application.inference,
+        is_inference=is_inference,
+        app=application.app,
+        limits=config.limits,
+        tls=tls,
+        management_listen=[_bindable(config.management_listen)] if config.management_listen else [],
+        management_app=application.management_app,
+        shutdown=shutdown,
+        grace=config.shutdown_grace + CUT_GRACE,
+        task_status=task_status,
+    )
+    scope.cancel()
+
+
+def _bindable(text: str) -> tuple[str, int]:
+    where = address(text)
+    return where.host, where.port
+
+
+async def _watch_signals(
+    application: Application, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """First SIGTERM or SIGINT: drain. Second: now."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            async for number in signals:
+                name = signal.Signals(number).name
+                if shutdown.is_set():
+                    log.warning("second %s: stopping now", name)
+                    application.fleet.revoke_all("the server was told to stop at once")
+                    await trio.sleep(DRAIN_POLL)
+                    os._exit(0)
+                grace = application.config.shutdown_grace
+                log.info("%s: finishing %d requests, at most %g s", name, application.inference.in_flight, grace)
+                application.inference.draining = True
+                shutdown.set()
+                nursery.start_soon(_cut_when_over, application, grace)
+
+
+async def _cut_when_over(application: Application, grace: float) -> None:
+    """At the end of the grace every stream still running gets its in-band error."""
+    await trio.sleep(grace)
+    application.fleet.revoke_all(f"the server shut down and its grace of {grace:g} s is over")
+
+
+async def _tell_health(application: Application) -> None:
+    """Say once how the first probes ended: the server is up even when no provider is."""
+    members = list(application.fleet.members.values())
+    longest = max(member.settings.health_check.timeout for member in members) if members else 0.0
+    with trio.move_on_after(longest + 1):
+        while any(member.standing.health.value == "unknown" for member in members if member.gate.unavailable is None):
+            await trio.sleep(DRAIN_POLL)
+    now = trio.current_time()
+    out = [m for m in members if now < m.standing.blocked_until]
+    for member in out:
+        refusal = member.gate.refusal(now)
+        log.warning("provider %s is not routable: %s", member.settings.name, refusal)
+    ready = len(members) - len(out)
+    say = log.info if ready else log.error
+    say("%d of %d providers are routable", ready, len(members))
+
+
+def _announce(config: Config, running: Running, secure: bool, demo: bool) -> None:
+    scheme = "https" if secure else "http"
+    url = f"{scheme}://{_reachable(running.addresses[0])}"
+    count = len(config.providers)
+    click.echo(f"infermux {__version__} listens on {url} with {count} provider{'s' if count != 1 else ''} ({config.source})")
+    for managed in running.management_addresses:
+        click.echo(f"management is on {scheme}://{_reachable(managed)}/_infermux/status")
+    if demo:
+        click.echo("\n" + DEMO_HELP.format(url=url))
+    sys.stdout.flush()
+
+
+def _reachable(bound: tuple[str, int]) -> str:
+    """An address a reader can call: a wildcard is called by its loopback."""
+    host, port = bound
+    return str(Address("127.0.0.1" if host in ("", "0.0.0.0", "::") else host, port))  # noqa: S104 - compared only
+
+
+def infer_command(config: Config, *, model: str, prompt: str, stream: bool, as_json: bool) -> int:
+    """One request without a server; returns the exit code. The answer goes to stdout, errors to stderr."""
+    set_up_logging(attrs.evolve(config.log, level="error"))
+    try:
+        trio.run(partial(_infer, config, model, prompt, stream, as_json))
+    except BaseExceptionGroup as group:
+        errors = group.split(InfermuxError)[0]
+        if errors is None:
+            raise
+        raise _first(errors) from None
+    except CallerLeft:
+        return 1
+    return 0
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+async def _infer(config: Config, model: str, prompt: str, stream: bool, as_json: bool) -> None:
+    import json
+
+    from infermux.embedding import open_router
+
+    request = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+    async with open_router(config) as router:
+        if stream and not as_json:
+            async with router.stream(request) as chunks:
+                async for chunk in chunks:
+                    for choice in chunk.get("choices", ()):
+                        click.echo(choice.get("delta", {}).get("content") or "", nl=False)
+            click.echo()
+            return
+        answer = await router.chat(request)
+        if as_json:
+            click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        else:
+            click.echo(answer["choices"][0]["message"].get("content") or "")
