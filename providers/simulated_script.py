@@ -130,6 +130,8 @@ def _check_step(item: object) -> list[str]:
             problems.append(f".{key}: unknown key; known: {', '.join(sorted(_CHECKS))}")
         elif not check[0](value):
             problems.append(f".{key}: must be {check[1]}, not {value!r}")
+    if not problems and "from" in step and "to" in step and _seconds(step["from"]) >= _seconds(step["to"]):
+        problems.append(".to: must be later than `from`")
     return problems + _check_together({str(key) for key in step})
 
 
@@ -210,6 +212,7 @@ def _step(item: Mapping[str, Any]) -> Step:
 _NAMES = {"for": "stall_for", "from": "start", "to": "end"}
 
 
-def _seconds(value: float | str) -> float:
+def _seconds(value: Any) -> float:
+    """Of a duration that `_is_duration` accepts."""
     seconds = parse_duration(value) if isinstance(value, str) else float(value)
-    return 0.0 if seconds is None else seconds  # None cannot be: check_script has refused it
+    return 0.0 if seconds is None else seconds

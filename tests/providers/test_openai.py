@@ -11,79 +11,12 @@ import trio
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
-from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream, Usage
+from infermux.providers.interface import Answer, Call, Endpoint, Usage
 from infermux.providers.openai import make
-from infermux.secret import Secret
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream, Reply
+from tests.providers._calls import MESSAGES, adapter, call, drained, failure, opened, whole
 
 pytestmark = pytest.mark.slow
-
-MESSAGES = [{"role": "user", "content": "hi"}]
-
-
-def adapter(upstream: OpenAIUpstream, *, key: str | None = KEY, base_url: str | None = None, **more: Any) -> Adapter:
-    declared = ProviderSettings(
-        name="p",
-        type="openai",
-        base_url=base_url or upstream.base_url,
-        api_key=None if key is None else Secret(key),
-        **more,
-    )
-    made = make(declared, environ={})
-    upstream.serves(made)
-    return made
-
-
-def call(
-    *,
-    stream: bool = False,
-    asked_usage: bool = False,
-    model: str = "gpt-4o",
-    remove: tuple[str, ...] = (),
-    **fields: Any,
-) -> Call:
-    body: dict[str, Any] = {"model": "gpt-4o", "messages": MESSAGES, **fields}
-    if stream:
-        body["stream"] = True
-    if asked_usage:
-        body["stream_options"] = {"include_usage": True}
-    return Call(
-        endpoint=Endpoint.CHAT,
-        body=json.dumps(body).encode(),
-        model=model,
-        requested_model=body["model"],
-        stream=stream,
-        asked_usage=asked_usage,
-        remove=remove,
-    )
-
-
-async def whole(provider: Adapter, request: Call | None = None) -> Answer:
-    answer = await provider.send(request or call())
-    assert isinstance(answer, Answer)
-    return answer
-
-
-async def opened(provider: Adapter, **fields: Any) -> Stream:
-    stream = await provider.send(call(stream=True, **fields))
-    assert not isinstance(stream, Answer)
-    return stream
-
-
-async def drained(stream: Stream) -> bytes:
-    received = b""
-    try:
-        while (data := await stream.receive()) is not None:
-            received += data
-    finally:
-        stream.close()
-    return received
-
-
-async def failure(provider: Adapter, request: Call | None = None) -> UpstreamFailure:
-    with pytest.raises(UpstreamFailure) as caught:
-        await provider.send(request or call())
-    return caught.value
 
 
 async def test_a_body_that_needs_no_change_goes_on_byte_for_byte() -> None:
