@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 import trio
@@ -63,7 +64,7 @@ class HttpxTransport:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_IDLE, keepalive_expiry=idle_seconds)
         try:
             self._client = httpx.AsyncClient(
-                verify=context, http2=http2, limits=limits, proxy=_proxy(proxy, context), trust_env=False
+                verify=context, http2=http2, limits=limits, proxy=_proxy(proxy), trust_env=False
             )
         except ImportError as error:
             raise ValueError("a SOCKS proxy needs the package socksio: pip install 'httpx[socks]'") from error
@@ -270,10 +271,12 @@ def _soon(close: Callable[[], Awaitable[None]]) -> None:
         pass  # trio is not running any more, so neither is the connection's other side waited for
 
 
-def _proxy(url: str | None, context: object) -> httpx.Proxy | None:
+def _proxy(url: str | None) -> httpx.Proxy | None:
     if url is None:
         return None
     try:
+        if not urlsplit(url).hostname:
+            raise ValueError("no host")
         return httpx.Proxy(url)
     except (ValueError, httpx.InvalidURL):
         # Without the URL: it may hold a password.

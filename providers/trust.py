@@ -17,8 +17,10 @@ def client_context(*, ca_file: str | None = None, verify: bool = True) -> ssl.SS
     if ca_file is not None:
         try:
             context = ssl.create_default_context(cafile=os.path.expanduser(ca_file))
-        except OSError as error:  # SSLError is one
-            raise ValueError(f"{ca_file}: {error.strerror or 'not a file of certificates'}") from error
+        except ssl.SSLError as error:
+            raise ValueError(f"{ca_file}: not a file of certificates in PEM form") from error
+        except OSError as error:
+            raise ValueError(f"{ca_file}: {error.strerror}") from error
     else:
         context = ssl.create_default_context()
         if not context.cert_store_stats()["x509_ca"] and "SSL_CERT_DIR" not in os.environ:
