@@ -90,13 +90,30 @@ class BreakerAgainstReference(RuleBasedStateMachine):
     @rule(data=st.data(), ok=st.booleans(), times=st.integers(1, 5))
     def requests_end(self, data: st.DataObject, ok: bool, times: int) -> None:
         for _ in range(min(times, len(self.leases))):
-            lease = data.draw(st.sampled_from(sorted(self.leases)))
-            admission = self.leases.pop(lease)
-            if ok:
-                self.breaker.record_success(self.now, 0.1, admission.probe, epoch=admission.epoch)
-            else:
-                self.breaker.record_failure(self.now, admission.probe, epoch=admission.epoch)
-            self.reference.verdict(self.now, lease, self.generations.pop(lease), ok)
+            self.end(data.draw(st.sampled_from(sorted(self.leases))), ok=ok)
+
+    def end(self, lease: int, *, ok: bool) -> None:
+        admission = self.leases.pop(lease)
+        if ok:
+            self.breaker.record_success(self.now, 0.1, admission.probe, epoch=admission.epoch)
+        else:
+            self.breaker.record_failure(self.now, admission.probe, epoch=admission.epoch)
+        self.reference.verdict(self.now, lease, self.generations.pop(lease), ok)
+
+    @rule()
+    def an_outage_opens_it_and_the_recovery_window_passes(self) -> None:
+        for _ in range(self.reference.config.consecutive_failures):
+            self.requests_come(1)
+            fresh = [lease for lease in self.leases if lease == self.granted]
+            for lease in fresh:
+                self.end(lease, ok=False)
+        self.now += 30
+
+    @precondition(lambda self: self.reference.probe in self.leases)
+    @rule(ok=st.booleans())
+    def the_probe_ends(self, ok: bool) -> None:
+        assert self.reference.probe is not None
+        self.end(self.reference.probe, ok=ok)
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())

@@ -126,6 +126,21 @@ def test_its_repr_shows_the_level() -> None:
     assert repr(bucket) == "<TokenBucket 40.000 of 60>"
 
 
+def test_the_tick_in_which_a_bucket_would_run_over_is_not_counted_twice() -> None:
+    tick = 2.0**-30
+    bucket = TokenBucket(7)
+    assert bucket.take(1, 0.0)
+    # Refilled but for 4/7 of a tick's worth, 7/8 into that tick: by now it is full, and that tick is spent.
+    last = 60 * 2**30 // 7
+    since = (last + 0.875) * tick
+    assert bucket.take(6, since)
+    # A full bucket and six more tokens need 6/7 of a minute, which is not over at this tick.
+    until = (7 * last + 4) * tick
+    assert (Fraction(until) - Fraction(since)) * 7 / 60 < 6
+    assert not bucket.take(7, until)
+    assert bucket.take(7, until + tick)
+
+
 @pytest.mark.parametrize("start", [0.0, 0.1, 1e5 + 0.3, 1e9 + 0.7])
 @pytest.mark.parametrize("limit", [1, 7, 3500, 800_000])
 def test_thousands_of_random_steps_never_admit_beyond_what_is_exact(limit: int, start: float) -> None:
