@@ -31,6 +31,7 @@ DRAIN_SECONDS: Final = 0.1
 
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
+_NULL: Final = (b":null", b": null")
 _EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
@@ -124,9 +125,11 @@ class ChatStream:
             whole = self._splitter.feed(data)
             if not whole:
                 continue
-            if self.has_content and not _is_special(whole):
-                self.estimated_tokens += whole.count(b"\n\n") or 1  # an event, a token: true of most providers
-                return whole
+            if self.has_content:
+                events = whole.count(b"\n\n")
+                if not (_event_is_special(whole) if events == 1 else _is_special(whole)):
+                    self.estimated_tokens += events or 1  # an event, a token: true of most providers
+                    return whole
             kept = self._look_into(whole)
             if kept:
                 return kept
@@ -226,7 +229,23 @@ class ChatStream:
                 pass
 
 
+def _event_is_special(event: bytes) -> bool:
+    """As `_is_special`, for one event, at half the price: two look-ups from the end instead of two regular expressions.
+
+    Of a key that is there more than once the last one counts. Where one event has several choices that can miss the
+    finish reason of all but the last; a later event has that of the last.
+    """
+    at = event.rfind(b'"finish_reason"')
+    if at >= 0 and not event.startswith(_NULL, at + 15):
+        return True
+    at = event.rfind(b'"usage"')
+    if at >= 0 and not event.startswith(_NULL, at + 7):
+        return True
+    return event.rfind(b'"error"') >= 0 or (len(event) < 64 and b"[DONE]" in event)
+
+
 def _is_special(whole: bytes) -> bool:
+    """Whether anything in `whole` needs a closer look: usage, a finish reason, an error, or the end."""
     return (
         _FINISH.search(whole) is not None
         or b"[DONE]" in whole
