@@ -49,16 +49,33 @@ def known_types() -> frozenset[str]:
 def make_adapter(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Adapter:
     """The adapter of one provider. `environ` is where proxy variables are looked up.
 
-    Raises `TypeNotAvailable` when the type is of a later version, unknown, or its plugin cannot be loaded. Makes no
-    connection.
+    Raises `TypeNotAvailable` when the type is of a later version, unknown, its plugin cannot be loaded, or the settings
+    are not such that an adapter can be made (a proxy in the environment that is no URL). Makes no connection.
     """
-    if settings.type in _BUILT_IN:
-        module = importlib.import_module(f".{_BUILT_IN[settings.type]}", __package__)
-        adapter: Adapter = module.make(settings, environ=environ)
-        return adapter
     if settings.type in _LATER:
         raise TypeNotAvailable(settings.type, _LATER[settings.type])
-    return _load_plugin(settings.type)(settings)
+    if settings.type not in _BUILT_IN:
+        return _made_by_plugin(settings)
+    module = importlib.import_module(f".{_BUILT_IN[settings.type]}", __package__)
+    try:
+        adapter: Adapter = module.make(settings, environ=environ)
+    except ValueError as error:
+        raise TypeNotAvailable(settings.type, f"these settings cannot be used: {error}") from error
+    return adapter
+
+
+def _made_by_plugin(settings: ProviderSettings) -> Adapter:
+    factory = _load_plugin(settings.type)
+    try:
+        return factory(settings)
+    except Exception as error:  # its text may hold the key it was given
+        from .classify import mask, secrets_of  # only here: most processes never need it before the first provider
+
+        secrets = secrets_of(settings.api_key, settings.headers)
+        said = mask(f"{type(error).__name__}: {error}".encode(), secrets).decode()
+        raise TypeNotAvailable(
+            settings.type, f"the plugin for provider type {settings.type!r} failed: {said}"
+        ) from None
 
 
 def _load_plugin(type_: str) -> AdapterFactory:

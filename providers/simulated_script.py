@@ -17,11 +17,9 @@ from typing import Any, cast
 
 import attrs
 
-from .classify import parse_duration
+from infermux.config.script import clashes, never_reached
 
-_FAULTS = ("ok", "status", "hang", "refuse", "malformed", "cut_after", "stall_after")
-_ANSWERING = frozenset({"ok", "cut_after", "stall_after"})
-_DOING = frozenset({*_FAULTS, "first_token", "tokens_per_second"})
+from .classify import parse_duration
 
 
 @attrs.frozen(kw_only=True)
@@ -107,16 +105,11 @@ def check_script(script: object) -> list[str]:
         return ["must be a list of steps"]
     items = cast("Sequence[object]", script)
     problems = [f"[{index}]{problem}" for index, item in enumerate(items) for problem in _check_step(item)]
-    plain = [index for index, item in enumerate(items) if not _keys(item) & {"from", "to"}]
-    return problems + [
-        f"[{index}].repeat: the steps after one that repeats for ever are never reached"
-        for index in plain[:-1]
-        if "repeat" in _keys(items[index])
-    ]
-
-
-def _keys(item: object) -> set[object]:
-    return set(cast("Mapping[object, object]", item)) if isinstance(item, Mapping) else set()
+    steps = tuple(cast("Mapping[str, Any]", item) for item in items if isinstance(item, Mapping))
+    early = never_reached(steps) if len(steps) == len(items) else None
+    if early is not None:
+        problems.append(f"[{early}].repeat: the steps after one that repeats for ever are never reached")
+    return problems
 
 
 def _check_step(item: object) -> list[str]:
@@ -132,29 +125,7 @@ def _check_step(item: object) -> list[str]:
             problems.append(f".{key}: must be {check[1]}, not {value!r}")
     if not problems and "from" in step and "to" in step and _seconds(step["from"]) >= _seconds(step["to"]):
         problems.append(".to: must be later than `from`")
-    return problems + _check_together({str(key) for key in step})
-
-
-def _check_together(keys: set[str]) -> list[str]:
-    faults = [name for name in _FAULTS if name in keys]
-    problems: list[str] = []
-    if len(faults) > 1 and set(faults) != {"cut_after", "stall_after"}:
-        problems.append(f": takes one of {', '.join(_FAULTS)}, not {' and '.join(faults)} together")
-    if not keys & _DOING:
-        problems.append(f": says nothing to do; give one of {', '.join(sorted(_DOING))}")
-    if "status" not in keys:
-        problems += [
-            f".{name}: needs `status` beside it" for name in ("retry_after", "code", "message") if name in keys
-        ]
-    if "for" in keys and "stall_after" not in keys:
-        problems.append(".for: needs `stall_after` beside it")
-    if set(faults) - _ANSWERING and keys & {"tokens_per_second"}:
-        problems.append(f".tokens_per_second: has no meaning beside `{faults[0]}`")
-    if keys & {"from", "to"} and keys & {"times", "repeat"}:
-        problems.append(": a window (`from`, `to`) takes neither `times` nor `repeat`")
-    if {"times", "repeat"} <= keys:
-        problems.append(": takes `times` or `repeat`, not both")
-    return problems
+    return problems + [f": {clash}" for clash in clashes({str(key): value for key, value in step.items()})]
 
 
 def _is_true(value: object) -> bool:

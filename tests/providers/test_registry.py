@@ -12,6 +12,12 @@ from infermux.config.settings import ProviderSettings
 from infermux.providers import registry
 from infermux.providers.registry import TypeNotAvailable, known_types, make_adapter
 from infermux.providers.simulated import Simulated
+from infermux.secret import Secret
+
+
+def torn(settings: ProviderSettings) -> Simulated:
+    """A plugin's factory that fails, and says too much."""
+    raise RuntimeError(f"no use for {settings.api_key.reveal() if settings.api_key else 'nothing'}")
 
 
 def settings(type_: str) -> ProviderSettings:
@@ -22,7 +28,11 @@ def settings(type_: str) -> ProviderSettings:
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     points = importlib.metadata.EntryPoints(
         importlib.metadata.EntryPoint(name, value, registry.ENTRY_POINTS)
-        for name, value in (("mine", "infermux.providers.simulated:Simulated"), ("gone", "no_such_module_here:factory"))
+        for name, value in (
+            ("mine", "infermux.providers.simulated:Simulated"),
+            ("gone", "no_such_module_here:factory"),
+            ("torn", "tests.providers.test_registry:torn"),
+        )
     )
     monkeypatch.setattr(registry, "_plugins", lambda: points)
 
@@ -50,6 +60,18 @@ def test_a_plugin_that_cannot_be_loaded_says_why() -> None:
     with pytest.raises(TypeNotAvailable, match="no_such_module_here") as caught:
         make_adapter(settings("gone"), environ={})
     assert "cannot be loaded" in caught.value.reason
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_that_fails_is_one_provider_less() -> None:
+    declared = ProviderSettings(name="p", type="torn", api_key=Secret("sk-canary"))
+    with pytest.raises(TypeNotAvailable, match=r"failed: RuntimeError: no use for \*\*\*"):
+        make_adapter(declared, environ={})
+
+
+def test_settings_that_cannot_be_used_are_one_provider_less() -> None:
+    with pytest.raises(TypeNotAvailable, match="needs base_url"):
+        make_adapter(settings("azure_openai"), environ={})
 
 
 def test_an_unknown_type_names_the_known_ones() -> None:
