@@ -43,6 +43,8 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 _ServerArguments = tuple[Any, Config, WorkerContext, Any, Any]
 """Of `TCPServer`: the wrapped application, configuration, context, lifespan state, stream."""
 
+LET_GO = 2.0
+"""Seconds for an application to end after hypercorn is done with its connection."""
 _PIECE = 65536
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"http2-settings"})
 _WEBSOCKET = b"websocket"
@@ -62,7 +64,8 @@ class Hypercorn:
     async def open(self) -> AsyncGenerator[None]:
         """The application's lifespan, as hypercorn's worker has it.
 
-        Raises hypercorn's LifespanFailureError and LifespanTimeoutError. Leaving the block by an exception or by being cancelled cancels the application's lifespan task.
+        Raises hypercorn's LifespanFailureError and LifespanTimeoutError. Leaving the block by an exception, or by being
+        cancelled, cancels the application's lifespan task.
         """
         lifespan = Lifespan(self._app, self._config, self._state)
         async with trio.open_nursery() as nursery:
@@ -82,7 +85,8 @@ class Hypercorn:
         stream = replay_stream(connection, self._limits)
         stream.replay(render_head(head, reuse=reuse, websocket=websocket))
         if websocket:
-            await TCPServer(*self._server_arguments(stream))
+            with stream.letting_go:
+                await TCPServer(*self._server_arguments(stream))
             return False
         if head.chunked:
             stream.limit_to(_Chunks(self._limits.max_body_bytes))
@@ -90,7 +94,8 @@ class Hypercorn:
             stream.limit_to(_Length(head.length or 0))
         connection.leave_callback = stream.stop
         try:
-            await _OneRequest(self._server_arguments(stream))
+            with stream.letting_go:
+                await _OneRequest(self._server_arguments(stream))
         finally:
             connection.leave_callback = None
         if stream.finished and reuse:
@@ -101,7 +106,8 @@ class Hypercorn:
 
     async def take_http2(self, connection: Connection) -> None:
         stream = replay_stream(connection, self._limits)
-        await _Http2(*self._server_arguments(stream))
+        with stream.letting_go:
+            await _Http2(*self._server_arguments(stream))
 
     def _server_arguments(self, stream: ReplayStream) -> _ServerArguments:
         return self._app, self._config, self._context, ConnectionState(self._state.copy()), stream
@@ -117,6 +123,7 @@ def hypercorn_config(limits: LimitSettings) -> Config:
     config.keep_alive_max_requests = 1_000_000
     config.h11_max_incomplete_size = 2 * MAX_HEAD_BYTES  # heads are checked before, by our own bound
     config.h2_max_header_list_size = MAX_HEAD_BYTES
+    config.max_app_queue_size = 64  # parts of a body that wait for the application
     config.startup_timeout = config.shutdown_timeout = 30.0
     config.read_timeout = None  # the stream's own: it knows whether a body is awaited
     config.websocket_max_message_size = limits.max_body_bytes
@@ -160,7 +167,9 @@ class _Chunks:
 class ReplayStream:
     """What hypercorn takes for the accepted stream: first what was read already, then the live wire.
 
-    It does not close the connection, which belongs to the express lane; `aclose` only wakes hypercorn's reader.
+    It does not close the connection of one request, which belongs to the express lane; `aclose` only wakes hypercorn's
+    reader. That may also be stuck in handing the body to an application that has ended without wanting it, for ever: so
+    hypercorn must run in the scope `letting_go`, which gives it `LET_GO` seconds from `aclose` on.
     """
 
     def __init__(self, connection: Connection, limits: LimitSettings) -> None:
@@ -171,6 +180,7 @@ class ReplayStream:
         self._stopped = trio.Event()
         self._closing = False
         self.finished = False
+        self.letting_go = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"ReplayStream({self._connection!r}, finished={self.finished})"
@@ -257,6 +267,7 @@ class ReplayStream:
 
     async def aclose(self) -> None:
         self.stop()
+        self.letting_go.deadline = min(self.letting_go.deadline, trio.current_time() + LET_GO)
         if self._body is None:
             self._connection.close()
         elif not self._body.complete:
@@ -326,13 +337,17 @@ class _OneRequest(TCPServer):
 
 
 class _Http2(TCPServer):
-    """Hypercorn's connection handling, and a reset for streams whose application ended without ending its answer.
+    """Hypercorn's connection handling with two gaps closed.
 
-    For HTTP/1.1 hypercorn closes the connection then; on HTTP/2 it does nothing, and the caller would wait for ever.
+    A stream whose application ended without ending its answer is reset: for HTTP/1.1 hypercorn closes the connection
+    then, on HTTP/2 it does nothing, and the caller would wait for ever. And reading the preface does not stop the idle
+    timer, which otherwise would not run before the first request has ended.
     """
 
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Updated) and isinstance(self.protocol.protocol, H2Protocol):
+        if isinstance(event, Updated):
+            if not isinstance(self.protocol.protocol, H2Protocol):
+                return
             await _reset_abandoned(self.protocol.protocol)
         await super().protocol_send(event)
 

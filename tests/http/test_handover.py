@@ -17,6 +17,7 @@ import trustme
 from hypercorn.trio.tcp_server import TCPServer
 
 from infermux.config.settings import LimitSettings
+from infermux.http import handover
 from infermux.http.exchange import Exchange
 from tests.http._caller import Caller, calling
 from tests.http._serving import INFERENCE, plain_app, serving
@@ -405,3 +406,28 @@ async def _check_with_h11(caller: Caller) -> None:
     assert isinstance(connection.next_event(), h11.Response)
     assert isinstance(connection.next_event(), h11.Data)
     assert isinstance(connection.next_event(), h11.EndOfMessage)
+
+
+async def test_hypercorn_lets_go_of_a_connection_it_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "LET_GO", 0.05)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await plain_app(scope, receive, send)
+        if scope["type"] == "http":
+            await trio.sleep_forever()
+
+    async with serving(app=app) as served, calling(served.port) as caller:
+        await caller.get(b"/a", b"Connection: close\r\n")
+        await caller.reply()
+        assert await caller.rest() == b""
+        await trio.sleep(0.1)
+        assert served.running is not None
+        assert served.running.statistics().connections == 0
+
+
+async def test_an_http_2_connection_without_requests_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "IDLE_TIMEOUT", 0.1)
+    async with serving() as served, calling(served.port) as caller:
+        await caller.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        with trio.fail_after(0.5):
+            await caller.rest()
