@@ -30,7 +30,6 @@ class Connection:
         "_parser",
         "_silent",
         "_uploading",
-        "_without_body",
         "complete",
         "head_done",
         "headers",
@@ -38,6 +37,7 @@ class Connection:
         "pieces",
         "status",
         "wire",
+        "without_body",
     )
 
     def __init__(self, wire: Wire) -> None:
@@ -59,7 +59,7 @@ class Connection:
         self._heard = False
         self._uploading = False
         self._silent = 0
-        self._without_body = without_body
+        self.without_body = without_body
 
     # What the parser reports. A message that follows the answer unasked makes the connection unusable, not the answer.
     def on_message_begin(self) -> None:
@@ -76,7 +76,7 @@ class Connection:
         self.status = self._parser.get_status_code()
         self.head_done = self.status >= 200
         # A HEAD's answer ends here, which the parser cannot be told: what it would take for a body is never waited for.
-        self.complete = self.head_done and self._without_body
+        self.complete = self.head_done and self.without_body
 
     def on_body(self, data: bytes) -> None:
         if not self.complete:
@@ -95,11 +95,6 @@ class Connection:
     def reusable(self) -> bool:
         """Whether the next request may go out on this connection."""
         return self.complete and self._keep and not self._uploading
-
-    @property
-    def framed(self) -> bool:
-        """Whether the answer says itself where its body ends."""
-        return self._without_body or is_framed(self.status, self.headers)
 
     async def exchange(self, head: bytes, body: bytes, *, without_body: bool) -> None:
         """Send a request and receive the head of its answer. Raises Unanswered or UpstreamFailure."""
@@ -191,7 +186,7 @@ class Connection:
     def _feed_eof(self) -> None:
         if not self._heard:
             raise Unanswered("the provider closed the connection")
-        if not self.head_done or self.framed:
+        if not self.head_done or is_framed(self.status, self.headers):  # a HEAD's answer has ended by now
             raise _broken("the provider closed the connection")
         self.complete = True
 
@@ -203,12 +198,12 @@ class Connection:
 class ExpressResponse:
     """The answer on a `Connection`, which goes to `give_back` as soon as the last byte has arrived."""
 
-    __slots__ = ("_connection", "_ended", "_give_back", "_pieces", "framed", "headers", "status")
+    __slots__ = ("_connection", "_ended", "_give_back", "_pieces", "_without_body", "headers", "status")
 
     def __init__(self, connection: Connection, give_back: Callable[[Connection], None]) -> None:
         self.status = connection.status
         self.headers: Headers = connection.headers
-        self.framed = connection.framed
+        self._without_body = connection.without_body
         self._pieces = connection.pieces
         self._give_back = give_back
         self._ended = False
@@ -218,6 +213,10 @@ class ExpressResponse:
 
     def __repr__(self) -> str:
         return f"ExpressResponse(status={self.status}, ended={self._ended})"
+
+    @property
+    def framed(self) -> bool:
+        return self._without_body or is_framed(self.status, self.headers)
 
     def get(self, name: bytes) -> bytes | None:
         return first(self.headers, name)
@@ -252,12 +251,13 @@ class ExpressResponse:
                 self._release(connection)
 
     async def read(self, limit: int = BODY_LIMIT) -> bytes:
-        declared = self.get(b"content-length")
-        if declared is not None and int(declared) > limit:
-            self.close()
-            raise too_large(limit)
+        if not self._ended:
+            declared = self.get(b"content-length")
+            if declared is not None and int(declared) > limit:
+                self.close()
+                raise too_large(limit)
         body = await self.receive() or b""
-        if self._ended and not self._pieces and len(body) <= limit:
+        if self._ended and len(body) <= limit:
             return body
         buffer = bytearray(body)
         while len(buffer) <= limit:

@@ -7,6 +7,7 @@ redirects, the environment, cookies, decompression, time limits other than for c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
@@ -36,6 +37,10 @@ from .transport import (
 from .trust import client_context, reason
 
 MAX_IDLE: Final = 20
+
+# On level DEBUG these write headers, credentials included, to the log, and on INFO a line per request.
+for _name in ("httpx", "httpcore", "hpack"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class HttpxTransport:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -90,8 +90,10 @@ class Splicer:
             return
         inner = self.get(key)
         if inner is None or inner == b"null":
-            inner = b"{}"
-        if inner.startswith(b"{"):
+            for step in reversed(below):
+                value = b"{%s%s}" % (_key_text(step), value)
+            self.set(key, value)
+        elif inner.startswith(b"{"):
             self.set(key, splice_nested(inner, tuple(below), value))
 
     def render(self) -> bytes:
@@ -107,25 +109,28 @@ class Splicer:
             return body
         return _append(body, added, empty=len(removed) == len(values))
 
-    def _walk(self) -> list[_Member]:
+    def _walk(self, wanted: Container[str]) -> list[_Member]:
+        """The members whose keys are `wanted`, in order."""
         if self._members is None:
-            self._members = _walk_values(self._body, self._values)
-        return self._members
+            found = _walk_values(self._body, self._values, wanted)
+            if found is not None:
+                return found
+            self._members = _walk_brackets(self._body)
+        return [found for found in self._members if found[0] in wanted]
 
     def _replaced(self) -> bytes:
         body, changes = self._body, self._changes
         pieces: list[bytes] = []
         done = 0
-        for key, start, end in self._walk():
-            if key in changes:
-                pieces += (body[done:start], changes[key])
-                done = end
+        for key, start, end in self._walk(changes):
+            pieces += (body[done:start], changes[key])
+            done = end
         pieces.append(body[done:])
         return b"".join(pieces)
 
     def _without(self, removed: Collection[str]) -> bytes:
         """As `_replaced`, less the members `removed`: what lies between two commas goes or stays as a whole."""
-        body, changes, members = self._body, self._changes, self._walk()
+        body, changes, members = self._body, self._changes, self._walk(self._values)
         kept: list[bytes] = []
         # The comma after a member is the only one before the next member's key.
         commas = [body.index(b",", end) for _, _, end in members[:-1]]
@@ -175,12 +180,14 @@ def _key_text(key: str) -> bytes:
 def _append(body: bytes, members: Collection[tuple[str, bytes]], *, empty: bool) -> bytes:
     """`body` with `members` before its closing brace, and before the white space that precedes that."""
     text = b",".join([_key_text(key) + value for key, value in members])
-    last = len(body[: body.rindex(b"}")].rstrip(_BLANK)) if body[-2:-1] in _BLANK or body[-1:] != b"}" else -1
+    last = len(body[: body.rindex(b"}")].rstrip(_BLANK))
     return b"".join((body[:last], b"" if empty else b",", text, body[last:]))
 
 
-def _walk_values(body: bytes, values: Mapping[str, msgspec.Raw | bytes]) -> list[_Member]:
-    """The members in order, by the lengths of `values`; by brackets where those do not lead to the closing brace.
+def _walk_values(
+    body: bytes, values: Mapping[str, msgspec.Raw | bytes], wanted: Container[str]
+) -> list[_Member] | None:
+    """The `wanted` members, by the lengths of `values`; None where those do not lead to the closing brace.
 
     The keys need no look: `values` has them in the order in which they first occur, and as many members as keys means
     that none occurs twice.
@@ -191,14 +198,15 @@ def _walk_values(body: bytes, values: Mapping[str, msgspec.Raw | bytes]) -> list
     for key, value in values.items():
         name = match(body, at)
         if name is None:
-            return _walk_brackets(body)
+            return None
         start = name.end()
         text = bytes(value)
+        if not body.startswith(text, start):
+            return None
         at = start + len(text)
-        if body[start:at] != text:
-            return _walk_brackets(body)
-        members.append((key, start, at))
-    return members if _CLOSE.match(body, at or _opened(body)) else _walk_brackets(body)
+        if key in wanted:
+            members.append((key, start, at))
+    return members if _CLOSE.match(body, at) else None
 
 
 def _walk_brackets(body: bytes) -> list[_Member]:

@@ -9,7 +9,6 @@ import ssl
 import pytest
 import trio
 import trio.testing
-import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from infermux.providers.express_connection import Connection
 from infermux.providers.tls_wire import TlsWire
 from infermux.providers.transport import Origin, Response
 from infermux.providers.wire import MemoryWire, Wire, WireBroken, memory_pair
+from tests.providers._tls import Authority
 from tests.providers._upstream import answering, ok, upstream
 
 ORIGIN = Origin("upstream.test", 80, False)
@@ -354,16 +354,14 @@ def test_an_answer_is_the_same_however_it_is_cut(chunks: list[bytes], places: li
 async def test_tls_is_verified_by_the_system_and_agreed_to_be_http_1(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authority = trustme.CA()
-    certified = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(certified)
+    authority = Authority()
+    certified = authority.server_context("http/1.1")
     server = await upstream(nursery, answering(ok(b"safe"), ok(b"again")), context=certified, host="localhost")
     failure = await failing(ExpressTransport(server.origin))
     assert failure.kind is FailureKind.CONNECT
     assert "not trusted" in failure.message
 
-    trusting = trust.client_context()
-    authority.configure_trust(trusting)
+    trusting = authority.trust(trust.client_context())
     trusting.set_alpn_protocols(["http/1.1"])
     monkeypatch.setattr(express, "http1_context", lambda: trusting)
     transport = ExpressTransport(server.origin)

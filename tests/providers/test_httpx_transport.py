@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
-import ssl
 
 import h2.config
 import h2.connection
 import h2.events
 import pytest
 import trio
-import trustme
 
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.httpx_transport import HttpxTransport
 from infermux.providers.transport import Origin
+from tests.providers._tls import Authority
 from tests.providers._upstream import Peer, answering, ok, upstream
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-def certified(authority: trustme.CA, *protocols: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
-    context.set_alpn_protocols(list(protocols))
-    return context
+def authority() -> Authority:
+    return Authority()
 
 
 async def body_of(transport: HttpxTransport, body: bytes = b"") -> bytes:
@@ -43,11 +36,13 @@ async def failure_of(transport: HttpxTransport) -> UpstreamFailure:
 
 
 async def test_trust_is_the_systems_a_files_or_everybody(
-    authority: trustme.CA, nursery: trio.Nursery, tmp_path: pathlib.Path
+    authority: Authority, nursery: trio.Nursery, tmp_path: pathlib.Path
 ) -> None:
     ca_file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(ca_file)
-    server = await upstream(nursery, answering(ok(b"safe")), context=certified(authority, "http/1.1"), host="localhost")
+    ca_file.write_bytes(authority.pem)
+    server = await upstream(
+        nursery, answering(ok(b"safe")), context=authority.server_context("http/1.1"), host="localhost"
+    )
     failure = await failure_of(HttpxTransport(server.origin))
     assert failure.kind is FailureKind.CONNECT
     assert "not trusted" in failure.message
@@ -62,6 +57,19 @@ async def test_a_ca_file_that_is_none_is_a_value_error(tmp_path: pathlib.Path) -
     for path, words in ((tmp_path / "missing.pem", "No such file"), (empty, "certificates")):
         with pytest.raises(ValueError, match=words):
             HttpxTransport(Origin("localhost", 1, True), ca_file=str(path))
+
+
+async def test_what_is_sent_is_not_logged(
+    authority: Authority, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = await upstream(nursery, serve_h2, context=authority.server_context("h2"), host="localhost")
+    transport = HttpxTransport(server.origin, http2=True, verify=False)
+    response = await transport.request(b"POST", b"/x", [(b"authorization", b"Bearer s3cret")])
+    assert await response.read() == b"/x"
+    await transport.aclose()
+    names = ("httpx", "httpcore", "hpack")
+    assert not [record for record in caplog.records if record.name.startswith(names)]
 
 
 async def serve_h2(peer: Peer) -> None:
@@ -88,8 +96,8 @@ async def serve_h2(peer: Peer) -> None:
         await peer.send(connection.data_to_send())
 
 
-async def test_http_2_shares_one_connection(authority: trustme.CA, nursery: trio.Nursery) -> None:
-    server = await upstream(nursery, serve_h2, context=certified(authority, "h2"), host="localhost")
+async def test_http_2_shares_one_connection(authority: Authority, nursery: trio.Nursery) -> None:
+    server = await upstream(nursery, serve_h2, context=authority.server_context("h2"), host="localhost")
     transport = HttpxTransport(server.origin, http2=True, verify=False)
     first = await transport.request(b"POST", b"/one", (), b"1")
     second = await transport.request(b"POST", b"/two", (), b"2")
@@ -122,9 +130,9 @@ async def test_a_plain_target_is_asked_of_the_proxy_by_its_whole_url(nursery: tr
     await transport.aclose()
 
 
-async def test_a_tls_target_is_tunnelled_through_the_proxy(authority: trustme.CA, nursery: trio.Nursery) -> None:
+async def test_a_tls_target_is_tunnelled_through_the_proxy(authority: Authority, nursery: trio.Nursery) -> None:
     server = await upstream(
-        nursery, answering(ok(b"inside")), context=certified(authority, "http/1.1"), host="localhost"
+        nursery, answering(ok(b"inside")), context=authority.server_context("http/1.1"), host="localhost"
     )
 
     async def tunnel(peer: Peer) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -86,11 +87,10 @@ def test_defaults_never_win(body: bytes, extra: dict[str, Any]) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.text('{}[]",:\\ abu01', max_size=30).map(str.encode), KEYS)
 def test_text_that_is_no_object_never_hangs_or_crashes(body: bytes, key: str) -> None:
-    for change in (lambda: splice(body, {key: b"1"}, ("a",)), lambda: member(body, key)):
-        try:
-            change()
-        except ValueError:
-            pass
+    with contextlib.suppress(ValueError):
+        splice(body, {key: b"1"}, ("a",))
+    with contextlib.suppress(ValueError):
+        member(body, key)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
-import trustme
 
 from infermux.providers.tls_wire import TlsWire
 from infermux.providers.wire import SocketWire, Wire, WireBroken, accepted, connect, memory_pair
+from tests.providers._tls import Authority
 
 Pair = tuple[Wire, Wire]
 MEGABYTE = bytes(range(256)) * 4096
@@ -22,11 +22,8 @@ MEGABYTE = bytes(range(256)) * 4096
 @functools.cache
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A client's and a server's."""
-    authority = trustme.CA()
-    client, server = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.configure_trust(client)
-    authority.issue_cert("localhost").configure_cert(server)
-    server.set_alpn_protocols(["http/1.1"])
+    authority = Authority()
+    client, server = authority.trust(ssl.create_default_context()), authority.server_context("http/1.1")
     client.set_alpn_protocols(["http/1.1"])
     return client, server
 
