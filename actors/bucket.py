@@ -38,8 +38,11 @@ class TokenBucket:
 
     def can_take(self, n: int, now: float) -> bool:
         """Are `n` tokens covered? More than `capacity` never are: whoever reserves caps what it asks for."""
+        parts = n * _TOKEN
+        if parts <= self._level:
+            return True  # time only adds to the level
         self._refill(now)
-        return n * _TOKEN <= self._level
+        return parts <= self._level
 
     def take(self, n: int, now: float) -> bool:
         """Take `n` tokens if they are covered; False and nothing taken otherwise."""

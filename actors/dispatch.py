@@ -13,6 +13,7 @@ import math
 from typing import Any, NoReturn, Protocol
 
 import attrs
+import msgspec
 import trio
 
 from infermux.errors import (
@@ -134,7 +135,10 @@ class Run:
         self._bound(lease, scope)
         self.phase = Phase.WAITING
         try:
-            answer = await lease.adapter.send(attrs.evolve(self.call, model=lease.model))
+            call = self.call
+            if call.model != lease.model:
+                call = msgspec.structs.replace(call, model=lease.model)
+            answer = await lease.adapter.send(call)
             if isinstance(answer, Answer):
                 self._answered(lease, answer)
             else:
@@ -393,7 +397,7 @@ class Run:
     def close(self) -> None:
         """End whatever is under way: the lease is released as cancelled, the upstream closed. Synchronous, idempotent."""
         self.caller.watch(None)
-        if self.lease is not None:
+        if self.lease is not None and not self.lease.is_released:
             self._release(Outcome(cancelled=True, latency=self._since_lease(), usage=self._consumed(None)))
         self._drop_stream()
         self.phase = Phase.DONE

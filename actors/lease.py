@@ -58,6 +58,10 @@ class Lease:
     revoked: str | None = None
     _released: bool = False
 
+    @property
+    def is_released(self) -> bool:
+        return self._released
+
     def release(self, outcome: Outcome) -> None:
         """Give the lease back. Synchronous and never raises, so it works in `finally`; only the first call counts."""
         if not self._released:

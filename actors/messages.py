@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 
-import attrs
 import msgspec
 
 from infermux.errors import FailureKind
@@ -85,8 +84,7 @@ class Standing(msgspec.Struct, frozen=True):
     model_first_token: dict[str, Ewma] = {}
 
 
-@attrs.frozen(kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended: told once per lease.
 
     `failure` None and `cancelled` False: success. `latency` and `first_token` in seconds since the lease. `usage` None: unknown.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from infermux.providers.interface import Call, Endpoint
-from infermux.providers.peek import ChatPeek, peek_chat
+from infermux.providers.peek import peek_chat, prompt_tokens
 
 from .dispatch import Caller, Run
 from .fleet import Fleet
@@ -18,16 +18,16 @@ def chat_run(
     *,
     caller: Caller | None = None,
     timeout: float | None = None,
-    affinity: Callable[[ChatPeek], bytes] | None = None,
+    affinity: Callable[[bytes], bytes] | None = None,
 ) -> Run:
     """A chat completion, ready to begin; `timeout` in seconds is the caller's own; `affinity` reads the sticky key. Raises InvalidRequest naming the field."""
     peek = peek_chat(body)
     want = Want(
         model=peek.model or "",
         endpoint=Endpoint.CHAT,
-        prompt_tokens=peek.prompt_tokens,
+        prompt_tokens=prompt_tokens(body),
         max_tokens=peek.completion_bound,
-        affinity=affinity(peek) if affinity is not None else b"",
+        affinity=affinity(body) if affinity is not None else b"",
         preferences=peek.provider,
     )
     call = Call(

@@ -15,6 +15,7 @@ from infermux.secret import Secret
 from .exchange import Head
 
 _BEARER = b"bearer "
+KEPT_HOSTS = 64
 
 
 def given_key(head: Head) -> bytes | None:
@@ -52,6 +53,7 @@ class HostRule:
 
     hosts: frozenset[str]
     any_address: bool
+    _seen: set[bytes] = attrs.field(factory=set, eq=False, repr=False)  # Host values that were allowed, bounded
 
     @classmethod
     def made(cls, config: Config, listens: Iterable[str]) -> HostRule:
@@ -62,15 +64,22 @@ class HostRule:
 
     def check(self, head: Head) -> None:
         """Raises Forbidden, naming what was wrong and how to allow it."""
-        authority = (head.get(b"host") or b"").decode("latin-1")
+        host = head.get(b"host") or b""
+        if host not in self._seen:
+            self._check_host(host)
+        origin = head.get(b"origin")
+        if origin is not None and not _is_same(origin.decode("latin-1"), host.decode("latin-1")):
+            raise Forbidden("requests from other web origins are refused; call the router from a program, not from a web page")
+
+    def _check_host(self, host: bytes) -> None:
+        authority = host.decode("latin-1")
         if not self.allows(host_name(authority)):
             raise Forbidden(
                 f"the Host {authority[:100]!r} is not this router's address; "
                 "call it by its listen address, or add the name to `management_hosts`"
             )
-        origin = head.get(b"origin")
-        if origin is not None and not _is_same(origin.decode("latin-1"), authority):
-            raise Forbidden("requests from other web origins are refused; call the router from a program, not from a web page")
+        if len(self._seen) < KEPT_HOSTS:
+            self._seen.add(host)
 
     def allows(self, host: str) -> bool:
         """Whether a request for `host` is for us."""

@@ -27,7 +27,7 @@ from infermux.errors import (
     UnsupportedMediaType,
 )
 from infermux.providers.interface import Answer, Usage
-from infermux.providers.peek import ChatPeek
+from infermux.providers.peek import conversation_prefix
 
 from .access import HostRule, check_key, given_key, needs_host_rule
 from .errors import error_answer, error_event
@@ -119,10 +119,10 @@ class Inference:
             body,
             caller=exchange,
             timeout=None if timeout is None else _timeout(timeout),
-            affinity=None if self._sticky_by is None else lambda peek: self._affinity(head, peek),
+            affinity=None if self._sticky_by is None else lambda body: self._affinity(head, body),
         )
 
-    def _affinity(self, head: Head, peek: ChatPeek) -> bytes:
+    def _affinity(self, head: Head, body: bytes) -> bytes:
         """What keeps a conversation on one provider: its first messages, its caller, or a header."""
         by = self._sticky_by or "prefix"
         if by == "caller":
@@ -130,7 +130,7 @@ class Inference:
             return head.get(b"x-infermux-caller") or given_key(head) or client
         if by.startswith("header:"):
             return head.get(by[7:].lower().encode()) or b""
-        return peek.prefix
+        return conversation_prefix(body)
 
     def _request_id(self, head: Head) -> bytes:
         given = head.get(b"x-request-id")

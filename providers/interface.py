@@ -37,8 +37,7 @@ class Usage(msgspec.Struct, frozen=True):
         return self.prompt_tokens + self.completion_tokens
 
 
-@attrs.frozen(kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request for one provider.
 
     `body` is the caller's JSON as it was written; `requested_model` the model it names (None: it names none), `model`

@@ -16,8 +16,6 @@ from infermux.errors import InvalidRequest
 PREFIX_BYTES = 2048  # of each of the first two messages
 BYTES_PER_TOKEN = 4  # the usual estimate where no tokenizer is at hand
 
-Raw = msgspec.Raw
-
 
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
@@ -34,10 +32,16 @@ class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_price: dict[str, float] | None = None
 
 
+class Message(msgspec.Struct, frozen=True):
+    """Only that it is an object with a role; content is the provider's to judge."""
+
+    role: str
+
+
 class ChatPeek(msgspec.Struct, frozen=True):
     """A chat completion request, as far as routing needs it."""
 
-    messages: list[Raw]
+    messages: list[Message]
     model: str | None = None
     stream: bool | None = None
     max_tokens: int | None = None
@@ -53,21 +57,16 @@ class ChatPeek(msgspec.Struct, frozen=True):
         return None if bound is None else max(bound, 0) * max(self.n or 1, 1)
 
     @property
-    def prompt_tokens(self) -> int:
-        """An estimate: the messages' bytes at four a token."""
-        return sum(len(memoryview(message)) for message in self.messages) // BYTES_PER_TOKEN + 1
-
-    @property
-    def prefix(self) -> bytes:
-        """The beginning of the conversation: the same while it grows, and enough to tell conversations apart."""
-        return b"".join(bytes(memoryview(message)[:PREFIX_BYTES]) for message in self.messages[:2])
-
-    @property
     def asked_usage(self) -> bool:
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
+class _Messages(msgspec.Struct, frozen=True):
+    messages: list[msgspec.Raw]
+
+
 _chat = msgspec.json.Decoder(ChatPeek)
+_messages = msgspec.json.Decoder(_Messages)
 _PATH = re.compile(r"at `\$\.?([^`]*)`")
 _MISSING = re.compile(r"required field `([^`]+)`")
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
@@ -78,10 +77,18 @@ def peek_chat(body: bytes) -> ChatPeek:
     peek: ChatPeek = _decode(_chat, body)
     if not peek.messages:
         raise InvalidRequest("messages must hold at least one message", param="messages")
-    for place, message in enumerate(peek.messages):
-        if bytes(memoryview(message)[:1]) != b"{":
-            raise InvalidRequest(f"messages[{place}] must be an object", param=f"messages[{place}]")
     return peek
+
+
+def prompt_tokens(body: bytes) -> int:
+    """An estimate of a request's prompt: its bytes (messages, tools and all) at four a token."""
+    return len(body) // BYTES_PER_TOKEN + 1
+
+
+def conversation_prefix(body: bytes) -> bytes:
+    """The beginning of the conversation: the same while it grows, and enough to tell conversations apart."""
+    messages = _messages.decode(body).messages[:2]
+    return b"".join(bytes(memoryview(message)[:PREFIX_BYTES]) for message in messages)
 
 
 def _decode(decoder: Any, body: bytes) -> Any:
