@@ -25,6 +25,7 @@ _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{0,19}) (\*|/[\x21\x22\x24-\x7e]*+) HT
 # match nowhere, so fewer matches than line ends means that some line is ill-formed.
 _FIELD = re.compile(rb"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_USUAL_TOKENS = {value: frozenset({value}) for value in (b"keep-alive", b"close", b"upgrade")}
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _BAD_LINE_END = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _FRAMING = (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
@@ -117,7 +118,7 @@ def _read_framing(head: ParsedHead, framing: list[tuple[bytes, bytes]]) -> None:
         elif name == b"transfer-encoding":
             _read_transfer_encoding(head, value)
         elif name == b"connection":
-            head.connection |= {token.strip(b" \t").lower() for token in value.split(b",")}
+            head.connection |= _tokens(value)
         elif name == b"upgrade":
             head.upgrade = value.lower() if head.upgrade is None else b""
         elif name == b"expect":
@@ -127,6 +128,11 @@ def _read_framing(head: ParsedHead, framing: list[tuple[bytes, bytes]]) -> None:
     if head.chunked and head.length is not None:
         raise InvalidRequest("Content-Length and Transfer-Encoding exclude each other.")
     _read_connection(head)
+
+
+def _tokens(value: bytes) -> frozenset[bytes]:
+    value = value.lower()
+    return _USUAL_TOKENS.get(value) or frozenset(token.strip(b" \t") for token in value.split(b","))
 
 
 def _check_host(value: bytes) -> None:
