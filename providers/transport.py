@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 
 import attrs
 
-import infermux
+from infermux import __version__
 from infermux.config.settings import ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
 
 from .proxies import proxy_for
 
-USER_AGENT: Final = f"infermux/{infermux.__version__}".encode()
+USER_AGENT: Final = f"infermux/{__version__}".encode()
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -312,13 +312,6 @@ async def test_why_connecting_failed_is_said(error: Exception, words: str) -> No
     assert words in failure.message
 
 
-async def test_the_reason_of_several_addresses_is_the_first() -> None:
-    group = ExceptionGroup("all", [ConnectionRefusedError(111, "Connection refused"), OSError(101, "No route")])
-    error = OSError("all attempts to connect failed")
-    error.__cause__ = group
-    assert trust.reason(error) == "Connection refused"
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.binary(min_size=1, max_size=20), max_size=6),
