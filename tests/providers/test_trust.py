@@ -25,7 +25,9 @@ def test_verification_can_be_switched_off_only_on_purpose() -> None:
 
 
 def test_where_the_system_trusts_nobody_certifi_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
+    def nothing(*_: object) -> None: ...
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", nothing)
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     assert trust.client_context().cert_store_stats()["x509_ca"] > 50
 
