@@ -1,0 +1,17 @@
+"""What holds for every test of this room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+# The SDK's streams leave their asynchronous generators to the garbage collector, which trio warns about.
+_SDK = "ignore:Async generator '(openai|httpx2|httpcore2):ResourceWarning"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings(_SDK))
