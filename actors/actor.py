@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar, cast
 
 import trio
 
@@ -30,7 +31,13 @@ class Actor(Protocol[M_contra]):
 
 
 class BaseActor(Generic[M]):
-    """An actor with the optional hooks, which do nothing here."""
+    """An actor with the optional hooks, which do nothing here.
+
+    `eager`: a message that finds the actor idle is handled at once, in the sender's task, without a wake-up (several
+    microseconds, twice for an ask). Only for actors whose `receive` is synchronous and quick; all promises hold.
+    """
+
+    eager: ClassVar[bool] = False
 
     def receive(self, message: M, reply: Reply[Any] | None) -> Awaitable[None] | None:
         """See `Actor.receive`."""
@@ -67,6 +74,7 @@ class Context(Generic[M]):
     def publish(self, status: object) -> None:
         """Make `status` what `Ref.status` returns. Publish values nobody changes: everyone sees the same object."""
         self._cell.status = status
+        self._cell.make_status = None
 
     def hold(self, reply: Reply[Any]) -> None:
         """Take responsibility for a reply until it is done: it fails with ActorDied if this actor dies.
@@ -74,6 +82,10 @@ class Context(Generic[M]):
         The reply of a handled message is held by itself; call this for one that came inside a message.
         """
         self._cell.hold(reply)
+
+    def publish_when_read(self, make: Callable[[], object]) -> None:
+        """Make what `make()` returns the status, built when somebody reads it: once, however often it changes before."""
+        self._cell.make_status = make
 
     def start_soon(self, fn: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Run `fn(*args)` beside the actor. Its crash is the actor's crash; it is cancelled when the actor ends."""
@@ -135,10 +147,25 @@ async def _live(
 ) -> NoReturn:
     mailbox, items, held, receive = cell.mailbox, cell.mailbox.items, cell.held, actor.receive
     reply: Reply[Any] | None = None
+
+    def at_once(message: M, current: Reply[Any] | None) -> None:
+        nonlocal reply
+        reply = current
+        pending = receive(message, current)
+        if pending is not None:
+            if inspect.iscoroutine(pending):
+                pending.close()
+            raise TypeError(f"{type(actor).__name__} is eager, so its receive must not be async")
+        if current is not None and not current.done and current.home is held:
+            held.add(current)
+        hooks.batch_done()
+
     try:
         await hooks.started(context)
         cell.ready = True
         task_status.started()
+        if hooks.eager:
+            mailbox.eager = at_once
         while True:
             await mailbox.wait()
             if cell.dead():

@@ -2,11 +2,15 @@
 
 A burst of messages costs the consumer one wake-up: the first `put` makes it runnable, the others only append. The
 consumer takes messages one at a time, so that a crash loses the message at hand and none behind it.
+
+Where the consumer is eager, a message that finds it parked is handled in the sender's task: no wake-up at all. What
+comes meanwhile is queued, so messages are still handled one at a time and in their order.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import outcome
@@ -24,10 +28,11 @@ _reschedule = trio.lowlevel.reschedule
 class Mailbox(Generic[M]):
     """Envelopes, first in first out, at most `capacity` of them (see docs/actors.md on choosing it).
 
-    `items` is the queue itself: its one consumer pops from the left, nobody else touches it.
+    `items` is the queue itself: its one consumer pops from the left, nobody else touches it. `eager` is how an eager
+    consumer handles a message at once, None for the others.
     """
 
-    __slots__ = ("_consumer", "capacity", "items", "name")
+    __slots__ = ("_consumer", "capacity", "eager", "items", "name")
 
     def __init__(self, name: str, capacity: int) -> None:
         if capacity < 1:
@@ -35,6 +40,7 @@ class Mailbox(Generic[M]):
         self.name = name
         self.capacity = capacity
         self.items: deque[tuple[M, Reply[Any] | None]] = deque()
+        self.eager: Callable[[M, Reply[Any] | None], None] | None = None
         self._consumer: trio.lowlevel.Task | None = None
 
     def __len__(self) -> int:
@@ -45,6 +51,9 @@ class Mailbox(Generic[M]):
 
     def put(self, message: M, reply: Reply[Any] | None = None) -> None:
         """Queue a message. Never blocks. Raises MailboxFull when `capacity` messages wait."""
+        if self._consumer is not None and self.eager is not None:
+            self._handle_now(message, reply)
+            return
         items = self.items
         if len(items) >= self.capacity:
             raise MailboxFull(self.name, self.capacity)
@@ -56,11 +65,29 @@ class Mailbox(Generic[M]):
 
     def put_anyway(self, message: M) -> None:
         """Queue a message past the capacity: only for messages whose number the receiver itself bounds."""
+        if self._consumer is not None and self.eager is not None:
+            self._handle_now(message, None)
+            return
         self.items.append((message, None))
         task = self._consumer
         if task is not None:
             self._consumer = None
             _reschedule(task, outcome.Value(None))
+
+    def _handle_now(self, message: M, reply: Reply[Any] | None) -> None:
+        """Handle a message for the parked consumer. An exception is the consumer's: its `wait` raises it."""
+        task, handle = self._consumer, self.eager
+        assert task is not None and handle is not None  # noqa: PT018 - the caller has looked
+        self._consumer = None
+        try:
+            handle(message, reply)
+        except Exception as crash:
+            _reschedule(task, outcome.Error(crash))
+            return
+        if self.items:
+            _reschedule(task, outcome.Value(None))
+        else:
+            self._consumer = task
 
     async def wait(self) -> None:
         """Return when there is a message; always a checkpoint. For the one consumer; cancellation loses nothing."""

@@ -8,10 +8,11 @@ restart after a crash keeps limits and leases, so a crash never opens a way roun
 from __future__ import annotations
 
 import enum
+import logging
 import math
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import trio
@@ -28,6 +29,8 @@ from .plan import Refusal
 from .ref import Ref
 from .reply import Reply
 from .router import Acquire, Advance
+
+log = logging.getLogger("infermux.actors")
 
 JITTER = 0.1  # of the interval, either way: probes of many routers do not march in step
 PROBE_TOKENS = 16  # what a one-token request reserves; settled to its true usage
@@ -57,14 +60,15 @@ class Describe:
 
 @attrs.frozen
 class Revoke:
-    """End every attempt that runs under a lease of this provider."""
+    """End every attempt that runs under a lease of this provider; `last_word`: the requests end too."""
 
     why: str
+    last_word: bool = False
 
 
 @attrs.frozen
 class ProbeEnded:
-    """The health loop's result. `failure` None: healthy."""
+    """What a probe came to. `failure` None: healthy."""
 
     failure: UpstreamFailure | None
     usage: Usage | None
@@ -94,6 +98,8 @@ class Description:
 @attrs.define(eq=False, kw_only=True)
 class ProviderActor(BaseActor[Any]):
     """`announce` is called with the provider's name when its first probe has ended."""
+
+    eager: ClassVar[bool] = True
 
     gate: Gate
     adapter: Adapter
@@ -126,16 +132,14 @@ class ProviderActor(BaseActor[Any]):
                 self.gate.settle(lease, outcome, trio.current_time())
             case ProbePassed(lease, latency):
                 self.gate.probe_passed(lease, latency, trio.current_time())
-            case ProbeEnded():
-                self._probe_ended(message)
             case Command(verb):
                 self._command(verb, reply)
             case Describe():
                 if reply is not None:
                     reply.send(self._describe())
-            case Revoke(why):
+            case Revoke(why, last_word):
                 for lease in self.gate.leases:
-                    lease.revoke(why)
+                    lease.revoke(why, last_word=last_word)
             case _:
                 pass
 
@@ -144,13 +148,16 @@ class ProviderActor(BaseActor[Any]):
 
     def _publish(self) -> None:
         assert self._context is not None
-        self._context.publish(self.gate.standing(trio.current_time()))
+        self._context.publish_when_read(self._standing)
+
+    def _standing(self) -> Standing:
+        return self.gate.standing(trio.current_time())
 
     # Leases.
 
     def _acquire(self, acquire: Acquire, reply: Reply[Any]) -> None:
         gate, choice, plan = self.gate, acquire.choice, acquire.plan
-        gate.seen += 1
+        gate.seen = acquire.number
         if reply.done:
             return
         assert self._context is not None
@@ -187,45 +194,57 @@ class ProviderActor(BaseActor[Any]):
     async def _health_loop(self) -> None:
         check = self.settings.health_check
         while True:
-            await self._probe_once(check)
-            self._probe_now = trio.Event()
             await self._pause(check)
+            self._probe_ended(await self._probe_once(check))
+            self._probe_now = trio.Event()
 
     async def _pause(self, check: HealthCheck) -> None:
-        """Until the next probe is due, or asked for. A recent success counts as a probe and puts the next one off."""
+        """Until the next probe is due, or asked for. A recent success counts as a probe and puts the next one off.
+
+        So a restart after a crash does not probe again, and a provider that was disabled is left in peace.
+        """
         jitter = self.rng.uniform(-JITTER, JITTER)
-        while (left := (self.gate.health.next_due(check.interval, jitter) or 0.0) - trio.current_time()) > 0:
+        while (left := self._due_in(check, jitter)) > 0:
             with trio.move_on_after(left) as scope:
                 await self._probe_now.wait()
             if not scope.cancelled_caught:
                 return
 
-    async def _probe_once(self, check: HealthCheck) -> None:
+    def _due_in(self, check: HealthCheck, jitter: float) -> float:
+        if not self.gate.enabled:
+            return math.inf
+        return (self.gate.health.next_due(check.interval, jitter) or 0.0) - trio.current_time()
+
+    async def _probe_once(self, check: HealthCheck) -> ProbeEnded:
         method, model = probe_plan(self.settings)
         await trio.sleep_until(self.gate.reserve_probe(PROBE_TOKENS, trio.current_time()))
         failure: UpstreamFailure | None = None
         usage: Usage | None = None
-        models: tuple[str, ...] = ()
         with trio.move_on_after(check.timeout) as scope:
             try:
                 usage = await self.adapter.probe(method, model)
-                models = await self._list_models()
             except UpstreamFailure as failed:
                 failure = failed
+            except Exception as bug:
+                log.exception("the adapter of provider %s crashed in a probe", self.settings.name)
+                failure = UpstreamFailure(FailureKind.MALFORMED, f"its adapter crashed with {type(bug).__name__}")
         if scope.cancelled_caught:
             failure = UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"no answer to the probe within {check.timeout:g} s")
-        assert self._context is not None
-        self._context.ref.deliver(ProbeEnded(failure, usage, models))
-        await trio.lowlevel.checkpoint()
+        models = await self._list_models(check) if failure is None else ()
+        return ProbeEnded(failure, usage, models)
 
-    async def _list_models(self) -> tuple[str, ...]:
+    async def _list_models(self, check: HealthCheck) -> tuple[str, ...]:
         """What the provider has, for the listing of models, where the configuration does not say."""
         if self.settings.type != "ollama" or self.settings.models is not None:
             return ()
-        try:
-            return tuple(await self.adapter.list_models())
-        except UpstreamFailure:
-            return self.gate.found_models
+        with trio.move_on_after(check.timeout):
+            try:
+                return tuple(await self.adapter.list_models())
+            except UpstreamFailure as failed:
+                log.info("provider %s does not list its models: %s", self.settings.name, failed.message)
+            except Exception:
+                log.exception("the adapter of provider %s crashed while it listed models", self.settings.name)
+        return self.gate.found_models
 
     def _probe_ended(self, ended: ProbeEnded) -> None:
         was = self.gate.health.health
@@ -245,6 +264,8 @@ class ProviderActor(BaseActor[Any]):
         now = trio.current_time()
         match verb:
             case Verb.ENABLE:
+                if not self.gate.enabled:
+                    self._probe_now.set()  # nobody looked since it was disabled
                 self.gate.enable(now)
             case Verb.DISABLE:
                 self.gate.disable(now)

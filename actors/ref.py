@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from .kit_errors import ActorDied, MailboxFull
@@ -19,13 +20,14 @@ class Cell(Generic[M]):
     any more. `cause`: what the last incarnation died of, None when it was stopped.
     """
 
-    __slots__ = ("__weakref__", "alive", "cause", "gone", "held", "mailbox", "name", "ready", "ref", "status")
+    __slots__ = ("__weakref__", "alive", "cause", "gone", "held", "mailbox", "make_status", "name", "ready", "ref", "status")
 
     def __init__(self, name: str, capacity: int) -> None:
         self.name = name
         self.mailbox: Mailbox[M] = Mailbox(name, capacity)
         self.held: set[Reply[Any]] = set()
         self.status: Any = None
+        self.make_status: Callable[[], object] | None = None
         self.alive = False
         self.ready = False
         self.gone = False
@@ -54,6 +56,7 @@ class Cell(Generic[M]):
 
         `current` is the reply of the message being handled; it is left alone when it was forwarded.
         """
+        self.mailbox.eager = None
         if self.alive:
             self.alive = self.ready = False
             self.cause = cause
@@ -108,7 +111,12 @@ class Ref(Generic[M_contra]):
     @property
     def status(self) -> Any:
         """What the actor published last, or None. It survives a restart until the next incarnation publishes."""
-        return self._cell.status
+        cell = self._cell
+        make = cell.make_status
+        if make is not None:
+            cell.make_status = None
+            cell.status = make()
+        return cell.status
 
     def tell(self, message: M_contra) -> None:
         """Queue a message. Never blocks. While the actor is down it waits for the next incarnation.
@@ -135,6 +143,7 @@ class Ref(Generic[M_contra]):
         """Queue a message and wait for its reply.
 
         Cancellation abandons the question: the actor may handle the message all the same, and its answer is refused.
+        An eager actor's answer may be there at once: then this is no checkpoint.
 
         Raises ActorDied when the actor is down or dies before it answered, MailboxFull when there is no room, and
         whatever error the actor answers with.
@@ -144,6 +153,8 @@ class Ref(Generic[M_contra]):
             raise cell.death()
         reply: Reply[Any] = Reply(cell.held)
         cell.mailbox.put(message, reply)
+        if reply.done:
+            return reply.take()
         return await reply.wait()
 
     def forward(self, message: M_contra, reply: Reply[Any]) -> None:

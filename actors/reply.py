@@ -85,6 +85,12 @@ class Reply(Generic[T]):
         if self.home:
             self.home.discard(self)
 
+    def take(self) -> T:
+        """The answer of a slot that is done and nobody waits for; raises the error it failed with."""
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
     async def wait(self) -> T:
         """Wait for the answer and return it, or raise the error it failed with. Once per slot.
 
@@ -98,9 +104,7 @@ class Reply(Generic[T]):
             self._task = _current_task()
             return await _wait_task_rescheduled(self._abort)  # type: ignore[no-any-return]
         await trio.lowlevel.cancel_shielded_checkpoint()
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
+        return self.take()
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self.abandon()

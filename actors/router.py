@@ -7,10 +7,11 @@ back through here. A provider that refuses sends the plan back for the next step
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import trio
@@ -20,13 +21,15 @@ from infermux.errors import InvalidRequest, ModelNotFound
 from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
-from .catalogue import Candidate, Catalogue, Route
+from .catalogue import Candidate, Catalogue, Route, Tiers
 from .messages import Reason, Standing
 from .plan import Plan, Refusal
 from .ref import Ref
 from .reply import Reply
 from .strategies import make_strategy
 from .strategy import Choice, Option, Strategy
+
+log = logging.getLogger("infermux.actors")
 
 # How `provider.sort` of a request names the strategies.
 SORTS = {"price": "cost_weighted", "latency": "least_latency"}
@@ -43,11 +46,15 @@ class Advance:
 
 @attrs.frozen
 class Acquire:
-    """A provider's turn: grant a lease on `choice`, or send the plan back to `router`."""
+    """A provider's turn: grant a lease on `choice`, or send the plan back to `router`.
+
+    `number` counts what the router has sent to this provider: what a crash lost on the way is seen in the next one.
+    """
 
     plan: Plan
     choice: Choice
     router: Ref[Any]
+    number: int = 0
 
 
 @attrs.frozen
@@ -75,6 +82,8 @@ class Serve:
 @attrs.define(eq=False)
 class RouterActor(BaseActor[Any]):
     """Owns the strategies' state and the requests that wait for a first health result."""
+
+    eager: ClassVar[bool] = True
 
     routing: Routing
     rng: random.Random
@@ -114,7 +123,7 @@ class RouterActor(BaseActor[Any]):
 
     def _serve(self, world: Serve) -> None:
         self._catalogue, self._refs = world.catalogue, world.refs
-        self._sent = {name: self._sent.get(name, 0) for name in world.refs}
+        self._sent = {name: self._sent.get(name, _standing(ref).seen) for name, ref in world.refs.items()}
 
     # One request.
 
@@ -152,9 +161,8 @@ class RouterActor(BaseActor[Any]):
             plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until))
             return False
         assert self._context is not None
-        plan.asked = name
-        self._sent[name] += 1
-        ref.forward(Acquire(plan, choice, self._context.ref), reply)
+        number = self._sent[name] = self._sent[name] + 1
+        ref.forward(Acquire(plan, choice, self._context.ref, number), reply)
         return True
 
     def _next_tier(self, plan: Plan, now: float) -> bool:
@@ -190,9 +198,16 @@ class RouterActor(BaseActor[Any]):
         if len(options) < 2:
             ordered = [Choice(option) for option in options]
         else:
-            strategy = self._strategy(route.group, preferences)
-            ordered = list(strategy.order(options, plan.want, now))
+            ordered = self._by_strategy(options, plan, route, now)
         return _preferred(ordered, preferences) if preferences is not None else ordered
+
+    def _by_strategy(self, options: list[Option], plan: Plan, route: Route, now: float) -> list[Choice]:
+        """The strategy's order; that of declaration where it fails, or one plugin's bug would stop every request."""
+        try:
+            return list(self._strategy(route.group, plan.want.preferences).order(options, plan.want, now))
+        except Exception:
+            log.exception("the strategy %s failed; providers are tried in the order of their declaration", plan.strategy)
+            return [Choice(option) for option in sorted(options, key=_by_index)]
 
     def _option(self, plan: Plan, candidate: Candidate, now: float) -> Option | None:
         entry = candidate.entry
@@ -266,20 +281,35 @@ def _standing(ref: Ref[Any]) -> Standing:
 _STARTING = Standing()
 
 
+def _by_index(option: Option) -> int:
+    return option.index
+
+
 def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
     route = plan.route
     assert route is not None
     preferences = plan.want.preferences
-    if preferences is not None and (preferences.order or preferences.sort or not preferences.allow_fallbacks):
-        yield route, tuple(candidate for tier in route.tiers for candidate in tier)
-    else:
-        for tier in route.tiers:
-            yield route, tier
+    for tier in _preferred_tiers(route.tiers, preferences):
+        yield route, tier
+        if plan.steps and preferences is not None and not preferences.allow_fallbacks:
+            return
     if preferences is not None and not preferences.allow_fallbacks:
         return
     for fallback in route.fallbacks:
         for tier in fallback.tiers:
             yield fallback, tier
+
+
+def _preferred_tiers(tiers: Tiers, preferences: Preferences | None) -> Tiers:
+    """`sort` compares across tiers; those named in `order` go before all others, which keep their tiers."""
+    if preferences is None:
+        return tiers
+    if preferences.sort:
+        tiers = (tuple(candidate for tier in tiers for candidate in tier),)
+    if preferences.order:
+        named = tuple(c for tier in tiers for c in tier if c.entry.name in preferences.order)
+        tiers = (named, *(tuple(c for c in tier if c.entry.name not in preferences.order) for tier in tiers))
+    return tiers
 
 
 def _check_names(preferences: Preferences, catalogue: Catalogue) -> None:
