@@ -24,13 +24,18 @@ class Endpoint(enum.Enum):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer. `estimated` marks numbers that the provider did not give."""
+    """Tokens of one answer. `estimated` marks numbers that the provider did not give.
+
+    `prompt_tokens` is the whole prompt: the `cached_tokens` read from a cache and the `cache_write_tokens` newly written
+    to one are part of it, as `reasoning_tokens` are of `completion_tokens`.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    cache_write_tokens: int = 0
 
     @property
     def total(self) -> int:
