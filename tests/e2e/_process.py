@@ -128,7 +128,7 @@ async def serving(
     ready: bool = True,
     **config: Any,
 ) -> AsyncGenerator[Process]:
-    """`infermux serve -c FILE`, or hypercorn; `config` are more sections of the file. It listens already, if `ready`."""
+    """`infermux serve -c FILE`, or hypercorn; `config`: more sections of the file. If `ready`, it listens already."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "infermux.yml")
         text = json.dumps({"listen": "127.0.0.1:0", "providers": providers, **config})
