@@ -27,6 +27,7 @@ log = logging.getLogger("infermux")
 
 CUT_GRACE = 1.0  # seconds between the in-band errors at the end of the grace and the end of everything
 DRAIN_POLL = 0.05
+GC_THRESHOLDS = (20_000, 20, 20)  # requests leave next to no cycles: looking for them rarely saves some 5 % of the time
 
 DEMO_HELP = """\
 Try it (no key needed; any OpenAI client works with base_url {url}/v1):
@@ -64,6 +65,7 @@ async def _serve(config: Config, tls: ssl.SSLContext | None, demo: bool) -> OSEr
         nursery.start_soon(_tell_health, application)
         gc.collect()
         gc.freeze()  # what lives as long as the server need not be walked again
+        gc.set_threshold(*GC_THRESHOLDS)
     return None
 
 
