@@ -104,6 +104,11 @@ class Breaker:
         return self._consecutive
 
     @property
+    def is_closed(self) -> bool:
+        """True while every request goes through; False when `blocked_until` has more to say."""
+        return self._state is Circuit.CLOSED
+
+    @property
     def probing(self) -> bool:
         """True while the half-open probe is in flight."""
         return self._probing
@@ -143,7 +148,8 @@ class Breaker:
         elif state is Circuit.CLOSED:
             self._consecutive = 0
             self._window.record(now, failed=False, latency=latency)
-            self._trip_if_due(now)
+            if self._window.has_failures or self._settings.latency_p95_ms is not None:
+                self._trip_if_due(now)
 
     def record_failure(self, now: float, probe: bool = False, *, epoch: int | None = None) -> None:
         """A request failed in a way that speaks against the provider."""

@@ -95,18 +95,16 @@ class Catalogue:
 
     def _add(self, entry: Entry) -> None:
         settings = entry.settings
-        aliases = settings.model_aliases
-        for alias, target in aliases.items():
-            shelf = self._listed if alias == target else self._aliased
-            for name in spellings(settings, alias):
-                shelf.setdefault(name, []).append(self._candidate(entry, target))
+        # One candidate per name: within one provider an alias beats a listing, a name as it is written other spellings.
+        declared = {**{model: model for model in settings.models or ()}, **settings.model_aliases}
+        for name, target in tuple(declared.items()):
+            for spelling in spellings(settings, name):
+                declared.setdefault(spelling, target)
+        for name, target in declared.items():
+            shelf = self._listed if target in spellings(settings, name) else self._aliased
+            shelf.setdefault(name, []).append(self._candidate(entry, target))
         if settings.models is None:
             self._open_ended.append(entry)
-            return
-        for model in dict.fromkeys(settings.models):
-            for name in spellings(settings, model):
-                if name not in aliases:  # within one provider an alias beats a listing
-                    self._listed.setdefault(name, []).append(self._candidate(entry, model))
 
     def _candidate(self, entry: Entry, model: str) -> Candidate:
         return Candidate(entry, model, self.price(entry.settings, model))

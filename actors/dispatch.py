@@ -93,6 +93,8 @@ class Run:
     _held: bytes = b""
     _deadline: float = math.inf
     _timed_out: FailureKind | None = None
+    _whole: bool = False
+    _broken: InfermuxError | None = None
 
     def __attrs_post_init__(self) -> None:
         self.plan = Plan(self.want)
@@ -114,25 +116,25 @@ class Run:
         releases its lease.
         """
         while True:
-            with trio.CancelScope(deadline=self._deadline) as scope:
+            self.phase = Phase.LEASING
+            lease = self.lease = await self._acquire()
+            failure: UpstreamFailure | None = None
+            with trio.CancelScope(deadline=self._bound(lease)) as scope:
                 self.caller.watch(scope)
-                failure = await self._attempt(scope)
+                lease.run_in(scope)
+                failure = await self._attempt(lease)
                 if failure is None:
                     self.caller.watch(None)
                     return self._begun()
             if failure is None:
-                failure = self._why_cancelled()
+                failure = self._why_cancelled(lease)
             self._attempt_failed(failure)
 
     def _begun(self) -> Answer | Stream:
         return self._answer if self.stream is None else self.stream
 
-    async def _attempt(self, scope: trio.CancelScope) -> UpstreamFailure | None:
-        """One attempt; None when it has what it needs. A cancelled one leaves through the scope."""
-        self.phase = Phase.LEASING
-        lease = self.lease = await self._acquire()
-        lease.scope = scope
-        self._bound(lease, scope)
+    async def _attempt(self, lease: Lease) -> UpstreamFailure | None:
+        """One attempt; None when it has what it needs. A cancelled one leaves through its scope."""
         self.phase = Phase.WAITING
         try:
             call = self.call
@@ -147,16 +149,14 @@ class Run:
         except UpstreamFailure as failure:
             return failure
         except Exception as bug:
-            log.exception("the adapter of provider %s crashed", lease.provider)
-            return UpstreamFailure(FailureKind.MALFORMED, f"its adapter crashed with {type(bug).__name__}")
+            return _crashed(lease, bug)
         return None
 
     async def _acquire(self) -> Lease:
         restarts = 0
         while True:
-            self.plan.asked = ""
             try:
-                granted = await self.router.ask(Advance(self.plan))
+                granted = await self._ask()
             except MailboxFull as full:
                 raise Overloaded("the router has more requests waiting than it can hold; try again", retry_after=1) from full
             except ActorDied as died:
@@ -169,19 +169,31 @@ class Run:
                 raise self.history.error()
             raise granted
 
+    async def _ask(self) -> Any:
+        """Ask the router. Nearly always the answer is there at once; the wait for a first probe has a scope of its own."""
+        reply = self.router.request(Advance(self.plan))
+        if reply.done:
+            return reply.take()
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            self.caller.watch(scope)
+            return await reply.wait()
+        if self.caller.left:
+            raise CallerLeft
+        raise self._deadline_error()
+
     async def _after_death(self, restarts: int, died: ActorDied) -> None:
         """A provider's actor crashed under us: go on without it. The router's own: wait for its restart."""
-        crashed = self.plan.asked
-        if crashed:
-            self.plan.silent.add(crashed)
-            self.plan.refuse(Refusal(crashed, Reason.CRASHED))
+        if died.name != self.router.name:
+            self.plan.silent.add(died.name)
+            self.plan.refuse(Refusal(died.name, Reason.CRASHED))
         elif restarts > ROUTER_RESTARTS:
             raise NoHealthyProviders("the router is restarting; try again", retry_after=1) from died
         else:
+            self.plan.parked = False  # what would have ended its wait for a first probe died as well
             await trio.sleep(ROUTER_PAUSE)
 
-    def _bound(self, lease: Lease, scope: trio.CancelScope) -> None:
-        """Set the attempt's deadline, and remember which timeout it would be."""
+    def _bound(self, lease: Lease) -> float:
+        """The attempt's deadline; remembers which timeout it would be."""
         if self.timeout is None and math.isinf(self._deadline):
             self._deadline = self.started_at + 2 * self._longest_timeout()
         settings = lease.settings
@@ -193,10 +205,12 @@ class Run:
         if total is not None and total <= seconds:
             seconds, kind = total, FailureKind.TOTAL_TIMEOUT
         if lease.bound is not None:
-            seconds = min(seconds, lease.bound)
+            # A stream shows life with its first token; only a whole answer may need longer than the probe's timeout.
+            bound = settings.circuit_breaker.probe_timeout if self.call.stream else lease.bound
+            seconds = min(seconds, bound)
         at = lease.granted_at + seconds
         self._timed_out = kind if at <= self._deadline else None
-        scope.deadline = min(at, self._deadline)
+        return min(at, self._deadline)
 
     def _longest_timeout(self) -> float:
         route = self.plan.route
@@ -215,7 +229,7 @@ class Run:
         while not stream.has_content:
             chunk = await stream.receive()
             if chunk is None:
-                break
+                raise UpstreamFailure(FailureKind.BROKEN, "the stream ended before its first content")
             held.append(chunk)
             size += len(chunk)
             if len(held) >= HELD_EVENTS or size >= HELD_BYTES:
@@ -226,14 +240,13 @@ class Run:
 
     # After a failure.
 
-    def _why_cancelled(self) -> UpstreamFailure:
+    def _why_cancelled(self, lease: Lease) -> UpstreamFailure:
         """The attempt's scope was cancelled: by the caller's leaving, a revoked lease, or a deadline."""
-        lease = self.lease
         if self.caller.left:
             raise CallerLeft
-        if lease is None:
-            raise self._deadline_error()
         if lease.revoked is not None:
+            if lease.last_word:
+                raise ShuttingDown(f"the request was ended: {lease.revoked}")
             return UpstreamFailure(FailureKind.BROKEN, lease.revoked)
         if self._timed_out is None:
             raise self._deadline_error()
@@ -295,7 +308,7 @@ class Run:
         with trio.CancelScope() as scope:
             self.phase = Phase.STREAMING
             self.caller.watch(scope)
-            lease.scope = scope
+            lease.run_in(scope)
             try:
                 await self._pump(sink, stream, scope)
                 ended = True
@@ -316,7 +329,7 @@ class Run:
         last = self._last_moment(lease)
         due = scope.deadline = min(trio.current_time() + idle + slack, last)
         held, self._held = self._held, b""
-        chunk: bytes | None = held or await stream.receive()
+        chunk: bytes | None = held or await _next_of(stream, lease)
         count = 0
         while chunk is not None:
             if not sink.send_now(chunk):
@@ -327,7 +340,7 @@ class Run:
             count += 1
             if count % BREATHE_EVERY == 0:
                 await trio.lowlevel.checkpoint()
-            chunk = await stream.receive()
+            chunk = await _next_of(stream, lease)
             wanted = trio.current_time() + idle
             if wanted > due:
                 due = scope.deadline = min(wanted + slack, last)
@@ -341,6 +354,7 @@ class Run:
     async def receive(self) -> bytes | None:
         """The next bytes of the stream, None at its genuine end: for those who read instead of being pumped to."""
         if self.phase is Phase.DONE:
+            self._check_whole()
             return None
         lease, stream = self.lease, self.stream
         assert lease is not None and stream is not None
@@ -350,17 +364,24 @@ class Run:
             return held
         failure: UpstreamFailure | None = None
         with trio.CancelScope(deadline=min(trio.current_time() + lease.settings.timeouts.idle, self._last_moment(lease))) as scope:
-            lease.scope = scope
+            lease.run_in(scope)
             self.caller.watch(scope)
             self.phase = Phase.STREAMING
             try:
-                chunk = await stream.receive()
+                chunk = await _next_of(stream, lease)
                 if chunk is None:
                     self._ended_well(lease, stream)
                 return chunk
             except UpstreamFailure as failed:
                 failure = failed
         self._broke(lease, failure or self._why_stalled(lease))
+
+    def _check_whole(self) -> None:
+        """Who reads on after the end is told the same again: only a genuine end is a clean one."""
+        if self._broken is not None:
+            raise self._broken
+        if not self._whole:
+            raise trio.ClosedResourceError("this run was closed before its stream ended")
 
     def _why_stalled(self, lease: Lease) -> UpstreamFailure:
         if self.caller.left:
@@ -382,6 +403,7 @@ class Run:
         self._release(Outcome(status=200, latency=self._since_lease(), first_token=first, usage=self.usage))
         self._drop_stream()
         self.phase = Phase.DONE
+        self._whole = True
 
     def _broke(self, lease: Lease, failure: UpstreamFailure) -> NoReturn:
         """The stream broke after the commit point: account for it, and raise what the caller is told in-band."""
@@ -389,8 +411,10 @@ class Run:
         self._drop_stream()
         self.phase = Phase.DONE
         if lease.revoked is not None:
-            raise ShuttingDown(f"the answer of provider {lease.provider} was cut: {lease.revoked}")
-        raise failure_error(Failed(lease.provider, lease.model, failure), 1)
+            self._broken = ShuttingDown(f"the answer of provider {lease.provider} was cut: {lease.revoked}")
+        else:
+            self._broken = failure_error(Failed(lease.provider, lease.model, failure), 1)
+        raise self._broken
 
     # Always.
 
@@ -414,6 +438,21 @@ class Run:
 
     def _since_lease(self) -> float:
         return trio.current_time() - self.lease.granted_at if self.lease else 0.0
+
+
+async def _next_of(stream: Stream, lease: Lease) -> bytes | None:
+    try:
+        return await stream.receive()
+    except UpstreamFailure:
+        raise
+    except Exception as bug:
+        raise _crashed(lease, bug) from bug
+
+
+def _crashed(lease: Lease, bug: Exception) -> UpstreamFailure:
+    """A bug in an adapter is a failure of its provider: the others answer meanwhile, and the log has the traceback."""
+    log.error("the adapter of provider %s crashed", lease.provider, exc_info=bug)
+    return UpstreamFailure(FailureKind.MALFORMED, f"its adapter crashed with {type(bug).__name__}")
 
 
 def estimated(want: Want, completion_tokens: int) -> Usage:

@@ -91,15 +91,22 @@ class Fleet:
         """Take a provider out: nothing new goes to it, what is in flight has `grace` seconds. NotFound: no such provider."""
         member = self.member(name)
         del self.members[name]
-        await self._publish()
-        with trio.move_on_after(grace):
-            while member.gate.leases:
-                await trio.sleep(DRAIN_POLL)
+        try:
+            await self._publish()
+            with trio.move_on_after(grace):
+                while member.gate.leases:
+                    await trio.sleep(DRAIN_POLL)
+        finally:
+            # Also when nobody waits for it any more: half removed it would be in nobody's hands.
+            with trio.CancelScope(deadline=trio.current_time() + 2 * CLOSE_GRACE, shield=True):
+                await self._end(member)
+
+    async def _end(self, member: Member) -> None:
         member.ref.deliver(Revoke("the provider was removed"))
         with trio.move_on_after(CLOSE_GRACE):
             while member.gate.leases:
                 await trio.sleep(DRAIN_POLL)
-        await self.supervisor.stop_child(name)
+        await self.supervisor.stop_child(member.settings.name)
         await member.adapter.aclose()
 
     def member(self, name: str) -> Member:
@@ -129,12 +136,12 @@ class Fleet:
     def is_ready(self) -> bool:
         """True when at least one provider is routable now."""
         now = trio.current_time()
-        return any(now >= m.standing.blocked_until for m in self.members.values())
+        return any(m.ref.alive and now >= m.standing.blocked_until for m in self.members.values())
 
     def revoke_all(self, why: str) -> None:
-        """End every attempt in flight: each caller is told."""
+        """End every request in flight: each caller is told, none goes on to another provider."""
         for member in self.members.values():
-            member.ref.deliver(Revoke(why))
+            member.ref.deliver(Revoke(why, last_word=True))
 
     async def start(self) -> None:
         """Start the providers' actors, then the router's."""

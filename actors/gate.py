@@ -118,7 +118,25 @@ class Gate:
         self._exploring += lease.explore
 
     def _blocked(self, now: float) -> Refusal | None:
-        """What keeps every request out, whatever its model and size. The order is the order of how final it is."""
+        """What keeps every request out, whatever its model and size."""
+        requests, tokens = self.requests, self.tokens
+        limit = self.settings.rate_limits.max_concurrent
+        if (
+            self.enabled
+            and not self.draining
+            and self.unavailable is None
+            and self.health.health not in _HEALTH_REASONS
+            and self.breaker.is_closed
+            and now >= self.cooldown.blocked_until(now)
+            and (limit is None or len(self.leases) < limit)
+            and (requests is None or requests.can_take(1, now))
+            and (tokens is None or tokens.can_take(1, now))
+        ):
+            return None
+        return self._why_blocked(now)
+
+    def _why_blocked(self, now: float) -> Refusal | None:
+        """The order is the order of how final it is."""
         if self.unavailable is not None:
             return self._refusal(Reason.CONFIG_ERROR, detail=self.unavailable)
         if not self.enabled:
@@ -150,6 +168,8 @@ class Gate:
         return f"{blocked.reason.value}: {blocked.detail}" if blocked.detail else blocked.reason.value
 
     def _blocked_for_model(self, model: str, now: float) -> Refusal | None:
+        if not self.set_aside:
+            return None
         until = self.set_aside.blocked_until(model, now)
         return self._refusal(Reason.MODEL_SET_ASIDE, until, model) if now < until else None
 

@@ -40,6 +40,7 @@ class Lease:
     `bound` is then the seconds it has to its first token. `reserved` tokens are settled to the true usage at release.
     `price` is the model's, None when nobody knows it.
     `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
+    `last_word`: the request ends with it, no other provider is tried.
     """
 
     provider: str
@@ -56,6 +57,7 @@ class Lease:
     bound: float | None = None
     scope: trio.CancelScope | None = None
     revoked: str | None = None
+    last_word: bool = False
     _released: bool = False
 
     @property
@@ -73,9 +75,16 @@ class Lease:
         if self.probe:
             self.ref.deliver(ProbePassed(self, now - self.granted_at))
 
-    def revoke(self, why: str) -> None:
+    def run_in(self, scope: trio.CancelScope) -> None:
+        """The attempt goes on in `scope`, which is cancelled at once when the lease was revoked meanwhile."""
+        self.scope = scope
+        if self.revoked is not None:
+            scope.cancel()
+
+    def revoke(self, why: str, *, last_word: bool = False) -> None:
         """End the attempt that runs under this lease, at its next wait."""
         self.revoked = why
+        self.last_word = last_word
         if self.scope is not None:
             self.scope.cancel()
 

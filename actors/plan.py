@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
-from infermux.errors import NoHealthyProviders, RateLimited
+from infermux.errors import ModelNotFound, NoHealthyProviders, RateLimited
 
 from .messages import Reason, Want
 
@@ -49,7 +49,6 @@ class Plan:
     tried: set[tuple[str, str]] = attrs.field(factory=set)
     silent: set[str] = attrs.field(factory=set)
     refusals: dict[str, Refusal] = attrs.field(factory=dict)
-    asked: str = ""
     parked: bool = False
 
     def refuse(self, refusal: Refusal) -> None:
@@ -69,7 +68,10 @@ class Plan:
         return not self.tried and any(refusal.reason is Reason.STARTING for refusal in self.refusals.values())
 
     def verdict(self, now: float) -> InfermuxError:
-        """The error when nobody took the request: 429 when only limits stand in the way, else 503; each with the reasons."""
+        """The error when nobody took the request, with the reason per provider.
+
+        429 when only limits stand in the way, 404 when all said lately not to have the model, else 503.
+        """
         refusals = list(self.refusals.values())
         said = "; ".join(f"{r.provider}: {r.reason.value}{f' ({r.detail})' if r.detail else ''}" for r in refusals)
         until = min((r.until for r in refusals), default=math.inf)
@@ -81,6 +83,8 @@ class Plan:
                 f"try again in {math.ceil(wait)} s",
                 retry_after=wait,
             )
+        if refusals and all(refusal.reason is Reason.MODEL_SET_ASIDE for refusal in refusals):
+            return ModelNotFound(f"every provider of model {model!r} said lately not to have it ({said})", param="model")
         cure = until - now if math.isfinite(until) else None
         return NoHealthyProviders(
             f"no provider of model {model!r} can take the request now ({said or 'none left to try'})", retry_after=cure

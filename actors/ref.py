@@ -148,14 +148,22 @@ class Ref(Generic[M_contra]):
         Raises ActorDied when the actor is down or dies before it answered, MailboxFull when there is no room, and
         whatever error the actor answers with.
         """
+        reply = self.request(message)
+        if reply.done:
+            return reply.take()
+        return await reply.wait()
+
+    def request(self, message: M_contra) -> Reply[Any]:
+        """The first half of `ask`: queue a message and return the slot of its reply, to be taken or waited for.
+
+        Never blocks. Raises ActorDied when the actor is down, MailboxFull when there is no room.
+        """
         cell = self._cell
         if not cell.alive:
             raise cell.death()
         reply: Reply[Any] = Reply(cell.held)
         cell.mailbox.put(message, reply)
-        if reply.done:
-            return reply.take()
-        return await reply.wait()
+        return reply
 
     def forward(self, message: M_contra, reply: Reply[Any]) -> None:
         """Queue a message with somebody's reply slot: this actor is to answer it from now on.

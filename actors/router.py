@@ -156,8 +156,7 @@ class RouterActor(BaseActor[Any]):
         ref = self._refs.get(name)
         if ref is None:
             return False
-        standing = _standing(ref)
-        if now < standing.blocked_until:
+        if option.standing is not _UNREAD and now < (standing := _standing(ref)).blocked_until:
             plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until))
             return False
         assert self._context is not None
@@ -192,6 +191,8 @@ class RouterActor(BaseActor[Any]):
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
         preferences = plan.want.preferences
+        if preferences is None and len(tier) == 1:
+            return [Choice(_only(tier[0]))]
         if preferences is not None:
             tier = tuple(c for c in tier if _is_allowed(c, preferences))
         options = [option for c in tier if (option := self._option(plan, c, now)) is not None]
@@ -273,12 +274,19 @@ class RouterActor(BaseActor[Any]):
             waiting[1].send(plan.verdict(trio.current_time()))
 
 
+def _only(candidate: Candidate) -> Option:
+    """The option where there is nothing to order: whether it can answer is left to the provider's own gate."""
+    entry = candidate.entry
+    return Option(entry.settings.name, candidate.model, _UNREAD, entry.index, price=candidate.price)
+
+
 def _standing(ref: Ref[Any]) -> Standing:
     status = ref.status
     return status if status is not None else _STARTING
 
 
 _STARTING = Standing()
+_UNREAD = Standing()
 
 
 def _by_index(option: Option) -> int:

@@ -49,32 +49,29 @@ class History:
             return False
         if self.failed[-1].failure.kind is FailureKind.CALLER:
             return False
-        timeouts = sum(entry.failure.kind is FailureKind.TOTAL_TIMEOUT for entry in self.failed)
-        return self.stream or timeouts < 2
+        return self.stream or all(entry.failure.kind is not FailureKind.TOTAL_TIMEOUT for entry in self.failed[:-1])
 
     def error(self) -> InfermuxError:
         """What the caller is told when no attempt is left: the last failure that says most.
 
         A refusal of the caller's own making goes back as the provider wrote it, all 429 is a 429, a timeout a 504,
-        everything else a 502.
+        everything else a 502. Providers that do not have the model count only when nobody has it.
         """
         last = self.failed[-1]
-        kinds = {entry.failure.kind for entry in self.failed}
-        if last.failure.kind is FailureKind.CALLER or kinds == {FailureKind.MODEL_NOT_FOUND}:
+        serving = [entry for entry in self.failed if entry.failure.kind is not FailureKind.MODEL_NOT_FOUND]
+        if last.failure.kind is FailureKind.CALLER or not serving:
             return refusal(last)
-        if kinds == {FailureKind.RATE_LIMITED}:
-            return self._all_rate_limited()
-        telling = [entry for entry in self.failed if entry.failure.kind is not FailureKind.RATE_LIMITED]
-        return failure_error(telling[-1], self.attempts)
+        telling = [entry for entry in serving if entry.failure.kind is not FailureKind.RATE_LIMITED]
+        return failure_error(telling[-1], self.attempts) if telling else self._all_rate_limited(serving)
 
-    def _all_rate_limited(self) -> RateLimited:
-        waits = [w for entry in self.failed if (w := entry.failure.retry_after) is not None]
+    def _all_rate_limited(self, limited: list[Failed]) -> RateLimited:
+        waits = [w for entry in limited if (w := entry.failure.retry_after) is not None]
         wait = min(waits, default=1.0)
-        names = ", ".join(dict.fromkeys(entry.provider for entry in self.failed))
+        names = ", ".join(dict.fromkeys(entry.provider for entry in limited))
         return RateLimited(
             f"the limits of the provider account are used up ({names} answered 429); try again in {math.ceil(wait)} s",
             retry_after=wait,
-            provider=self.failed[-1].provider,
+            provider=limited[-1].provider,
         )
 
 

@@ -78,6 +78,11 @@ class Window:
     def failures(self, now: float) -> int:
         return self.counts(now)[1]
 
+    @property
+    def has_failures(self) -> bool:
+        """Cheaper than `failures`: False only when there are none; those that have just left may still count."""
+        return self._failures > 0
+
     def error_rate(self, now: float) -> float:
         """Failures over all outcomes, 0 when there were none. Correctly rounded: 3 of 10 is the float 0.3."""
         total, failures = self.counts(now)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from infermux.errors import InfermuxError, InternalError, LengthRequired, PayloadTooLarge
 
-from .exchange import CallerLeft, Exchange, Handler, Headers
+from .exchange import CallerLeft, Exchange, Handler, HeaderLines, Headers
 
 _log = logging.getLogger("infermux.http")
 
@@ -59,13 +59,17 @@ async def run_handler(handler: Handler, exchange: Binding) -> None:
             await exchange.fail(internal_error())
 
 
-def outside_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+def outside_headers(headers: Headers | HeaderLines) -> list[tuple[bytes, bytes]]:
     """`headers` without those that are the binding's own."""
+    if isinstance(headers, HeaderLines):
+        return headers.pairs()
     return [pair for pair in headers if pair[0].lower() not in _OURS]
 
 
-def render_headers(headers: Headers) -> bytes:
+def render_headers(headers: Headers | HeaderLines) -> bytes:
     """Header lines of `outside_headers`. Raises ValueError for a line break or NUL in them (response splitting)."""
+    if isinstance(headers, HeaderLines):
+        return headers
     lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in _OURS]
     block = b"".join(lines)
     if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from infermux.config import load_checked
-from infermux.errors import ConfigError, NotFound
+from infermux.config import Config, load_checked
+from infermux.errors import ConfigError, NotFound, Problem
 
 from .application import Application, open_application
 from .asgi_exchange import inference_app
@@ -37,19 +37,29 @@ class AsgiApp:
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()
-        try:
-            config, warnings = load_checked(None)
-        except ConfigError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        loaded = _load()
+        if isinstance(loaded, ConfigError):
+            await send({"type": "lifespan.startup.failed", "message": str(loaded)})
             return
+        config, warnings = loaded
         for warning in warnings:
             log.warning("%s", warning)
+        if config.management_listen is not None:
+            log.warning("management_listen is for `infermux serve`: nobody listens there, and management is not served")
         async with open_application(config) as application:
             self._serve = _routed(application)
             await send({"type": "lifespan.startup.complete"})
             await receive()
             application.inference.draining = True
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _load() -> tuple[Config, list[Problem]] | ConfigError:
+    """The configuration, or what is wrong with it: raised, hypercorn would print the traceback with the message."""
+    try:
+        return load_checked(None)
+    except ConfigError as error:
+        return error
 
 
 def _routed(application: Application) -> Any:

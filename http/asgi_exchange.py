@@ -24,7 +24,7 @@ from .answers import (
     too_large,
 )
 from .errors import error_answer
-from .exchange import CallerLeft, Handler, Head, Headers, IsInference
+from .exchange import CallerLeft, Handler, Head, HeaderLines, Headers, IsInference
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -136,7 +136,7 @@ class AsgiExchange:
 
     # Out.
 
-    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+    async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
         self._begin(status, headers, length)
         self.answer = Answer.DONE
@@ -144,11 +144,11 @@ class AsgiExchange:
             self._unsent.append(body)
         await self._deliver(more=False)
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers | HeaderLines) -> None:
         self._begin(status, headers, [])
         self.answer = Answer.STARTED
 
-    def _begin(self, status: int, headers: Headers, framing: list[tuple[bytes, bytes]]) -> None:
+    def _begin(self, status: int, headers: Headers | HeaderLines, framing: list[tuple[bytes, bytes]]) -> None:
         if self.answer is not Answer.NONE:
             raise RuntimeError("the answer has begun already")
         render_headers(headers)  # for its check

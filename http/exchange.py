@@ -16,6 +16,20 @@ from infermux.errors import CallerLeft as CallerLeft
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+class HeaderLines(bytes):
+    """Header lines as they are written, each with its CRLF: for those who answer often and render once.
+
+    Whoever makes them sees to it that no value has a line break in it, and leaves the binding's own headers out.
+    """
+
+    __slots__ = ()
+
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """The same as names and values."""
+        found = [line.partition(b": ") for line in self.split(b"\r\n") if line]
+        return [(name, value) for name, _, value in found]
+
+
 @attrs.define(eq=False)
 class Head:
     """A request's head. Header names are lower case; `path` is without the query, undecoded; `client` host and port."""
@@ -25,13 +39,14 @@ class Head:
     query: bytes
     headers: Headers
     client: tuple[str, int] | None = None
+    _first: dict[bytes, bytes] | None = attrs.field(default=None, init=False, repr=False)
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of header `name` (lower case), or None."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        first = self._first
+        if first is None:
+            first = self._first = dict(reversed(self.headers))
+        return first.get(name)
 
 
 class Exchange(Protocol):
@@ -58,7 +73,7 @@ class Exchange(Protocol):
         """Cancel `scope` when the caller leaves (at once if it has); None: stop watching. Only the last one counts."""
         ...
 
-    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+    async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
         """A whole answer; Content-Length is added. Raises CallerLeft.
 
         Framing is the binding's, here and in `start`: Content-Length, Transfer-Encoding, Connection, Keep-Alive, Date
@@ -66,7 +81,7 @@ class Exchange(Protocol):
         """
         ...
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers | HeaderLines) -> None:
         """Begin a streamed answer. Nothing is written yet."""
         ...
 

@@ -13,7 +13,7 @@ from infermux.providers.wire import WireBroken
 from .answers import Answer, render_headers, require_length, too_large
 from .chunked import ChunkedDecoder
 from .errors import error_answer
-from .exchange import CallerLeft, Head, Headers
+from .exchange import CallerLeft, Head, HeaderLines, Headers
 from .framing import ParsedHead
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class ExpressExchange:
 
     # Out.
 
-    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+    async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
         framing = b"" if status == 204 else b"content-length: %d\r\n" % len(body)
         head = self._response_head(status, headers, framing)
         self._answer = Answer.DONE
@@ -141,7 +141,7 @@ class ExpressExchange:
         if not self._hand(head + body):
             await self.flush()
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers | HeaderLines) -> None:
         if self._parsed.minor == 0:
             self._keep = False
         framing = b"transfer-encoding: chunked\r\n" if self._parsed.minor else b""
@@ -210,7 +210,7 @@ class ExpressExchange:
             return False
         return not wire.unsent
 
-    def _response_head(self, status: int, headers: Headers, framing: bytes) -> bytes:
+    def _response_head(self, status: int, headers: Headers | HeaderLines, framing: bytes) -> bytes:
         if self._answer is not Answer.NONE:
             raise RuntimeError("the answer has begun already")
         if self._body is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import secrets
 
 import attrs
@@ -31,7 +32,7 @@ from infermux.providers.peek import conversation_prefix
 
 from .access import HostRule, check_key, given_key, needs_host_rule
 from .errors import error_answer, error_event
-from .exchange import Exchange, Head
+from .exchange import Exchange, Head, HeaderLines
 
 log = logging.getLogger("infermux.requests")
 
@@ -40,7 +41,8 @@ PATHS = frozenset({CHAT})
 PER_MILLION = 1_000_000
 LONGEST_ID = 128
 
-HeaderList = list[tuple[bytes, bytes]]
+KEPT_HEADERS = 4096  # rendered heads, by what is the same in many answers
+_UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 
 
 def is_inference(method: bytes, path: bytes) -> bool:
@@ -59,6 +61,7 @@ class Inference:
     draining: bool = False
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
     _id_prefix: bytes = attrs.field(factory=lambda: b"req-" + secrets.token_hex(6).encode() + b"-")
+    _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(factory=dict)
     _host_ruled: bool = attrs.field(init=False)
     _sticky_by: str | None = attrs.field(init=False)
 
@@ -141,20 +144,21 @@ class Inference:
     # Out.
 
     async def _respond(self, exchange: Exchange, run: Run, answer: Answer, request_id: bytes) -> None:
-        headers = self._headers(run, answer.content_type, request_id)
+        lines = self._headers(run, answer.content_type, request_id)
         usage = run.usage
         if usage is not None:
-            headers.append((b"x-infermux-prompt-tokens", b"%d" % usage.prompt_tokens))
-            headers.append((b"x-infermux-completion-tokens", b"%d" % usage.completion_tokens))
+            lines += b"x-infermux-prompt-tokens: %d\r\nx-infermux-completion-tokens: %d\r\n" % (
+                usage.prompt_tokens,
+                usage.completion_tokens,
+            )
             price = run.lease.price if run.lease else None
             if price is not None:
-                headers.append((b"x-infermux-cost", b"%.8f" % cost(price, usage)))
-        await exchange.respond(answer.status, headers, answer.body)
+                lines += b"x-infermux-cost: %.8f\r\n" % cost(price, usage)
+        await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
     async def _stream(self, exchange: Exchange, run: Run, content_type: bytes, request_id: bytes) -> None:
-        headers = self._headers(run, content_type, request_id)
-        headers.append((b"cache-control", b"no-cache"))
-        exchange.start(200, headers)
+        lines = self._headers(run, content_type, request_id)
+        exchange.start(200, HeaderLines(lines + b"cache-control: no-cache\r\n"))
         try:
             await run.pump(exchange)
         except InfermuxError as error:
@@ -167,21 +171,21 @@ class Inference:
             exchange.send_now(error_event(_crashed()))
         await exchange.finish()
 
-    def _headers(self, run: Run, content_type: bytes, request_id: bytes) -> HeaderList:
+    def _headers(self, run: Run, content_type: bytes, request_id: bytes) -> bytes:
         lease, plan = run.lease, run.plan
         assert lease is not None
-        headers = [
-            (b"content-type", content_type),
-            (b"x-request-id", request_id),
-            (b"x-infermux-provider", lease.provider.encode()),
-            (b"x-infermux-model", lease.model.encode()),
-            (b"x-infermux-strategy", plan.strategy.encode()),
-            (b"x-infermux-latency-ms", b"%d" % ((trio.current_time() - run.started_at) * 1000)),
-            (b"x-infermux-attempts", b"%d" % run.attempts),
-        ]
-        if plan.group:
-            headers.append((b"x-infermux-route-group", plan.group.encode()))
-        return headers
+        key = (lease.provider, lease.model, plan.strategy, plan.group, content_type)
+        same = self._rendered.get(key)
+        if same is None:
+            if len(self._rendered) >= KEPT_HEADERS:
+                self._rendered.clear()
+            same = self._rendered[key] = _same_lines(*key)
+        return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
+            same,
+            request_id,
+            (trio.current_time() - run.started_at) * 1000,
+            run.attempts,
+        )
 
     async def _refuse(self, exchange: Exchange, run: Run | None, error: InfermuxError, request_id: bytes) -> None:
         headers, body = error_answer(error)
@@ -190,6 +194,15 @@ class Inference:
         if error.status >= 500:
             log.warning("request %s: %d %s: %s", request_id.decode("latin-1"), error.status, error.code, error.message)
         await exchange.respond(error.status, [*headers, *extra], body)
+
+
+def _same_lines(provider: str, model: str, strategy: str, group: str, content_type: bytes) -> bytes:
+    """The header lines that are the same for many answers. A model's name may come from a caller: it is made printable."""
+    lines = [(b"content-type", content_type), (b"x-infermux-provider", provider.encode())]
+    lines += [(b"x-infermux-model", model.encode()), (b"x-infermux-strategy", strategy.encode())]
+    if group:
+        lines.append((b"x-infermux-route-group", group.encode()))
+    return b"".join([b"%b: %b\r\n" % (name, _UNPRINTABLE.sub(b"?", value)) for name, value in lines])
 
 
 def cost(price: Price, usage: Usage) -> float:

@@ -59,7 +59,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
     app.config["BODY_TIMEOUT"] = 10
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    _add_guard(app, management)
+    _add_guard(app, management, managed)
     app.register_error_handler(InfermuxError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash(app))
@@ -76,18 +76,18 @@ def _head() -> Head:
     return Head(request.method.encode(), request.path.encode(), b"", headers)
 
 
-def _add_guard(app: QuartTrio, management: Management) -> None:
+def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
     @app.before_request
     async def guard() -> None:
-        _guard(management)
+        _guard(management, managed)
 
 
-def _guard(management: Management) -> None:
-    """The rules of SPEC section 6: `health` and `ready` are open, the rest of `/_infermux/` asks for the token."""
+def _guard(management: Management, managed: bool) -> None:
+    """`health` and `ready` are open, the rest of `/_infermux/` asks for the token; not served, it is like any path."""
     path, head = request.path, _head()
     if path in EXEMPT:
         return
-    if path.startswith(PREFIX):
+    if managed and path.startswith(PREFIX):
         management.host_rule.check(head)
         if management.token is not None:
             _check_token(head, management.token)

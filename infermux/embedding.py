@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import attrs
@@ -26,6 +26,7 @@ class Router:
     """A running router. Made by `open_router`; every call is for tasks of the same trio run."""
 
     fleet: Fleet
+    environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ, repr=False)
 
     async def chat(self, request: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         """Send a chat completion request (OpenAI's shape, as a dict) and return the whole answer.
@@ -56,7 +57,8 @@ class Router:
         run = self._run({**request, "stream": True}, timeout)
         try:
             await run.begin()
-            yield _chunks(run)
+            async with aclosing(_chunks(run)) as chunks:
+                yield chunks
         finally:
             run.close()
 
@@ -66,7 +68,7 @@ class Router:
         Returns when its actor runs; it is routable once its first probe has ended. Raises ConfigError, ValueError when
         the name is taken.
         """
-        settings = provider if isinstance(provider, ProviderSettings) else _settings(provider)
+        settings = provider if isinstance(provider, ProviderSettings) else self._settings(provider)
         await self.fleet.add(settings)
 
     async def remove_provider(self, name: str, *, grace: float = 0.0) -> None:
@@ -86,11 +88,15 @@ class Router:
         """Every declared model and alias."""
         return list(self.fleet.catalogue.names())
 
+    def _settings(self, provider: Mapping[str, Any]) -> ProviderSettings:
+        shared = attrs.asdict(self.fleet.config.circuit_breaker)
+        return _config({"circuit_breaker": shared, "providers": [dict(provider)]}, self.environ).providers[0]
+
     def _run(self, request: dict[str, Any], timeout: float | None) -> Run:
         return chat_run(self.fleet, msgspec.json.encode(request), timeout=timeout)
 
 
-async def _chunks(run: Run) -> AsyncIterator[dict[str, Any]]:
+async def _chunks(run: Run) -> AsyncGenerator[dict[str, Any]]:
     parser = SseParser()
     while (data := await run.receive()) is not None:
         for event in parser.feed(data):
@@ -112,7 +118,7 @@ async def open_router(
     """
     env = os.environ if environ is None else environ
     async with open_fleet(_config(config, env), environ=env, adapters=adapters) as fleet:
-        yield Router(fleet)
+        yield Router(fleet, env)
 
 
 def _config(config: Config | Mapping[str, Any] | str | os.PathLike[str], environ: Mapping[str, str]) -> Config:
@@ -122,7 +128,3 @@ def _config(config: Config | Mapping[str, Any] | str | os.PathLike[str], environ
         # JSON is YAML: the same reader checks it, and its messages name the same paths.
         return load_text(msgspec.json.encode(config).decode(), source="<config>", environ=environ)
     return load(os.fspath(config), environ=environ)
-
-
-def _settings(provider: Mapping[str, Any]) -> ProviderSettings:
-    return _config({"providers": [dict(provider)]}, os.environ).providers[0]

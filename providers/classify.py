@@ -289,16 +289,18 @@ def _bounded(seconds: float) -> float:
 
 
 def mask(body: bytes, secrets: Iterable[str]) -> bytes:
-    """`body` with each of `secrets` replaced by `***`, also in its JSON-escaped form."""
+    """`body` with each of `secrets` replaced by `***`, in whatever way JSON may spell it."""
     for secret in secrets:
-        if len(secret) < _MIN_SECRET:
-            continue
-        plain = secret.encode()
-        body = body.replace(plain, b"***")
-        escaped = msgspec.json.encode(secret)[1:-1]
-        if escaped != plain:
-            body = body.replace(escaped, b"***")
+        if len(secret) >= _MIN_SECRET:
+            body = re.sub(b"".join(map(_spellings, secret)), b"***", body)
     return body
+
+
+def _spellings(char: str) -> bytes:
+    r"""A pattern for one character: itself, behind a backslash (`\/`), or as `\u` escapes of its UTF-16 units."""
+    units = char.encode("utf-16-be").hex()
+    escaped = "".join(rf"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    return rb"(?:\\?%b|(?i:%b))" % (re.escape(char.encode()), escaped.encode())
 
 
 def secrets_of(api_key: Secret | None, headers: Mapping[str, str]) -> tuple[str, ...]:

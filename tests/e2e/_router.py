@@ -28,6 +28,7 @@ from hypercorn.config import Config as HypercornConfig
 from hypercorn.config import Sockets
 from hypercorn.trio.run import worker_serve
 
+from infermux.actors.fleet import AdapterMaker
 from infermux.config import load_text
 from infermux.http.application import Application, open_application
 from infermux.http.asgi import AsgiApp
@@ -162,14 +163,16 @@ async def routing(
     tls: ssl.SSLContext | None = None,
     headers: Mapping[str, str] | None = None,
     crashes: bool = False,
+    adapters: AdapterMaker | None = None,
     **config: Any,
 ) -> AsyncGenerator[Router]:
     """Run a router over `providers` by one of `WAYS`; `config` are further sections of the file.
 
+    `adapters` replaces how adapters are made (by `serve` only);
     `headers` go with each request of `web`; `crashes` True: tracebacks in the log are what the test is about.
     """
     text = json.dumps({"listen": "127.0.0.1:0", "providers": providers, **config})
-    made = _served(text, environ or {}, tls) if way == "serve" else _by_asgi(text, environ or {})
+    made = _served(text, environ or {}, tls, adapters) if way == "serve" else _by_asgi(text, environ or {})
     with no_tracebacks(allowed=crashes):
         async with made as router:
             scheme = "http" if tls is None else "https"
@@ -200,9 +203,14 @@ def _leases(application: Application) -> list[Any]:
 
 
 @asynccontextmanager
-async def _served(text: str, environ: Mapping[str, str], tls: ssl.SSLContext | None) -> AsyncGenerator[Router]:
+async def _served(
+    text: str, environ: Mapping[str, str], tls: ssl.SSLContext | None, adapters: AdapterMaker | None
+) -> AsyncGenerator[Router]:
     config = load_text(text, environ=environ)
-    async with open_application(config, environ=environ) as application, trio.open_nursery() as nursery:
+    async with (
+        open_application(config, environ=environ, adapters=adapters) as application,
+        trio.open_nursery() as nursery,
+    ):
         shutdown = trio.Event()
         managed = config.management_listen is not None
         run = partial(

@@ -230,6 +230,17 @@ def test_secrets_are_masked_in_body_and_message() -> None:
     assert "***" in refused.message
 
 
+@pytest.mark.parametrize("spelled", [rb"sk-a\/b+\"c", rb"\u0073k-a\u002Fb\u002b\u0022c", b'sk-a/b+"c', rb"sk-a/b+\"c"])
+def test_a_secret_is_masked_however_json_spells_it(spelled: bytes) -> None:
+    assert mask(b"<" + spelled + b">", ('sk-a/b+"c',)) == b"<***>"
+
+
+def test_a_secret_beyond_ascii_is_masked_too() -> None:
+    secret = "key\u00e9\U0001f511"
+    for ensure_ascii in (False, True):
+        assert mask(json.dumps(secret, ensure_ascii=ensure_ascii).encode(), (secret,)) == b'"***"'
+
+
 def test_short_secrets_do_not_tear_texts_apart() -> None:
     assert mask(b"a plain text", ("a",)) == b"a plain text"
 

@@ -1,0 +1,310 @@
+"""Providers that do as they are told, and everything a test of the actors needs around them. All waiting is trio's."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import attrs
+import trio
+
+from infermux.actors.dispatch import Anyone, Caller, Run
+from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.messages import Want
+from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings
+from infermux.errors import FailureKind, UpstreamFailure
+from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
+
+USAGE = Usage(prompt_tokens=10, completion_tokens=5)
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """What one request (or probe) meets: `seconds` later an answer, a stream, a failure, a bug; or nothing at all.
+
+    `chunks` makes it a stream: the first comes with the answer's head, each later one `gap` seconds after the one
+    before. `content_at` is the chunk that is the first with content. After the last chunk the stream ends, or `breaks`,
+    or stays silent (`stalls`).
+    """
+
+    seconds: float = 0.0
+    failure: UpstreamFailure | None = None
+    bug: Exception | None = None
+    hangs: bool = False
+    chunks: tuple[bytes, ...] | None = None
+    gap: float = 0.0
+    content_at: int = 0
+    breaks: Exception | None = None
+    stalls: bool = False
+    usage: Usage | None = USAGE
+    body: bytes = b'{"choices":[]}'
+
+
+OK = Step()
+HANGS = Step(hangs=True)
+
+
+def fails(kind: FailureKind, *, seconds: float = 0.0, status: int | None = None, **more: Any) -> Step:
+    return Step(seconds=seconds, failure=UpstreamFailure(kind, f"told to fail: {kind.value}", status=status, **more))
+
+
+def breaking(message: str = "connection reset") -> UpstreamFailure:
+    return UpstreamFailure(FailureKind.BROKEN, message)
+
+
+SERVER_ERROR = fails(FailureKind.SERVER_ERROR, status=500)
+RATE_LIMITED = fails(FailureKind.RATE_LIMITED, status=429)
+CREDENTIALS = fails(FailureKind.CREDENTIALS, status=401)
+NO_MODEL = fails(FailureKind.MODEL_NOT_FOUND, status=404, body=b'{"error":"no such model"}')
+
+
+class Scripted:
+    """An adapter that takes `script` step by step and then stays at `rest`; probes take `probes`, then `probe_rest`.
+
+    `asked` is when each request came, with its call; `probed` when each probe did. `open` counts requests and streams
+    that have not ended, `peak` the most at once, `cancelled` those that were left before their end.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.script: list[Step] = []
+        self.rest = OK
+        self.probes: list[Step] = []
+        self.probe_rest = OK
+        self.asked: list[tuple[float, Call]] = []
+        self.probed: list[tuple[float, ProbeMethod, str | None]] = []
+        self.open = self.peak = self.cancelled = 0
+        self.closed = False
+        self.listed: Sequence[str] = ()
+        self.listing_fails = False
+        self.streams: list[ScriptedStream] = []
+        self.endpoints: frozenset[Endpoint] = frozenset(Endpoint)
+        self.transport = "scripted"
+
+    @property
+    def times(self) -> list[float]:
+        return [at for at, _ in self.asked]
+
+    @property
+    def models(self) -> list[str]:
+        return [call.model for _, call in self.asked]
+
+    async def send(self, call: Call) -> Answer | Stream:
+        self.asked.append((trio.current_time(), call))
+        step = self.script.pop(0) if self.script else self.rest
+        self.open += 1
+        self.peak = max(self.peak, self.open)
+        try:
+            await _do(step)
+        except BaseException as error:
+            self.left(cancelled=isinstance(error, trio.Cancelled))
+            raise
+        if step.chunks is None:
+            self.left(cancelled=False)
+            return Answer(200, b"application/json", step.body, step.usage)
+        stream = ScriptedStream(self, step, step.chunks)
+        self.streams.append(stream)
+        return stream
+
+    def left(self, *, cancelled: bool) -> None:
+        self.open -= 1
+        self.cancelled += cancelled
+
+    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+        self.probed.append((trio.current_time(), method, model))
+        step = self.probes.pop(0) if self.probes else self.probe_rest
+        await _do(step)
+        return step.usage
+
+    async def list_models(self) -> Sequence[str]:
+        await trio.lowlevel.checkpoint()
+        if self.listing_fails:
+            raise breaking()
+        return self.listed
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.closed = True
+
+
+async def _do(step: Step) -> None:
+    await trio.sleep(step.seconds)
+    if step.hangs:
+        await trio.sleep_forever()
+    if step.bug is not None:
+        raise step.bug
+    if step.failure is not None:
+        raise step.failure
+
+
+class ScriptedStream:
+    content_type = b"text/event-stream"
+
+    def __init__(self, adapter: Scripted, step: Step, chunks: tuple[bytes, ...]) -> None:
+        self._adapter = adapter
+        self._step = step
+        self._chunks = chunks
+        self._next = 0
+        self._ended = False
+        self.closed = False
+        self.estimated_tokens = 0
+        self.usage: Usage | None = None
+
+    @property
+    def has_content(self) -> bool:
+        return self._next > self._step.content_at
+
+    async def receive(self) -> bytes | None:
+        assert not self.closed, "read after it was closed"
+        at = self._next
+        if at < len(self._chunks):
+            await trio.sleep(self._step.gap if at else 0)
+            self._next += 1
+            self.estimated_tokens += 1
+            return self._chunks[at]
+        await trio.lowlevel.checkpoint()
+        if self._step.stalls:
+            await trio.sleep_forever()
+        self._ended = True
+        if self._step.breaks is not None:
+            raise self._step.breaks
+        self.usage = self._step.usage
+        return None
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._adapter.left(cancelled=not self._ended)
+
+
+def streams(*chunks: bytes, **more: Any) -> Step:
+    return Step(chunks=chunks or (b"one", b"two", b"three"), **more)
+
+
+def provider(name: str, *models: str, probed: bool = False, **more: Any) -> ProviderSettings:
+    """A provider of the models (none: open-ended) that is healthy from the start unless it is to be `probed`."""
+    more.setdefault("health_check", HealthCheck(disabled=not probed))
+    more.setdefault("type", "openai")
+    return ProviderSettings(name=name, models=models or None, **more)
+
+
+@attrs.define(eq=False)
+class World:
+    """A running fleet and the wires of its providers."""
+
+    fleet: Fleet
+    wires: dict[str, Scripted]
+
+    def __getitem__(self, name: str) -> Scripted:
+        return self.wires[name]
+
+    def run(
+        self,
+        model: str = "m",
+        *,
+        stream: bool = False,
+        caller: Caller | None = None,
+        timeout: float | None = None,
+        **want: Any,
+    ) -> Run:
+        call = Call(endpoint=Endpoint.CHAT, body=b"{}", model=model, requested_model=model, stream=stream)
+        return self.fleet.run(Want(model, **want), call, caller=caller, timeout=timeout)
+
+    async def chat(self, model: str = "m", **more: Any) -> Run:
+        """One request to its end; the run says what came of it. Raises what the caller is told."""
+        run = self.run(model, **more)
+        try:
+            answer = await run.begin()
+            if not isinstance(answer, Answer):
+                await run.pump(Taken())
+        finally:
+            run.close()
+        return run
+
+    async def answered_by(self, model: str = "m", **more: Any) -> str:
+        run = await self.chat(model, **more)
+        assert run.lease is not None, "an answered run has its lease"
+        return run.lease.provider
+
+    async def settled(self) -> None:
+        """Let every actor handle what was told to it."""
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+
+    def in_flight(self, name: str) -> int:
+        return len(self.fleet.members[name].gate.leases)
+
+
+@asynccontextmanager
+async def world(
+    *providers: ProviderSettings, script: Mapping[str, Sequence[Step]] | None = None, seed: int = 1, **config: Any
+) -> AsyncIterator[World]:
+    """The actors of these providers, each on a `Scripted` wire. `script`: the first steps of each provider."""
+    wires = {settings.name: Scripted(settings.name) for settings in providers}
+    for name, steps in (script or {}).items():
+        wires[name].script = list(steps)
+    async with running(Config(providers=providers, **config), wires, seed=seed) as made:
+        yield made
+
+
+@asynccontextmanager
+async def running(config: Config, wires: dict[str, Scripted], *, seed: int = 1) -> AsyncIterator[World]:
+    """As `world`, with wires whose probes were scripted before the start."""
+
+    def adapter(settings: ProviderSettings) -> Scripted:
+        return wires.setdefault(settings.name, Scripted(settings.name))
+
+    async with open_fleet(config, environ={}, rng=random.Random(seed), adapters=adapter) as fleet:
+        yield World(fleet, wires)
+
+
+class Person:
+    """A caller that can leave."""
+
+    def __init__(self) -> None:
+        self.left = False
+        self.scope: trio.CancelScope | None = None
+
+    def watch(self, scope: trio.CancelScope | None) -> None:
+        self.scope = scope
+        if self.left and scope is not None:
+            scope.cancel()
+
+    def leave(self) -> None:
+        self.left = True
+        if self.scope is not None:
+            self.scope.cancel()
+
+
+class Taken:
+    """A sink that takes everything; with `seconds` it is slow: each chunk is flushed that long."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.data: list[bytes] = []
+        self.at: list[float] = []
+
+    def send_now(self, data: bytes) -> bool:
+        self.data.append(data)
+        self.at.append(trio.current_time())
+        return not self.seconds
+
+    async def flush(self) -> None:
+        await trio.sleep(self.seconds)
+
+
+def crash(world_: World, name: str) -> None:
+    """Make a provider's actor crash at its next wake-up, by a message it cannot handle."""
+    world_.fleet.members[name].ref.tell(Poison())
+
+
+class Poison:
+    """Matching this against anything is a crash."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        raise RuntimeError("poison")
+
+
+ANYONE = Anyone()
