@@ -143,7 +143,7 @@ class Document:
 
 @attrs.frozen(kw_only=True)
 class ToolCall:
-    """`arguments` is the text of a JSON object, as it came, which need not be valid; never empty in a whole call (`{}`).
+    """`arguments` is the text of a JSON object, as it came, which need not be valid; `{}`, never empty, when whole.
 
     `freeform`: the tool takes text instead of JSON, and `arguments` is that text.
     """
