@@ -267,7 +267,7 @@ class Reasoning:
 class Conversation:
     """A request.
 
-    `extras` are the remaining top-level fields with their values, under the caller's names: a writer whose dialect
+    `parallel_tool_calls` is False where the caller forbids them, else None. `extras` are the remaining top-level fields with their values, under the caller's names: a writer whose dialect
     has a field of that name and meaning carries it, and names the others as dropped. `lost` names what the reader met
     and this form has no place for (`messages.content.input_audio`). `service_tier` is `auto`, `default`, or the
     caller's own word.

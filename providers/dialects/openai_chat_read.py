@@ -69,7 +69,7 @@ def read_request(body: bytes) -> Conversation:
         turns=turns.turns(),
         tools=tools,
         tool_choice=choice,
-        parallel_tool_calls=fields.boolean("parallel_tool_calls"),
+        parallel_tool_calls=False if fields.boolean("parallel_tool_calls") is False else None,  # True: the default
         max_tokens=bound if bound is not None else older,
         stop=_stop(fields),
         temperature=fields.number("temperature"),

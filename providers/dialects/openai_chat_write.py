@@ -250,7 +250,7 @@ def _tool(tool: Tool, loss: Loss) -> Json:
 
 def _tool_choice(choice: ToolChoice, tools: Iterable[Tool]) -> str | Json:
     if choice.mode is not ToolMode.NAMED:
-        return choice.mode.value
+        return str(choice.mode.value)
     kind = "custom" if any(tool.freeform for tool in tools if tool.name == choice.name) else "function"
     return {"type": kind, kind: {"name": choice.name}}
 

@@ -1,0 +1,342 @@
+"""Streams of chat completion chunks, read and written. Shapes: see `openai_chat_shapes`.
+
+What real streams do, and is read here: a first chunk without choices (Azure's prompt filter), chunks of nothing but
+content filter results, a role-only first delta, usage in a chunk of its own, in the last one or in each, whole tool
+calls in one chunk (Ollama), without index, or all with index 0 (Gemini), and no `[DONE]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from ..sse import Event
+from .dialect import Asked, malformed, new_id
+from .neutral import (
+    ArgumentsDelta,
+    Citation,
+    CitationDelta,
+    Ended,
+    PartEnded,
+    PartStarted,
+    Refusal,
+    Started,
+    StreamError,
+    StreamEvent,
+    Text,
+    TextDelta,
+    Thinking,
+    ThinkingDelta,
+    ToolCall,
+)
+from .openai_chat_answers import finish_word, read_error, write_call, write_stream_error
+from .openai_chat_shapes import (
+    Choice,
+    Chunk,
+    Function,
+    Message,
+    ToolCallShape,
+    UsageShape,
+    arguments_of,
+    citations_of,
+    decode,
+    read_usage,
+    stop_of,
+    text_of,
+    thinking_of,
+    write_annotation,
+    write_usage,
+)
+
+_encode: Final = msgspec.json.Encoder().encode
+_NO_CHOICE: Final = Choice()
+
+
+@attrs.define(eq=False)
+class _Call:
+    """A tool call that is being streamed. `part` is its index, None until its name is known.
+
+    `early` are the arguments that came before the name, `has_arguments` whether any were passed on.
+    """
+
+    id: str
+    freeform: bool
+    part: int | None = None
+    early: str = ""
+    has_arguments: bool = False
+
+
+class ChatReader:
+    """The `StreamReader`. Raises UpstreamFailure(MALFORMED) on an event that is no chunk."""
+
+    __slots__ = (
+        "_by_index",
+        "_calls",
+        "_choice",
+        "_kind",
+        "_last",
+        "_open",
+        "_over",
+        "_parts",
+        "_refused",
+        "_started",
+        "_usage",
+    )
+
+    def __init__(self) -> None:
+        self._parts = -1  # the index of the newest part; -1 with `_open` None before the first
+        self._open: int | None = None
+        self._kind: type[Text | Thinking | Refusal | ToolCall] | None = None
+        self._by_index: dict[int, _Call] = {}
+        self._calls: list[_Call] = []
+        self._last: _Call | None = None
+        self._choice: Choice | None = None
+        self._usage: UsageShape | None = None
+        self._refused = False
+        self._started = self._over = False
+
+    def feed(self, event: Event) -> Sequence[StreamEvent]:
+        if self._over:
+            return ()
+        if event.data.startswith(b"[DONE]"):
+            return self._finish()
+        try:
+            chunk = decode(event.data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise malformed(f"sent an event that is no chat completion chunk: {error}") from None
+        if chunk.error is not None:
+            self._over = True
+            return (StreamError(error=read_error(500, event.data)),)
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        choice = _first(chunk)
+        if choice is None:
+            return ()
+        out: list[StreamEvent] = [] if self._started else [self._start(chunk)]
+        delta = choice.delta or choice.message
+        if delta is not None:
+            self._delta(delta, out)
+        if choice.finish_reason:
+            self._choice = choice
+        return out
+
+    def end(self) -> Sequence[StreamEvent]:
+        return () if self._over or self._choice is None else self._finish()
+
+    def _start(self, chunk: Chunk) -> StreamEvent:
+        self._started = True
+        created = chunk.created if isinstance(chunk.created, int) else None
+        return Started(id=chunk.id or new_id("chatcmpl-"), model=chunk.model or "", created=created)
+
+    def _delta(self, delta: Message, out: list[StreamEvent]) -> None:
+        content = delta.content
+        if delta.reasoning_content or delta.reasoning or isinstance(content, list):
+            thinking = thinking_of(delta)
+            if thinking:
+                out.append(ThinkingDelta(self._at(Thinking, out), thinking))
+            content = text_of(content)
+        if content:
+            out.append(TextDelta(self._at(Text, out), content))
+        if delta.refusal:
+            self._refused = True
+            out.append(TextDelta(self._at(Refusal, out), delta.refusal))
+        if delta.tool_calls:
+            for shape in delta.tool_calls:
+                self._call(shape, out)
+        elif delta.function_call is not None:
+            self._call(ToolCallShape(index=0, function=delta.function_call), out)
+        if delta.annotations and self._kind is Text:
+            out += [CitationDelta(self._parts, citation) for citation in citations_of(delta.annotations)]
+
+    def _at(self, kind: type[Text | Thinking | Refusal], out: list[StreamEvent]) -> int:
+        """The index of the open part of this kind, which begins if there is none."""
+        if self._kind is not kind:
+            self._begin(kind, kind(text=""), out)
+        return self._parts
+
+    def _begin(self, kind: type[Text | Thinking | Refusal | ToolCall], part: Any, out: list[StreamEvent]) -> None:
+        self._close(out)
+        self._parts += 1
+        self._open = self._parts
+        self._kind = kind
+        out.append(PartStarted(index=self._parts, part=part))
+
+    def _close(self, out: list[StreamEvent]) -> None:
+        if self._open is None:
+            return
+        if self._kind is ToolCall and self._last is not None and not (self._last.has_arguments or self._last.freeform):
+            out.append(ArgumentsDelta(self._open, "{}"))
+        out.append(PartEnded(index=self._open))
+        self._open = self._kind = None
+
+    def _call(self, shape: ToolCallShape, out: list[StreamEvent]) -> None:
+        function = shape.function or shape.custom or Function()
+        call = self._known(shape, function)
+        if call is None:
+            call = self._new(shape)
+        text = function.input if isinstance(function.input, str) else arguments_of(function)
+        if call.part is None:
+            call.early += text
+            if not function.name:
+                return
+            text = call.early
+            self._start_call(call, function.name, out)
+        if text and call.part is not None:
+            call.has_arguments = True
+            out.append(ArgumentsDelta(call.part, text))
+
+    def _known(self, shape: ToolCallShape, function: Function) -> _Call | None:
+        """The call that `shape` goes on with; None for a new one.
+
+        Another id together with a name is another call, whatever the index says; without an index a name alone is.
+        """
+        if shape.index is None:
+            call = self._last
+            if call is None or (shape.id and shape.id != call.id) or (not shape.id and function.name):
+                return None
+            return call
+        call = self._by_index.get(shape.index)
+        if call is not None and shape.id and shape.id != call.id and function.name and call.part is not None:
+            return None
+        return call
+
+    def _new(self, shape: ToolCallShape) -> _Call:
+        call = _Call(id=shape.id or new_id("call_"), freeform=shape.custom is not None)
+        self._calls.append(call)
+        if shape.index is not None:
+            self._by_index[shape.index] = call
+        return call
+
+    def _start_call(self, call: _Call, name: str, out: list[StreamEvent]) -> None:
+        self._begin(ToolCall, ToolCall(id=call.id, name=name, freeform=call.freeform), out)
+        call.part = self._parts
+        self._last = call
+
+    def _finish(self) -> Sequence[StreamEvent]:
+        if not self._started:
+            return ()  # an end without a beginning is none
+        self._over = True
+        out: list[StreamEvent] = []
+        for call in self._calls:
+            if call.part is None:
+                raise malformed("streamed a tool call without a name")
+        self._close(out)
+        stop, sequence = stop_of(self._choice or _NO_CHOICE, called=bool(self._calls), refused=self._refused)
+        out.append(Ended(stop=stop, stop_sequence=sequence, usage=read_usage(self._usage)))
+        return out
+
+
+def _first(chunk: Chunk) -> Choice | None:
+    """The chunk's piece of the first choice."""
+    for choice in chunk.choices or ():
+        if not choice.index:
+            return choice
+    return None
+
+
+class ChatWriter:
+    """The `StreamWriter`. `[DONE]` follows a genuine end only."""
+
+    __slots__ = ("_asked", "_calls", "_citations", "_head", "_length", "_refusals", "_start", "_tail")
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._head = self._tail = b""
+        self._calls: dict[int, int] = {}  # a part's index -> the tool call's own
+        self._refusals: set[int] = set()
+        self._citations: list[Citation] = []
+        self._length = self._start = 0  # of the text so far, in characters, and where the open part of it began
+
+    def write(self, events: Iterable[StreamEvent]) -> bytes:
+        return b"".join([self._write(event) for event in events])
+
+    def _write(self, event: StreamEvent) -> bytes:
+        kind = type(event)
+        if kind is TextDelta:
+            return self._text(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        match event:
+            case ThinkingDelta():
+                return self._chunk(b'{"reasoning_content":%b}' % _encode(event.text))
+            case ArgumentsDelta():
+                number = self._calls.get(event.index, 0)
+                return self._chunk(
+                    b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (number, _encode(event.arguments))
+                )
+            case Started():
+                return self._started(event)
+            case PartStarted():
+                return self._part(event)
+            case PartEnded():
+                return self._part_ended()
+            case CitationDelta():
+                self._citations.append(event.citation)
+                return b""
+            case Ended():
+                return self._ended(event)
+            case StreamError():
+                return write_stream_error(event.error)
+            case _:
+                return b""
+
+    def _chunk(self, delta: bytes) -> bytes:
+        return b"".join((self._head, delta, self._tail))
+
+    def _started(self, event: Started) -> bytes:
+        created = event.created if event.created is not None else self._asked.now
+        self._head = (
+            b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[{"index":0,"delta":'
+            % (_encode(event.id), created, _encode(event.model))
+        )
+        usage = b',"usage":null' if self._asked.conversation.include_usage else b""
+        self._tail = b',"logprobs":null,"finish_reason":null}]%b}\n\n' % usage
+        return self._chunk(b'{"role":"assistant","content":""}')
+
+    def _text(self, event: TextDelta) -> bytes:
+        if event.index in self._refusals:
+            return self._chunk(b'{"refusal":%b}' % _encode(event.text))
+        self._length += len(event.text)
+        return self._chunk(b'{"content":%b}' % _encode(event.text))
+
+    def _part(self, event: PartStarted) -> bytes:
+        match event.part:
+            case ToolCall():
+                number = self._calls[event.index] = len(self._calls)
+                call = {"index": number, **write_call(event.part)}
+                if not event.part.freeform:
+                    call["function"] = {"name": event.part.name, "arguments": event.part.arguments}
+                return self._chunk(_encode({"tool_calls": [call]}))
+            case Refusal(text=text):
+                self._refusals.add(event.index)
+                return self._text(TextDelta(event.index, text)) if text else b""
+            case Text(text=text):
+                self._start = self._length
+                self._citations += event.part.citations
+                return self._text(TextDelta(event.index, text)) if text else b""
+            case Thinking(text=text):
+                return self._write(ThinkingDelta(event.index, text)) if text else b""
+            case _:
+                return b""
+
+    def _part_ended(self) -> bytes:
+        """A text's citations come when its end is known, where they stand."""
+        if not self._citations:
+            return b""
+        found = [write_annotation(citation, self._start, self._length) for citation in self._citations]
+        self._citations.clear()
+        annotations = [annotation for annotation in found if annotation is not None]
+        return self._chunk(_encode({"annotations": annotations})) if annotations else b""
+
+    def _ended(self, event: Ended) -> bytes:
+        word = finish_word(event.stop, refused=bool(self._refusals))
+        choice: dict[str, Any] = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": word}
+        if event.stop_sequence is not None:
+            choice["stop_reason"] = event.stop_sequence
+        before = self._head[: self._head.index(b'"choices":')]
+        asked = self._asked.conversation.include_usage
+        last = b'%b"choices":[%b]%b}\n\n' % (before, _encode(choice), b',"usage":null' if asked else b"")
+        if asked and event.usage is not None:
+            last += b'%b"choices":[],"usage":%b}\n\n' % (before, _encode(write_usage(event.usage)))
+        return last + b"data: [DONE]\n\n"
