@@ -177,6 +177,10 @@ class Run:
         with trio.CancelScope(deadline=self._deadline) as scope:
             self.caller.watch(scope)
             return await reply.wait()
+        self._gave_up()
+
+    def _gave_up(self) -> NoReturn:
+        """A wait without a lease was cancelled."""
         if self.caller.left:
             raise CallerLeft
         raise self._deadline_error()
@@ -190,7 +194,11 @@ class Run:
             raise NoHealthyProviders("the router is restarting; try again", retry_after=1) from died
         else:
             self.plan.parked = False  # what would have ended its wait for a first probe died as well
-            await trio.sleep(ROUTER_PAUSE)
+            with trio.CancelScope(deadline=self._deadline) as scope:
+                self.caller.watch(scope)
+                await trio.sleep(ROUTER_PAUSE)
+                return
+            self._gave_up()
 
     def _bound(self, lease: Lease) -> float:
         """The attempt's deadline; remembers which timeout it would be."""

@@ -64,6 +64,7 @@ class Gate:
     unavailable: str | None = None  # why this provider can never be used as it is declared
     leases: set[Lease] = attrs.field(factory=set)
     seen: int = 0
+    life: int = 0
     enabled: bool = True
     draining: bool = False
     response: Ewma = Ewma()
@@ -311,6 +312,7 @@ class Gate:
             circuit=self.breaker.state(now),
             in_flight=len(self.leases),
             seen=self.seen,
+            life=self.life,
             exploring=self.is_explored,
             penalty=self.penalty.level,
             penalty_at=self.penalty.at,

@@ -65,7 +65,8 @@ class Standing(msgspec.Struct, frozen=True):
 
     `blocked_until` on trio's clock: 0 routable, inf until something happens, else the time that cures it.
     `penalty` is the decaying weight of recent failures as of `penalty_at` (seconds, added to the EWMA in orderings).
-    `seen` counts the Acquires the actor has handled that came from the router: what the router sent beyond it is in transit.
+    `seen` is the number of the last Acquire the actor has handled: what the router sent beyond it is in transit, unless
+    the actor crashed meanwhile, which counts up `life`.
     `ewma` is per provider, `model_ewma` per provider's model; measured on the response and on the first token.
     """
 
@@ -75,6 +76,7 @@ class Standing(msgspec.Struct, frozen=True):
     circuit: Circuit = Circuit.CLOSED
     in_flight: int = 0
     seen: int = 0
+    life: int = 0
     exploring: bool = False
     penalty: float = 0.0
     penalty_at: float = 0.0

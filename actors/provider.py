@@ -115,6 +115,7 @@ class ProviderActor(BaseActor[Any]):
 
     async def started(self, context: Context[Any]) -> None:
         self._context = context
+        self.gate.life += 1
         self._publish()
         if self._is_probed:
             context.start_soon(self._health_loop)

@@ -91,6 +91,7 @@ class RouterActor(BaseActor[Any]):
     _catalogue: Catalogue | None = None
     _refs: Mapping[str, Ref[Any]] = attrs.field(factory=dict)
     _sent: dict[str, int] = attrs.field(factory=dict)
+    _lives: dict[str, int] = attrs.field(factory=dict[str, int])
     _strategies: dict[tuple[str, str], Strategy] = attrs.field(factory=dict)
     _waiting: dict[int, tuple[Plan, Reply[Any]]] = attrs.field(factory=dict)
     _context: Context[Any] | None = None
@@ -124,6 +125,7 @@ class RouterActor(BaseActor[Any]):
     def _serve(self, world: Serve) -> None:
         self._catalogue, self._refs = world.catalogue, world.refs
         self._sent = {name: self._sent.get(name, _standing(ref).seen) for name, ref in world.refs.items()}
+        self._lives = {name: self._lives.get(name, _standing(ref).life) for name, ref in world.refs.items()}
 
     # One request.
 
@@ -158,6 +160,9 @@ class RouterActor(BaseActor[Any]):
             return False
         if option.standing is not _UNREAD and now < (standing := _standing(ref)).blocked_until:
             plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until))
+            return False
+        if not ref.alive:
+            plan.refuse(Refusal(name, Reason.CRASHED))
             return False
         assert self._context is not None
         number = self._sent[name] = self._sent[name] + 1
@@ -220,8 +225,17 @@ class RouterActor(BaseActor[Any]):
         if now < standing.blocked_until:
             plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until))
             return None
-        load = standing.in_flight + max(self._sent[name] - standing.seen, 0)
+        load = standing.in_flight
+        if self._sent[name] != standing.seen:
+            load += self._in_transit(name, standing)
         return Option(name, candidate.model, standing, entry.index, load, entry.settings.weight, candidate.price)
+
+    def _in_transit(self, name: str, standing: Standing) -> int:
+        if self._lives.get(name) != standing.life:
+            # It crashed since: what was on its way to it never arrives.
+            self._lives[name] = standing.life
+            self._sent[name] = standing.seen
+        return max(self._sent[name] - standing.seen, 0)
 
     # Strategies.
 

@@ -16,6 +16,7 @@ from infermux.config.values import address
 from infermux.secret import Secret
 
 from .access import HostRule
+from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
 from .inference import Inference
 from .management import Management, management_app
 
@@ -60,6 +61,32 @@ async def open_application(
             config=config,
             fleet=fleet,
             inference=inference,
-            app=management_app(management, managed=not separate),
-            management_app=management_app(management, public=False) if separate else None,
+            app=let_finish(management_app(management, managed=not separate)),
+            management_app=let_finish(management_app(management, public=False)) if separate else None,
         )
+
+
+def let_finish(app: Any) -> AsgiApp:
+    """`app`, but not told that the caller left once it has said its last word.
+
+    Hypercorn says so from within the last `send`, before it closes a connection that is not to be kept; quart-trio
+    cancels the request on hearing it, that `send` included, and the connection would stay open for ever.
+    """
+
+    async def heard_out(scope: Scope, receive: Receive, send: Send) -> None:
+        ended = False
+
+        async def hear() -> Message:
+            message = await receive()
+            if ended and message["type"] == "http.disconnect":
+                await trio.sleep_forever()  # until the application, which has nothing more to do, ends
+            return message
+
+        async def say(message: Message) -> None:
+            nonlocal ended
+            ended = ended or (message["type"] == "http.response.body" and not message.get("more_body", False))
+            await send(message)
+
+        await app(scope, *((hear, say) if scope["type"] == "http" else (receive, send)))
+
+    return heard_out

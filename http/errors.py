@@ -11,6 +11,7 @@ from infermux.errors import InfermuxError, ProviderRefusal
 from .exchange import Headers
 
 JSON = (b"content-type", b"application/json")
+LONGEST_MESSAGE = 4000  # characters
 
 # `error.type` in the words of OpenAI's API (https://platform.openai.com/docs/guides/error-codes), by status.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 504: "timeout_error"}
@@ -18,8 +19,14 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 def error_object(error: InfermuxError) -> dict[str, object]:
     """`{"error": {message, type, param, code}}`."""
+    param = None if error.param is None else _cut(error.param)
     kind = _TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "server_error")
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    return {"error": {"message": _cut(error.message), "type": kind, "param": param, "code": error.code}}
+
+
+def _cut(text: str) -> str:
+    """Messages may quote what a caller or a provider sent, which may be long."""
+    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
 
 
 def error_answer(error: InfermuxError) -> tuple[Headers, bytes]:

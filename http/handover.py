@@ -337,12 +337,17 @@ class _OneRequest(TCPServer):
 
 
 class _Http2(TCPServer):
-    """Hypercorn's connection handling with two gaps closed.
+    """Hypercorn's connection handling with three gaps closed.
 
     A stream whose application ended without ending its answer is reset: for HTTP/1.1 hypercorn closes the connection
     then, on HTTP/2 it does nothing, and the caller would wait for ever. And reading the preface does not stop the idle
-    timer, which otherwise would not run before the first request has ended.
+    timer, which otherwise would not run before the first request has ended. But that timer does not hold a connection
+    whose caller has left.
     """
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated):

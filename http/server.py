@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 import attrs
 import trio
 
+from infermux.config.certificates import load_chain
 from infermux.config.settings import LimitSettings, TlsSettings
 from infermux.providers.tls_wire import TlsWire
 from infermux.providers.wire import SocketWire, Wire, WireBroken
@@ -190,7 +191,7 @@ def tls_context(settings: TlsSettings) -> ssl.SSLContext | None:
     if settings.cert_file is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(settings.cert_file, settings.key_file)
+    load_chain(context, settings.cert_file, settings.key_file)
     context.set_alpn_protocols(_ALPN)
     return context
 

@@ -44,11 +44,23 @@ curl -N, to watch it come. The providers' states: curl {url}/_infermux/status
 def serve_command(config: Config, *, demo: bool = False) -> int:
     """Serve until SIGTERM or Ctrl+C; returns the exit code. OSError when an address cannot be listened on."""
     set_up_logging(config.log)
+    _raise_descriptor_limit()
     tls = tls_context(config.tls)
     unusable = trio.run(partial(_serve, config, tls, demo))
     if unusable is not None:
         raise unusable
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """As many open files as the system allows: each request has a socket on either side, and 1024 are soon used up."""
+    try:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ImportError, ValueError, OSError) as error:
+        log.debug("the limit of open files stays as it is: %s", error)
 
 
 async def _serve(config: Config, tls: ssl.SSLContext | None, demo: bool) -> OSError | None:

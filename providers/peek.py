@@ -14,6 +14,7 @@ import msgspec
 from infermux.errors import InvalidRequest
 
 PREFIX_BYTES = 2048  # of each of the first two messages
+LONGEST_MODEL = 1024  # characters of a model's name: it is remembered, logged and sent back in a header
 BYTES_PER_TOKEN = 4  # the usual estimate where no tokenizer is at hand
 
 
@@ -77,6 +78,8 @@ def peek_chat(body: bytes) -> ChatPeek:
     peek: ChatPeek = _decode(_chat, body)
     if not peek.messages:
         raise InvalidRequest("messages must hold at least one message", param="messages")
+    if peek.model is not None and len(peek.model) > LONGEST_MODEL:
+        raise InvalidRequest(f"model is longer than {LONGEST_MODEL} characters", param="model")
     return peek
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
+from .certificates import authorities_problem, chain_problem
 from .reading import Path, Reading, quoted
 from .script import clashes, never_reached
 from .settings import AuthMode, Config, Group, ProviderSettings
 from .types import BUILT_IN_TYPES, HOSTED_TYPES
-from .values import address
+from .values import Address, address
 
 # Further checks, run after the built-in ones: whoever embeds infermux or adds a provider type may append its own.
 EXTRA_CHECKS: list[Callable[[Config, Reading], None]] = []
@@ -18,6 +19,7 @@ EXTRA_CHECKS: list[Callable[[Config, Reading], None]] = []
 MANAGEMENT_TOKEN = "INFERMUX_MANAGEMENT_TOKEN"
 _HOSTED_OPENAI = "api.openai.com"
 _AUTO = "auto"
+_RESERVED = "infermux."  # names of actors that are no providers
 
 
 def check(config: Config, reading: Reading) -> None:
@@ -90,6 +92,11 @@ def _some_provider(config: Config, reading: Reading) -> None:
 
 
 def _provider(provider: ProviderSettings, path: Path, reading: Reading) -> None:
+    if provider.name.startswith(_RESERVED):
+        reading.problem((*path, "name"), f"must not begin with {quoted(_RESERVED)}: such names are the router's own")
+    ca_file, place = provider.tls.ca_file, (*path, "tls", "ca_file")
+    if ca_file is not None and reading.fine(place) and (why := authorities_problem(ca_file)) is not None:
+        reading.problem(place, why)
     if not reading.fine((*path, "type")):
         return
     if needs_key(provider) and provider.api_key is None and reading.fine((*path, "api_key")):
@@ -159,6 +166,10 @@ def _server(config: Config, reading: Reading) -> None:
     if (tls.cert_file is None) != (tls.key_file is None) and reading.fine(("tls",)):
         missing = "key_file" if tls.key_file is None else "cert_file"
         reading.problem(("tls", missing), "is missing: cert_file and key_file go together, or leave both out")
+    elif tls.cert_file is not None and tls.key_file is not None and reading.fine(("tls",)):
+        unusable = chain_problem(tls.cert_file, tls.key_file)
+        if unusable is not None:
+            reading.problem(("tls", unusable[0]), unusable[1])
     if config.auth.mode is AuthMode.STATIC_KEY and config.auth.key is None and reading.fine(("auth",)):
         reading.problem(("auth", "key"), 'is required with mode static_key, such as "${INFERMUX_API_KEY}"')
     if config.auth.mode is AuthMode.OPEN and config.auth.key is not None and reading.fine(("auth",)):
@@ -166,6 +177,17 @@ def _server(config: Config, reading: Reading) -> None:
     management = config.management_listen
     if management is not None and not address(management).is_loopback and not reading.environ.get(MANAGEMENT_TOKEN):
         reading.warn(("management_listen",), f"is not loopback: management needs ${MANAGEMENT_TOKEN}, which is not set")
+    known = reading.fine(("management_listen",)) and reading.fine(("listen",))
+    if management is not None and known and _clash(address(management), address(config.listen)):
+        reading.problem(
+            ("management_listen",), "is the address of `listen`: give it a port of its own, or leave it out"
+        )
+
+
+def _clash(one: Address, other: Address) -> bool:
+    """Whether only one of the two can be listened on."""
+    everywhere = {"", "0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    return one.port == other.port != 0 and (one.host == other.host or bool({one.host, other.host} & everywhere))
 
 
 def _open_to_strangers(config: Config, reading: Reading) -> None:

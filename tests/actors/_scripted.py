@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -239,24 +239,24 @@ class World:
 
 @asynccontextmanager
 async def world(
-    *providers: ProviderSettings, script: Mapping[str, Sequence[Step]] | None = None, seed: int = 1, **config: Any
-) -> AsyncIterator[World]:
-    """The actors of these providers, each on a `Scripted` wire. `script`: the first steps of each provider."""
+    *providers: ProviderSettings,
+    script: Mapping[str, Sequence[Step]] | None = None,
+    probes: Mapping[str, Sequence[Step]] | None = None,
+    seed: int = 1,
+    **config: Any,
+) -> AsyncGenerator[World]:
+    """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each."""
     wires = {settings.name: Scripted(settings.name) for settings in providers}
     for name, steps in (script or {}).items():
         wires[name].script = list(steps)
-    async with running(Config(providers=providers, **config), wires, seed=seed) as made:
-        yield made
-
-
-@asynccontextmanager
-async def running(config: Config, wires: dict[str, Scripted], *, seed: int = 1) -> AsyncIterator[World]:
-    """As `world`, with wires whose probes were scripted before the start."""
+    for name, steps in (probes or {}).items():
+        wires[name].probes = list(steps)
 
     def adapter(settings: ProviderSettings) -> Scripted:
         return wires.setdefault(settings.name, Scripted(settings.name))
 
-    async with open_fleet(config, environ={}, rng=random.Random(seed), adapters=adapter) as fleet:
+    made = Config(providers=providers, **config)
+    async with open_fleet(made, environ={}, rng=random.Random(seed), adapters=adapter) as fleet:
         yield World(fleet, wires)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-# The SDK's streams leave their asynchronous generators to the garbage collector, which trio warns about.
-_SDK = "ignore:Async generator '(openai|httpx2|httpcore2):ResourceWarning"
+# The SDK's streams, and httpx where an answer comes before the request was sent, leave asynchronous
+# generators to the garbage collector, which trio warns about.
+_SDK = "ignore:Async generator '(openai|httpx2?|httpcore2?)\\.:ResourceWarning"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
