@@ -21,6 +21,11 @@ class Endpoint(enum.Enum):
     """What the caller asks for. The value is the path below `/v1`."""
 
     CHAT = "/chat/completions"
+    COMPLETIONS = "/completions"
+    EMBEDDINGS = "/embeddings"
+    RESPONSES = "/responses"
+    MESSAGES = "/messages"
+    COUNT_TOKENS = "/messages/count_tokens"
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -58,6 +63,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     asked_usage: bool = False
     remove: tuple[str, ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # the caller's that belong to the dialect, such as anthropic-beta
+    strict: bool = False  # refuse (InvalidRequest naming the fields) what a translation cannot carry
 
 
 @attrs.define(eq=False)
@@ -68,6 +75,8 @@ class Answer:
     content_type: bytes
     body: bytes
     usage: Usage | None = None
+    dropped: tuple[str, ...] = ()  # fields of the request that a translation could not carry
+    estimated: bool = False  # the answer itself is an estimate of ours (count_tokens without support)
 
 
 class Stream(Protocol):
@@ -85,6 +94,11 @@ class Stream(Protocol):
     def has_content(self) -> bool: ...
     @property
     def usage(self) -> Usage | None: ...
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Fields of the request that a translation could not carry."""
+        ...
+
     @property
     def estimated_tokens(self) -> int:
         """Completion tokens passed on so far as well as can be told without parsing: for streams that end without usage."""

@@ -6,7 +6,7 @@ Shapes: `anthropic.types.message_create_params` and the `*_param` modules beside
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -119,7 +119,7 @@ def read_parts(fields: Fields, name: str, lost: list[str]) -> list[Part]:
     if value is None:
         missing(fields.at(name))
     if not isinstance(value, list):
-        wrong(fields.at(name), "a string or a list", cast("object", value))
+        wrong(fields.at(name), "a string or a list", value)
     parts: list[Part] = []
     for block in fields.objects(name):
         parts += _part(block, lost)

@@ -267,10 +267,10 @@ class Reasoning:
 class Conversation:
     """A request.
 
-    `parallel_tool_calls` is False where the caller forbids them, else None. `extras` are the remaining top-level fields with their values, under the caller's names: a writer whose dialect
-    has a field of that name and meaning carries it, and names the others as dropped. `lost` names what the reader met
-    and this form has no place for (`messages.content.input_audio`). `service_tier` is `auto`, `default`, or the
-    caller's own word.
+    `parallel_tool_calls` is False where the caller forbids them, else None. `service_tier` is `auto`, `default`, or the
+    caller's own word. `extras` are the remaining top-level fields with their values, under the caller's names: a writer
+    whose dialect has a field of that name and meaning carries it, and names the others as dropped. `lost` names what
+    the reader met and this form has no place for (`messages.content.input_audio`).
     """
 
     model: str
