@@ -1,0 +1,57 @@
+"""The dialect `anthropic.messages`: Anthropic's messages API.
+
+Reference: https://platform.claude.com/docs/en/api/messages and `anthropic.types` of the anthropic SDK.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..sse import SseParser
+from .anthropic_messages_answers import read_answer, read_error, write_answer, write_error, write_stream_error
+from .anthropic_messages_read import NAME, read_request
+from .anthropic_messages_stream import MessagesReader, MessagesWriter
+from .anthropic_messages_write import write_request
+from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
+from .neutral import Completion, Conversation, ErrorReport
+
+
+class AnthropicMessages:
+    """See `Dialect`."""
+
+    name = NAME
+    carries_signatures = True
+    takes_freeform_tools = False
+
+    def read_request(self, body: bytes) -> Conversation:
+        return read_request(body)
+
+    def write_request(self, conversation: Conversation, target: Target) -> Written:
+        return write_request(conversation, target)
+
+    def read_answer(self, body: bytes) -> Completion:
+        return read_answer(body)
+
+    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
+        return write_answer(completion, asked)
+
+    def decoder(self) -> EventDecoder:
+        return SseParser()
+
+    def stream_reader(self) -> StreamReader:
+        return MessagesReader()
+
+    def stream_writer(self, asked: Asked) -> StreamWriter:
+        return MessagesWriter(asked)
+
+    def read_error(self, status: int, body: bytes) -> ErrorReport:
+        return read_error(status, body)
+
+    def write_error(self, error: ErrorReport) -> bytes:
+        return write_error(error)
+
+    def write_stream_error(self, error: ErrorReport) -> bytes:
+        return write_stream_error(error)
+
+
+DIALECT: Final[Dialect] = AnthropicMessages()
