@@ -1,7 +1,7 @@
 """Converse requests and content blocks, read. Shapes: see `bedrock_converse_shapes`.
 
-The model stands in the request's path, and so does whether it streams: neither is in a body. Content blocks are the same
-in requests and answers, so both are read here.
+The model stands in the request's path, and so does whether it streams: neither is in a body. Content blocks are the
+same in requests and answers, so both are read here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The small shapes of Bedrock's Converse API: formats, stop reasons, usage, citations, cache points, errors.
 
-Source: botocore's model of the service (`botocore/data/bedrock-runtime/2023-09-30/service-2.json.gz`); on the wire blobs
-are base64. That `inputTokens` leaves out the cached and newly cached tokens is in the user guide, under prompt caching.
+Source: botocore's model of the service (`botocore/data/bedrock-runtime/2023-09-30/service-2.json.gz`); on the wire
+blobs are base64. That `inputTokens` leaves out the cached and newly cached tokens is in the user guide, under prompt
+caching.
 """
 
 from __future__ import annotations

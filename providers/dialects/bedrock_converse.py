@@ -1,0 +1,59 @@
+"""The dialect `bedrock.converse`: Amazon Bedrock's Converse and ConverseStream.
+
+Reference: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html and botocore's model of the
+service (`botocore/data/bedrock-runtime/2023-09-30/service-2.json.gz`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .bedrock_converse_answers import read_answer, read_error, write_answer, write_error
+from .bedrock_converse_read import read_request
+from .bedrock_converse_stream import ConverseDecoder, ConverseReader, ConverseWriter, write_stream_error
+from .bedrock_converse_write import write_request
+from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
+from .neutral import Completion, Conversation, ErrorReport
+
+NAME: Final = "bedrock.converse"
+
+
+class BedrockConverse:
+    """See `Dialect`."""
+
+    name = NAME
+    carries_signatures = True
+    takes_freeform_tools = False
+
+    def read_request(self, body: bytes) -> Conversation:
+        return read_request(body)
+
+    def write_request(self, conversation: Conversation, target: Target) -> Written:
+        return write_request(conversation, target)
+
+    def read_answer(self, body: bytes) -> Completion:
+        return read_answer(body)
+
+    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
+        return write_answer(completion, asked)
+
+    def decoder(self) -> EventDecoder:
+        return ConverseDecoder()
+
+    def stream_reader(self) -> StreamReader:
+        return ConverseReader()
+
+    def stream_writer(self, asked: Asked) -> StreamWriter:
+        return ConverseWriter()
+
+    def read_error(self, status: int, body: bytes) -> ErrorReport:
+        return read_error(status, body)
+
+    def write_error(self, error: ErrorReport) -> bytes:
+        return write_error(error)
+
+    def write_stream_error(self, error: ErrorReport) -> bytes:
+        return write_stream_error(error)
+
+
+DIALECT: Final[Dialect] = BedrockConverse()
