@@ -113,7 +113,7 @@ def read_answer(body: bytes) -> Completion:
         raise malformed(f"answered with what is no message: {error}") from None
     if message.content is None:
         raise malformed("answered with a message without content")
-    parts = [part for block in message.content if (part := read_block(block)) is not None]
+    parts: list[Part] = [part for block in message.content if (part := read_block(block)) is not None]
     words = refusal_words(message.stop_details)
     if words and not any(isinstance(part, Text) for part in parts):
         parts.append(Refusal(text=words))

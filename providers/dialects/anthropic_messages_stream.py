@@ -296,7 +296,7 @@ def _part(event: PartStarted) -> bytes:
 
 
 def _message_start(event: Started) -> bytes:
-    message = {
+    message: dict[str, Any] = {
         "id": event.id,
         "type": "message",
         "role": "assistant",
