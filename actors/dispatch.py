@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from infermux.errors import (
+    CallerError,
     CallerLeft,
     DeadlineExceeded,
     FailureKind,
@@ -148,6 +149,9 @@ class Run:
                 await self._hold_back(answer, lease)
         except UpstreamFailure as failure:
             return failure
+        except CallerError:  # what was asked cannot be said to this provider: nothing was sent, and the caller is told
+            self._release(Outcome(failure=FailureKind.CALLER, sent=False, latency=self._since_lease()))
+            raise
         except Exception as bug:
             return _crashed(lease, bug)
         return None

@@ -6,37 +6,57 @@ from collections.abc import Callable
 
 from infermux.providers.interface import Call, Endpoint
 from infermux.providers.peek import peek_chat, prompt_tokens
+from infermux.providers.peek_endpoints import PEEKS, Peek, estimated_prompt
 
 from .dispatch import Caller, Run
 from .fleet import Fleet
 from .messages import Want
 
 
-def chat_run(
+def request_run(
     fleet: Fleet,
+    endpoint: Endpoint,
     body: bytes,
     *,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    strict: bool = False,
     caller: Caller | None = None,
     timeout: float | None = None,
     affinity: Callable[[bytes], bytes] | None = None,
 ) -> Run:
-    """A chat completion, ready to begin; `timeout` in seconds is the caller's own; `affinity` reads the sticky key. Raises InvalidRequest naming the field."""
-    peek = peek_chat(body)
+    """A request, ready to begin. Raises InvalidRequest naming the field.
+
+    `headers` are the caller's that go along with its dialect; `strict`: what a translation cannot carry is refused;
+    `timeout` in seconds is the caller's own; `affinity` reads the sticky key.
+    """
+    peek: Peek
+    if endpoint is Endpoint.CHAT:
+        peek, prompt = peek_chat(body), prompt_tokens(body)
+    else:
+        peek = PEEKS[endpoint](body)
+        prompt = estimated_prompt(peek, body)
     want = Want(
         model=peek.model or "",
-        endpoint=Endpoint.CHAT,
-        prompt_tokens=prompt_tokens(body),
+        endpoint=endpoint,
+        prompt_tokens=prompt,
         max_tokens=peek.completion_bound,
         affinity=affinity(body) if affinity is not None else b"",
         preferences=peek.provider,
     )
     call = Call(
-        endpoint=Endpoint.CHAT,
+        endpoint=endpoint,
         body=body,
         model=want.model,
         requested_model=peek.model,
         stream=bool(peek.stream),
         asked_usage=peek.asked_usage,
         remove=("provider",) if peek.provider is not None else (),
+        headers=headers,
+        strict=strict,
     )
     return fleet.run(want, call, caller=caller, timeout=timeout)
+
+
+def chat_run(fleet: Fleet, body: bytes, *, timeout: float | None = None) -> Run:
+    """A chat completion, ready to begin; see `request_run`."""
+    return request_run(fleet, Endpoint.CHAT, body, timeout=timeout)

@@ -23,7 +23,7 @@ from .answers import (
     run_handler,
     too_large,
 )
-from .errors import error_answer
+from .errors import error_answer, shape_of
 from .exchange import CallerLeft, Handler, Head, HeaderLines, Headers, IsInference
 
 Scope = MutableMapping[str, Any]
@@ -194,7 +194,7 @@ class AsgiExchange:
 
     async def fail(self, error: InfermuxError) -> None:
         if self.answer is Answer.NONE:
-            await self.respond(error.status, *error_answer(error))
+            await self.respond(error.status, *error_answer(error, shape_of(self.head.path)))
         elif self.answer is Answer.STARTED:
             self.abort()
 

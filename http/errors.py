@@ -1,8 +1,11 @@
-"""How an error is told: in OpenAI's shape, whole or inside a stream."""
+"""How an error is told: in the shape of the API that was called, whole or inside a stream."""
 
 from __future__ import annotations
 
+import enum
 import math
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -13,15 +16,57 @@ from .exchange import Headers
 JSON = (b"content-type", b"application/json")
 LONGEST_MESSAGE = 4000  # characters
 
+
+class Shape(enum.Enum):
+    """Whose words an error is told in."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"  # OpenAI's, but for the event inside a stream
+    ANTHROPIC = "anthropic"
+
+
+def shape_of(path: bytes) -> Shape:
+    """The shape for callers of `path`."""
+    if path.startswith(b"/v1/messages"):
+        return Shape.ANTHROPIC
+    return Shape.RESPONSES if path.startswith(b"/v1/responses") else Shape.OPENAI
+
+
 # `error.type` in the words of OpenAI's API (https://platform.openai.com/docs/guides/error-codes), by status.
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 504: "timeout_error"}
+_OPENAI_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+# In the words of Anthropic's (https://platform.claude.com/docs/en/api/errors; `anthropic.types.shared.error_type`).
+_ANTHROPIC_TYPES: Final = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 
 
-def error_object(error: InfermuxError) -> dict[str, object]:
+def openai_error(error: InfermuxError) -> dict[str, object]:
     """`{"error": {message, type, param, code}}`."""
-    param = None if error.param is None else _cut(error.param)
-    kind = _TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "server_error")
-    return {"error": {"message": _cut(error.message), "type": kind, "param": param, "code": error.code}}
+    kind = _OPENAI_TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "server_error")
+    return {"error": {"message": _cut(error.message), "type": kind, "param": _param(error), "code": error.code}}
+
+
+def anthropic_error(error: InfermuxError) -> dict[str, object]:
+    """`{"type": "error", "error": {type, message}}`."""
+    kind = _ANTHROPIC_TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": _cut(error.message)}}
+
+
+def _param(error: InfermuxError) -> str | None:
+    return None if error.param is None else _cut(error.param)
 
 
 def _cut(text: str) -> str:
@@ -29,8 +74,13 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
 
 
-def error_answer(error: InfermuxError) -> tuple[Headers, bytes]:
-    """Headers and body of an error. A provider's own refusal keeps its body and content type."""
+def error_answer(
+    error: InfermuxError, shape: Shape = Shape.OPENAI, *, request_id: bytes | None = None
+) -> tuple[Headers, bytes]:
+    """Headers and body of an error. A provider's own refusal keeps its body and content type.
+
+    `request_id` is repeated where the shape has a place of its own for it.
+    """
     headers = [(b"x-infermux-error", error.code.encode())]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(math.ceil(error.retry_after), 1)))
@@ -38,11 +88,48 @@ def error_answer(error: InfermuxError) -> tuple[Headers, bytes]:
         headers.append((b"www-authenticate", b"Bearer"))
     if error.provider is not None:
         headers.append((b"x-infermux-provider", error.provider.encode()))
+    if shape is Shape.ANTHROPIC and request_id is not None:
+        headers.append((b"request-id", request_id))
     if isinstance(error, ProviderRefusal) and error.body:
         return [(b"content-type", error.content_type), *headers], error.body
-    return [JSON, *headers], msgspec.json.encode(error_object(error))
+    if shape is not Shape.ANTHROPIC:
+        return [JSON, *headers], msgspec.json.encode(openai_error(error))
+    told = anthropic_error(error)
+    if request_id is not None:
+        told["request_id"] = request_id.decode("latin-1")
+    return [JSON, *headers], msgspec.json.encode(told)
 
 
-def error_event(error: InfermuxError) -> bytes:
-    """A stream's in-band error, after which no clean ending follows. The `openai` SDK raises APIError for it."""
-    return b"data: " + msgspec.json.encode(error_object(error)) + b"\n\n"
+def error_event(error: InfermuxError, shape: Shape = Shape.OPENAI, *, sequence: int = 0) -> bytes:
+    """A stream's in-band error, after which no clean ending follows.
+
+    The `openai` and `anthropic` SDKs raise for it, but for that of a response, which is an event like the others
+    (`openai.types.responses.ResponseErrorEvent`): `sequence` is its number there.
+    """
+    return _EVENTS[shape](error, sequence)
+
+
+def _openai_event(error: InfermuxError, _: int) -> bytes:
+    return b"data: " + msgspec.json.encode(openai_error(error)) + b"\n\n"
+
+
+def _anthropic_event(error: InfermuxError, _: int) -> bytes:
+    return b"event: error\ndata: " + msgspec.json.encode(anthropic_error(error)) + b"\n\n"
+
+
+def _responses_event(error: InfermuxError, sequence: int) -> bytes:
+    told = {
+        "type": "error",
+        "code": error.code,
+        "message": _cut(error.message),
+        "param": _param(error),
+        "sequence_number": sequence,
+    }
+    return b"event: error\ndata: " + msgspec.json.encode(told) + b"\n\n"
+
+
+_EVENTS: Final[Mapping[Shape, Callable[[InfermuxError, int], bytes]]] = {
+    Shape.OPENAI: _openai_event,
+    Shape.RESPONSES: _responses_event,
+    Shape.ANTHROPIC: _anthropic_event,
+}

@@ -12,7 +12,7 @@ from infermux.providers.wire import WireBroken
 
 from .answers import Answer, render_headers, require_length, too_large
 from .chunked import ChunkedDecoder
-from .errors import error_answer
+from .errors import error_answer, shape_of
 from .exchange import CallerLeft, Head, HeaderLines, Headers
 from .framing import ParsedHead
 
@@ -191,7 +191,7 @@ class ExpressExchange:
     async def fail(self, error: InfermuxError) -> None:
         if self._answer is Answer.NONE:
             self._keep = self._keep and error.status < 500
-            await self.respond(error.status, *error_answer(error))
+            await self.respond(error.status, *error_answer(error, shape_of(self.head.path)))
         elif self._answer is Answer.STARTED:
             self.abort()
 

@@ -13,9 +13,9 @@ import secrets
 import attrs
 import trio
 
-from infermux.actors.dispatch import Run
+from infermux.actors.dispatch import Run, Sink
 from infermux.actors.fleet import Fleet
-from infermux.actors.requests import chat_run
+from infermux.actors.requests import request_run
 from infermux.config.settings import AuthMode, Config, Price
 from infermux.config.values import duration
 from infermux.errors import (
@@ -27,27 +27,32 @@ from infermux.errors import (
     ShuttingDown,
     UnsupportedMediaType,
 )
-from infermux.providers.interface import Answer, Usage
-from infermux.providers.peek import conversation_prefix
+from infermux.providers.interface import Answer, Endpoint, Stream, Usage
+from infermux.providers.peek_endpoints import beginning
 
 from .access import HostRule, check_key, given_key, needs_host_rule
-from .errors import error_answer, error_event
+from .errors import error_answer, error_event, shape_of
 from .exchange import Exchange, Head, HeaderLines
 
 log = logging.getLogger("infermux.requests")
 
-CHAT = b"/v1/chat/completions"
-PATHS = frozenset({CHAT})
+ROUTES = {b"/v1" + endpoint.value.encode(): endpoint for endpoint in Endpoint}
+"""The endpoint of a path. Its dialect is the caller's."""
 PER_MILLION = 1_000_000
 LONGEST_ID = 128
 
 KEPT_HEADERS = 4096  # rendered heads, by what is the same in many answers
+_BETAS = (b"openai-beta", b"anthropic-beta", b"anthropic-version")
+"""Headers of the callers' dialects: they go on to a provider that speaks the same."""
+_STRICT = b"x-infermux-strict"
+_ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
+_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 
 
 def is_inference(method: bytes, path: bytes) -> bool:
     """Whether a request is this handler's."""
-    return method == b"POST" and path in PATHS
+    return method == b"POST" and path in ROUTES
 
 
 @attrs.define(eq=False)
@@ -84,7 +89,7 @@ class Inference:
             if isinstance(answer, Answer):
                 await self._respond(exchange, run, answer, request_id)
             else:
-                await self._stream(exchange, run, answer.content_type, request_id)
+                await self._stream(exchange, run, answer, request_id)
         except InfermuxError as error:
             await self._refuse(exchange, run, error, request_id)
         except CallerLeft:
@@ -109,23 +114,30 @@ class Inference:
         if self.draining:
             raise ShuttingDown("the router is shutting down; send the request to another one", retry_after=1)
         if self.in_flight > self.config.limits.max_concurrent_requests:
-            raise Overloaded("the router serves as many requests as it may (limits.max_concurrent_requests)", retry_after=1)
+            raise Overloaded(
+                "the router serves as many requests as it may (limits.max_concurrent_requests)", retry_after=1
+            )
         content_type = head.get(b"content-type")
         if content_type is not None and b"json" not in content_type.lower():
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
 
     def _run(self, exchange: Exchange, body: bytes) -> Run:
         head = exchange.head
+        endpoint = ROUTES[head.path]
         timeout = head.get(b"x-infermux-timeout")
-        return chat_run(
+        strict = head.get(_STRICT)
+        return request_run(
             self.fleet,
+            endpoint,
             body,
+            headers=_betas(head),
+            strict=strict is not None and _is_true(strict),
             caller=exchange,
             timeout=None if timeout is None else _timeout(timeout),
-            affinity=None if self._sticky_by is None else lambda body: self._affinity(head, body),
+            affinity=None if self._sticky_by is None else lambda body: self._affinity(head, endpoint, body),
         )
 
-    def _affinity(self, head: Head, body: bytes) -> bytes:
+    def _affinity(self, head: Head, endpoint: Endpoint, body: bytes) -> bytes:
         """What keeps a conversation on one provider: its first messages, its caller, or a header."""
         by = self._sticky_by or "prefix"
         if by == "caller":
@@ -133,7 +145,7 @@ class Inference:
             return head.get(b"x-infermux-caller") or given_key(head) or client
         if by.startswith("header:"):
             return head.get(by[7:].lower().encode()) or b""
-        return conversation_prefix(body)
+        return beginning(endpoint, body)
 
     def _request_id(self, head: Head) -> bytes:
         given = head.get(b"x-request-id")
@@ -144,7 +156,9 @@ class Inference:
     # Out.
 
     async def _respond(self, exchange: Exchange, run: Run, answer: Answer, request_id: bytes) -> None:
-        lines = self._headers(run, answer.content_type, request_id)
+        lines = self._headers(run, answer, request_id)
+        if answer.estimated:
+            lines += b"x-infermux-estimated: true\r\n"
         usage = run.usage
         if usage is not None:
             lines += b"x-infermux-prompt-tokens: %d\r\nx-infermux-completion-tokens: %d\r\n" % (
@@ -156,30 +170,35 @@ class Inference:
                 lines += b"x-infermux-cost: %.8f\r\n" % cost(price, usage)
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
-    async def _stream(self, exchange: Exchange, run: Run, content_type: bytes, request_id: bytes) -> None:
-        lines = self._headers(run, content_type, request_id)
+    async def _stream(self, exchange: Exchange, run: Run, stream: Stream, request_id: bytes) -> None:
+        lines = self._headers(run, stream, request_id)
         exchange.start(200, HeaderLines(lines + b"cache-control: no-cache\r\n"))
+        sink = Numbered(exchange) if run.call.endpoint is Endpoint.RESPONSES else exchange
         try:
-            await run.pump(exchange)
+            await run.pump(sink)
         except InfermuxError as error:
             log.warning("request %s: stream broke: %s", request_id.decode("latin-1"), error)
-            exchange.send_now(error_event(error))
+            exchange.send_now(_told_in_band(error, exchange.head, sink))
         except CallerLeft:
             raise
         except Exception:
             log.exception("request %s crashed while streaming", request_id.decode("latin-1"))
-            exchange.send_now(error_event(_crashed()))
+            exchange.send_now(_told_in_band(_crashed(), exchange.head, sink))
         await exchange.finish()
 
-    def _headers(self, run: Run, content_type: bytes, request_id: bytes) -> bytes:
+    def _headers(self, run: Run, answer: Answer | Stream, request_id: bytes) -> bytes:
         lease, plan = run.lease, run.plan
         assert lease is not None
-        key = (lease.provider, lease.model, plan.strategy, plan.group, content_type)
+        key = (lease.provider, lease.model, plan.strategy, plan.group, answer.content_type)
         same = self._rendered.get(key)
         if same is None:
             if len(self._rendered) >= KEPT_HEADERS:
                 self._rendered.clear()
             same = self._rendered[key] = _same_lines(*key)
+        if answer.dropped:
+            same += b"x-infermux-dropped: %b\r\n" % _UNPRINTABLE.sub(b"?", ", ".join(answer.dropped).encode())
+        if run.call.endpoint is not Endpoint.CHAT and run.call.endpoint in _ANTHROPIC:
+            same += b"request-id: %b\r\n" % request_id  # where Anthropic's SDK looks for it
         return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
             same,
             request_id,
@@ -188,7 +207,7 @@ class Inference:
         )
 
     async def _refuse(self, exchange: Exchange, run: Run | None, error: InfermuxError, request_id: bytes) -> None:
-        headers, body = error_answer(error)
+        headers, body = error_answer(error, shape_of(exchange.head.path), request_id=request_id)
         attempts = b"%d" % (run.attempts if run is not None else 0)
         extra = [(b"x-request-id", request_id), (b"x-infermux-attempts", attempts)]
         if error.status >= 500:
@@ -203,6 +222,46 @@ def _same_lines(provider: str, model: str, strategy: str, group: str, content_ty
     if group:
         lines.append((b"x-infermux-route-group", group.encode()))
     return b"".join([b"%b: %b\r\n" % (name, _UNPRINTABLE.sub(b"?", value)) for name, value in lines])
+
+
+@attrs.define(eq=False)
+class Numbered:
+    """The sink of a response's stream: it knows the number of the last event, which an error's must follow."""
+
+    exchange: Exchange
+    _last: bytes = b""
+
+    def send_now(self, data: bytes) -> bool:
+        self._last = data
+        return self.exchange.send_now(data)
+
+    async def flush(self) -> None:
+        await self.exchange.flush()
+
+    @property
+    def next_number(self) -> int:
+        numbers = _NUMBER.findall(self._last)
+        return int(numbers[-1]) + 1 if numbers else 0
+
+
+def _told_in_band(error: InfermuxError, head: Head, sink: Sink) -> bytes:
+    return error_event(error, shape_of(head.path), sequence=sink.next_number if isinstance(sink, Numbered) else 0)
+
+
+def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
+    """The caller's headers that belong to its dialect; some may be there several times."""
+    if head.get(_BETAS[0]) is None and head.get(_BETAS[1]) is None and head.get(_BETAS[2]) is None:
+        return ()  # nearly always
+    return tuple([pair for pair in head.headers if pair[0] in _BETAS])
+
+
+def _is_true(text: bytes) -> bool:
+    value = text.strip().lower()
+    if value in (b"true", b"1"):
+        return True
+    if value in (b"false", b"0", b""):
+        return False
+    raise InvalidRequest("X-Infermux-Strict must be true or false", param="X-Infermux-Strict")
 
 
 def cost(price: Price, usage: Usage) -> float:
@@ -222,5 +281,7 @@ def _timeout(text: bytes) -> float:
     except ValueError as error:
         raise InvalidRequest(f"X-Infermux-Timeout: {error}", param="X-Infermux-Timeout") from None
     if not 0 < seconds < 86_400:
-        raise InvalidRequest("X-Infermux-Timeout must be longer than 0 and shorter than a day", param="X-Infermux-Timeout")
+        raise InvalidRequest(
+            "X-Infermux-Timeout must be longer than 0 and shorter than a day", param="X-Infermux-Timeout"
+        )
     return seconds

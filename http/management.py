@@ -30,9 +30,9 @@ from infermux.errors import (
 from infermux.secret import Secret
 
 from .access import HostRule, check_key, given_key, needs_host_rule
-from .errors import error_answer
+from .errors import error_answer, shape_of
 from .exchange import Head
-from .inference import PATHS, Inference
+from .inference import ROUTES, Inference
 
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
@@ -111,7 +111,7 @@ def _check_token(head: Head, token: Secret) -> None:
 
 
 async def _error_response(error: InfermuxError) -> Response:
-    headers, body = error_answer(error)
+    headers, body = error_answer(error, shape_of(request.path.encode()))
     response = Response(body, status=error.status)
     for name, value in headers:
         response.headers[name.decode()] = value.decode("latin-1")
@@ -149,7 +149,7 @@ def _crash(app: QuartTrio) -> Callable[[Exception], Any]:
 
 
 def _add_models(app: QuartTrio, management: Management) -> None:
-    for path in PATHS:
+    for path in ROUTES:
         # Only for its 405: the inference handler takes every POST before it comes here.
         app.add_url_rule(path.decode(), f"inference {path.decode()}", _never, methods=["POST"], provide_automatic_options=False)
 

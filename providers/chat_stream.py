@@ -97,6 +97,7 @@ class ChatStream:
         "_secrets",
         "_splitter",
         "content_type",
+        "dropped",
         "estimated_tokens",
         "has_content",
         "usage",
@@ -111,6 +112,7 @@ class ChatStream:
         self._finished = self._done = self._ended = False
         self._failure: UpstreamFailure | None = None
         self.content_type = response.content_type or b"text/event-stream"
+        self.dropped: tuple[str, ...] = ()
         self.has_content = False
         self.usage: Usage | None = None
         self.estimated_tokens = 0

@@ -123,7 +123,8 @@ class Adapter(Protocol):
     async def send(self, call: Call) -> Answer | Stream:
         """Send `call`; return when the response's head (a stream) or the whole of it (an answer) is here.
 
-        Raises `UpstreamFailure` for anything but a 2xx.
+        Raises `UpstreamFailure` for anything but a 2xx, InvalidRequest for a body that cannot be said in the
+        provider's dialect, or only with a loss that `call.strict` forbids: nothing was sent then.
         """
         ...
 

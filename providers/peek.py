@@ -1,7 +1,7 @@
 """What the router must know of a request's body, read without building the body.
 
 The fields and their types are those of the chat completions API (`openai.types.chat.completion_create_params`);
-everything else in the body is left as it is, for the provider to judge.
+everything else in the body is left as it is, for the provider to judge. The other endpoints are in `peek_endpoints`.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 
 def peek_chat(body: bytes) -> ChatPeek:
     """Read a chat completion request. Raises InvalidRequest, whose `param` names the field."""
-    peek: ChatPeek = _decode(_chat, body)
+    peek: ChatPeek = decode_body(_chat, body)
     if not peek.messages:
-        raise InvalidRequest("messages must hold at least one message", param="messages")
+        raise no_messages()
     if peek.model is not None and len(peek.model) > LONGEST_MODEL:
-        raise InvalidRequest(f"model is longer than {LONGEST_MODEL} characters", param="model")
+        raise long_model()
     return peek
 
 
@@ -94,7 +94,16 @@ def conversation_prefix(body: bytes) -> bytes:
     return b"".join(bytes(memoryview(message)[:PREFIX_BYTES]) for message in messages)
 
 
-def _decode(decoder: Any, body: bytes) -> Any:
+def no_messages() -> InvalidRequest:
+    return InvalidRequest("messages must hold at least one message", param="messages")
+
+
+def long_model() -> InvalidRequest:
+    return InvalidRequest(f"model is longer than {LONGEST_MODEL} characters", param="model")
+
+
+def decode_body(decoder: Any, body: bytes) -> Any:
+    """What `decoder` makes of a caller's body. Raises InvalidRequest, whose `param` names the field."""
     if not body:
         raise InvalidRequest("the body is empty; it must be a JSON object")
     try:

@@ -179,6 +179,7 @@ class SimulatedStream:
     """The `Stream` of a simulated provider: one token per `receive`."""
 
     content_type = b"text/event-stream; charset=utf-8"
+    dropped: tuple[str, ...] = ()
 
     def __init__(self, events: Iterator[Event], usage: Usage, visit: _Visit) -> None:
         self._events = events

@@ -141,6 +141,7 @@ async def _do(step: Step) -> None:
 
 class ScriptedStream:
     content_type = b"text/event-stream"
+    dropped: tuple[str, ...] = ()
 
     def __init__(self, adapter: Scripted, step: Step, chunks: tuple[bytes, ...]) -> None:
         self._adapter = adapter
