@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..sse import SseParser
 from .anthropic_messages_answers import read_answer, read_error, write_answer, write_error, write_stream_error
 from .anthropic_messages_read import NAME, read_request
 from .anthropic_messages_stream import MessagesReader, MessagesWriter
 from .anthropic_messages_write import write_request
 from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
 from .neutral import Completion, Conversation, ErrorReport
+from .sse_events import EventReader
 
 
 class AnthropicMessages:
@@ -36,7 +36,7 @@ class AnthropicMessages:
         return write_answer(completion, asked)
 
     def decoder(self) -> EventDecoder:
-        return SseParser()
+        return EventReader()
 
     def stream_reader(self) -> StreamReader:
         return MessagesReader()

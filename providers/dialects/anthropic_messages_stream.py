@@ -101,9 +101,9 @@ class MessagesReader:
             shape = _decode(event.data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise malformed(f"sent an event that is none of a message's: {error}") from None
+        if shape.type == "content_block_delta":
+            return self._delta(shape)
         match shape.type:
-            case "content_block_delta":
-                return self._delta(shape)
             case "content_block_start":
                 return self._block(shape)
             case "content_block_stop":
@@ -234,13 +234,20 @@ class MessagesWriter:
         del asked
 
     def write(self, events: Iterable[StreamEvent]) -> bytes:
-        return b"".join([_write(event) for event in events])
+        return b"".join([_text(event) if type(event) is TextDelta else _write(event) for event in events])
+
+
+def _text(event: TextDelta) -> bytes:
+    return (
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+        b'"delta":{"type":"text_delta","text":%b}}\n\n'
+    ) % (event.index, _encode(event.text))
 
 
 def _write(event: StreamEvent) -> bytes:
     match event:
-        case TextDelta(index, text):
-            return _delta(index, b'{"type":"text_delta","text":%b}' % _encode(text))
+        case TextDelta():
+            return _text(event)
         case ArgumentsDelta(index, arguments):
             return _delta(index, b'{"type":"input_json_delta","partial_json":%b}' % _encode(arguments))
         case ThinkingDelta(index, text):
@@ -283,7 +290,7 @@ def _part(event: PartStarted) -> bytes:
     match part:
         case Text(text=text) | Refusal(text=text):
             block = {"type": "text", "text": ""}
-            more = _write(TextDelta(index, text)) if text else b""
+            more = _text(TextDelta(index, text)) if text else b""
         case Thinking():
             block = {"type": "thinking", "thinking": "", "signature": part.signature or ""}
             more = _write(ThinkingDelta(index, part.text)) if part.text else b""

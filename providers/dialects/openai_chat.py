@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..sse import SseParser
 from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
 from .neutral import Completion, Conversation, ErrorReport
 from .openai_chat_answers import read_answer, read_error, write_answer, write_error, write_stream_error
 from .openai_chat_read import read_request
 from .openai_chat_stream import ChatReader, ChatWriter
 from .openai_chat_write import write_request
+from .sse_events import EventReader
 
 
 class OpenAIChat:
@@ -36,7 +36,7 @@ class OpenAIChat:
         return write_answer(completion, asked)
 
     def decoder(self) -> EventDecoder:
-        return SseParser()
+        return EventReader()
 
     def stream_reader(self) -> StreamReader:
         return ChatReader()

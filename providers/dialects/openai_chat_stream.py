@@ -231,10 +231,12 @@ class ChatReader:
 
 def _first(chunk: Chunk) -> Choice | None:
     """The chunk's piece of the first choice."""
-    for choice in chunk.choices or ():
-        if not choice.index:
-            return choice
-    return None
+    choices = chunk.choices
+    if not choices:
+        return None
+    if not choices[0].index:
+        return choices[0]
+    return next((choice for choice in choices if not choice.index), None)
 
 
 class ChatWriter:
@@ -251,13 +253,12 @@ class ChatWriter:
         self._length = self._start = 0  # of the text so far, in characters, and where the open part of it began
 
     def write(self, events: Iterable[StreamEvent]) -> bytes:
-        return b"".join([self._write(event) for event in events])
+        return b"".join([self._text(event) if type(event) is TextDelta else self._write(event) for event in events])
 
     def _write(self, event: StreamEvent) -> bytes:
-        kind = type(event)
-        if kind is TextDelta:
-            return self._text(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         match event:
+            case TextDelta():
+                return self._text(event)
             case ThinkingDelta():
                 return self._chunk(b'{"reasoning_content":%b}' % _encode(event.text))
             case ArgumentsDelta():
@@ -298,7 +299,7 @@ class ChatWriter:
         if event.index in self._refusals:
             return self._chunk(b'{"refusal":%b}' % _encode(event.text))
         self._length += len(event.text)
-        return self._chunk(b'{"content":%b}' % _encode(event.text))
+        return b'%b{"content":%b}%b' % (self._head, _encode(event.text), self._tail)
 
     def _part(self, event: PartStarted) -> bytes:
         match event.part:
