@@ -95,55 +95,78 @@ class Message:
         return self.text(":error-code" if kind == "error" else f":{kind}-type")
 
 
-class EventStreamDecoder:
-    """Turns the bytes of a stream into messages."""
+class EventStreamSplitter:
+    """Cuts a stream of bytes into messages, of which only the prelude is looked at: `decode` does the rest."""
 
     __slots__ = ("_buffer", "_limit", "_needed")
 
     def __init__(self, limit: int = MESSAGE_LIMIT) -> None:
         self._buffer = bytearray()
         self._limit = limit
-        self._needed = 0
+        self._needed = 0  # bytes of the message in the buffer, 0 while its prelude is not whole
 
     @property
     def pending(self) -> int:
         """Bytes of the message that has not ended: at the end of a stream, any mean that it was cut."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[Message]:
-        """The messages that ended with `data`. Raises EventStreamCorrupt; feed nothing after that.
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that ended with `data`, whole. Raises EventStreamCorrupt; feed nothing after that.
 
         Messages before the corrupt one, in the same chunk, are lost with it: their stream has no genuine end.
         """
         buffer = self._buffer
-        buffer += data
-        messages: list[Message] = []
-        start = 0
-        while len(buffer) - start >= (self._needed or _PRELUDE.size):
-            if not self._needed:
-                self._needed = _total_length(buffer, start, self._limit)
-                continue
-            end = start + self._needed
-            messages.append(_message(bytes(buffer[start:end])))
-            start, self._needed = end, 0
-        if start:
-            del buffer[:start]
+        if buffer:
+            buffer += data
+            if len(buffer) < (self._needed or _PRELUDE.size):
+                return []
+            data = bytes(buffer)
+            buffer.clear()
+        messages: list[bytes] = []
+        start, end = 0, len(data)
+        while end - start >= _PRELUDE.size:
+            self._needed = _total_length(data, start, self._limit)
+            if end - start < self._needed:
+                break
+            messages.append(data[start : start + self._needed])
+            start += self._needed
+            self._needed = 0
+        buffer += data[start:]
         return messages
 
 
-def _total_length(buffer: bytearray, start: int, limit: int) -> int:
-    total, headers, checksum = _PRELUDE.unpack_from(buffer, start)
-    if zlib.crc32(buffer[start : start + 8]) != checksum:
+class EventStreamDecoder:
+    """Turns the bytes of a stream into messages."""
+
+    __slots__ = ("_splitter",)
+
+    def __init__(self, limit: int = MESSAGE_LIMIT) -> None:
+        self._splitter = EventStreamSplitter(limit)
+
+    @property
+    def pending(self) -> int:
+        """As `EventStreamSplitter.pending`."""
+        return self._splitter.pending
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that ended with `data`. Raises EventStreamCorrupt; feed nothing after that."""
+        return [decode(message) for message in self._splitter.feed(data)]
+
+
+def _total_length(data: bytes, start: int, limit: int) -> int:
+    total: int
+    total, headers, checksum = _PRELUDE.unpack_from(data, start)
+    if zlib.crc32(data[start : start + 8]) != checksum:
         raise EventStreamCorrupt("the checksum of a message's prelude is wrong")
     if total > limit:
         raise EventStreamCorrupt(f"one message has {total} bytes, over {limit}")
     if headers > HEADERS_LIMIT or total < _SMALLEST + headers:
         raise EventStreamCorrupt("the lengths in a message's prelude are impossible")
-    length: int = total
-    return length
+    return total
 
 
-def _message(data: bytes) -> Message:
+def decode(data: bytes) -> Message:
+    """The message in `data`, one that `EventStreamSplitter` cut out. Raises EventStreamCorrupt."""
     (checksum,) = _CRC.unpack_from(data, len(data) - _CRC.size)
     if zlib.crc32(memoryview(data)[: -_CRC.size]) != checksum:
         raise EventStreamCorrupt("the checksum of a message is wrong")

@@ -19,11 +19,14 @@ NAME: Final = "bedrock.converse"
 
 
 class BedrockConverse:
-    """See `Dialect`."""
+    """See `Dialect`. Answers do not say which model they are from: `model` is what is read in them."""
 
     name = NAME
     carries_signatures = True
     takes_freeform_tools = False
+
+    def __init__(self, model: str = "") -> None:
+        self._model = model
 
     def read_request(self, body: bytes) -> Conversation:
         return read_request(body)
@@ -32,7 +35,7 @@ class BedrockConverse:
         return write_request(conversation, target)
 
     def read_answer(self, body: bytes) -> Completion:
-        return read_answer(body)
+        return read_answer(body, self._model)
 
     def write_answer(self, completion: Completion, asked: Asked) -> bytes:
         return write_answer(completion, asked)
@@ -41,7 +44,7 @@ class BedrockConverse:
         return ConverseDecoder()
 
     def stream_reader(self) -> StreamReader:
-        return ConverseReader()
+        return ConverseReader(self._model)
 
     def stream_writer(self, asked: Asked) -> StreamWriter:
         return ConverseWriter()

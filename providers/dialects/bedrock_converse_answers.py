@@ -1,6 +1,6 @@
 """Converse answers and errors, read and written whole. Shapes: see `bedrock_converse_shapes`.
 
-An answer says neither its id nor its model: the id is made here, the model is left to whoever asked for it.
+An answer says neither its id nor its model: the id is made here, the model is for whoever asked it to say.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class _Answer(msgspec.Struct, rename="camel"):
 _answers: Final = msgspec.json.Decoder(_Answer)
 
 
-def read_answer(body: bytes) -> Completion:
-    """Raises UpstreamFailure(MALFORMED), also where Bedrock says that the model's output was."""
+def read_answer(body: bytes, model: str = "") -> Completion:
+    """An answer of `model`. Raises UpstreamFailure(MALFORMED), also where Bedrock says that the model's output was."""
     try:
         answer = _answers.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -73,7 +73,9 @@ def read_answer(body: bytes) -> Completion:
         raise malformed(f"answered with what is no Converse answer: {error}") from None
     stop, sequence = read_stop(answer.stop_reason, answer.additional_model_response_fields)
     usage = read_usage(answer.usage)
-    return Completion(id=new_id("msg_"), model="", parts=tuple(parts), stop=stop, stop_sequence=sequence, usage=usage)
+    return Completion(
+        id=new_id("msg_"), model=model, parts=tuple(parts), stop=stop, stop_sequence=sequence, usage=usage
+    )
 
 
 def answers(part: Part) -> bool:

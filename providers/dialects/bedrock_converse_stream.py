@@ -148,11 +148,13 @@ class _Block:
 
 
 class ConverseReader:
-    """The `StreamReader`. Raises UpstreamFailure(MALFORMED) for an event that is not what its name says."""
+    """The `StreamReader` of an answer of `model`. Raises UpstreamFailure(MALFORMED) for an event that is not what its
+    name says."""
 
-    __slots__ = ("_blocks", "_over", "_parts", "_started", "_stop", "_usage")
+    __slots__ = ("_blocks", "_model", "_over", "_parts", "_started", "_stop", "_usage")
 
-    def __init__(self) -> None:
+    def __init__(self, model: str = "") -> None:
+        self._model = model
         self._blocks: dict[int, _Block] = {}
         self._parts = 0
         self._started = False
@@ -203,7 +205,7 @@ class ConverseReader:
     def _start(self, out: list[StreamEvent]) -> None:
         if not self._started:
             self._started = True
-            out.append(Started(id=new_id("msg_"), model=""))
+            out.append(Started(id=new_id("msg_"), model=self._model))
 
     def _block_start(self, shape: _BlockStart, out: list[StreamEvent]) -> None:
         self._start(out)
