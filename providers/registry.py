@@ -9,25 +9,32 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from infermux.config.settings import ProviderSettings
 
 from .interface import Adapter
 
+if TYPE_CHECKING:
+    from .dialects.kept_thinking import ThinkingStore
+
 ENTRY_POINTS = "infermux.providers"
 
 AdapterFactory = Callable[[ProviderSettings], Adapter]
 
+ThinkingStores = dict[tuple[str, str | None], "ThinkingStore"]
+"""By type and base URL: what one API has signed it takes back, whichever of its providers is asked next."""
+
 # type -> module of this package with `make(settings, *, environ) -> Adapter`
 _BUILT_IN = {
     "openai": "openai",
+    "anthropic": "anthropic",
     "azure_openai": "azure_openai",
     "ollama": "ollama",
+    "bedrock": "bedrock",
     "simulated": "simulated",
 }
 _LATER = {
-    "anthropic": "the Anthropic dialect is not available in this version of infermux",
-    "bedrock": "the Bedrock dialect is not available in this version of infermux",
     "process": "provider processes are not available in this version of infermux",
 }
 
@@ -46,16 +53,27 @@ def known_types() -> frozenset[str]:
     return frozenset(_BUILT_IN) | frozenset(_LATER) | frozenset(_plugins().names)
 
 
-def make_adapter(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Adapter:
-    """The adapter of one provider. `environ` is where proxy variables are looked up.
+def make_adapter(
+    settings: ProviderSettings, *, environ: Mapping[str, str], kept: ThinkingStores | None = None
+) -> Adapter:
+    """The adapter of one provider, which serves callers of every dialect it can be translated to.
+
+    `environ` is where proxy variables are looked up; `kept` holds the thinking that adapters share.
 
     Raises `TypeNotAvailable` when the type is of a later version, unknown, its plugin cannot be loaded, or the settings
     are not such that an adapter can be made (a proxy in the environment that is no URL). Makes no connection.
     """
     if settings.type in _LATER:
         raise TypeNotAvailable(settings.type, _LATER[settings.type])
-    if settings.type not in _BUILT_IN:
-        return _made_by_plugin(settings)
+    adapter = _built_in(settings, environ) if settings.type in _BUILT_IN else _made_by_plugin(settings)
+    from .dialects.kept_thinking import ThinkingStore  # only here: reading a configuration needs no dialects
+    from .translated import translating
+
+    stores = {} if kept is None else kept
+    return translating(adapter, settings, stores.setdefault((settings.type, settings.base_url), ThinkingStore()))
+
+
+def _built_in(settings: ProviderSettings, environ: Mapping[str, str]) -> Adapter:
     module = importlib.import_module(f".{_BUILT_IN[settings.type]}", __package__)
     try:
         adapter: Adapter = module.make(settings, environ=environ)

@@ -16,7 +16,7 @@ SIZE = "a size above zero such as 64KB, 32MiB, 1GiB (a plain number is bytes)"
 URL = "an http:// or https:// URL with a host, without user information, query or fragment, or null"
 ADDRESS = 'an address to listen on such as "127.0.0.1:8080", "[::1]:8080" or ":8080"'
 NAME = "a name of the characters a-z A-Z 0-9 . _ -"
-TYPES = "one of openai, anthropic, ollama, azure_openai, simulated, or a type an installed plugin registers"
+TYPES = "one of openai, anthropic, ollama, azure_openai, bedrock, simulated, or a type an installed plugin registers"
 STRATEGIES = (
     "one of round_robin, least_latency, cost_weighted, random, priority, least_busy, peak_ewma, sticky, "
     "or a strategy an installed plugin registers"
@@ -366,9 +366,9 @@ LATER_KEYS = [
     ),
     _bad(
         "types",
-        "providers:\n  - {name: a, type: bedrock, region: eu-west-1}\n",
-        f'2: providers[0].type: is not available in this version; must be {TYPES}, not "bedrock"',
-        f"2: providers[0].region: {LATER}: null",
+        "providers:\n  - {name: a, type: process, cwd: /}\n",
+        f'2: providers[0].type: is not available in this version; must be {TYPES}, not "process"',
+        f"2: providers[0].cwd: {LATER}: null",
     ),
 ]
 

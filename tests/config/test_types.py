@@ -13,7 +13,7 @@ from infermux.providers import registry
 PLUGINS = EntryPoints(
     [
         EntryPoint(name="acme", value="acme:make", group="infermux.providers"),
-        EntryPoint(name="bedrock", value="acme:make", group="infermux.providers"),
+        EntryPoint(name="process", value="acme:make", group="infermux.providers"),
         EntryPoint(name="cleverest", value="acme:make", group="infermux.strategies"),
     ]
 )
@@ -29,9 +29,9 @@ def _plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_plugins")
 def test_types_and_strategies_of_plugins_are_known() -> None:
-    text = "routing: {strategy: cleverest}\nproviders:\n  - {name: a, type: acme}\n  - {name: b, type: bedrock}\n"
+    text = "routing: {strategy: cleverest}\nproviders:\n  - {name: a, type: acme}\n  - {name: b, type: process}\n"
     config = load_text(text, environ={})
-    assert [provider.type for provider in config.providers] == ["acme", "bedrock"]
+    assert [provider.type for provider in config.providers] == ["acme", "process"]
     assert config.routing.strategy == "cleverest"
 
 

@@ -41,7 +41,7 @@ def test_a_simulated_provider_is_made() -> None:
     assert isinstance(make_adapter(settings("simulated"), environ={}), Simulated)
 
 
-@pytest.mark.parametrize("type_", ["anthropic", "bedrock", "process"])
+@pytest.mark.parametrize("type_", ["anthropic", "process"])
 def test_a_type_of_a_later_version_is_known_but_not_available(type_: str) -> None:
     assert type_ in known_types()
     with pytest.raises(TypeNotAvailable, match="not available in this version") as caught:
