@@ -15,7 +15,7 @@ import trio
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import NotFound
 from infermux.providers.interface import Adapter, Endpoint
-from infermux.providers.registry import TypeNotAvailable, make_adapter
+from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
 from .catalogue import Catalogue, Entry
@@ -219,7 +219,8 @@ async def open_fleet(
     raised here. Leaving the block ends all actors and closes every connection.
     """
     env = os.environ if environ is None else environ
-    maker = adapters or (lambda settings: make_adapter(settings, environ=env))
+    kept: ThinkingStores = {}
+    maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
     supervisor = Supervisor(
         intensity=None, backoff=Backoff(base=0.1, max=30.0), when_exhausted="abandon", on_restart=_report
     )

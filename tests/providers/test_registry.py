@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from infermux.config.settings import ProviderSettings
 from infermux.providers import registry
-from infermux.providers.registry import TypeNotAvailable, known_types, make_adapter
+from infermux.providers.interface import Adapter, Endpoint
+from infermux.providers.registry import ThinkingStores, TypeNotAvailable, known_types, make_adapter
 from infermux.providers.simulated import Simulated
+from infermux.providers.translate import DIALECTS
+from infermux.providers.translated import Translating
 from infermux.secret import Secret
 
 
@@ -20,8 +24,15 @@ def torn(settings: ProviderSettings) -> Simulated:
     raise RuntimeError(f"no use for {settings.api_key.reveal() if settings.api_key else 'nothing'}")
 
 
-def settings(type_: str) -> ProviderSettings:
-    return ProviderSettings(name="p", type=type_)
+def settings(type_: str, **more: Any) -> ProviderSettings:
+    return ProviderSettings(name="p", type=type_, **more)
+
+
+def made(type_: str, **more: Any) -> Adapter:
+    """The adapter itself, without what translates for it."""
+    adapter = make_adapter(settings(type_, **more), environ={})
+    assert isinstance(adapter, Translating)
+    return adapter.adapter
 
 
 @pytest.fixture
@@ -38,10 +49,23 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_simulated_provider_is_made() -> None:
-    assert isinstance(make_adapter(settings("simulated"), environ={}), Simulated)
+    assert isinstance(made("simulated"), Simulated)
 
 
-@pytest.mark.parametrize("type_", ["anthropic", "process"])
+@pytest.mark.parametrize("type_", ["openai", "anthropic", "ollama", "simulated"])
+def test_every_type_serves_callers_of_every_conversation(type_: str) -> None:
+    served = make_adapter(settings(type_), environ={}).endpoints
+    assert served >= {Endpoint.CHAT, Endpoint.MESSAGES, Endpoint.COUNT_TOKENS, *DIALECTS}
+
+
+def test_providers_of_one_api_share_the_thinking_they_keep() -> None:
+    kept: ThinkingStores = {}
+    for base_url in ("http://a", "http://a", "http://b"):
+        make_adapter(settings("anthropic", base_url=base_url), environ={}, kept=kept)
+    assert list(kept) == [("anthropic", "http://a"), ("anthropic", "http://b")]
+
+
+@pytest.mark.parametrize("type_", ["process"])
 def test_a_type_of_a_later_version_is_known_but_not_available(type_: str) -> None:
     assert type_ in known_types()
     with pytest.raises(TypeNotAvailable, match="not available in this version") as caught:
@@ -52,7 +76,7 @@ def test_a_type_of_a_later_version_is_known_but_not_available(type_: str) -> Non
 @pytest.mark.usefixtures("plugins")
 def test_a_plugin_registers_its_type() -> None:
     assert {"mine", "openai", "simulated"} <= known_types()
-    assert isinstance(make_adapter(settings("mine"), environ={}), Simulated)
+    assert isinstance(made("mine"), Simulated)
 
 
 @pytest.mark.usefixtures("plugins")

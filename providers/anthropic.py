@@ -1,0 +1,171 @@
+"""The adapter for Anthropic's Messages API.
+
+The caller's body goes on byte for byte. Spliced in, where they differ: the model and the provider's `extra_body` (what
+the caller wrote wins); cut out: the router's own members. The answer comes back as the provider wrote it. Callers of
+other dialects reach it by translation: see `translated`.
+
+Shapes: https://platform.claude.com/docs/en/api/messages and `anthropic.types` of the anthropic SDK.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from infermux.config.settings import ProbeMethod, ProviderSettings
+from infermux.errors import UpstreamFailure
+
+from .anthropic_bodies import check_count, malformed, prepare_body, read_message, read_models
+from .anthropic_errors import classify_refusal
+from .classify import MAX_ERROR_BODY, secrets_of
+from .interface import Answer, Call, Endpoint, Stream, Usage
+from .messages_stream import MessagesStream
+from .splice import merge_defaults
+from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, target_of
+
+DEFAULT_BASE_URL: Final = "https://api.anthropic.com"
+VERSION: Final = b"2023-06-01"
+"""The version of the API (https://platform.claude.com/docs/en/api/versioning): the only one with these events."""
+
+_ABOUT_MAX_TOKENS: Final = re.compile(rb"max_tokens")
+_BETA: Final = b"anthropic-beta"
+_PAGE: Final = 1000
+_MOST_PAGES: Final = 20
+
+
+def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Anthropic:
+    """The factory of the type `anthropic`; its base URL may end in `/v1` or not. Raises ValueError for one that cannot
+    be used, and for such a proxy."""
+    base_url = (settings.base_url or DEFAULT_BASE_URL).rstrip("/").removesuffix("/v1")
+    return Anthropic(settings, base_url, choose_transport(settings, base_url, environ))
+
+
+class Anthropic:
+    """The adapter; see `interface.Adapter`. Owns its transport."""
+
+    endpoints = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
+
+    def __init__(self, settings: ProviderSettings, base_url: str, transport: Transport) -> None:
+        """`base_url` without `/v1`."""
+        self._settings = settings
+        self._base_url = base_url
+        self._transport = transport
+        self._secrets = secrets_of(settings.api_key, settings.headers)
+        self._headers = _headers(settings)
+        self._messages = self._template(b"POST", "/v1/messages")
+        self._count = self._template(b"POST", "/v1/messages/count_tokens")
+        self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.name!r}, {self._base_url!r}, {self.transport})"
+
+    @property
+    def transport(self) -> str:
+        return self._transport.name
+
+    async def send(self, call: Call) -> Answer | Stream:
+        """See `Adapter.send`. `extra_body` is for messages: counting their tokens takes few other fields."""
+        counting = call.endpoint is Endpoint.COUNT_TOKENS
+        body = prepare_body(call, {} if counting else self._extra)
+        betas = [header for header in call.headers if header[0].lower() == _BETA]
+        response = await self._transport.send(self._count if counting else self._messages, body, betas)
+        if call.stream and 200 <= response.status < 300 and not _is_json(response):
+            return MessagesStream(response, secrets=self._secrets)
+        try:
+            if not 200 <= response.status < 300:
+                raise await self._failure(response)
+            return await self._whole(response, call)
+        finally:
+            response.close()
+
+    async def _whole(self, response: Response, call: Call) -> Answer:
+        body = await response.read()
+        status = response.status
+        if call.endpoint is Endpoint.COUNT_TOKENS:
+            check_count(body, status=status, secrets=self._secrets)
+            return Answer(status, response.content_type, body, Usage())  # counting costs no tokens
+        usage = read_message(body, status=status, secrets=self._secrets)
+        if call.stream:  # callers that asked for events find none in a JSON body, and would see an empty answer
+            raise malformed("answered a streaming request with a whole message", status)
+        return Answer(status, response.content_type, body, usage)
+
+    async def _failure(self, response: Response) -> UpstreamFailure:
+        body = await _read_some(response)
+        return classify_refusal(response.status, response.get, body, now=time.time(), secrets=self._secrets)
+
+    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+        if method is not ProbeMethod.GENERATE or model is None:
+            await self._fetch(self._template(b"GET", "/v1/models"))
+            return None
+        body = msgspec.json.encode({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "ping"}]})
+        try:
+            answer = await self._fetch(self._messages, merge_defaults(body, self._extra))
+        except UpstreamFailure as failure:
+            if failure.status == 400 and _ABOUT_MAX_TOKENS.search(failure.body or b""):
+                return None  # it read the request and knows the model: it is alive
+            raise
+        return read_message(answer, status=200, secrets=self._secrets)
+
+    async def list_models(self) -> Sequence[str]:
+        """All pages of `/v1/models`, the first twenty at most."""
+        names: list[str] = []
+        after: str | None = None
+        for _ in range(_MOST_PAGES):
+            query = f"?limit={_PAGE}" + (f"&after_id={quote(after, safe='')}" if after else "")
+            found, after = read_models(await self._fetch(self._template(b"GET", f"/v1/models{query}")))
+            names += found
+            if after is None:
+                break
+        return names
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _fetch(self, template: RequestTemplate, body: bytes = b"") -> bytes:
+        """The body of a 2xx answer. Raises `UpstreamFailure` for any other."""
+        response = await self._transport.send(template, body)
+        try:
+            if not 200 <= response.status < 300:
+                raise await self._failure(response)
+            return await response.read()
+        finally:
+            response.close()
+
+    def _template(self, method: bytes, path: str) -> RequestTemplate:
+        return self._transport.template(method, target_of(self._base_url, path), self._headers)
+
+
+def _headers(settings: ProviderSettings) -> Headers:
+    """The fixed headers; those of the settings take the place of ours with the same name."""
+    ours = [
+        (b"Content-Type", b"application/json"),
+        (b"Accept", b"application/json, text/event-stream"),
+        (b"anthropic-version", VERSION),
+    ]
+    if settings.api_key:
+        ours.append((b"x-api-key", settings.api_key.reveal().encode()))
+    theirs = [(name.encode(), value.encode()) for name, value in settings.headers.items()]
+    names = {name.lower() for name, _ in theirs}
+    return [header for header in ours if header[0].lower() not in names] + theirs
+
+
+def _is_json(response: Response) -> bool:
+    return response.content_type.lstrip()[:16].lower() == b"application/json"
+
+
+async def _read_some(response: Response) -> bytes:
+    """The first 64 KiB of an error's body, or what came of it before the connection broke."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < MAX_ERROR_BODY and (data := await response.receive()) is not None:
+            parts.append(data)
+            size += len(data)
+    except UpstreamFailure:
+        pass  # the status says more than the rest of the body would have
+    return b"".join(parts)[:MAX_ERROR_BODY]

@@ -1,0 +1,274 @@
+"""A stream of Anthropic's message events that passes through as it came.
+
+Once content flows, a read is only scanned for what can change anything: usage, an error, the end. All of these are
+events of a name of their own, and the name stands in quotes, which a model's text, being a JSON string, cannot write
+unescaped; so a match costs a closer look and a miss is sure. The events before the first content are taken apart.
+
+Shapes: `anthropic.types.raw_message_stream_event`; the order of events, and errors among them:
+https://platform.claude.com/docs/en/build-with-claude/streaming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final, cast
+
+import msgspec
+import trio
+
+from infermux.errors import FailureKind, UpstreamFailure
+
+from .anthropic_bodies import UsageObject
+from .anthropic_errors import classify_in_band
+from .interface import Usage
+from .sse import EventSplitter, SseParser
+from .transport import Response
+
+DRAIN_SECONDS: Final = 0.1
+"""How long after `message_stop` the end of the framing is waited for, so that the connection can be used again."""
+
+_EMPTY_AT_FIRST: Final = frozenset({"text", "thinking", "tool_use"})
+"""Blocks that begin empty and are filled by deltas; any other is whole when it begins."""
+
+
+class _Part(msgspec.Struct):
+    """A delta, or a block that begins. Of these members only those that say something are looked at."""
+
+    type: Any = None
+    text: Any = None
+    thinking: Any = None
+    partial_json: Any = None
+    signature: Any = None
+    citation: Any = None
+    stop_reason: Any = None
+
+
+class _Message(msgspec.Struct):
+    usage: UsageObject | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    delta: _Part | None = None
+    content_block: _Part | None = None
+    message: _Message | None = None
+    usage: UsageObject | None = None
+
+
+class _Typed(msgspec.Struct):
+    type: Any = None
+
+
+_events: Final = msgspec.json.Decoder(_Event)
+_typed: Final = msgspec.json.Decoder(_Typed)
+
+
+class MessagesStream:
+    """The `Stream` of a provider that speaks Anthropic's dialect; see `interface.Stream` for the contract.
+
+    The genuine end is `message_stop`, after content or a stop reason. Nothing is hidden, and what follows the end is
+    dropped. An `error` event is raised instead of passed on: of its own kind before any content, BROKEN after that.
+    """
+
+    __slots__ = (
+        "_counted",
+        "_done",
+        "_ended",
+        "_failure",
+        "_response",
+        "_secrets",
+        "_splitter",
+        "content_type",
+        "dropped",
+        "estimated_tokens",
+        "has_content",
+    )
+
+    def __init__(self, response: Response, *, secrets: Collection[str] = ()) -> None:
+        """Owns `response` from now on. `secrets` are masked in errors."""
+        self._response = response
+        self._secrets = secrets
+        self._splitter = EventSplitter()
+        self._counted: UsageObject | None = None
+        self._done = self._ended = False
+        self._failure: UpstreamFailure | None = None
+        self.content_type = response.content_type or b"text/event-stream"
+        self.dropped: tuple[str, ...] = ()
+        self.has_content = False
+        self.estimated_tokens = 0
+
+    @property
+    def usage(self) -> Usage | None:
+        """None until `message_delta`: what the start says of the answer's tokens is not what they come to."""
+        return self._counted.usage() if self._counted is not None and self._done else None
+
+    async def receive(self) -> bytes | None:
+        if self._failure is not None:
+            raise self._failure
+        while not self._done and not self._ended:
+            data = await self._response.receive()
+            if data is None:
+                return self._end_of_framing()
+            whole = self._splitter.feed(data)
+            if not whole:
+                continue
+            if self.has_content and not _is_special(whole):
+                self.estimated_tokens += whole.count(b"\n\n") or 1  # an event, a few tokens
+                return whole
+            kept = self._look_into(whole)
+            if kept:
+                return kept
+        if not self._ended:
+            await self._drain()
+        return None
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _look_into(self, whole: bytes) -> bytes:
+        """What of `whole` goes on to the caller: all of it, up to the end. Raises the failure an error event is."""
+        content = self.has_content
+        end = len(whole)
+        for start, stop in _bounds(whole):
+            data = _data(whole[start:stop])
+            event = None if data is None else _decode(data)
+            if data is None or event is None:
+                continue
+            match event.type:
+                case "content_block_delta":
+                    content = content or _says_something(event.delta)
+                    self.estimated_tokens += 1
+                case "content_block_start":
+                    content = content or _is_whole(event.content_block)
+                case "message_start":
+                    self._count(event.message.usage if event.message else None)
+                case "message_delta":
+                    self._count(event.usage)
+                    content = content or (event.delta is not None and bool(event.delta.stop_reason))
+                case "message_stop":
+                    if not content:
+                        raise self._broken("ended its stream without any content")
+                    self._done = True
+                    end = stop
+                    break
+                case "error":
+                    raise self._in_band(data)
+                case _:
+                    pass  # `ping`, and what later versions add
+        self.has_content = content
+        return whole if end == len(whole) else whole[:end]
+
+    def _count(self, usage: UsageObject | None) -> None:
+        """What the end leaves out stays as the start said."""
+        if usage is not None:
+            self._counted = usage if self._counted is None else self._counted.updated(usage)
+
+    def _end_of_framing(self) -> bytes | None:
+        """The last bytes for the caller, None without any. Raises BROKEN unless the end is genuine."""
+        rest = self._splitter.flush().rstrip(b"\r\n")
+        kept = self._look_into(rest + b"\n\n") if rest else b""  # a last event whose empty line is missing
+        if not self._done:
+            raise self._broken("ended its stream without message_stop")
+        self._ended = True
+        return kept or None
+
+    def _in_band(self, data: bytes) -> UpstreamFailure:
+        failure = classify_in_band(data, secrets=self._secrets)
+        if self.has_content:
+            return self._broken(failure.message)
+        self._failure = failure
+        return failure
+
+    def _broken(self, what: str) -> UpstreamFailure:
+        self._failure = UpstreamFailure(FailureKind.BROKEN, what, status=self._response.status)
+        return self._failure
+
+    async def _drain(self) -> None:
+        """Read to the end of the framing if it comes at once. The stream has ended well, whatever happens here."""
+        self._ended = True
+        with trio.move_on_after(DRAIN_SECONDS):
+            try:
+                while await self._response.receive() is not None:
+                    pass
+            except UpstreamFailure:
+                pass
+
+
+def _is_special(whole: bytes) -> bool:
+    """Whether anything in `whole` needs a closer look: usage, an error, or the end."""
+    return (
+        b'"message_' in whole
+        or b'"error"' in whole
+        or b"event: error" in whole
+        or b"event: message_" in whole
+        or b"event:error" in whole
+        or b"event:message_" in whole
+    )
+
+
+def _bounds(whole: bytes) -> list[tuple[int, int]]:
+    """Where the events in `whole` begin and end, their ends included."""
+    if b"\r" in whole:
+        return [(0, len(whole))] if whole.count(b"data") == 1 else _bounds_with_cr(whole)
+    found: list[tuple[int, int]] = []
+    start = 0
+    while (end := whole.find(b"\n\n", start)) >= 0:
+        found.append((start, end + 2))
+        start = end + 2
+    return found
+
+
+def _bounds_with_cr(whole: bytes) -> list[tuple[int, int]]:
+    """As `_bounds`, with CR or CRLF as line ends: rare, so byte by byte will do."""
+    found: list[tuple[int, int]] = []
+    start, splitter = 0, EventSplitter()
+    for at in range(len(whole)):
+        if splitter.feed(whole[at : at + 1]):
+            found.append((start, at + 1))
+            start = at + 1
+    if start < len(whole):
+        found.append((start, len(whole)))
+    return found
+
+
+def _data(event: bytes) -> bytes | None:
+    """The event's data with its type in it; None for an event without any, such as a comment.
+
+    A provider that gives the type only as the event's name is understood too.
+    """
+    parser = SseParser()
+    found = parser.feed(event) or parser.flush()
+    if not found:
+        return None
+    name, data = found[0]
+    data = data.strip()
+    if name not in ("", "message") and data.startswith(b"{") and _type_of(data) is None:
+        return b'{"type":%b%b' % (msgspec.json.encode(name), b"," + data[1:] if data[1:].strip() != b"}" else b"}")
+    return data
+
+
+def _type_of(data: bytes) -> object:
+    try:
+        return _typed.decode(data).type
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return ""
+
+
+def _decode(data: bytes) -> _Event | None:
+    """The event in `data`; None for what is none, which goes on as it is."""
+    try:
+        return _events.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _says_something(delta: _Part | None) -> bool:
+    if delta is None:
+        return False
+    return bool(delta.text or delta.thinking or delta.partial_json or delta.signature or delta.citation)
+
+
+def _is_whole(block: _Part | None) -> bool:
+    if block is None:
+        return False
+    return bool(block.text or block.thinking) or cast("object", block.type) not in _EMPTY_AT_FIRST

@@ -1,0 +1,83 @@
+"""Adapters that serve callers of further dialects: by translation to the one that the provider speaks.
+
+What an adapter serves itself goes to it as it came, bytes and all. Everything else
+that `translate` has a dialect for is translated to the adapter's own, and its answer back. Counting tokens for a
+provider that does not is an estimate of ours, marked so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import trio
+
+from infermux.config.settings import ProbeMethod, ProviderSettings
+
+from .dialects.dialect import Target
+from .dialects.kept_thinking import ThinkingStore
+from .interface import Adapter, Answer, Call, Endpoint, Stream, Usage
+from .token_estimate import estimated_tokens
+from .translate import DIALECTS, send_translated
+
+_VIA: Final = (Endpoint.MESSAGES, Endpoint.CHAT)
+"""What is translated to, the first that a provider speaks."""
+
+
+def translating(adapter: Adapter, settings: ProviderSettings, kept: ThinkingStore | None = None) -> Adapter:
+    """`adapter`, serving every dialect there is; itself where it does already, or speaks none of them.
+
+    `kept` is the store of thinking for callers that cannot carry it; providers of one API may share one.
+    """
+    via = next((endpoint for endpoint in _VIA if endpoint in adapter.endpoints), None)
+    if via is None or {*DIALECTS, Endpoint.COUNT_TOKENS} <= adapter.endpoints:
+        return adapter
+    return Translating(adapter, via, settings, ThinkingStore() if kept is None else kept)
+
+
+class Translating:
+    """See `interface.Adapter`. Owns `adapter`; `via` is the endpoint of it that translations go to."""
+
+    def __init__(self, adapter: Adapter, via: Endpoint, settings: ProviderSettings, kept: ThinkingStore) -> None:
+        self.adapter = adapter
+        self.endpoints = adapter.endpoints | frozenset(DIALECTS) | {Endpoint.COUNT_TOKENS}
+        self._native = adapter.endpoints
+        self._via = via
+        self._dialect = DIALECTS[via]
+        self._kept = kept
+        self._default_max_tokens = settings.default_max_tokens
+        bound = settings.extra_body.get("max_tokens")
+        self._max_tokens = bound if isinstance(bound, int) and not isinstance(bound, bool) else None
+
+    def __repr__(self) -> str:
+        return f"Translating({self.adapter!r})"
+
+    @property
+    def transport(self) -> str:
+        return self.adapter.transport
+
+    async def send(self, call: Call) -> Answer | Stream:
+        if call.endpoint in self._native:
+            return await self.adapter.send(call)
+        if call.endpoint is Endpoint.COUNT_TOKENS:
+            return await self._count(call)
+        target = Target(model=call.model, max_tokens=self._max_tokens, default_max_tokens=self._default_max_tokens)
+        return await send_translated(
+            self.adapter.send, call, endpoint=self._via, provider=self._dialect, target=target, kept=self._kept
+        )
+
+    async def _count(self, call: Call) -> Answer:
+        conversation = DIALECTS[Endpoint.MESSAGES].read_request(call.body)
+        await trio.lowlevel.checkpoint()
+        body = msgspec.json.encode({"input_tokens": estimated_tokens(conversation)})
+        return Answer(200, b"application/json", body, Usage(), estimated=True)
+
+    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+        return await self.adapter.probe(method, model)
+
+    async def list_models(self) -> Sequence[str]:
+        return await self.adapter.list_models()
+
+    async def aclose(self) -> None:
+        await self.adapter.aclose()
