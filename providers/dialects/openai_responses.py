@@ -1,0 +1,59 @@
+"""The dialect `openai.responses`: OpenAI's Responses API, without what needs a server that keeps state.
+
+Reference: https://platform.openai.com/docs/api-reference/responses and `openai.types.responses` of the openai SDK.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..sse import SseParser
+from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
+from .neutral import Completion, Conversation, ErrorReport
+from .openai_responses_answers import read_answer, read_error, write_answer, write_error, write_stream_error
+from .openai_responses_read import read_request
+from .openai_responses_shapes import NAME
+from .openai_responses_stream import ResponsesWriter
+from .openai_responses_stream_read import ResponsesReader
+from .openai_responses_write import write_request
+
+
+class OpenAIResponses:
+    """See `Dialect`."""
+
+    name = NAME
+    carries_signatures = True  # as the encrypted content of reasoning items, which callers send back
+    takes_freeform_tools = True
+
+    def read_request(self, body: bytes) -> Conversation:
+        return read_request(body)
+
+    def write_request(self, conversation: Conversation, target: Target) -> Written:
+        return write_request(conversation, target)
+
+    def read_answer(self, body: bytes) -> Completion:
+        return read_answer(body)
+
+    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
+        return write_answer(completion, asked)
+
+    def decoder(self) -> EventDecoder:
+        return SseParser()
+
+    def stream_reader(self) -> StreamReader:
+        return ResponsesReader()
+
+    def stream_writer(self, asked: Asked) -> StreamWriter:
+        return ResponsesWriter(asked)
+
+    def read_error(self, status: int, body: bytes) -> ErrorReport:
+        return read_error(status, body)
+
+    def write_error(self, error: ErrorReport) -> bytes:
+        return write_error(error)
+
+    def write_stream_error(self, error: ErrorReport) -> bytes:
+        return write_stream_error(error)
+
+
+DIALECT: Final[Dialect] = OpenAIResponses()
