@@ -10,6 +10,7 @@ https://platform.claude.com/docs/en/build-with-claude/streaming.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any, Final, cast
 
@@ -27,6 +28,7 @@ from .transport import Response
 DRAIN_SECONDS: Final = 0.1
 """How long after `message_stop` the end of the framing is waited for, so that the connection can be used again."""
 
+_EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _EMPTY_AT_FIRST: Final = frozenset({"text", "thinking", "tool_use"})
 """Blocks that begin empty and are filled by deltas; any other is whole when it begins."""
 
@@ -99,8 +101,14 @@ class MessagesStream:
 
     @property
     def usage(self) -> Usage | None:
-        """None until `message_delta`: what the start says of the answer's tokens is not what they come to."""
-        return self._counted.usage() if self._counted is not None and self._done else None
+        """Of a stream that has not ended: the prompt's as the start says, the answer's as far as can be told."""
+        if self._counted is None:
+            return None
+        usage = self._counted.usage()
+        if self._done:
+            return usage
+        said = max(usage.completion_tokens, self.estimated_tokens)
+        return msgspec.structs.replace(usage, completion_tokens=said, estimated=True)
 
     async def receive(self) -> bytes | None:
         if self._failure is not None:
@@ -209,25 +217,12 @@ def _is_special(whole: bytes) -> bool:
 def _bounds(whole: bytes) -> list[tuple[int, int]]:
     """Where the events in `whole` begin and end, their ends included."""
     if b"\r" in whole:
-        return [(0, len(whole))] if whole.count(b"data") == 1 else _bounds_with_cr(whole)
+        return [found.span() for found in _EVENT_WITH_CR.finditer(whole)]
     found: list[tuple[int, int]] = []
     start = 0
     while (end := whole.find(b"\n\n", start)) >= 0:
         found.append((start, end + 2))
         start = end + 2
-    return found
-
-
-def _bounds_with_cr(whole: bytes) -> list[tuple[int, int]]:
-    """As `_bounds`, with CR or CRLF as line ends: rare, so byte by byte will do."""
-    found: list[tuple[int, int]] = []
-    start, splitter = 0, EventSplitter()
-    for at in range(len(whole)):
-        if splitter.feed(whole[at : at + 1]):
-            found.append((start, at + 1))
-            start = at + 1
-    if start < len(whole):
-        found.append((start, len(whole)))
     return found
 
 
