@@ -66,7 +66,9 @@ class Inference:
     draining: bool = False
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
     _id_prefix: bytes = attrs.field(factory=lambda: b"req-" + secrets.token_hex(6).encode() + b"-")
-    _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(factory=dict)
+    _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
+        factory=dict[tuple[str, str, str, str, bytes], bytes]
+    )
     _host_ruled: bool = attrs.field(init=False)
     _sticky_by: str | None = attrs.field(init=False)
 

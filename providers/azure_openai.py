@@ -1,4 +1,4 @@
-"""Azure OpenAI: OpenAI's chat completions behind deployments, an `api-version` and an `api-key`.
+"""Azure OpenAI: OpenAI's API behind deployments, an `api-version` and an `api-key`.
 
 The addresses are those the openai SDK's `AzureOpenAI` builds (`openai/lib/azure.py`):
 `{base}/openai/deployments/{deployment}/chat/completions?api-version=...`. A first chunk with empty `choices` and the
@@ -35,8 +35,7 @@ def azure_dialect(base_url: str, api_version: str, deployment: str | None) -> Di
 
     return Dialect(
         base_url=base_url,
-        chat=lambda model: target(model, "/chat/completions"),
-        embeddings=lambda model: target(model, "/embeddings"),
+        target=target,
         models=target_of(base_url, f"/openai/models{version}"),
         credential=lambda key: (b"api-key", key.encode()),
     )

@@ -187,6 +187,7 @@ class ChatStream:
             fields = cast("dict[str, object]", choice)
             if fields.get("finish_reason"):
                 self._finished = content = True
+            content = content or bool(fields.get("text"))  # of a legacy completion
             delta = fields.get("delta")
             if isinstance(delta, dict):
                 members = cast("dict[str, object]", delta)

@@ -11,7 +11,7 @@ from typing import Final
 
 from infermux.config.settings import ProviderSettings
 
-from .openai import Dialect, OpenAI, bearer
+from .openai import Dialect, OpenAI, bearer, targets_below
 from .transport import choose_transport, target_of
 
 DEFAULT_BASE_URL: Final = "http://localhost:11434"
@@ -20,11 +20,9 @@ DEFAULT_BASE_URL: Final = "http://localhost:11434"
 def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> OpenAI:
     """The factory of the type `ollama`; its base URL may end in `/v1` or not."""
     base_url = (settings.base_url or DEFAULT_BASE_URL).rstrip("/").removesuffix("/v1")
-    chat, embeddings = target_of(base_url, "/v1/chat/completions"), target_of(base_url, "/v1/embeddings")
     dialect = Dialect(
         base_url=base_url,
-        chat=lambda _: chat,
-        embeddings=lambda _: embeddings,
+        target=targets_below(base_url, "/v1"),
         models=target_of(base_url, "/api/tags"),
         credential=bearer,
     )

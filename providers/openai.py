@@ -1,10 +1,13 @@
-"""The adapter for OpenAI's chat completions API, and for every endpoint that speaks it.
+"""The adapter for OpenAI's API, and for every endpoint that speaks it.
 
 The caller's body goes on byte for byte. Spliced in, where they differ: the model, the provider's `extra_body` (what the
 caller wrote wins), and on streams `stream_options.include_usage`; cut out: the router's own members. The answer comes
 back as the provider wrote it. Azure and Ollama are this adapter with other addresses: see `Dialect`.
 
-Shapes: https://platform.openai.com/docs/api-reference/chat and `openai.types` of the openai SDK.
+Messages (Anthropic's API) are translated to chat completions, and so are responses where the provider has no such
+endpoint: the type's own if it says so, or found out by its first 404.
+
+Shapes: https://platform.openai.com/docs/api-reference and `openai.types` of the openai SDK.
 """
 
 from __future__ import annotations
@@ -22,13 +25,19 @@ from infermux.errors import FailureKind, UpstreamFailure
 
 from .chat_stream import ChatStream
 from .classify import MAX_ERROR_BODY, classify, secrets_of
+from .counting import estimated_count
+from .dialects import openai_chat
+from .dialects.dialect import Target
 from .interface import Answer, Call, Endpoint, Stream, Usage
-from .openai_bodies import embeddings_usage, malformed, model_names, prepare_body, read_completion
+from .openai_bodies import embeddings_usage, is_unknown_endpoint, malformed, model_names, prepare_body, read_completion
+from .responses_stream import ResponsesStream, read_response
 from .splice import merge_defaults
+from .translate import send_translated
 from .transport import RequestTemplate, Response, Transport, choose_transport, target_of
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 _MAX_TEMPLATES: Final = 256
+_BETA: Final = b"openai-beta"
 _ABOUT_STREAM_OPTIONS: Final = re.compile(rb"stream.?options|include.?usage", re.IGNORECASE)
 _ABOUT_MAX_TOKENS: Final = re.compile(rb"max.?(?:completion.?)?tokens", re.IGNORECASE)
 _EMBEDDING: Final = re.compile(r"text-embedding-|embed", re.IGNORECASE)
@@ -36,27 +45,44 @@ _EMBEDDING: Final = re.compile(r"text-embedding-|embed", re.IGNORECASE)
 
 @attrs.frozen(kw_only=True)
 class Dialect:
-    """Where an OpenAI-shaped API keeps things: request targets (origin-form) per model, and its credential's header."""
+    """Where an OpenAI-shaped API keeps things, and its credential's header.
+
+    `target` is the request target (origin-form) for a model and a path such as `/chat/completions`. `responses`:
+    whether it may have that endpoint, which is found out.
+    """
 
     base_url: str
-    chat: Callable[[str], bytes]
-    embeddings: Callable[[str], bytes]
+    target: Callable[[str, str], bytes]
     models: bytes
     credential: Callable[[str], tuple[bytes, bytes]]
+    responses: bool = False
 
 
 def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> OpenAI:
     """The factory of the type `openai`. Raises ValueError for a base URL or a proxy that cannot be used."""
     base_url = settings.base_url or DEFAULT_BASE_URL
-    chat, embeddings = target_of(base_url, "/chat/completions"), target_of(base_url, "/embeddings")
     dialect = Dialect(
         base_url=base_url,
-        chat=lambda _: chat,
-        embeddings=lambda _: embeddings,
+        target=targets_below(base_url),
         models=target_of(base_url, "/models"),
         credential=bearer,
+        responses=True,
     )
     return OpenAI(settings, dialect, choose_transport(settings, base_url, environ))
+
+
+def targets_below(base_url: str, prefix: str = "") -> Callable[[str, str], bytes]:
+    """The targets of an API that has the same for every model: `prefix` and the path below `base_url`."""
+    known: dict[str, bytes] = {}
+
+    def target(_: str, path: str) -> bytes:
+        found = known.get(path)
+        if found is None:
+            found = known[path] = target_of(base_url, prefix + path)
+        return found
+
+    target_of(base_url, prefix)  # for its ValueError
+    return target
 
 
 def bearer(key: str) -> tuple[bytes, bytes]:
@@ -67,7 +93,16 @@ def bearer(key: str) -> tuple[bytes, bytes]:
 class OpenAI:
     """The adapter; see `interface.Adapter`. Owns its transport."""
 
-    endpoints = frozenset({Endpoint.CHAT})
+    endpoints = frozenset(
+        {
+            Endpoint.CHAT,
+            Endpoint.COMPLETIONS,
+            Endpoint.EMBEDDINGS,
+            Endpoint.RESPONSES,
+            Endpoint.MESSAGES,
+            Endpoint.COUNT_TOKENS,
+        }
+    )
 
     def __init__(self, settings: ProviderSettings, dialect: Dialect, transport: Transport) -> None:
         self._settings = settings
@@ -77,7 +112,8 @@ class OpenAI:
         self._headers = _headers(settings, dialect)
         self._templates: dict[bytes, RequestTemplate] = {}
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
-        self._takes_stream_options = True
+        self._without_options: tuple[Endpoint, ...] = ()
+        self._has_responses: bool | None = None if dialect.responses else False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r}, {self._dialect.base_url!r}, {self.transport})"
@@ -89,10 +125,15 @@ class OpenAI:
     async def send(self, call: Call) -> Answer | Stream:
         """See `Adapter.send`. A provider that refuses the added `stream_options` is asked again without, and is not
         sent them again: the usage of its streams stays unknown."""
-        asks_usage = call.stream and not call.asked_usage and self._takes_stream_options
-        body = prepare_body(call, self._extra, ask_usage=asks_usage)
-        template = self._template(b"POST", self._dialect.chat(call.model))
-        response = await self._transport.send(template, body)
+        endpoint = call.endpoint
+        if endpoint is Endpoint.CHAT:
+            path = "/chat/completions"
+        elif endpoint is Endpoint.COMPLETIONS:
+            path = "/completions"
+        else:
+            return await self._send_other(call)
+        asks_usage = call.stream and not call.asked_usage and endpoint not in self._without_options
+        response = await self._post(call, path, prepare_body(call, self._extra, ask_usage=asks_usage))
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
             return ChatStream(response, asked_usage=call.asked_usage, secrets=self._secrets)
         try:
@@ -103,8 +144,72 @@ class OpenAI:
             response.close()
         if not (asks_usage and _is_about_stream_options(failure)):
             raise failure
-        self._takes_stream_options = False
+        self._without_options = (*self._without_options, endpoint)
         return await self.send(call)
+
+    async def _send_other(self, call: Call) -> Answer | Stream:
+        match call.endpoint:
+            case Endpoint.EMBEDDINGS:
+                return await self._embed(call)
+            case Endpoint.RESPONSES:
+                return await self._respond(call)
+            case Endpoint.COUNT_TOKENS:
+                return estimated_count(call)
+            case _:
+                return await self._translated(call)
+
+    async def _post(self, call: Call, path: str, body: bytes) -> Response:
+        template = self._template(b"POST", self._dialect.target(call.model, path))
+        if call.headers:
+            return await self._transport.send(template, body, [pair for pair in call.headers if pair[0] == _BETA])
+        return await self._transport.send(template, body)
+
+    async def _embed(self, call: Call) -> Answer:
+        response = await self._post(call, "/embeddings", prepare_body(call, self._extra, ask_usage=False))
+        try:
+            if not 200 <= response.status < 300:
+                raise await self._failure(response)
+            body = await response.read()
+            usage = embeddings_usage(body, secrets=self._secrets)
+            return Answer(response.status, response.content_type, body, usage)
+        finally:
+            response.close()
+
+    async def _respond(self, call: Call) -> Answer | Stream:
+        """A response, by the provider's own endpoint if it has one. Whether it has is known after the first time."""
+        if self._has_responses is False:
+            return await self._translated(call)
+        try:
+            answer = await self._respond_natively(call)
+        except UpstreamFailure as failure:
+            if self._has_responses or not is_unknown_endpoint(failure):
+                raise
+            self._has_responses = False
+            return await self._translated(call)
+        self._has_responses = True
+        return answer
+
+    async def _respond_natively(self, call: Call) -> Answer | Stream:
+        response = await self._post(call, "/responses", prepare_body(call, self._extra, ask_usage=False))
+        if call.stream and 200 <= response.status < 300 and not _is_json(response):
+            return ResponsesStream(response, secrets=self._secrets)
+        try:
+            if not 200 <= response.status < 300:
+                raise await self._failure(response)
+            body = await response.read()
+            usage = read_response(body, status=response.status, secrets=self._secrets)
+        finally:
+            response.close()
+        if call.stream:
+            raise malformed("answered a streaming request with a whole response", response.status)
+        return Answer(response.status, response.content_type, body, usage)
+
+    async def _translated(self, call: Call) -> Answer | Stream:
+        """By way of chat completions."""
+        target = Target(model=call.model, default_max_tokens=self._settings.default_max_tokens)
+        return await send_translated(
+            self.send, call, endpoint=Endpoint.CHAT, provider=openai_chat.DIALECT, target=target
+        )
 
     async def _whole(self, response: Response, *, stream: bool) -> Answer:
         body = await response.read()
@@ -126,11 +231,13 @@ class OpenAI:
         try:
             if _EMBEDDING.search(model):
                 body = msgspec.json.encode({"model": model, "input": "ping"})
-                answer = await self._fetch(b"POST", self._dialect.embeddings(model), body)
+                answer = await self._fetch(b"POST", self._dialect.target(model, "/embeddings"), body)
                 return embeddings_usage(answer)
             messages = [{"role": "user", "content": "ping"}]
             body = msgspec.json.encode({"model": model, "messages": messages, "max_tokens": 1})
-            answer = await self._fetch(b"POST", self._dialect.chat(model), merge_defaults(body, self._extra))
+            answer = await self._fetch(
+                b"POST", self._dialect.target(model, "/chat/completions"), merge_defaults(body, self._extra)
+            )
         except UpstreamFailure as failure:
             if failure.status == 400 and _ABOUT_MAX_TOKENS.search(failure.body or b""):
                 return None  # it read the request and knows the model: it is alive

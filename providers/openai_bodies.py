@@ -5,6 +5,7 @@ Pure. Shapes: https://platform.openai.com/docs/api-reference/chat and `openai.ty
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -109,12 +110,51 @@ def model_names(body: bytes) -> Sequence[str]:
     return names
 
 
-def embeddings_usage(body: bytes) -> Usage | None:
-    """The usage of an embeddings answer. Raises MALFORMED for what is no JSON object."""
+class _Embeddings(msgspec.Struct):
+    data: list[msgspec.Raw]
+    usage: UsageObject | None = None
+
+
+_embeddings: Final = msgspec.json.Decoder(_Embeddings)
+
+
+def embeddings_usage(body: bytes, *, secrets: Sequence[str] = ()) -> Usage | None:
+    """The usage of an embeddings answer (`openai.types.CreateEmbeddingResponse`).
+
+    Raises `UpstreamFailure`: MALFORMED for what is none, and what an `error` object in its place means.
+    """
     try:
-        return usage_of(_anything.decode(body).usage)
+        answer = _embeddings.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    else:
+        return answer.usage.usage() if answer.usage else None
+    try:
+        other = _anything.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise malformed("answered an embeddings request with something that is no JSON object", 200) from None
+    if other.error:
+        raise classify_in_band(msgspec.json.decode(body), body, secrets=secrets)
+    raise malformed("answered an embeddings request with JSON that has no `data`", 200)
+
+
+_NO_SUCH_ENDPOINT: Final = frozenset({404, 405, 501})
+_ABOUT_AN_ENDPOINT: Final = re.compile(r"unexpected endpoint|unknown (?:request )?url|invalid url", re.IGNORECASE)
+_PARAM: Final = re.compile(rb'"param"\s*:\s*"')
+_ABOUT_AN_ITEM: Final = re.compile(r"\bwith id\b|\bprevious.?response|'[a-z]{2,5}_[0-9A-Za-z]{6,}", re.IGNORECASE)
+
+
+def is_unknown_endpoint(failure: UpstreamFailure) -> bool:
+    """Whether a refusal says that the endpoint itself is not there, not something that the request named.
+
+    OpenAI and Groq say which URL is unknown, LM Studio does so with status 200; FastAPI (vLLM), llama.cpp and Go
+    (Ollama) only `Not Found`. A response or an item that is not there is named by its id, or by the field it was in.
+    """
+    if _ABOUT_AN_ENDPOINT.search(failure.message):
+        return True
+    if failure.kind not in (FailureKind.CALLER, FailureKind.SERVER_ERROR) or failure.status not in _NO_SUCH_ENDPOINT:
+        return False
+    return not (_ABOUT_AN_ITEM.search(failure.message) or _PARAM.search(failure.body or b""))
 
 
 def malformed(message: str, status: int) -> UpstreamFailure:

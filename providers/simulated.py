@@ -1,8 +1,9 @@
 """A provider that exists only in this process: the demo, the tests and the bench live on it.
 
 It answers chat completions in OpenAI's shapes (`openai.types.chat.ChatCompletion` and `ChatCompletionChunk` of the
-openai SDK) with text of its own, at the pace of its `simulate` settings, and fails as its script says. All waiting is
-`trio.sleep`, so under a virtual clock nothing really waits.
+openai SDK) with text of its own, at the pace of its `simulate` settings, and fails as its script says; embeddings are
+numbers made of the text. Messages and responses are translated to chat completions. All waiting is `trio.sleep`, so
+under a virtual clock nothing really waits.
 """
 
 from __future__ import annotations
@@ -19,10 +20,19 @@ from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
 
 from .classify import classify
+from .counting import estimated_count
+from .dialects import openai_chat
+from .dialects.dialect import Target
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .simulated_answer import Event, Pace, Text, broken
+from .simulated_embeddings import embeddings, read_embedding
 from .simulated_request import ChatRequest, Refused, error_body, read_request
 from .simulated_script import NORMAL, Step, parse_script
+from .translate import send_translated
+
+_ENDPOINTS = frozenset(
+    {Endpoint.CHAT, Endpoint.EMBEDDINGS, Endpoint.RESPONSES, Endpoint.MESSAGES, Endpoint.COUNT_TOKENS}
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +66,7 @@ class Simulated:
 
     @property
     def endpoints(self) -> frozenset[Endpoint]:
-        return frozenset({Endpoint.CHAT})
+        return _ENDPOINTS
 
     @property
     def transport(self) -> str:
@@ -75,13 +85,21 @@ class Simulated:
         return f"Simulated({self._settings.name!r}, in_flight={self._in_flight})"
 
     async def send(self, call: Call) -> Answer | Stream:
-        """Answer `call` as the script and the settings say. Raises `UpstreamFailure`."""
+        """Answer `call` as the script and the settings say. Raises `UpstreamFailure`, InvalidRequest."""
+        endpoint = call.endpoint
+        if endpoint is not Endpoint.CHAT and endpoint is not Endpoint.EMBEDDINGS:
+            return await self._send_other(call)
         self._requests += 1
         visit = self._enter()
         try:
             step = self._step()
             pace = Pace(step, self._simulate.first_token, self._simulate.tokens_per_second)
             await _fail_as_told(step)
+            if endpoint is Endpoint.EMBEDDINGS:
+                vectors = self._embed(call)
+                await pace.whole(0)
+                visit.leave(cancelled=False)
+                return vectors
             request = self._read(call)
             answer = Text(request, self._settings.name, call.model, next(self._serial))
             if call.stream:
@@ -92,6 +110,25 @@ class Simulated:
             raise
         visit.leave(cancelled=False)
         return Answer(200, b"application/json", answer.whole(), answer.usage)
+
+    async def _send_other(self, call: Call) -> Answer | Stream:
+        """By way of chat completions, but for counting, which is an estimate."""
+        if call.endpoint is Endpoint.COUNT_TOKENS:
+            await trio.lowlevel.checkpoint()
+            return estimated_count(call)
+        target = Target(model=call.model, default_max_tokens=self._settings.default_max_tokens)
+        return await send_translated(
+            self.send, call, endpoint=Endpoint.CHAT, provider=openai_chat.DIALECT, target=target
+        )
+
+    def _embed(self, call: Call) -> Answer:
+        try:
+            request = read_embedding(_with_model(call, {}))
+            self._check_model(call.model)
+            body, usage = embeddings(request)
+        except Refused as refused:
+            raise _answered(404 if refused.code == "model_not_found" else 400, refused.body()) from None
+        return Answer(200, b"application/json", body, usage)
 
     async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
         """Answer from the lasting state: windows and steps that repeat for ever. One-shot steps stay for requests."""

@@ -104,7 +104,7 @@ def read_request(body: bytes) -> ChatRequest:
     try:
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from None
+        raise refusal(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refused("We could not parse the JSON body of your request.", None) from None
     if request.max_tokens is not None and request.max_completion_tokens is not None:
@@ -115,7 +115,8 @@ def read_request(body: bytes) -> ChatRequest:
     return request
 
 
-def _refusal(problem: str) -> Refused:
+def refusal(problem: str) -> Refused:
+    """What a validation error's text means to the caller."""
     place = _PLACE.search(problem)
     where = place[1] if place else ""
     text = problem[: place.start()] if place else problem

@@ -1,6 +1,4 @@
-"""A strict, scriptable upstream on a real socket of the loopback: OpenAI's, Azure's or Ollama's chat API.
-
-In a test:
+"""A strict, scriptable upstream on a real socket of the loopback: OpenAI's, Azure's or Ollama's API. In a test:
 
     async with OpenAIUpstream() as upstream:
         upstream.script.append(Reply(status=500))
@@ -9,8 +7,8 @@ In a test:
 
 By hand: `python -m tests.mocks.openai_upstream --port 9000 --interval 0.02`.
 
-It refuses what the real API refuses (`openai_rules`), whatever the script says: a step of the script is used up only by
-a chat request that was acceptable.
+It refuses what the real API refuses (`openai_rules`, `openai_further`), whatever the script says: a step of the script
+is used up only by a chat, completion or response request that was acceptable.
 """
 
 from __future__ import annotations
@@ -31,6 +29,7 @@ import httptools
 import trio
 
 from tests.mocks.openai_answers import Mode, Reply, completion, events
+from tests.mocks.openai_further import FURTHER, check_completion, model_of, text_reply
 from tests.mocks.openai_rules import Json, Recorded, Refusal, check_chat, decode
 
 __all__ = ["KEY", "OpenAIUpstream", "Recorded", "Reply"]
@@ -57,6 +56,7 @@ class OpenAIUpstream:
         stream_options: bool = True,
         any_model: bool = False,
         api_version: str = "2024-08-01-preview",
+        responses: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         port: int = 0,
     ) -> None:
@@ -68,6 +68,7 @@ class OpenAIUpstream:
         self.stream_options = stream_options
         self.any_model = any_model
         self.api_version = api_version
+        self.responses = responses
         self.script: deque[Reply] = deque()
         self.requests: list[Recorded] = []
         self.connections = 0
@@ -142,25 +143,32 @@ class OpenAIUpstream:
     def next_id(self) -> str:
         return f"chatcmpl-mock{next(self._serial)}"
 
-    def check(self, request: Recorded) -> Json | None:
-        """What is to be answered at once, or None for an acceptable chat request. Raises `Refusal`."""
+    def check(self, request: Recorded) -> Json | Reply | None:
+        """What is to be answered at once, or None for an acceptable request of the script's. Raises `Refusal`."""
         path = request.path
         if self.mode == "ollama" and (request.method, path) == ("GET", "/api/tags"):
             return {"models": [{"name": name, "model": name} for name in self.models]}
         if self.mode == "azure":
-            self._check_azure(request)
-            return None
+            return self._check_azure(request)
         self._check_key(request)
         below = path.removeprefix(self.prefix)
         if (request.method, below) == ("GET", "/models"):
             return {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
-        if (request.method, below) == ("POST", "/embeddings"):
-            return self._embeddings(request)
-        if (request.method, below) != ("POST", "/chat/completions"):
+        if request.method != "POST" or (below == "/responses" and not self.responses):
             raise Refusal(404, f"Invalid URL ({request.method} {path})")
+        return self._check_post(request, below)
+
+    def _check_post(self, request: Recorded, below: str) -> Reply | None:
+        if below in FURTHER:
+            self._check_model(model_of(request) or self.models[0])
+            return FURTHER[below](request)
+        if below not in ("/chat/completions", "/completions", "/responses"):
+            raise Refusal(404, f"Invalid URL ({request.method} {request.path})")
         _check_content_type(request)
         body = decode(request.body)
-        if self.mode == "openai":
+        if below == "/completions":
+            check_completion(body)
+        elif below == "/chat/completions" and self.mode == "openai":
             check_chat(body, stream_options=self.stream_options)
         self._check_model(str(body.get("model")))
         return None
@@ -174,17 +182,21 @@ class OpenAIUpstream:
         if key not in self.keys:
             raise Refusal(401, f"Incorrect API key provided: {key}.", code="invalid_api_key")
 
-    def _check_azure(self, request: Recorded) -> None:
+    def _check_azure(self, request: Recorded) -> Reply | None:
         if request.header("api-key") not in self.keys:
             raise Refusal(401, "Access denied due to invalid subscription key or wrong API endpoint.", code="401")
         parts = request.path.split("/")
-        right = len(parts) == 6 and parts[1:3] == ["openai", "deployments"] and parts[4:] == ["chat", "completions"]
+        below = "/" + "/".join(parts[4:])
+        right = parts[1:3] == ["openai", "deployments"] and below in ("/chat/completions", *FURTHER)
         if request.method != "POST" or not right or request.query.get("api-version") != self.api_version:
             raise Refusal(404, "Resource not found", code="404")
         if urllib.parse.unquote(parts[3]) not in self.models:
             raise Refusal(404, "The API deployment for this resource does not exist.", code="DeploymentNotFound")
+        if below in FURTHER:
+            return FURTHER[below](request)
         _check_content_type(request)
         check_chat(decode(request.body), needs_model=False, stream_options=self.stream_options)
+        return None
 
     def _check_model(self, model: str) -> None:
         if self.any_model or model in self.models:
@@ -192,15 +204,6 @@ class OpenAIUpstream:
         if self.mode == "ollama":
             raise Refusal(404, f'model "{model}" not found, try pulling it first', type="api_error")
         raise Refusal(404, f"The model `{model}` does not exist.", code="model_not_found")
-
-    def _embeddings(self, request: Recorded) -> Json:
-        body = decode(request.body)
-        self._check_model(str(body.get("model")))
-        if not isinstance(body.get("input"), str | list):
-            raise Refusal(400, "Missing required parameter: 'input'.", param="input")
-        data = [{"object": "embedding", "index": 0, "embedding": [0.0, 1.0]}]
-        usage = {"prompt_tokens": 1, "total_tokens": 1}
-        return {"object": "list", "data": data, "model": body["model"], "usage": usage}
 
 
 def _check_content_type(request: Recorded) -> None:
@@ -289,10 +292,10 @@ class _Connection:
         except Refusal as refusal:
             await self._send(request, refusal.status, refusal.body())
             return
-        if answer is not None:
+        if isinstance(answer, dict):
             await self._send(request, 200, json.dumps(answer).encode())
             return
-        await self._play(request, self._upstream.next_reply())
+        await self._play(request, answer or self._upstream.next_reply())
 
     async def _play(self, request: Recorded, reply: Reply) -> None:
         await trio.sleep(reply.delay)
@@ -300,7 +303,10 @@ class _Connection:
             await trio.sleep_forever()
         if reply.reset:
             self._reset()
-        body = request.json
+        plain = reply.events is not None or reply.body is not None
+        body = {} if plain else request.json
+        if not plain and reply.status == 200 and not request.path.endswith("/chat/completions"):
+            reply = text_reply(reply, body, self._upstream.next_id())
         if reply.status != 200 or reply.body is not None:
             error = Refusal(reply.status, f"scripted {reply.status}", type="server_error").body()
             await self._send(request, reply.status, error if reply.body is None else reply.body, reply)

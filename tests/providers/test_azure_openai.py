@@ -87,8 +87,8 @@ def test_the_addresses_are_those_of_the_sdk() -> None:
     client = AzureOpenAI(azure_endpoint="https://x.example", api_version=VERSION, api_key="k", azure_deployment="d")
     dialect = azure_dialect("https://x.example", VERSION, "d")
     base = client.base_url.raw_path.decode().rstrip("/")
-    assert dialect.chat("gpt-4o").decode() == f"{base}/chat/completions?api-version={VERSION}"
-    assert dialect.embeddings("m").decode() == f"{base}/embeddings?api-version={VERSION}"
+    assert dialect.target("gpt-4o", "/chat/completions").decode() == f"{base}/chat/completions?api-version={VERSION}"
+    assert dialect.target("m", "/embeddings").decode() == f"{base}/embeddings?api-version={VERSION}"
     assert dialect.models.decode() == f"/openai/models?api-version={VERSION}"
 
 

@@ -353,7 +353,7 @@ async def test_statistics_count_streams_until_they_end_or_are_left() -> None:
 async def test_what_it_says_of_itself() -> None:
     adapter = provider()
     assert adapter.transport == "in-process"
-    assert adapter.endpoints == {Endpoint.CHAT}
+    assert adapter.endpoints >= {Endpoint.CHAT, Endpoint.EMBEDDINGS}
     assert repr(adapter) == "Simulated('sim', in_flight=0)"
     await adapter.aclose()
 

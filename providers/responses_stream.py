@@ -1,0 +1,228 @@
+"""Answers of OpenAI's Responses API that pass through as they came: whole ones, and streams of events.
+
+A stream is only scanned. Each event names its type, in its `event` line and in its data; inside a JSON string every
+quote is escaped, so no text of a model can pass for a type. Shapes: `openai.types.responses.Response` and
+`ResponseStreamEvent` of the openai SDK.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any, Final, cast
+
+import msgspec
+import trio
+
+from infermux.errors import FailureKind, UpstreamFailure
+
+from .chat_stream import DRAIN_SECONDS
+from .classify import classify_in_band
+from .interface import Usage
+from .sse import EventSplitter, SseParser
+from .transport import Response
+
+_SPECIAL: Final = re.compile(rb'"(?:response\.(?:completed|incomplete|failed)|error)"')
+_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+# What comes before anything is said. Everything that is not here is content, whatever a provider adds.
+_BEGINNINGS: Final = frozenset(
+    {
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.reasoning_summary_part.added",
+        "keepalive",
+        "",
+    }
+)
+_SILENT_ITEMS: Final = ("message", "reasoning", None)
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _UsageObject(msgspec.Struct):
+    """`openai.types.responses.ResponseUsage`; everything may be missing or null."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+    def usage(self) -> Usage:
+        read, written = self.input_tokens_details, self.output_tokens_details
+        return Usage(
+            prompt_tokens=self.input_tokens or 0,
+            completion_tokens=self.output_tokens or 0,
+            cached_tokens=(read.cached_tokens or 0) if read else 0,
+            cache_write_tokens=(read.cache_write_tokens or 0) if read else 0,
+            reasoning_tokens=(written.reasoning_tokens or 0) if written else 0,
+        )
+
+
+class _Response(msgspec.Struct):
+    """A response, as far as it is looked at; what is wrong in it is the caller's to see."""
+
+    output: Any = None
+    status: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+class _Item(msgspec.Struct):
+    type: Any = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    response: _Response | None = None
+    item: _Item | None = None
+
+
+_responses: Final = msgspec.json.Decoder(_Response)
+_events: Final = msgspec.json.Decoder(_Event)
+
+
+def read_response(body: bytes, *, status: int, secrets: Collection[str] = ()) -> Usage | None:
+    """Check that `body` is a response; return its usage.
+
+    Raises `UpstreamFailure`: MALFORMED for anything else, and what the error of one that failed means.
+    """
+    try:
+        response = _responses.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        message = "answered with something that is no JSON object"
+        raise UpstreamFailure(FailureKind.MALFORMED, message, status=status) from None
+    if response.error:
+        raise classify_in_band({"error": response.error}, body, secrets=secrets)
+    if not isinstance(response.output, list):
+        message = "answered with JSON that is no response: it has no `output`"
+        raise UpstreamFailure(FailureKind.MALFORMED, message, status=status)
+    return _usage(response.usage)
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    try:
+        return msgspec.convert(cast("object", value), _UsageObject).usage()
+    except msgspec.ValidationError:
+        return None
+
+
+class ResponsesStream:
+    """The `Stream` of a response; see `interface.Stream` for the contract.
+
+    A genuine end is `response.completed`, `response.incomplete` or `response.failed`: the last is an answer like the
+    others where content came before it. Until then a failed response and an `error` event are raised as what they
+    mean; after that an `error` event is BROKEN.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_failure",
+        "_response",
+        "_secrets",
+        "_splitter",
+        "content_type",
+        "dropped",
+        "estimated_tokens",
+        "has_content",
+        "usage",
+    )
+
+    def __init__(self, response: Response, *, secrets: Collection[str] = ()) -> None:
+        """Owns `response` from now on. `secrets` are masked in errors."""
+        self._response = response
+        self._secrets = secrets
+        self._splitter = EventSplitter()
+        self._ended = False
+        self._failure: UpstreamFailure | None = None
+        self.content_type = response.content_type or b"text/event-stream"
+        self.dropped: tuple[str, ...] = ()
+        self.has_content = False
+        self.usage: Usage | None = None
+        self.estimated_tokens = 0
+
+    async def receive(self) -> bytes | None:
+        if self._failure is not None:
+            raise self._failure
+        while not self._ended:
+            data = await self._response.receive()
+            if data is None:
+                return self._end_of_framing()
+            whole = self._splitter.feed(data)
+            if not whole:
+                continue
+            if not self.has_content or _SPECIAL.search(whole):
+                self._look_into(whole)
+            else:
+                self.estimated_tokens += whole.count(b"\n\n") or 1
+            return whole
+        await self._drain()
+        return None
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _end_of_framing(self) -> bytes:
+        """A last event whose empty line is missing. Raises BROKEN unless it ends the response."""
+        whole = self._splitter.flush() + b"\n\n"
+        self._look_into(whole)
+        if not self._ended:
+            raise self._broken("ended its stream without the event that ends a response")
+        return whole
+
+    def _look_into(self, whole: bytes) -> None:
+        """Note what the events in `whole` say. Raises the failure an error is."""
+        parser = SseParser()
+        for name, data in (*parser.feed(whole), *parser.flush()):
+            event = _decode(data)
+            if event is not None:
+                self._look_at(event.type or name, event, data)
+
+    def _look_at(self, kind: str, event: _Event, data: bytes) -> None:
+        if kind == "error":
+            raise self._in_band(data)
+        if kind in _ENDS:
+            response = event.response or _Response()
+            if kind == "response.failed" and not self.has_content:
+                raise self._in_band(msgspec.json.encode({"error": response.error}))
+            self.usage = _usage(response.usage)
+            self._ended = self.has_content = True
+        elif kind not in _BEGINNINGS or (event.item is not None and event.item.type not in _SILENT_ITEMS):
+            self.has_content = True
+            self.estimated_tokens += 1
+
+    def _in_band(self, data: bytes) -> UpstreamFailure:
+        failure = classify_in_band(msgspec.json.decode(data), data, secrets=self._secrets)
+        if self.has_content:
+            return self._broken(failure.message)
+        self._failure = failure
+        return failure
+
+    def _broken(self, what: str) -> UpstreamFailure:
+        self._failure = UpstreamFailure(FailureKind.BROKEN, what, status=self._response.status)
+        return self._failure
+
+    async def _drain(self) -> None:
+        """Read to the end of the framing if it comes at once. The stream has ended well, whatever happens here."""
+        with trio.move_on_after(DRAIN_SECONDS):
+            try:
+                while await self._response.receive() is not None:
+                    pass
+            except UpstreamFailure:
+                pass
+
+
+def _decode(data: bytes) -> _Event | None:
+    """The event in `data`; None for what is no JSON object, such as `[DONE]`."""
+    try:
+        return _events.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
