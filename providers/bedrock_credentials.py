@@ -7,6 +7,7 @@ while they are valid signing waits for nothing. botocore is imported here, and t
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -63,13 +64,13 @@ def profile_region() -> str | None:
 class Chain:
     """The credentials of one provider: looked up when first needed, refreshed before they expire."""
 
-    __slots__ = ("_credentials", "_frozen", "_limiter", "_lock", "_lookup", "_tried")
+    __slots__ = ("_credentials", "_frozen", "_limiter", "_lock", "_lookup", "_retry_at")
 
     def __init__(self, lookup: Lookup = ambient) -> None:
         self._lookup = lookup
         self._credentials: Credentials | None = None
         self._frozen: ReadOnlyCredentials | None = None
-        self._tried = 0.0
+        self._retry_at = -math.inf
         self._lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
 
@@ -91,28 +92,30 @@ class Chain:
 
     async def get(self) -> ReadOnlyCredentials:
         """Valid credentials. Raises UpstreamFailure(CREDENTIALS). Cancelling leaves a look-up to its own end."""
-        frozen = self._current()
+        frozen = self._current(refreshing=self._lock.locked())
         if frozen is not None:
             return frozen
         async with self._lock:
-            frozen = self._current()  # another request may have looked them up meanwhile
+            frozen = self._current(refreshing=False)  # another request may have looked them up meanwhile
             if frozen is None:
                 frozen = await self._look_up()
         return frozen
 
-    def _current(self) -> ReadOnlyCredentials | None:
-        """What is cached and may be used without waiting; None when a look-up or a refresh is due."""
+    def _current(self, *, refreshing: bool) -> ReadOnlyCredentials | None:
+        """What is cached and may be used without waiting; None when a look-up or a refresh is due.
+
+        Those that are still valid need not wait for a refresh that is under way, or has just failed.
+        """
         credentials, frozen = self._credentials, self._frozen
         if credentials is None or frozen is None:
             return None
-        if not isinstance(credentials, RefreshableCredentials) or not credentials.refresh_needed():
+        if not _due(credentials):
             return frozen
-        valid = not credentials.refresh_needed(0)
-        waiting = self._lock.locked() or trio.current_time() - self._tried < RETRY_SECONDS
+        valid = isinstance(credentials, RefreshableCredentials) and not credentials.refresh_needed(0)
+        waiting = refreshing or trio.current_time() < self._retry_at
         return frozen if valid and waiting else None
 
     async def _look_up(self) -> ReadOnlyCredentials:
-        self._tried = trio.current_time()
         known, lookup = self._credentials, self._lookup
 
         def work() -> tuple[Credentials, ReadOnlyCredentials] | None:
@@ -127,8 +130,15 @@ class Chain:
             raise UpstreamFailure(FailureKind.CREDENTIALS, f"the AWS credentials cannot be had: {said}") from None
         if found is None:
             raise UpstreamFailure(FailureKind.CREDENTIALS, _NONE_FOUND)
-        self._credentials, self._frozen = found
-        return self._frozen
+        credentials, frozen = self._credentials, self._frozen = found
+        # botocore keeps those that are still valid when it could not refresh them, and only logs it.
+        self._retry_at = trio.current_time() + RETRY_SECONDS if _due(credentials) else -math.inf
+        return frozen
+
+
+def _due(credentials: Credentials) -> bool:
+    """Whether they are to be refreshed, by botocore's own margins."""
+    return isinstance(credentials, RefreshableCredentials) and credentials.refresh_needed()
 
 
 class SigV4:
