@@ -157,7 +157,18 @@ class Translation:
 class TranslatedStream:
     """The `Stream` of a provider in the caller's dialect; see `interface.Stream` for the contract."""
 
-    __slots__ = ("_decoder", "_ended", "_folder", "_json", "_over", "_reader", "_stream", "_text", "_translation", "_writer")
+    __slots__ = (
+        "_decoder",
+        "_ended",
+        "_folder",
+        "_json",
+        "_over",
+        "_reader",
+        "_stream",
+        "_text",
+        "_translation",
+        "_writer",
+    )
 
     content_type = b"text/event-stream"
 

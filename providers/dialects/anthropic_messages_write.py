@@ -101,7 +101,7 @@ def _tools(conversation: Conversation, body: Json, model: Claude, loss: Loss) ->
     tools = [found for tool in conversation.tools if (found := _tool(tool, model, loss)) is not None]
     choice = conversation.tool_choice
     if not tools:
-        if choice is not None and choice.mode is not ToolMode.NONE:
+        if choice is not None and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED):
             loss.drop("tool_choice")
         tools = _called_tools(conversation)
         if not tools:

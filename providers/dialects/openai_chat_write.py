@@ -220,11 +220,9 @@ def _document(part: Document, loss: Loss) -> Iterable[Json]:
 
 def _tools(conversation: Conversation, body: Json, loss: Loss) -> None:
     if not conversation.tools:
-        if conversation.tool_choice is not None and conversation.tool_choice.mode is not ToolMode.NONE:
+        if conversation.tool_choice is not None and conversation.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED):
             loss.drop("tool_choice")
-        if conversation.parallel_tool_calls is not None:
-            loss.drop("parallel_tool_calls")
-        return
+        return  # whatever else is said about tools says nothing without any
     body["tools"] = [_tool(tool, loss) for tool in conversation.tools]
     if conversation.tool_choice is not None:
         body["tool_choice"] = _tool_choice(conversation.tool_choice, conversation.tools)
@@ -294,12 +292,13 @@ def _reasoning(reasoning: Reasoning | None, model: str, body: Json, loss: Loss) 
         return
     if reasoning.summary is not None:
         loss.drop("reasoning.summary")
+    off = reasoning.mode is ReasoningMode.OFF or (reasoning.mode is None and reasoning.effort == "none")
     if _NEVER_REASONS.search(model):
-        if reasoning.mode is not ReasoningMode.OFF and reasoning.effort != "none":
+        if not off:
             loss.drop("reasoning")
-    elif reasoning.effort is not None:
+    elif reasoning.effort is not None and reasoning.mode is not ReasoningMode.OFF:
         body["reasoning_effort"] = reasoning.effort
-        if reasoning.mode is not None:
+        if reasoning.mode is ReasoningMode.BUDGET:
             loss.change("reasoning", "as effort")
     elif reasoning.mode is ReasoningMode.BUDGET and _REASONS.search(model):
         budget = reasoning.budget_tokens or 0
