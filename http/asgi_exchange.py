@@ -26,6 +26,9 @@ from .answers import (
 from .errors import error_answer, shape_of
 from .exchange import CallerLeft, Handler, Head, HeaderLines, Headers, IsInference
 
+MOST_UNREAD = 256 * 1024
+"""Bytes of a body that is handed on as it comes that are received ahead."""
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -59,6 +62,7 @@ class AsgiExchange:
         self._received = 0
         self._complete = trio.Event()  # no more of the body is to come: it is whole, too long, or the caller left
         self._whole = False
+        self._pieces: BodyPieces | None = None  # of a body that is not to be held whole
         self._watched: trio.CancelScope | None = None
         self._start: Message | None = None
         self._unsent: list[bytes] = []
@@ -85,6 +89,8 @@ class AsgiExchange:
     async def listen(self) -> None:
         """Receive until the caller leaves."""
         while not self.left:
+            if self._pieces is not None:
+                await self._pieces.wait_for_room(self._parts)
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._on_left()
@@ -97,33 +103,57 @@ class AsgiExchange:
         if self._received > self._limits.max_body_bytes:
             self._parts.clear()
             self._complete.set()  # what else comes is dropped; the answer ends it
+            if self._pieces is not None:
+                self._pieces.arrived.set()
             return
         self._parts.append(part)
         if not message.get("more_body", False):
             self._whole = True
             self._complete.set()
+        if self._pieces is not None:
+            self._pieces.arrived.set()
 
     def _on_left(self) -> None:
         self.left = True
         self._complete.set()
+        if self._pieces is not None:
+            self._pieces.arrived.set()
         if self._watched is not None:
             self._watched.cancel()
 
     async def body(self) -> bytes:
+        self._check_length()
+        await self._wait_for_body()
+        self._check_received()
+        if not self._whole:
+            raise CallerLeft
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0]
+
+    async def receive_body(self) -> bytes | None:
+        if self._pieces is None:
+            self._check_length()
+            self._pieces = BodyPieces(self._limits.header_timeout)
+        pieces = self._pieces
+        while not (data := pieces.take(self._parts)) and not self._complete.is_set():
+            await pieces.wait()
+        self._check_received()
+        if not data and not self._whole:
+            raise CallerLeft
+        return data or None
+
+    def _check_length(self) -> None:
         limit = self._limits.max_body_bytes
         declared = self.head.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise too_large(limit)
         if not self._framed:
             require_length(self.head.method)
-        await self._wait_for_body()
-        if self._received > limit:
-            raise too_large(limit)
-        if not self._whole:
-            raise CallerLeft
-        if len(self._parts) > 1:
-            self._parts = [b"".join(self._parts)]
-        return self._parts[0]
+
+    def _check_received(self) -> None:
+        if self._received > self._limits.max_body_bytes:
+            raise too_large(self._limits.max_body_bytes)
 
     async def _wait_for_body(self) -> None:
         deadline = trio.current_time() + self._limits.header_timeout
@@ -197,6 +227,40 @@ class AsgiExchange:
             await self.respond(error.status, *error_answer(error, shape_of(self.head.path)))
         elif self.answer is Answer.STARTED:
             self.abort()
+
+
+class BodyPieces:
+    """A body that is handed on as it comes: between the task that receives it and the one that takes it."""
+
+    def __init__(self, allowed: float) -> None:
+        self.arrived = trio.Event()
+        self._room = trio.Event()
+        self._allowed = allowed  # seconds of the caller's slowness that are left, but for what came
+        self._taken = 0
+
+    def take(self, parts: list[bytes]) -> bytes:
+        """All that is there; b"" for nothing."""
+        data = b"".join(parts)
+        parts.clear()
+        self._taken += len(data)
+        self._room.set()
+        return data
+
+    async def wait(self) -> None:
+        """Return when something came. Raises RequestTimeout."""
+        self.arrived = trio.Event()
+        started = trio.current_time()
+        with trio.move_on_after(self._allowed + self._taken / MIN_BODY_RATE):
+            await self.arrived.wait()
+        if not self.arrived.is_set():
+            raise RequestTimeout("The request's body came too slowly.")
+        self._allowed -= trio.current_time() - started
+
+    async def wait_for_room(self, parts: list[bytes]) -> None:
+        """Return when what is there has been taken, for the most part."""
+        while sum(map(len, parts)) >= MOST_UNREAD:
+            self._room = trio.Event()
+            await self._room.wait()
 
 
 def head_of(scope: Scope) -> Head:

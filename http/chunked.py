@@ -38,8 +38,18 @@ class ChunkedDecoder:
         self._missing = 0
         self._trailers = 0
 
+    @property
+    def ended(self) -> bool:
+        return self._state is _State.DONE
+
     def body(self) -> bytes:
         return b"".join(self._parts)
+
+    def take(self) -> bytes:
+        """What was decoded since the last time: for bodies that are not kept whole."""
+        parts = self._parts
+        self._parts = []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def feed(self, data: bytes) -> bool:
         """Decode `data`; True when the message is complete. Raises InvalidRequest, PayloadTooLarge."""

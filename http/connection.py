@@ -210,6 +210,10 @@ class Connection:
             self._body_deadline = self.deadline
         self.deadline = self._body_deadline + received / MIN_BODY_RATE
 
+    def expect_piece(self, seconds: float) -> None:
+        """More of a body is awaited, for at most `seconds`."""
+        self._wait_for(Phase.BODY, seconds)
+
     def expect_write(self) -> None:
         """The caller has `write_timeout` to take more of the answer."""
         self._wait_for(Phase.WRITE, self.lane.limits.write_timeout)

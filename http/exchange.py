@@ -69,6 +69,14 @@ class Exchange(Protocol):
         """The whole body. Raises PayloadTooLarge, RequestTimeout (slow body), LengthRequired, CallerLeft."""
         ...
 
+    async def receive_body(self) -> bytes | None:
+        """The next bytes of the body as they come, never b""; None at its end. Raises as `body`.
+
+        In place of `body`, for one that is not to be held whole. Only what is waited for here counts as the caller's
+        slowness, not the time between two calls.
+        """
+        ...
+
     def watch(self, scope: trio.CancelScope | None) -> None:
         """Cancel `scope` when the caller leaves (at once if it has); None: stop watching. Only the last one counts."""
         ...

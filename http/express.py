@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import trio
 from infermux.errors import InfermuxError, RequestTimeout
 from infermux.providers.wire import WireBroken
 
-from .answers import Answer, render_headers, require_length, too_large
+from .answers import MIN_BODY_RATE, Answer, render_headers, require_length, too_large
 from .chunked import ChunkedDecoder
 from .errors import error_answer, shape_of
 from .exchange import CallerLeft, Head, HeaderLines, Headers
@@ -28,13 +29,14 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 class ExpressExchange:
     """One request on one connection."""
 
-    __slots__ = ("_answer", "_body", "_connection", "_keep", "_parsed", "_pending", "_unsent", "head")
+    __slots__ = ("_answer", "_body", "_connection", "_keep", "_parsed", "_pending", "_pieces", "_unsent", "head")
 
     def __init__(self, connection: Connection, parsed: ParsedHead, head: Head) -> None:
         self.head = head
         self._connection = connection
         self._parsed = parsed
         self._body: bytes | None = None if parsed.has_body else b""
+        self._pieces: BodyPieces | None = None
         self._answer = Answer.NONE
         self._keep = parsed.keep_alive
         self._pending = b""
@@ -79,6 +81,21 @@ class ExpressExchange:
         elif self._parsed.length is None and not self._parsed.chunked:
             require_length(self.head.method)
         return self._body
+
+    async def receive_body(self) -> bytes | None:
+        pieces = self._pieces
+        if pieces is None:
+            if self._body is not None:
+                if self._parsed.length is None and not self._parsed.chunked:
+                    require_length(self.head.method)
+                return None
+            pieces = self._pieces = BodyPieces(self._connection, self._parsed)
+            if not self._connection.buffer:
+                self._ask_for_body()
+        data = await pieces.next(self._receive)
+        if data is None:
+            self._body = b""
+        return data
 
     async def _read_length(self) -> bytes:
         length = self._parsed.length or 0
@@ -227,10 +244,56 @@ class ExpressExchange:
     def _skip_body(self) -> bool:
         """Drop a body the handler did not ask for, if all of it is here; otherwise it costs the connection."""
         length = self._parsed.length
-        if length is None or len(self._connection.buffer) < length:
+        if self._pieces is not None or length is None or len(self._connection.buffer) < length:
             return False
         self._body = self._connection.take(length)
         return True
+
+
+class BodyPieces:
+    """A body that is handed on as it comes."""
+
+    __slots__ = ("_allowed", "_connection", "_decoder", "_missing", "_received")
+
+    def __init__(self, connection: Connection, parsed: ParsedHead) -> None:
+        """Raises PayloadTooLarge for a length that is over the limit."""
+        limits = connection.lane.limits
+        self._connection = connection
+        self._decoder = ChunkedDecoder(limit=limits.max_body_bytes) if parsed.chunked else None
+        self._missing = parsed.length or 0
+        self._received = 0
+        self._allowed = limits.header_timeout  # seconds of the caller's slowness that are left, but for what came
+        if self._missing > limits.max_body_bytes:
+            raise too_large(limits.max_body_bytes)
+
+    async def next(self, receive: Callable[[int], Awaitable[bytes]]) -> bytes | None:
+        """The next piece; None at the end. `receive` reads from the wire."""
+        decoder, connection = self._decoder, self._connection
+        if decoder is None:
+            if not self._missing:
+                return None
+            data = connection.take(min(len(connection.buffer), self._missing))
+            data = data or await self._wait(receive, min(self._missing, _READ_PIECE))
+            self._missing -= len(data)
+            return data
+        data = b""
+        while not data:
+            if decoder.ended:
+                return None
+            raw = connection.take(len(connection.buffer)) or await self._wait(receive, _READ_PIECE)
+            if decoder.feed(raw):
+                connection.buffer = decoder.rest
+            data = decoder.take()
+        return data
+
+    async def _wait(self, receive: Callable[[int], Awaitable[bytes]], most: int) -> bytes:
+        started = trio.current_time()
+        self._connection.expect_piece(self._allowed + self._received / MIN_BODY_RATE)
+        data = await receive(most)
+        self._connection.expect_nothing()
+        self._allowed -= trio.current_time() - started
+        self._received += len(data)
+        return data
 
 
 def status_line(status: int) -> bytes:
