@@ -19,6 +19,7 @@ import trio
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
 
+from .chat_stream import DONE
 from .classify import classify
 from .counting import estimated_count
 from .dialects import openai_chat
@@ -244,6 +245,8 @@ class SimulatedStream:
         await trio.sleep_until(max(self._start + event.due, trio.current_time()))
         self.has_content = self.has_content or event.has_content
         self.estimated_tokens += event.has_content
+        if event.data.endswith(DONE):  # whoever translates the end needs the usage with it
+            self.usage = self._whole_usage
         return event.data
 
     def _next(self) -> Event | UpstreamFailure | None:

@@ -8,7 +8,7 @@ import pytest
 
 # The SDK's streams, and httpx where an answer comes before the request was sent, leave asynchronous
 # generators to the garbage collector, which trio warns about.
-_SDK = "ignore:Async generator '(openai|httpx2?|httpcore2?)\\.:ResourceWarning"
+_SDK = "ignore:Async generator '(openai|anthropic|httpx2?|httpcore2?)\\.:ResourceWarning"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,13 +27,13 @@ TYPES = {
     529: "overloaded_error",
 }
 COUNTED = frozenset(
-    {"cache_control", "messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"}
+    {"cache_control", "messages", "model", "output_config", "speed", "system", "thinking", "tool_choice", "tools"}
 )
 TOP_LEVEL = COUNTED | {
-    "container", "inference_geo", "max_tokens", "metadata", "service_tier", "stop_sequences", "stream", "temperature",
-    "top_k", "top_p",
+    "container", "diagnostics", "inference_geo", "max_tokens", "metadata", "service_tier", "stop_sequences", "stream",
+    "temperature", "top_k", "top_p",
 }  # fmt: skip
-OF_BETAS = frozenset({"context_management", "mcp_servers", "output_format", "speed", "user_profile_id"})
+OF_BETAS = frozenset({"context_management", "mcp_servers", "output_format"})
 BLOCKS = {
     "text": frozenset({"text", "citations"}),
     "image": frozenset({"source", "transformations"}),

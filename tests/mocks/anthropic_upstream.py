@@ -32,7 +32,7 @@ __all__ = ["KEY", "MODELS", "AnthropicUpstream", "Recorded", "Reply", "Tool", "U
 
 KEY = "sk-ant-mock-0123456789abcdef"
 VERSION = "2023-06-01"
-MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "claude-3-5-haiku-latest")
+MODELS = ("claude-haiku-4-5", "claude-opus-4-5", "claude-3-5-haiku-latest")
 PAGE = 2
 """Models a page has, so that a listing needs more than one."""
 

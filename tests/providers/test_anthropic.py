@@ -26,7 +26,7 @@ async def test_a_body_that_needs_no_change_goes_on_byte_for_byte() -> None:
     async with AnthropicUpstream() as upstream:
         body = (
             b'{ "max_tokens":6e1, "messages": [{"role":"user","content":[{"type":"text","text":"h\\u00e9",'
-            b'"cache_control":{"type":"ephemeral","ttl":"1h"}}]}],\n"model" : "claude-sonnet-4-5" }\n'
+            b'"cache_control":{"type":"ephemeral","ttl":"1h"}}]}],\n"model" : "claude-haiku-4-5" }\n'
         ).replace(b"6e1", b"60")
         answer = await whole(adapter(upstream), written(body))
         assert upstream.requests[0].body == body
@@ -39,7 +39,7 @@ async def test_a_body_that_needs_no_change_goes_on_byte_for_byte() -> None:
 async def test_unknown_fields_and_betas_go_on_as_they_came() -> None:
     async with AnthropicUpstream() as upstream:
         body = (
-            b'{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"x"}],'
+            b'{"model":"claude-haiku-4-5","max_tokens":9,"messages":[{"role":"user","content":"x"}],'
             b'"context_management":{"edits":[{"type":"clear_tool_uses_20250919","of_the_future":1.50}]}}'
         )
         betas = ((b"anthropic-beta", b"context-management-2025-06-27"), (b"anthropic-beta", b"another"))
@@ -99,7 +99,7 @@ async def test_usage_counts_what_was_read_from_a_cache_and_written_to_one_as_pro
 
 async def test_tokens_are_counted_by_the_provider() -> None:
     async with AnthropicUpstream() as upstream:
-        body = b'{ "model":"claude-sonnet-4-5", "messages":[{"role":"user","content":"How many?"}]}'
+        body = b'{ "model":"claude-haiku-4-5", "messages":[{"role":"user","content":"How many?"}]}'
         provider = adapter(upstream, extra_body={"temperature": 0.5})
         answer = await whole(provider, written(body, endpoint=Endpoint.COUNT_TOKENS))
         assert upstream.requests[0].body == body
