@@ -236,5 +236,5 @@ def _check_cache(request: Json, model: str) -> None:
     points = json.dumps(request).count('"cachePoint"')
     if points > 4:
         raise invalid("A maximum of 4 cache points are allowed.")
-    if points and not re.search(r"anthropic|nova", model):
+    if points and not re.search(r"anthropic|nova|application-inference-profile", model):
         raise invalid("You invoked an unsupported model or your request did not allow prompt caching.")
