@@ -83,7 +83,10 @@ def translate_conversation(
     texts: frozenset[str] = frozenset()
     if not provider.takes_freeform_tools:
         sent, texts = freeform.wrap(sent)
-    written = provider.write_request(sent, target)
+    try:
+        written = provider.write_request(sent, target)
+    except RecursionError:  # a schema nested almost as deeply as JSON can be read, and not quite as it can be written
+        raise InvalidRequest("the body is nested too deeply") from None
     if strict and written.loss:
         names = written.loss.header
         raise InvalidRequest(f"the provider cannot be given what X-Infermux-Strict insists on: {names}", param=names)

@@ -141,7 +141,7 @@ def _part(block: Fields, lost: list[str]) -> Iterator[Part]:
             yield _search_result(block, mark, lost)
         case "tool_use":
             block.ignore("caller")
-            arguments = msgspec.json.encode(block.mapping("input") or {}).decode()
+            arguments = _arguments(block)
             call_id, name = block.need_text("id"), block.need_text("name")
             yield ToolCall(id=call_id, name=name, arguments=arguments, cache_control=mark)
         case "tool_result":
@@ -154,6 +154,13 @@ def _part(block: Fields, lost: list[str]) -> Iterator[Part]:
             lost.append(f"{generic(block.path)}.{kind}")
             return
     lost += block.lost()
+
+
+def _arguments(block: Fields) -> str:
+    try:
+        return msgspec.json.encode(block.mapping("input") or {}).decode()
+    except RecursionError:
+        raise InvalidRequest(f"{block.at('input')} is nested too deeply", param=block.at("input")) from None
 
 
 def _cache_control(fields: Fields) -> CacheControl | None:
@@ -230,7 +237,7 @@ def read_citation(fields: Fields) -> Citation:
         unit=unit,
         start=fields.integer(f"start_{position}"),
         end=fields.integer(f"end_{position}"),
-        encrypted_index=fields.text("encrypted_index"),
+        encrypted_index=fields.text("encrypted_index") or None,
     )
 
 

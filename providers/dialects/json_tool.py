@@ -167,6 +167,8 @@ def fits_native(schema: object, depth: int = 0) -> bool:
         if key in _REFUSED or (key == "minItems" and value not in (0, 1)):
             return False
         if key in ("properties", "$defs", "definitions"):  # names of the caller's own, not keywords
+            if not isinstance(value, dict):
+                return False
             if not fits_native(list(cast("dict[str, object]", value).values()), depth + 1):
                 return False
         elif key not in ("enum", "const", "default", "examples", "required") and not fits_native(value, depth + 1):

@@ -39,7 +39,19 @@ from infermux.providers.interface import Usage
 from tests.providers.dialects._cases import SCHEMA
 
 TEXTS = st.sampled_from(
-    ["a", "two\nlines", 'a "quote"', "back\\slash", "é", "😀", '{"x":1}', "data: x\n\ndata: y", "\x00\x1f", "a\u2028b", "&<>"]
+    [
+        "a",
+        "two\nlines",
+        'a "quote"',
+        "back\\slash",
+        "é",
+        "😀",
+        '{"x":1}',
+        "data: x\n\ndata: y",
+        "\x00\x1f",
+        "a\u2028b",
+        "&<>",
+    ]
 )
 """What has been got wrong before: JSON in text, ends of lines and events, what JSON escapes. Drawn from a list, as
 drawing any text takes most of a test's time; `ANY_TEXT` is for the tests that are about text."""
@@ -55,7 +67,9 @@ images = st.builds(
     | st.builds(Base64, data=st.just("QUJD"), media_type=st.just("image/png")),
 )
 documents = st.builds(
-    Document, source=st.builds(Base64, data=st.just("QUJD"), media_type=st.just("application/pdf")), title=st.just("a.pdf")
+    Document,
+    source=st.builds(Base64, data=st.just("QUJD"), media_type=st.just("application/pdf")),
+    title=st.just("a.pdf"),
 )
 
 
@@ -89,7 +103,9 @@ def _lists(items: st.SearchStrategy[Any], least: int, most: int) -> st.SearchStr
 
 thoughts = st.builds(Thinking, text=TEXTS, signature=TEXTS) | st.builds(RedactedThinking, data=NAMES)
 # By whether everything is to come up. Made once: making strategies takes longer than drawing from them.
-TOOLS = {flag: st.lists(_tools(everything=flag), max_size=3, unique_by=lambda tool: tool.name) for flag in (False, True)}
+TOOLS = {
+    flag: st.lists(_tools(everything=flag), max_size=3, unique_by=lambda tool: tool.name) for flag in (False, True)
+}
 USER_PARTS = {flag: _lists(_user_parts(everything=flag), 1, 2) for flag in (False, True)}
 SAID = {False: texts, True: marked(texts)}
 SYSTEMS = {flag: _lists(SAID[flag], 0, 2) for flag in (False, True)}

@@ -1,0 +1,443 @@
+"""Requests that are read, one field at a time, and bodies that are none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infermux.errors import InvalidRequest
+from infermux.providers.dialects.dialect import Dialect, Target
+from infermux.providers.dialects.neutral import (
+    Base64,
+    CacheControl,
+    Conversation,
+    Document,
+    FileId,
+    JsonFormat,
+    PlainText,
+    Reasoning,
+    ReasoningMode,
+    Refusal,
+    Role,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolMode,
+    ToolResult,
+)
+
+from tests.providers.dialects._cases import CHAT, MESSAGES, SCHEMA, Json, chat, messages, to_chat, to_messages
+
+BOTH = pytest.mark.parametrize("dialect", [CHAT, MESSAGES], ids=lambda dialect: dialect.name)
+
+
+def read(dialect: Dialect, request: Json) -> Conversation:
+    return dialect.read_request(json.dumps(request).encode())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name", "expected"),
+    [
+        ("max_tokens", 5, "max_tokens", 5),
+        ("max_completion_tokens", 6, "max_tokens", 6),
+        ("stop", "a", "stop", ("a",)),
+        ("stop", ["a", "b"], "stop", ("a", "b")),
+        ("stop", None, "stop", ()),
+        ("reasoning_effort", "low", "reasoning", Reasoning(effort="low")),
+        ("response_format", {"type": "text"}, "format", None),
+        ("response_format", {"type": "json_object"}, "format", JsonFormat()),
+        ("tool_choice", "required", "tool_choice", ToolChoice(mode=ToolMode.REQUIRED)),
+        (
+            "tool_choice",
+            {"type": "function", "function": {"name": "f"}},
+            "tool_choice",
+            ToolChoice(mode=ToolMode.NAMED, name="f"),
+        ),
+        ("function_call", {"name": "f"}, "tool_choice", ToolChoice(mode=ToolMode.NAMED, name="f")),
+        ("parallel_tool_calls", True, "parallel_tool_calls", None),
+        ("stream_options", {"include_usage": True}, "include_usage", True),
+        ("metadata", {"a": "b"}, "metadata", {"a": "b"}),
+        ("n", 1, "extras", {}),
+        ("n", 2, "extras", {"n": 2}),
+        ("seed", 3, "extras", {"seed": 3}),
+        ("provider", {"only": ["a"]}, "extras", {}),
+        ("functions", [{"name": "f"}], "tools", (Tool(name="f"),)),
+        (
+            "tools",
+            [{"type": "custom", "custom": {"name": "f", "format": {"type": "text"}}}],
+            "tools",
+            (Tool(name="f", freeform=True, grammar={"type": "text"}),),
+        ),
+        ("tools", [{"type": "web_search"}], "lost", ("tools.web_search",)),
+    ],
+)
+def test_a_field_of_a_chat_request_is_read(field: str, value: Any, name: str, expected: Any) -> None:
+    assert getattr(read(CHAT, chat(**{field: value})), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name", "expected"),
+    [
+        ("system", "s", "system", (Text(text="s"),)),
+        ("stop_sequences", ["a"], "stop", ("a",)),
+        (
+            "thinking",
+            {"type": "enabled", "budget_tokens": 2000},
+            "reasoning",
+            Reasoning(mode=ReasoningMode.BUDGET, budget_tokens=2000),
+        ),
+        ("thinking", {"type": "disabled"}, "reasoning", Reasoning(mode=ReasoningMode.OFF)),
+        (
+            "thinking",
+            {"type": "adaptive", "display": "omitted"},
+            "reasoning",
+            Reasoning(mode=ReasoningMode.ADAPTIVE, summary="omitted"),
+        ),
+        ("thinking", {"type": "between_tools"}, "lost", ("thinking.between_tools",)),
+        ("output_config", {"effort": "low"}, "reasoning", Reasoning(effort="low")),
+        (
+            "output_config",
+            {"format": {"type": "json_schema", "schema": SCHEMA}},
+            "format",
+            JsonFormat(schema=SCHEMA, strict=True),
+        ),
+        ("output_format", {"type": "json_schema", "schema": SCHEMA}, "format", JsonFormat(schema=SCHEMA, strict=True)),
+        ("metadata", {"user_id": "u"}, "user", "u"),
+        ("service_tier", "standard_only", "service_tier", "default"),
+        ("cache_control", {"type": "ephemeral"}, "cache_control", CacheControl()),
+        ("tool_choice", {"type": "any", "disable_parallel_tool_use": True}, "parallel_tool_calls", False),
+        ("container", "c", "extras", {"container": "c"}),
+        ("tools", [{"type": "web_search_20250305", "name": "web_search"}], "lost", ("tools.web_search_20250305",)),
+        ("tools", [{"name": "f", "input_schema": {}, "defer_loading": True}], "lost", ("tools.defer_loading",)),
+    ],
+)
+def test_a_field_of_an_anthropic_request_is_read(field: str, value: Any, name: str, expected: Any) -> None:
+    assert getattr(read(MESSAGES, messages(**{field: value})), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,QUJD", "filename": "a.pdf"}},
+         Document(source=Base64(data="QUJD", media_type="application/pdf"), title="a.pdf")),
+        ({"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}},
+         Text(text="a", cache_control=CacheControl(ttl="1h"))),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_chat_message_is_read(block: Json, expected: object) -> None:
+    assert read(CHAT, chat({"role": "user", "content": [block]})).turns[0].parts == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "d"}, "title": "t"},
+         Document(source=PlainText(text="d"), title="t")),
+        ({"type": "document", "source": {"type": "file", "file_id": "file_1"}, "citations": {"enabled": True}},
+         Document(source=FileId(id="file_1", dialect="anthropic.messages"), citations=True)),
+        ({"type": "document", "source": {"type": "content", "content": "d"}}, Document(source=PlainText(text="d"))),
+        ({"type": "search_result", "source": "https://a", "title": "t", "content": [{"type": "text", "text": "c"}]},
+         Document(source=PlainText(text="c"), title="t", context="https://a")),
+        ({"type": "thinking", "thinking": "t", "signature": ""}, Thinking(text="t")),
+    ],
+)  # fmt: skip
+def test_a_block_of_an_anthropic_message_is_read(block: Json, expected: object) -> None:
+    assert read(MESSAGES, messages({"role": "user", "content": [block]})).turns[0].parts == (expected,)
+
+
+def test_the_older_function_calls_are_tool_calls() -> None:
+    request = chat(
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "r"},
+    )
+    turns = read(CHAT, request).turns
+    assert turns[1].parts == (ToolCall(id="call_f_0", name="f", arguments="{}"),)
+    assert turns[2].parts == (ToolResult(call_id="call_f_0", parts=(Text(text="r"),)),)
+
+
+def test_allowed_tools_leave_the_others_out_and_say_so() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "b"}}]}
+    found = read(CHAT, chat(tools=tools, tool_choice={"type": "allowed_tools", "allowed_tools": allowed}))
+    assert [tool.name for tool in found.tools] == ["b"]
+    assert found.tool_choice == ToolChoice(mode=ToolMode.REQUIRED)
+    assert found.lost == ("tool_choice.allowed_tools(other tools left out)",)
+
+
+def test_what_has_no_place_is_named_without_its_index() -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}
+    _, dropped = to_messages(
+        chat({"role": "user", "name": "n", "content": [{"type": "text", "text": "t"}, audio]}, seed=1)
+    )
+    assert dropped == ("messages.content.input_audio", "messages.name", "seed")
+
+
+def test_answers_of_assistants_with_refusals_and_reasoning_are_read() -> None:
+    message = {"role": "assistant", "content": "a", "refusal": "no", "reasoning_content": "hm", "annotations": []}
+    turns = read(CHAT, chat({"role": "user", "content": "u"}, message)).turns
+    assert turns[1].parts == (Thinking(text="hm"), Text(text="a"), Refusal(text="no"))
+
+
+def test_system_turns_of_anthropic_callers_stand_where_they_stood() -> None:
+    turns = ({"role": "user", "content": "u"}, {"role": "system", "content": "s"}, {"role": "user", "content": "v"})
+    body, dropped = to_chat(messages(*turns))
+    assert [message["role"] for message in body["messages"]] == ["user", "system", "user"]
+    assert dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [("gpt-5.1", {"max_completion_tokens": 100}), ("gpt-4o", {"max_tokens": 100}), ("llama3", {"max_tokens": 100})],
+)
+def test_the_bound_has_the_name_the_model_takes(model: str, sent: Json) -> None:
+    body, _ = to_chat(messages(), model=model)
+    assert {name: value for name, value in body.items() if "max" in name} == sent
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "effort", "dropped"),
+    [
+        ("gpt-5.1", {"type": "enabled", "budget_tokens": 2000}, "low", ("reasoning(as effort)",)),
+        ("gpt-5.1", {"type": "enabled", "budget_tokens": 31_999}, "high", ("reasoning(as effort)",)),
+        ("gpt-5.1", {"type": "adaptive"}, None, ("reasoning",)),
+        ("gpt-4o", {"type": "enabled", "budget_tokens": 2000}, None, ("reasoning",)),
+        ("gpt-4o", {"type": "disabled"}, None, ()),
+        ("llama3", {"type": "enabled", "budget_tokens": 2000}, None, ("reasoning",)),
+    ],
+)
+def test_thinking_is_an_effort_for_models_that_reason(
+    model: str, thinking: Json, effort: str | None, dropped: tuple[str, ...]
+) -> None:
+    body, names = to_chat(messages(thinking=thinking), model=model)
+    assert body.get("reasoning_effort") == effort
+    assert names == dropped
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "bound", "thinking", "config", "dropped"),
+    [
+        ("claude-opus-4-6", "high", 9000, {"type": "adaptive"}, {"effort": "high"}, ()),
+        ("claude-opus-4-6", "minimal", 9000, {"type": "adaptive"}, {"effort": "low"}, ("reasoning.effort(clamped)",)),
+        ("claude-opus-4-7", "xhigh", 9000, {"type": "adaptive"}, {"effort": "xhigh"}, ()),
+        ("claude-opus-4-6", "none", 9000, {"type": "disabled"}, None, ()),
+        ("claude-opus-5-5", "none", 9000, None, None, ("reasoning",)),
+        ("claude-sonnet-4-5", "low", 9000, {"type": "enabled", "budget_tokens": 2048}, None, ("reasoning(as budget)",)),
+        (
+            "claude-sonnet-4-5",
+            "high",
+            5000,
+            {"type": "enabled", "budget_tokens": 3999},
+            None,
+            ("reasoning(as budget)",),
+        ),
+        ("claude-sonnet-4-5", "high", 1000, None, None, ("reasoning",)),
+        ("claude-3-5-sonnet-20241022", "high", 5000, None, None, ("reasoning",)),
+    ],
+)
+def test_an_effort_is_as_much_thinking_as_the_model_has(
+    model: str, effort: str, bound: int, thinking: Json | None, config: Json | None, dropped: tuple[str, ...]
+) -> None:
+    body, names = to_messages(chat(reasoning_effort=effort, max_completion_tokens=bound), model=model)
+    assert (body.get("thinking"), body.get("output_config"), names) == (thinking, config, dropped)
+
+
+def test_thinking_gives_way_to_a_tool_that_must_be_called() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    body, dropped = to_messages(chat(tools=tools, tool_choice="required", reasoning_effort="low"))
+    assert body["tool_choice"] == {"type": "any"}
+    assert "thinking" not in body
+    assert dropped == ("reasoning",)
+
+
+def test_arguments_that_are_no_object_are_wrapped_and_named() -> None:
+    call = {"id": "a:1", "type": "function", "function": {"name": "f", "arguments": '{"x": '}}
+    request = chat(
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a:1", "content": "r"},
+        tools=[{"type": "function", "function": {"name": "f"}}],
+    )
+    body, dropped = to_messages(request)
+    (used,) = body["messages"][1]["content"]
+    assert (used["id"], used["input"]) == ("a_1", {"arguments": '{"x": '})
+    assert body["messages"][2]["content"][0]["tool_use_id"] == "a_1"
+    assert dropped == ("tool_calls.arguments(wrapped)", "tool_calls.id(rewritten)")
+
+
+def test_a_conversation_anthropic_cannot_start_gets_a_user_turn_first() -> None:
+    body, dropped = to_messages(chat({"role": "assistant", "content": "a "}, {"role": "user", "content": "u"}))
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    assert dropped == ("messages(user turn put first)",)
+    body, dropped = to_messages(chat({"role": "system", "content": "s"}))
+    assert (body["system"], body["messages"][0]["role"]) == ("s", "user")
+
+
+# Bodies that are none.
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        ([], None),
+        ({"messages": 1}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [1]}, "messages[0]"),
+        ({"messages": [{}]}, "messages[0].role"),
+        ({"messages": [{"role": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        (chat(max_tokens=0), "max_tokens"),
+        (chat(max_tokens=True), "max_tokens"),
+        (chat(temperature="hot"), "temperature"),
+        (chat(stop=[1]), "stop[0]"),
+        (chat(stop=1), "stop"),
+        (chat(stream="yes"), "stream"),
+        (chat(reasoning_effort="enormous"), "reasoning_effort"),
+        (chat(tools=[{"type": "function"}]), "tools[0].function"),
+        (chat(tool_choice="never"), "tool_choice"),
+        (chat(response_format={"type": "json_schema"}), "response_format.json_schema"),
+        (chat({"role": "tool", "content": "x"}), "messages[0].tool_call_id"),
+    ],
+)
+def test_a_wrong_chat_request_is_refused_naming_the_field(request_: Any, param: str | None) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        CHAT.read_request(json.dumps(request_).encode())
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages[0].content[0].source"),
+        (messages(system=1), "system"),
+        (messages(tools=[{"name": "f"}]), "tools[0].input_schema"),
+        (messages(tool_choice={"type": "some"}), "tool_choice.type"),
+        (messages(thinking="yes"), "thinking"),
+        (messages(max_tokens="many"), "max_tokens"),
+    ],
+)
+def test_a_wrong_anthropic_request_is_refused_naming_the_field(request_: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        MESSAGES.read_request(json.dumps(request_).encode())
+    assert caught.value.param == param
+
+
+@BOTH
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a":"\\ud800"}', b"[" * 100_000, b'{"messages":1e999}'])
+def test_a_body_that_is_no_json_is_refused(dialect: Dialect, body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        dialect.read_request(body)
+
+
+JUNK = st.sampled_from(
+    [None, True, 0, -1, 1.5, 10**400, "", "text", [], {}, [{}], {"type": "text"}, {"type": 1}, ["a"]]
+)
+
+
+@BOTH
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_request_with_one_thing_wrong_is_read_or_refused_and_nothing_else(
+    dialect: Dialect, data: st.DataObject
+) -> None:
+    """Whatever is read can be written for both, too."""
+    full = FULL[dialect.name]
+    path = data.draw(st.sampled_from(paths(full)))
+    wrong = replaced(full, path, data.draw(JUNK))
+    try:
+        found = dialect.read_request(json.dumps(wrong).encode())
+    except InvalidRequest:
+        return
+    for other, model in ((CHAT, "gpt-4o"), (MESSAGES, "claude-opus-4-6")):
+        msgspec.json.decode(other.write_request(found, Target(model=model)).body)
+
+
+def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [at] if at else []
+    for key, inner in items:
+        found += paths(inner, (*at, key))
+    return found
+
+
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    copy = value.copy()
+    copy[path[0]] = replaced(value[path[0]], path[1:], by)
+    return copy
+
+
+MARK = {"type": "ephemeral", "ttl": "1h"}
+FULL: dict[str, Json] = {
+    "openai.chat": chat(
+        {"role": "system", "content": [{"type": "text", "text": "s", "cache_control": MARK}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b", "detail": "low"}}]},
+        {"role": "assistant", "content": "a", "refusal": "r", "reasoning_content": "t"},
+        {"role": "user", "content": [{"type": "file", "file": {"file_data": "QUJD", "filename": "a"}}], "name": "n"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                {"id": "b", "type": "custom", "custom": {"name": "g", "input": "x"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "r"}]},
+        tools=[
+            {"type": "function", "function": {"name": "f", "description": "d", "parameters": SCHEMA, "strict": True}},
+            {"type": "custom", "custom": {"name": "g", "format": {"type": "text"}}},
+        ],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}},
+        stream_options={"include_usage": True},
+        stop=["a"],
+        metadata={"a": "b"},
+        temperature=1,
+        top_p=0.5,
+        top_k=3,
+        max_tokens=3,
+        reasoning_effort="low",
+        user="u",
+    ),
+    "anthropic.messages": messages(
+        {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://a/b"}}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "t", "signature": "s"},
+                {"type": "redacted_thinking", "data": "d"},
+                {"type": "text", "text": "t", "citations": [
+                    {"type": "char_location", "cited_text": "c", "document_index": 0, "document_title": "t",
+                     "start_char_index": 0, "end_char_index": 1}]},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": [
+            {"type": "document", "source": {"type": "base64", "media_type": "text/csv", "data": "QUJD"},
+             "title": "t", "context": "c", "citations": {"enabled": True}}], "is_error": True}]},
+        system=[{"type": "text", "text": "s", "cache_control": MARK}],
+        tools=[{"name": "f", "description": "d", "input_schema": SCHEMA, "strict": True, "cache_control": MARK}],
+        tool_choice={"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+        output_config={"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
+        thinking={"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
+        stop_sequences=["a"],
+        metadata={"user_id": "u"},
+        service_tier="auto",
+        temperature=1,
+        top_k=3,
+    ),
+}  # fmt: skip
+
+
+def test_the_roles_of_turns_alternate_whatever_was_sent() -> None:
+    found = read(CHAT, chat({"role": "user", "content": "a"}, {"role": "user", "content": "b"}))
+    assert [(turn.role, len(turn.parts)) for turn in found.turns] == [(Role.USER, 2)]
