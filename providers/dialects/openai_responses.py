@@ -22,7 +22,9 @@ class OpenAIResponses:
     """See `Dialect`."""
 
     name = NAME
-    carries_signatures = True  # as the encrypted content of reasoning items, which callers send back
+    # Answers carry them, as the encrypted content of reasoning items, and callers that send these back have them; but
+    # many callers do not, and requests of this dialect take no signatures but OpenAI's own.
+    carries_signatures = False
     takes_freeform_tools = True
 
     def read_request(self, body: bytes) -> Conversation:

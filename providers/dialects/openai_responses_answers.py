@@ -81,14 +81,14 @@ def read_answer(body: bytes) -> Completion:
 
 
 def read_item(item: Item) -> Iterator[Part]:
-    """The parts that a whole item is."""
+    """The parts that a whole item is. Empty texts are none."""
     match item.type:
         case "message":
             for content in item.content or ():
-                if content.type == "refusal":
-                    yield Refusal(text=content.refusal or "")
-                elif content.type == "output_text":
-                    yield Text(text=content.text or "", citations=read_annotations(content.annotations))
+                if content.type == "refusal" and content.refusal:
+                    yield Refusal(text=content.refusal)
+                elif content.type == "output_text" and content.text:
+                    yield Text(text=content.text, citations=read_annotations(content.annotations))
         case "function_call" | "custom_tool_call":
             yield read_call(item)
         case "reasoning":
