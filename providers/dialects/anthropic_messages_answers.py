@@ -237,7 +237,8 @@ def read_error(status: int, body: bytes) -> ErrorReport:
 
 
 def error_object(error: ErrorReport) -> Json:
-    kind = error.type if error.type in _KINDS else _TYPES[error.kind]
+    # Another API's type may be the same word for more: OpenAI's `invalid_request_error` is that of a wrong key too.
+    kind = error.type if _KINDS.get(error.type or "") is error.kind else _TYPES[error.kind]
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 

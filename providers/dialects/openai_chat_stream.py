@@ -242,13 +242,14 @@ def _first(chunk: Chunk) -> Choice | None:
 class ChatWriter:
     """The `StreamWriter`. `[DONE]` follows a genuine end only."""
 
-    __slots__ = ("_asked", "_calls", "_citations", "_head", "_length", "_refusals", "_start", "_tail")
+    __slots__ = ("_asked", "_calls", "_citations", "_freeform", "_head", "_length", "_refusals", "_start", "_tail")
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._head = self._tail = b""
         self._calls: dict[int, int] = {}  # a part's index -> the tool call's own
         self._refusals: set[int] = set()
+        self._freeform: set[int] = set()
         self._citations: list[Citation] = []
         self._length = self._start = 0  # of the text so far, in characters, and where the open part of it began
 
@@ -262,10 +263,7 @@ class ChatWriter:
             case ThinkingDelta():
                 return self._chunk(b'{"reasoning_content":%b}' % _encode(event.text))
             case ArgumentsDelta():
-                number = self._calls.get(event.index, 0)
-                return self._chunk(
-                    b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (number, _encode(event.arguments))
-                )
+                return self._arguments(event)
             case Started():
                 return self._started(event)
             case PartStarted():
@@ -301,12 +299,19 @@ class ChatWriter:
         self._length += len(event.text)
         return b'%b{"content":%b}%b' % (self._head, _encode(event.text), self._tail)
 
+    def _arguments(self, event: ArgumentsDelta) -> bytes:
+        where = b'"custom":{"input"' if event.index in self._freeform else b'"function":{"arguments"'
+        number = self._calls.get(event.index, 0)
+        return self._chunk(b'{"tool_calls":[{"index":%d,%b:%b}}]}' % (number, where, _encode(event.arguments)))
+
     def _part(self, event: PartStarted) -> bytes:
         match event.part:
             case ToolCall():
                 number = self._calls[event.index] = len(self._calls)
                 call = {"index": number, **write_call(event.part)}
-                if not event.part.freeform:
+                if event.part.freeform:
+                    self._freeform.add(event.index)
+                else:
                     call["function"] = {"name": event.part.name, "arguments": event.part.arguments}
                 return self._chunk(_encode({"tool_calls": [call]}))
             case Refusal(text=text):
