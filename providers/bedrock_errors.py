@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import attrs
 import msgspec
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .classify import MAX_ERROR_BODY, GetHeader, mask, retry_after
+from .classify import MAX_ERROR_BODY, GetHeader, retry_after
 from .dialects.bedrock_converse_answers import read_error
 from .dialects.bedrock_converse_shapes import ERRORS, error_name
 from .dialects.neutral import ErrorReport
@@ -81,7 +82,7 @@ def classify(status: int, get: GetHeader, body: bytes, *, now: float, secrets: I
     with the request as AWS saw it, credentials included: `secrets` are masked. `now` is in seconds since the epoch.
     """
     header = (get(b"x-amzn-errortype") or b"").decode("latin-1")
-    report = read_error(status, mask(body[:MAX_ERROR_BODY], secrets), header)
+    report = _read(status, body, header, secrets)
     kind = kind_of(report, status)
     wait = retry_after(get, now) if kind in (FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR) else None
     return _failure(kind, report, status, f"answered {status}", retry_after=wait)
@@ -96,8 +97,24 @@ def classify_message(message: Message, *, secrets: Iterable[str] = ()) -> Upstre
         payload = message.payload
     name = error_name(message.name)
     status = ERRORS[name][1] if name in ERRORS else 500
-    report = read_error(status, mask(payload[:MAX_ERROR_BODY], secrets), name)
+    report = _read(status, payload, name, secrets)
     return _failure(kind_of(report, status), report, status, "broke off its stream")
+
+
+def _read(status: int, body: bytes, name: str, secrets: Iterable[str]) -> ErrorReport:
+    """The error, with each of `secrets` as `***`.
+
+    In the text that JSON says, where no spelling of it is left, and before that in the bytes, which may be no JSON. A
+    session token has a thousand letters: a pattern of all their spellings would take milliseconds for each error.
+    """
+    secrets = tuple(secrets)
+    for secret in secrets:
+        body = body.replace(secret.encode(), b"***").replace(secret.replace("/", "\\/").encode(), b"***")
+    report = read_error(status, body[:MAX_ERROR_BODY], name)
+    message = report.message
+    for secret in secrets:
+        message = message.replace(secret, "***")
+    return attrs.evolve(report, message=message)
 
 
 def kind_of(report: ErrorReport, status: int) -> FailureKind:

@@ -11,6 +11,8 @@ import struct
 import uuid
 import zlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -26,6 +28,7 @@ HEADERS_LIMIT: Final = 128 * 1024
 _PRELUDE: Final = struct.Struct("!III")
 _CRC: Final = struct.Struct("!I")
 _LENGTH: Final = struct.Struct("!H")
+_CACHED: Final = 512  # bytes of headers that are worth remembering
 _SMALLEST: Final = _PRELUDE.size + _CRC.size
 
 
@@ -172,8 +175,9 @@ def decode(data: bytes) -> Message:
         raise EventStreamCorrupt("the checksum of a message is wrong")
     _, length, _ = _PRELUDE.unpack_from(data)
     end = _PRELUDE.size + length
+    block = data[_PRELUDE.size : end]
     try:
-        headers = _headers(data[_PRELUDE.size : end])
+        headers = _known_headers(block) if len(block) <= _CACHED else _headers(block)
     except (struct.error, ValueError, IndexError):
         raise EventStreamCorrupt("the headers of a message are malformed") from None
     return Message(headers=headers, payload=data[end : -_CRC.size])
@@ -192,6 +196,12 @@ def _headers(data: bytes) -> dict[str, HeaderValue]:
             raise ValueError(name)
         headers[name], at = _READERS[kind](data, at + 1)
     return headers
+
+
+@lru_cache(maxsize=64)
+def _known_headers(data: bytes) -> Mapping[str, HeaderValue]:
+    """As `_headers`: the events of a stream have the same few blocks of headers again and again."""
+    return MappingProxyType(_headers(data))
 
 
 _Reader = Callable[[bytes, int], tuple[HeaderValue, int]]

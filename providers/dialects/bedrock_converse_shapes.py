@@ -7,6 +7,7 @@ caching.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -38,6 +39,8 @@ DOCUMENT_TYPES: Final[Mapping[str, str]] = {
 }
 DOCUMENT_FORMATS: Final[Mapping[str, str]] = {kind: name for name, kind in DOCUMENT_TYPES.items()}
 MOST_METADATA: Final = 16
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.]+")
+_LONGEST_NAME: Final = 80
 
 STOP_REASONS: Final[Mapping[str, StopReason]] = {
     "end_turn": StopReason.END,
@@ -108,7 +111,7 @@ ERROR_NAMES: Final[Mapping[ErrorKind, str]] = {
 def error_name(name: str) -> str:
     """`ThrottlingException` for what a stream calls `throttlingException`, and a header or body
     `com.amazon.coral#ThrottlingException:http://...`."""
-    name = name.rpartition("#")[2].partition(":")[0].strip()
+    name = _NOT_IN_NAMES.sub("", name.rpartition("#")[2].partition(":")[0])[:_LONGEST_NAME]
     return name[:1].upper() + name[1:]
 
 
