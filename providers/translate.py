@@ -15,7 +15,7 @@ import msgspec
 
 from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
-from .dialects import anthropic_messages, freeform, json_tool, openai_chat
+from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses
 from .dialects.dialect import Asked, Dialect, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
@@ -26,6 +26,7 @@ from .interface import Answer, Call, Endpoint, Stream, Usage
 DIALECTS: Final[Mapping[Endpoint, Dialect]] = {
     Endpoint.CHAT: openai_chat.DIALECT,
     Endpoint.MESSAGES: anthropic_messages.DIALECT,
+    Endpoint.RESPONSES: openai_responses.DIALECT,
 }
 """The dialect that callers of an endpoint speak, of those that can be translated."""
 

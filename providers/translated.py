@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 import trio
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
 
+from .counting import estimated_count
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
 from .interface import Adapter, Answer, Call, Endpoint, Stream, Usage
-from .token_estimate import estimated_tokens
 from .translate import DIALECTS, send_translated
 
 _VIA: Final = (Endpoint.MESSAGES, Endpoint.CHAT)
@@ -61,17 +60,12 @@ class Translating:
         if call.endpoint in self._native:
             return await self.adapter.send(call)
         if call.endpoint is Endpoint.COUNT_TOKENS:
-            return await self._count(call)
+            await trio.lowlevel.checkpoint()
+            return estimated_count(call)
         target = Target(model=call.model, max_tokens=self._max_tokens, default_max_tokens=self._default_max_tokens)
         return await send_translated(
             self.adapter.send, call, endpoint=self._via, provider=self._dialect, target=target, kept=self._kept
         )
-
-    async def _count(self, call: Call) -> Answer:
-        conversation = DIALECTS[Endpoint.MESSAGES].read_request(call.body)
-        await trio.lowlevel.checkpoint()
-        body = msgspec.json.encode({"input_tokens": estimated_tokens(conversation)})
-        return Answer(200, b"application/json", body, Usage(), estimated=True)
 
     async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
         return await self.adapter.probe(method, model)
