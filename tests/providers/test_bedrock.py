@@ -74,8 +74,8 @@ async def asked(provider: Adapter, request: Call | None = None) -> dict[str, Any
     return found
 
 
-async def opened(provider: Adapter, **fields: Any) -> Stream:
-    stream = await provider.send(call(stream=True, **fields))
+async def opened(provider: Adapter, model: str = HAIKU, **fields: Any) -> Stream:
+    stream = await provider.send(call(model, stream=True, **fields))
     assert not isinstance(stream, Answer)
     return stream
 
@@ -285,6 +285,60 @@ async def test_a_whole_answer_to_a_streaming_request_is_malformed(upstream: Bedr
     upstream.script.append(Reply(body=b"{}"))
     found = await failure(adapter(upstream), call(stream=True))
     assert found.kind is FailureKind.MALFORMED
+
+
+# Translated, by way of the whole adapter.
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "get", "parameters": {"type": "object", "properties": {}}},
+}
+THOUGHT: dict[str, Any] = {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "sig-1"}}}
+USE: dict[str, Any] = {"toolUse": {"toolUseId": "tooluse_1", "name": "get", "input": {}}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_thinking_that_chat_cannot_carry_is_put_back_on_the_next_turn(
+    upstream: BedrockUpstream, *, streamed: bool
+) -> None:
+    provider = adapter(upstream)
+    upstream.script.append(Reply(content=(THOUGHT, USE), stop="tool_use"))
+    first = {"role": "user", "content": "hi"}
+    if streamed:
+        await drained(await opened(provider, messages=[first], tools=[TOOL], reasoning_effort="low"))
+    else:
+        await asked(provider, call(messages=[first], tools=[TOOL], reasoning_effort="low"))
+    made = {"id": "tooluse_1", "type": "function", "function": {"name": "get", "arguments": "{}"}}
+    then = [
+        first,
+        {"role": "assistant", "content": None, "tool_calls": [made]},
+        {"role": "tool", "tool_call_id": "tooluse_1", "content": "42"},
+    ]
+    await asked(provider, call(messages=then, tools=[TOOL], reasoning_effort="low"))
+    second = upstream.requests[1].json
+    assert second["messages"][1]["content"] == [THOUGHT, USE]
+    assert second["additionalModelRequestFields"]["thinking"]["type"] == "enabled"
+
+
+@pytest.mark.slow
+async def test_an_answer_by_a_forced_tool_is_text_again(upstream: BedrockUpstream) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema}}
+    use = {"toolUse": {"toolUseId": "t", "name": "json_answer", "input": {"city": "Rome"}}}
+    provider = adapter(upstream)
+    upstream.script.extend([Reply(content=(use,), stop="tool_use")] * 2)
+    answer = await asked(provider, call(NOVA, response_format=wanted))
+    assert json.loads(answer["choices"][0]["message"]["content"]) == {"city": "Rome"}
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    data = await drained(await opened(provider, model=NOVA, response_format=wanted))
+    assert b'"finish_reason":"stop"' in data
+    assert b"tool_calls" not in data
+
+
+@pytest.mark.slow
+async def test_what_cannot_be_carried_is_named(upstream: BedrockUpstream) -> None:
+    answer = await adapter(upstream).send(call(seed=3, temperature=2))
+    assert answer.dropped == ("temperature(clamped)", "seed")
 
 
 # Refusals.
