@@ -112,10 +112,12 @@ def test_parse_gives_the_object_and_the_arguments() -> None:
 
 
 def test_the_stream_helper_takes_every_event_and_ends_with_the_whole_answer() -> None:
-    with answering(pieces(written(unfold(EVERYTHING)))) as sdk:
-        with sdk.responses.stream(model="m", input="hi", text_format=City) as stream:
-            events = list(stream)
-            final = stream.get_final_response()
+    with (
+        answering(pieces(written(unfold(EVERYTHING)))) as sdk,
+        sdk.responses.stream(model="m", input="hi", text_format=City) as stream,
+    ):
+        events = list(stream)
+        final = stream.get_final_response()
     assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == final.output_text
     assert final.output_parsed == City(city="Oslo")
     call = next(item for item in final.output if item.type == "function_call")
@@ -166,16 +168,18 @@ def test_an_error_inside_a_stream_is_raised(alone: bool) -> None:
 
 def test_a_stream_that_breaks_has_no_final_response() -> None:
     begun = list(unfold(completion(Text(text="Hello"))))[:-1]
-    with answering(pieces(written(begun))) as sdk, sdk.responses.stream(model="m", input="hi") as stream:
-        with pytest.raises(RuntimeError):
-            stream.get_final_response()
+    with (
+        answering(pieces(written(begun))) as sdk,
+        sdk.responses.stream(model="m", input="hi") as stream,
+        pytest.raises(RuntimeError),
+    ):
+        stream.get_final_response()
 
 
 def test_an_error_has_its_type_code_and_field() -> None:
     error = ErrorReport(kind=ErrorKind.INVALID_REQUEST, status=400, message="m", code="c", param="input")
-    with answering(RESPONSES.write_error(error), status=400) as sdk:
-        with pytest.raises(openai.BadRequestError) as caught:
-            sdk.responses.create(model="m", input="hi")
+    with answering(RESPONSES.write_error(error), status=400) as sdk, pytest.raises(openai.BadRequestError) as caught:
+        sdk.responses.create(model="m", input="hi")
     assert (caught.value.code, caught.value.param, caught.value.type) == ("c", "input", "invalid_request_error")
 
 
