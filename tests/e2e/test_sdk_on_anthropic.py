@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import openai
 import pydantic
 import pytest
+import yaml
 
 from tests.e2e._claude import CLAUDE, FUNCTION, chat_calls, claude_provider
 from tests.e2e._router import HELLO, SAID, WAYS, Router, in_order, provider, routing
 from tests.mocks.anthropic_answers import SIGNATURE
-from tests.mocks.anthropic_upstream import AnthropicUpstream, Reply, Tool, Usage
+from tests.mocks.anthropic_upstream import KEY, AnthropicUpstream, Reply, Tool, Usage
 from tests.mocks.openai_upstream import OpenAIUpstream
 from tests.mocks.openai_upstream import Reply as ChatReply
 
 pytestmark = pytest.mark.slow
+SEED = Path(__file__).parents[1] / "config" / "seed" / "anthropic.yml"
 OLDER = "claude-3-5-haiku-latest"  # has no structured output of its own
 
 
@@ -60,6 +63,18 @@ async def test_a_chat_is_answered_whole_and_streamed(way: str) -> None:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == SAID
         assert chunks[-1].usage is not None
         assert chunks[-1].usage.total_tokens == 12
+
+
+async def test_the_documented_example_is_routable() -> None:
+    (declared,) = yaml.safe_load(SEED.read_text())["providers"]
+    async with AnthropicUpstream(any_model=True) as upstream:
+        declared["base_url"] = upstream.base_url
+        async with routing(declared, environ={"ANTHROPIC_API_KEY": KEY}) as router:
+            for name, model in declared["model_aliases"].items():
+                answer = await router.chat(name)
+                assert answer.json()["choices"][0]["message"]["content"] == SAID
+                assert upstream.messages[-1].json["model"] == model
+            await router.wait_for("anthropic", routable=True, health="healthy")
 
 
 async def test_usage_is_not_streamed_to_callers_who_did_not_ask() -> None:
