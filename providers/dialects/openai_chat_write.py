@@ -220,7 +220,10 @@ def _document(part: Document, loss: Loss) -> Iterable[Json]:
 
 def _tools(conversation: Conversation, body: Json, loss: Loss) -> None:
     if not conversation.tools:
-        if conversation.tool_choice is not None and conversation.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED):
+        if conversation.tool_choice is not None and conversation.tool_choice.mode in (
+            ToolMode.REQUIRED,
+            ToolMode.NAMED,
+        ):
             loss.drop("tool_choice")
         return  # whatever else is said about tools says nothing without any
     body["tools"] = [_tool(tool, loss) for tool in conversation.tools]

@@ -39,13 +39,17 @@ def messages(*turns: Json, **fields: Any) -> Json:
 
 def to_messages(request: Json, model: str = CLAUDE, **options: Any) -> tuple[Json, tuple[str, ...]]:
     """A chat request as Anthropic's, and what was dropped."""
-    done = translate(json.dumps(request).encode(), caller=CHAT, provider=MESSAGES, target=Target(model=model), **options)
+    done = translate(
+        json.dumps(request).encode(), caller=CHAT, provider=MESSAGES, target=Target(model=model), **options
+    )
     return json.loads(done.body), done.dropped
 
 
 def to_chat(request: Json, model: str = GPT, **options: Any) -> tuple[Json, tuple[str, ...]]:
     """An Anthropic request as a chat request, and what was dropped."""
-    done = translate(json.dumps(request).encode(), caller=MESSAGES, provider=CHAT, target=Target(model=model), **options)
+    done = translate(
+        json.dumps(request).encode(), caller=MESSAGES, provider=CHAT, target=Target(model=model), **options
+    )
     return json.loads(done.body), done.dropped
 
 

@@ -35,7 +35,6 @@ from infermux.providers.dialects.neutral import (
     Url,
 )
 from infermux.providers.interface import Usage
-
 from tests.providers.dialects._cases import SCHEMA
 
 TEXTS = st.sampled_from(
@@ -55,7 +54,7 @@ TEXTS = st.sampled_from(
 )
 """What has been got wrong before: JSON in text, ends of lines and events, what JSON escapes. Drawn from a list, as
 drawing any text takes most of a test's time; `ANY_TEXT` is for the tests that are about text."""
-ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=12)
+ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12)
 NAMES = st.sampled_from(["a", "f_1", "Get-It", "x" * 64])
 MARKS = st.sampled_from([None, CacheControl(), CacheControl(ttl="1h")])
 ARGUMENTS = st.sampled_from(["{}", '{"x":1}', '{"x":"é😀","y":[null,true,1.5]}', '{"":{"a":"\\n"}}'])
@@ -73,8 +72,12 @@ documents = st.builds(
 )
 
 
+def _mark(part: Any, mark: CacheControl | None) -> Any:
+    return attrs.evolve(part, cache_control=mark)
+
+
 def marked(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.builds(lambda part, mark: attrs.evolve(part, cache_control=mark), parts, MARKS)
+    return st.builds(_mark, parts, MARKS)
 
 
 def _tools(*, everything: bool) -> st.SearchStrategy[Tool]:
@@ -91,7 +94,7 @@ def _tools(*, everything: bool) -> st.SearchStrategy[Tool]:
 def _user_parts(*, everything: bool) -> st.SearchStrategy[Part]:
     if not everything:
         return texts | images | documents
-    detailed = st.builds(lambda image: attrs.evolve(image, detail="high"), images)
+    detailed = st.builds(Image, source=st.just(Url(url="https://example.org/a.png")), detail=st.just("high"))
     plain = st.builds(Document, source=st.builds(PlainText, text=TEXTS), citations=st.booleans())
     found: st.SearchStrategy[Part] = marked(texts | images | documents | detailed | plain)
     return found
@@ -186,7 +189,7 @@ REASONINGS = st.sampled_from(
         Reasoning(mode=ReasoningMode.OFF),
     ]
 )
-THE_REST = st.fixed_dictionaries(
+THE_REST: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "temperature": st.sampled_from([None, 0.0, 0.5, 1.0, 1.5, 3.0]),
         "top_p": st.sampled_from([None, 0.5, 0.97]),
@@ -203,18 +206,17 @@ THE_REST = st.fixed_dictionaries(
 """Fields of `Conversation` that one dialect or the other does not carry."""
 
 
-USAGES = st.builds(
-    lambda base, cached, written, completion, reasoning: Usage(
+def _usage(base: int, cached: int, written: int, completion: int, reasoning: int) -> Usage:
+    return Usage(
         prompt_tokens=base + cached + written,
         completion_tokens=completion + reasoning,
         cached_tokens=cached,
         cache_write_tokens=written,
         reasoning_tokens=reasoning,
-    ),
-    *[st.integers(0, 1000)] * 5,
-)
+    )
 
 
+USAGES = st.builds(_usage, *[st.integers(0, 1000)] * 5)
 signed_thoughts = st.builds(Thinking, text=TEXTS, signature=NAMES) | st.builds(RedactedThinking, data=NAMES)
 cited = st.builds(Text, text=TEXTS, citations=st.tuples(st.builds(Citation, cited_text=TEXTS, url=NAMES, title=NAMES)))
 ENDS = st.sampled_from([StopReason.END, StopReason.LENGTH, StopReason.STOP_SEQUENCE, StopReason.REFUSAL])

@@ -26,6 +26,7 @@ from infermux.providers.dialects.neutral import (
     Part,
     PartEnded,
     PartStarted,
+    RedactedThinking,
     Refusal,
     SignatureDelta,
     Started,
@@ -72,7 +73,8 @@ def _part_events(index: int, part: Part, cuts: Any) -> list[StreamEvent]:
             arguments = [ArgumentsDelta(index, piece) for piece in pieces(part.arguments, cuts)]
             return [PartStarted(index=index, part=attrs.evolve(part, arguments="")), *arguments]
         case _:
-            return [PartStarted(index=index, part=part)]  # type: ignore[arg-type]  # redacted thinking
+            assert isinstance(part, RedactedThinking)
+            return [PartStarted(index=index, part=part)]
 
 
 def pieces(text: str, cuts: Any) -> Sequence[str]:
@@ -133,8 +135,12 @@ def test_any_split_of_the_bytes_gives_the_same_events(dialect: Dialect, data: st
 
 def test_every_byte_on_its_own_gives_the_same_events() -> None:
     """Inside of characters and of line ends too."""
-    parts = (Thinking(text="hé"), Text(text="😀\n"), ToolCall(id="c", name="f", arguments='{"é":"😀"}'))
-    events = [
+    parts: tuple[Thinking | Text | ToolCall, ...] = (
+        Thinking(text="hé"),
+        Text(text="😀\n"),
+        ToolCall(id="c", name="f", arguments='{"é":"😀"}'),
+    )
+    events: list[StreamEvent] = [
         Started(id="a", model="b"),
         *(
             event

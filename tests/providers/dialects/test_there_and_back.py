@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import pytest
@@ -30,7 +30,6 @@ from infermux.providers.dialects.neutral import (
     Turn,
 )
 from infermux.providers.dialects.turns import TurnList
-
 from tests.mocks import anthropic_rules, openai_rules
 from tests.providers.dialects._cases import CHAT, MESSAGES
 from tests.providers.dialects._strategies import conversations
@@ -254,5 +253,5 @@ def normal(found: Conversation) -> Conversation:
         reasoning=reasoning,
         temperature=None if top == 1 else top,  # every API's own default
         include_usage=False,
-        extras=cast("dict[str, object]", dict(found.extras)),
+        extras=dict(found.extras),
     )

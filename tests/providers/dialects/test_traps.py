@@ -22,7 +22,6 @@ from infermux.providers.dialects.neutral import (
 )
 from infermux.providers.interface import Answer, Usage
 from infermux.providers.translate import translate
-
 from tests.providers.dialects._cases import (
     CHAT,
     CLAUDE,
@@ -72,9 +71,15 @@ def whole(body: Json) -> Answer:
 def test_cache_control_survives_on_system_tools_messages_and_parts() -> None:
     request = chat(
         {"role": "system", "content": [{"type": "text", "text": "s", "cache_control": MARK}]},
-        {"role": "user", "content": [{"type": "text", "text": "u", "cache_control": MARK}, {"type": "text", "text": "v"}]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "u", "cache_control": MARK}, {"type": "text", "text": "v"}],
+        },
         {"role": "assistant", "content": "a", "cache_control": MARK},
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}, "cache_control": MARK}]},
+        {
+            "role": "user",
+            "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}, "cache_control": MARK}],
+        },
         tools=[{**FUNCTION, "cache_control": MARK}],
     )
     body, dropped = to_messages(request)
@@ -143,8 +148,11 @@ def test_thinking_is_kept_for_a_caller_that_cannot_carry_it_and_put_back(streame
         reader = read_stream(
             MESSAGES,
             message_events(
-                [{**SIGNED, "thinking": "", "signature": ""}, {"type": "thinking_delta", "thinking": "hm"}]
-                + [{"type": "signature_delta", "signature": "sig"}],
+                [
+                    {**SIGNED, "thinking": "", "signature": ""},
+                    {"type": "thinking_delta", "thinking": "hm"},
+                    {"type": "signature_delta", "signature": "sig"},
+                ],
                 [REDACTED],
                 [{"type": "text", "text": ""}, {"type": "text_delta", "text": "Let me look."}],
                 [{**TOOL_USE, "input": {}}, {"type": "input_json_delta", "partial_json": '{"city": "Oslo"}'}],
@@ -300,7 +308,14 @@ def test_empty_arguments_become_an_empty_object_whole_and_streamed() -> None:
 
 def test_azure_s_first_chunk_without_choices_and_its_filter_chunks_say_nothing() -> None:
     data = sse(
-        {"id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+        {
+            "id": "",
+            "object": "",
+            "created": 0,
+            "model": "",
+            "choices": [],
+            "prompt_filter_results": [{"prompt_index": 0}],
+        },
         chunk({"role": "assistant", "content": ""}),
         chunk({"content": "Hi"}),
         {**chunk(), "choices": [{"index": 0, "finish_reason": None, "content_filter_results": {"hate": {}}}]},
@@ -317,7 +332,7 @@ def test_azure_s_first_chunk_without_choices_and_its_filter_chunks_say_nothing()
 
 @pytest.mark.parametrize("numbered", [True, False])
 def test_ollama_s_whole_tool_calls_while_streaming(numbered: bool) -> None:
-    calls = [
+    calls: list[Json] = [
         {"id": f"call_{name}", "type": "function", "function": {"name": name, "arguments": '{"x":1}'}} for name in "ab"
     ]
     if numbered:
@@ -336,7 +351,10 @@ def test_ollama_s_whole_tool_calls_while_streaming(numbered: bool) -> None:
 
 
 def test_reasoning_content_becomes_thinking_and_thinking_reasoning_content() -> None:
-    answer = {**chunk(), "choices": [{"index": 0, "finish_reason": "stop", "message": {"reasoning_content": "hm", "content": "42"}}]}
+    answer = {
+        **chunk(),
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"reasoning_content": "hm", "content": "42"}}],
+    }
     translated = json.loads(claude_to_chat(messages()).answer(whole(answer)).body)
     assert [block["type"] for block in translated["content"]] == ["thinking", "text"]
     back = json.loads(chat_to_claude(chat()).answer(whole(THOUGHTFUL)).body)
@@ -425,10 +443,18 @@ def test_stop_sequences_and_which_one_hit() -> None:
     body, dropped = to_messages(chat(stop=["END", "\n"]))
     assert body["stop_sequences"] == ["END"]
     assert dropped == ("stop(blank ones left out)",)
-    hit = {**THOUGHTFUL, "stop_reason": "stop_sequence", "stop_sequence": "END", "content": [{"type": "text", "text": "a"}]}
+    hit = {
+        **THOUGHTFUL,
+        "stop_reason": "stop_sequence",
+        "stop_sequence": "END",
+        "content": [{"type": "text", "text": "a"}],
+    }
     choice = json.loads(chat_to_claude(chat(stop="END")).answer(whole(hit)).body)["choices"][0]
     assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "END")
-    answer = {**chunk(), "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop", "stop_reason": "END"}]}
+    answer = {
+        **chunk(),
+        "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop", "stop_reason": "END"}],
+    }
     back = json.loads(claude_to_chat(messages(stop_sequences=["END"])).answer(whole(answer)).body)
     assert (back["stop_reason"], back["stop_sequence"]) == ("stop_sequence", "END")
 
@@ -505,7 +531,10 @@ def test_refusals_are_carried_both_ways() -> None:
     said = {**refused, "content": [], "stop_details": {"type": "refusal", "category": "bio", "explanation": "No."}}
     choice = json.loads(chat_to_claude(chat()).answer(whole(said)).body)["choices"][0]
     assert (choice["message"]["refusal"], choice["message"]["content"]) == ("No.", None)
-    answer = {**chunk(), "choices": [{"index": 0, "message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}]}
+    answer = {
+        **chunk(),
+        "choices": [{"index": 0, "message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}],
+    }
     back = json.loads(claude_to_chat(messages()).answer(whole(answer)).body)
     assert (back["stop_reason"], back["content"]) == ("refusal", [{"type": "text", "text": "No."}])
 
