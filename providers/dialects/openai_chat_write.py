@@ -94,6 +94,8 @@ def _messages(conversation: Conversation, loss: Loss) -> list[Json]:
                 messages += _user(turn, loss)
     if conversation.cache_control:
         loss.drop("cache_control")
+    if conversation.turns and conversation.turns[-1].role is Role.ASSISTANT:
+        loss.change("messages", "begun answer not continued")  # the API answers anew
     return messages
 
 

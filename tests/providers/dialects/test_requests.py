@@ -286,6 +286,13 @@ def test_a_conversation_anthropic_cannot_start_gets_a_user_turn_first() -> None:
     assert (body["system"], body["messages"][0]["role"]) == ("s", "user")
 
 
+def test_an_answer_begun_by_the_caller_is_not_continued_by_openai() -> None:
+    begun = {"role": "assistant", "content": "The answer is"}
+    body, dropped = to_chat(messages({"role": "user", "content": "u"}, begun))
+    assert body["messages"][-1] == begun
+    assert dropped == ("messages(begun answer not continued)",)
+
+
 # Bodies that are none.
 
 
