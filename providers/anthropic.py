@@ -30,10 +30,16 @@ from .transport import Headers, RequestTemplate, Response, Transport, choose_tra
 
 DEFAULT_BASE_URL: Final = "https://api.anthropic.com"
 VERSION: Final = b"2023-06-01"
-"""The version of the API (https://platform.claude.com/docs/en/api/versioning): the only one with these events."""
+"""The version of the API that our own requests and translations are written for, and callers who name none.
+
+A caller's own version goes on with its body, which is written for that: what a later one refuses (sampling parameters
+since 2026-10-21) an earlier one takes. The answers are the same. https://platform.claude.com/docs/en/api/versioning
+"""
 
 _ABOUT_MAX_TOKENS: Final = re.compile(rb"max_tokens")
 _BETA: Final = b"anthropic-beta"
+_VERSION: Final = b"anthropic-version"
+_OURS: Final = ((_VERSION, VERSION),)
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 20
 
@@ -57,6 +63,7 @@ class Anthropic:
         self._transport = transport
         self._secrets = secrets_of(settings.api_key, settings.headers)
         self._headers = _headers(settings)
+        self._version: Headers = () if any(name.lower() == _VERSION for name, _ in self._headers) else _OURS
         self._messages = self._template(b"POST", "/v1/messages")
         self._count = self._template(b"POST", "/v1/messages/count_tokens")
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
@@ -72,8 +79,8 @@ class Anthropic:
         """See `Adapter.send`. `extra_body` is for messages: counting their tokens takes few other fields."""
         counting = call.endpoint is Endpoint.COUNT_TOKENS
         body = prepare_body(call, {} if counting else self._extra)
-        betas = [header for header in call.headers if header[0].lower() == _BETA]
-        response = await self._transport.send(self._count if counting else self._messages, body, betas)
+        template = self._count if counting else self._messages
+        response = await self._transport.send(template, body, self._of_caller(call))
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
             return MessagesStream(response, secrets=self._secrets)
         try:
@@ -82,6 +89,14 @@ class Anthropic:
             return await self._whole(response, call)
         finally:
             response.close()
+
+    def _of_caller(self, call: Call) -> Headers:
+        """The version and the betas; a version that the settings name stays the only one."""
+        if not call.headers:
+            return self._version
+        betas = [header for header in call.headers if header[0].lower() == _BETA]
+        given = [header for header in call.headers if header[0].lower() == _VERSION]
+        return [*(given[:1] if given and self._version else self._version), *betas]
 
     async def _whole(self, response: Response, call: Call) -> Answer:
         body = await response.read()
@@ -128,7 +143,7 @@ class Anthropic:
 
     async def _fetch(self, template: RequestTemplate, body: bytes = b"") -> bytes:
         """The body of a 2xx answer. Raises `UpstreamFailure` for any other."""
-        response = await self._transport.send(template, body)
+        response = await self._transport.send(template, body, self._version)
         try:
             if not 200 <= response.status < 300:
                 raise await self._failure(response)
@@ -145,7 +160,6 @@ def _headers(settings: ProviderSettings) -> Headers:
     ours = [
         (b"Content-Type", b"application/json"),
         (b"Accept", b"application/json, text/event-stream"),
-        (b"anthropic-version", VERSION),
     ]
     if settings.api_key:
         ours.append((b"x-api-key", settings.api_key.reveal().encode()))

@@ -94,6 +94,16 @@ async def test_tokens_are_counted_by_the_provider() -> None:
         assert upstream.requests[0].path == "/v1/messages/count_tokens"
 
 
+async def test_the_version_of_the_sdk_goes_on() -> None:
+    async with (
+        AnthropicUpstream() as upstream,
+        routing(claude_provider("one", upstream)) as router,
+        claude_sdk(router) as sdk,
+    ):
+        await sdk.messages.create(model=CLAUDE, max_tokens=64, messages=HELLO)
+        assert upstream.messages[0].header("anthropic-version") == sdk.default_headers["anthropic-version"]
+
+
 async def test_betas_go_on() -> None:
     async with (
         AnthropicUpstream() as upstream,

@@ -26,6 +26,8 @@ TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+VERSIONS = ("2023-06-01", "2026-10-21")
+SAMPLING = frozenset({"temperature", "top_k", "top_p"})  # refused since the second version, whatever their values
 COUNTED = frozenset(
     {"cache_control", "messages", "model", "output_config", "speed", "system", "thinking", "tool_choice", "tools"}
 )
@@ -101,9 +103,12 @@ def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> Json:
     return value
 
 
-def check_messages(request: Json, *, betas: Collection[str] = (), counting: bool = False) -> None:
+def check_messages(
+    request: Json, *, betas: Collection[str] = (), counting: bool = False, version: str = VERSIONS[0]
+) -> None:
     """Raise `Refusal` for a request the API does not take; `counting`: for count_tokens."""
-    _check_names(request, COUNTED if counting else TOP_LEVEL, betas)
+    known = COUNTED if counting else TOP_LEVEL
+    _check_names(request, known if version == VERSIONS[0] else known - SAMPLING, betas)
     if not isinstance(request.get("model"), str):
         raise refuse("model: Field required")
     if not counting:

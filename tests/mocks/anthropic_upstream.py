@@ -25,13 +25,12 @@ import trio
 
 from tests.mocks.anthropic_answers import Reply, Tool, Usage, events, message
 from tests.mocks.anthropic_connection import Connection
-from tests.mocks.anthropic_rules import Refusal, check_messages, decode, refuse
+from tests.mocks.anthropic_rules import VERSIONS, Refusal, check_messages, decode, refuse
 from tests.mocks.openai_rules import Json, Recorded
 
 __all__ = ["KEY", "MODELS", "AnthropicUpstream", "Recorded", "Reply", "Tool", "Usage"]
 
 KEY = "sk-ant-mock-0123456789abcdef"
-VERSION = "2023-06-01"
 MODELS = ("claude-haiku-4-5", "claude-opus-4-5", "claude-3-5-haiku-latest")
 PAGE = 2
 """Models a page has, so that a listing needs more than one."""
@@ -150,23 +149,25 @@ class AnthropicUpstream:
                 raise Refusal(404, f"Not Found ({method} {path})")
 
     def _check_head(self, request: Recorded) -> None:
-        if request.header("authorization") is not None:
-            raise Refusal(401, "OAuth authentication is currently not supported.")
-        if self.keys and request.header("x-api-key") is None:
+        key = request.header("x-api-key")
+        if key is None:  # the SDK sends it so
+            key = (request.header("authorization") or "").removeprefix("Bearer ") or None
+        if self.keys and key is None:
             raise Refusal(401, "x-api-key header is required")
-        if self.keys and request.header("x-api-key") not in self.keys:
+        if self.keys and key not in self.keys:
             raise Refusal(401, "invalid x-api-key")
         versions = [value for name, value in request.headers if name.lower() == "anthropic-version"]
         if not versions:
             raise refuse("anthropic-version: header is required")
-        if versions != [VERSION]:
+        if len(versions) != 1 or versions[0] not in VERSIONS:
             raise refuse(f'anthropic-version: "{", ".join(versions)}" is not a valid version')
 
     def _check_body(self, request: Recorded, *, counting: bool) -> Json:
         if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
             raise refuse("Content-Type: must be application/json")
         body = decode(request.body)
-        check_messages(body, betas=betas_of(request), counting=counting)
+        version = request.header("anthropic-version") or ""
+        check_messages(body, betas=betas_of(request), counting=counting, version=version)
         if not (self.any_model or body["model"] in self.models):
             raise Refusal(404, f"model: {body['model']}")
         return body

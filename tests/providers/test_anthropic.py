@@ -15,9 +15,9 @@ from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.anthropic import make
 from infermux.providers.interface import Endpoint, Usage
-from tests.mocks.anthropic_upstream import KEY, MODELS, AnthropicUpstream, Reply, betas_of
+from tests.mocks.anthropic_upstream import KEY, MODELS, AnthropicUpstream, Recorded, Reply, betas_of
 from tests.mocks.anthropic_upstream import Usage as MockUsage
-from tests.providers._messages import MESSAGES, MODEL, adapter, call, drained, failure, opened, whole, written
+from tests.providers._messages import MESSAGES, MODEL, adapter, call, chat, drained, failure, opened, whole, written
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +47,38 @@ async def test_unknown_fields_and_betas_go_on_as_they_came() -> None:
         await whole(adapter(upstream), msgspec.structs.replace(written(body), headers=headers))
         assert upstream.requests[0].body == body
         assert betas_of(upstream.requests[0]) == ["context-management-2025-06-27", "another"]
+
+
+def versions_of(request: Recorded) -> list[str]:
+    return [value for name, value in request.headers if name.lower() == "anthropic-version"]
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.MESSAGES, Endpoint.COUNT_TOKENS])
+async def test_a_callers_version_goes_on_with_the_body_that_is_written_for_it(endpoint: Endpoint) -> None:
+    async with AnthropicUpstream() as upstream:
+        body = b'{"model":"claude-haiku-4-5","messages":[{"role":"user","content":"x"}]'
+        body += b',"max_tokens":9}' if endpoint is Endpoint.MESSAGES else b"}"
+        headers = ((b"anthropic-version", b"2026-10-21"), (b"anthropic-beta", b"one"))
+        await whole(adapter(upstream), msgspec.structs.replace(written(body, endpoint=endpoint), headers=headers))
+        assert versions_of(upstream.requests[0]) == ["2026-10-21"]
+
+
+async def test_our_own_requests_and_translations_are_of_the_version_they_are_written_for() -> None:
+    async with AnthropicUpstream() as upstream:
+        provider = adapter(upstream)
+        later = ((b"anthropic-version", b"2026-10-21"),)
+        await whole(provider, msgspec.structs.replace(chat(temperature=0.5), headers=later))
+        await provider.probe(ProbeMethod.GENERATE, MODEL)
+        await provider.list_models()
+        assert {version for request in upstream.requests for version in versions_of(request)} == {"2023-06-01"}
+
+
+async def test_a_version_of_the_settings_is_the_only_one() -> None:
+    async with AnthropicUpstream() as upstream:
+        provider = adapter(upstream, headers={"Anthropic-Version": "2026-10-21"})
+        await whole(provider)
+        await whole(provider, msgspec.structs.replace(call(), headers=((b"anthropic-version", b"2023-06-01"),)))
+        assert [versions_of(request) for request in upstream.requests] == [["2026-10-21"], ["2026-10-21"]]
 
 
 async def test_a_whole_answer_comes_back_byte_for_byte() -> None:
