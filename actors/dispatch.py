@@ -123,6 +123,9 @@ class Run:
             with trio.CancelScope(deadline=self._bound(lease)) as scope:
                 self.caller.watch(scope)
                 lease.run_in(scope)
+                if self.call.upload is not None:
+                    self.call.upload.scope = scope
+                    self.call.upload.last = math.inf if self.timeout is None else self._deadline
                 failure = await self._attempt(lease)
                 if failure is None:
                     self.caller.watch(None)
@@ -149,8 +152,11 @@ class Run:
                 await self._hold_back(answer, lease)
         except UpstreamFailure as failure:
             return failure
-        except CallerError:  # what was asked cannot be said to this provider: nothing was sent, and the caller is told
-            self._release(Outcome(failure=FailureKind.CALLER, sent=False, latency=self._since_lease()))
+        except CallerError:  # what was asked cannot be said to this provider, or the rest of it did not come
+            sent = self.call.upload is not None
+            self._release(Outcome(failure=FailureKind.CALLER, sent=sent, latency=self._since_lease()))
+            raise
+        except CallerLeft:
             raise
         except Exception as bug:
             return _crashed(lease, bug)
@@ -260,7 +266,7 @@ class Run:
             if lease.last_word:
                 raise ShuttingDown(f"the request was ended: {lease.revoked}")
             return UpstreamFailure(FailureKind.BROKEN, lease.revoked)
-        if self._timed_out is None:
+        if self._timed_out is None or (self.timeout is not None and trio.current_time() >= self._deadline):
             raise self._deadline_error()
         seconds = trio.current_time() - lease.granted_at
         what = "no first token" if self._timed_out is FailureKind.FIRST_TOKEN_TIMEOUT else "no whole answer"
@@ -283,7 +289,8 @@ class Run:
         self._release(self._failed_outcome(lease, failure))
         self._drop_stream()
         self.lease = None
-        if not self.history.may_try_again():
+        upload = self.call.upload
+        if not self.history.may_try_again() or (upload is not None and upload.spent):
             raise self.history.error()
 
     def _failed_outcome(self, lease: Lease, failure: UpstreamFailure) -> Outcome:
@@ -449,7 +456,9 @@ class Run:
             stream.close()
 
     def _since_lease(self) -> float:
-        return trio.current_time() - self.lease.granted_at if self.lease else 0.0
+        """Seconds the provider has had, without those in which it waited for the caller."""
+        waited = 0.0 if self.call.upload is None else self.call.upload.waited
+        return trio.current_time() - self.lease.granted_at - waited if self.lease else 0.0
 
 
 async def _next_of(stream: Stream, lease: Lease) -> bytes | None:

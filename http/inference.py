@@ -33,11 +33,19 @@ from infermux.providers.peek_endpoints import beginning
 from .access import HostRule, check_key, given_key, needs_host_rule
 from .errors import error_answer, error_event, shape_of
 from .exchange import Exchange, Head, HeaderLines
+from .passthrough import PREFIXES, passed_run
 
 log = logging.getLogger("infermux.requests")
 
-ROUTES = {b"/v1" + endpoint.value.encode(): endpoint for endpoint in Endpoint}
-"""The endpoint of a path. Its dialect is the caller's."""
+ROUTES = {
+    b"/v1/chat/completions": Endpoint.CHAT,
+    b"/v1/completions": Endpoint.COMPLETIONS,
+    b"/v1/embeddings": Endpoint.EMBEDDINGS,
+    b"/v1/responses": Endpoint.RESPONSES,
+    b"/v1/messages": Endpoint.MESSAGES,
+    b"/v1/messages/count_tokens": Endpoint.COUNT_TOKENS,
+}
+"""The endpoint of a path. Its dialect is the caller's. What is passed through has other paths: see `passthrough`."""
 PER_MILLION = 1_000_000
 LONGEST_ID = 128
 
@@ -52,7 +60,7 @@ _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 
 def is_inference(method: bytes, path: bytes) -> bool:
     """Whether a request is this handler's."""
-    return method == b"POST" and path in ROUTES
+    return method == b"POST" and (path in ROUTES or path.startswith(PREFIXES))
 
 
 @attrs.define(eq=False)
@@ -85,8 +93,11 @@ class Inference:
         run: Run | None = None
         try:
             self._admit(exchange.head)
-            body = await exchange.body()
-            run = self._run(exchange, body)
+            endpoint = ROUTES.get(exchange.head.path)
+            if endpoint is None:
+                run = await self._passed_run(exchange)
+            else:
+                run = self._run(exchange, endpoint, await exchange.body())
             answer = await run.begin()
             if isinstance(answer, Answer):
                 await self._respond(exchange, run, answer, request_id)
@@ -104,6 +115,8 @@ class Inference:
             self.in_flight -= 1
             if run is not None:
                 run.close()
+                if run.call.upload is not None:
+                    run.call.upload.close()
 
     # In.
 
@@ -120,12 +133,22 @@ class Inference:
                 "the router serves as many requests as it may (limits.max_concurrent_requests)", retry_after=1
             )
         content_type = head.get(b"content-type")
-        if content_type is not None and b"json" not in content_type.lower():
+        if content_type is not None and b"json" not in content_type.lower() and head.path in ROUTES:
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
 
-    def _run(self, exchange: Exchange, body: bytes) -> Run:
+    async def _passed_run(self, exchange: Exchange) -> Run:
         head = exchange.head
-        endpoint = ROUTES[head.path]
+        timeout = head.get(b"x-infermux-timeout")
+        return await passed_run(
+            self.fleet,
+            exchange,
+            timeout=None if timeout is None else _timeout(timeout),
+            affinity=b"" if self._sticky_by in (None, "prefix") else self._affinity(head, Endpoint.CHAT, b""),
+            betas=_betas(head),
+        )
+
+    def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes) -> Run:
+        head = exchange.head
         timeout = head.get(b"x-infermux-timeout")
         strict = head.get(_STRICT)
         return request_run(
@@ -180,6 +203,9 @@ class Inference:
             await run.pump(sink)
         except InfermuxError as error:
             log.warning("request %s: stream broke: %s", request_id.decode("latin-1"), error)
+            if run.call.path and not stream.content_type.lower().startswith(b"text/event-stream"):
+                exchange.abort()  # in the middle of a picture or of speech nothing can be told
+                return
             exchange.send_now(_told_in_band(error, exchange.head, sink))
         except CallerLeft:
             raise

@@ -33,6 +33,7 @@ from .access import HostRule, check_key, given_key, needs_host_rule
 from .errors import error_answer, shape_of
 from .exchange import Head
 from .inference import ROUTES, Inference
+from .passthrough import RULES
 
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
@@ -149,9 +150,9 @@ def _crash(app: QuartTrio) -> Callable[[Exception], Any]:
 
 
 def _add_models(app: QuartTrio, management: Management) -> None:
-    for path in ROUTES:
+    for path in (*(route.decode() for route in ROUTES), *RULES):
         # Only for its 405: the inference handler takes every POST before it comes here.
-        app.add_url_rule(path.decode(), f"inference {path.decode()}", _never, methods=["POST"], provide_automatic_options=False)
+        app.add_url_rule(path, f"inference {path}", _never, methods=["POST"], provide_automatic_options=False)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -167,8 +168,8 @@ def _add_models(app: QuartTrio, management: Management) -> None:
         return _anthropic_model(name) if "anthropic-version" in request.headers else _model(name, members)
 
 
-async def _never() -> Response:
-    raise MethodNotAllowed("send it as POST with a JSON body")
+async def _never(rest: str = "") -> Response:
+    raise MethodNotAllowed("send it as POST")
 
 
 def _models(management: Management) -> dict[str, list[Member]]:

@@ -31,7 +31,8 @@ def azure_dialect(base_url: str, api_version: str, deployment: str | None) -> Di
 
     def target(model: str, path: str) -> bytes:
         name = quote(deployment or model, safe="")
-        return target_of(base_url, f"/openai/deployments/{name}{path}{version}")
+        below, _, query = path.partition("?")
+        return target_of(base_url, f"/openai/deployments/{name}{below}{version}{'&' if query else ''}{query}")
 
     return Dialect(
         base_url=base_url,

@@ -24,6 +24,7 @@ from .transport import (
     Origin,
     RequestTemplate,
     Response,
+    Source,
     check_encoding,
     check_headers,
     check_request,
@@ -83,8 +84,8 @@ class ExpressTransport:
     async def request(self, method: bytes, target: bytes, headers: Headers = (), body: bytes = b"") -> Response:
         return await self.send(self.template(method, target, headers), body)
 
-    async def send(self, template: RequestTemplate, body: bytes = b"", headers: Headers = ()) -> Response:
-        head = _head(template, len(body), headers)
+    async def send(self, template: RequestTemplate, body: bytes | Source = b"", headers: Headers = ()) -> Response:
+        head = _head(template, len(body) if isinstance(body, bytes) else body.length, headers)
         connection = self._pool.take(trio.current_time())
         kept = connection is not None
         if connection is None:
@@ -95,7 +96,7 @@ class ExpressTransport:
                 break
             except Unanswered as error:
                 connection.close()
-                if not kept:
+                if not kept or not (isinstance(body, bytes) or body.rewind()):
                     raise UpstreamFailure(FailureKind.BROKEN, f"no answer from {self._origin}: {error}") from error
             except BaseException:
                 connection.close()
@@ -135,13 +136,15 @@ class ExpressTransport:
         await trio.lowlevel.checkpoint()
 
 
-def _head(template: RequestTemplate, length: int, headers: Headers) -> bytes:
+def _head(template: RequestTemplate, length: int | None, headers: Headers) -> bytes:
     if headers:
         check_headers(headers)
         extra = b"".join([b"%s: %s\r\n" % header for header in headers])
         prefix = template.prefix + extra
     else:
         prefix = template.prefix
+    if length is None:
+        return prefix + b"Transfer-Encoding: chunked\r\n\r\n"
     if not length and template.method in BODYLESS:
         return prefix + b"\r\n"
     return b"%sContent-Length: %d\r\n\r\n" % (prefix, length)

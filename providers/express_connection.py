@@ -10,7 +10,7 @@ import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, first, is_framed, too_large
+from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, Source, first, is_framed, too_large
 from .wire import Wire, WireBroken
 
 ONE_WRITE: Final = 65536
@@ -96,12 +96,14 @@ class Connection:
         """Whether the next request may go out on this connection."""
         return self.complete and self._keep and not self._uploading
 
-    async def exchange(self, head: bytes, body: bytes, *, without_body: bool) -> None:
-        """Send a request and receive the head of its answer. Raises Unanswered or UpstreamFailure."""
+    async def exchange(self, head: bytes, body: bytes | Source, *, without_body: bool) -> None:
+        """Send a request and receive the head of its answer. Raises Unanswered, UpstreamFailure, what `body` raises."""
         self._begin(without_body)
         wire = self.wire
         try:
-            if len(head) + len(body) < ONE_WRITE:
+            if not isinstance(body, bytes):
+                await self._upload_pieces(head, body)
+            elif len(head) + len(body) < ONE_WRITE:
                 data = head + body
                 sent = wire.send_now(data)
                 if sent < len(data) or wire.unsent:
@@ -124,6 +126,23 @@ class Connection:
             await self._upload_part(part)
             if self.status >= 300:
                 return
+        self._uploading = False
+
+    async def _upload_pieces(self, head: bytes, source: Source) -> None:
+        """As `_upload`, for a body that comes in pieces. An early answer is looked for before each of them."""
+        self._uploading = True
+        chunked = source.length is None
+        await self._upload_part(memoryview(head))
+        while (piece := await source.receive()) is not None:
+            if self.wire.readable() and not self.head_done:
+                await self.advance()
+            if self.status >= 300:
+                return
+            await self._upload_part(memoryview(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece))
+        if self.status >= 300:
+            return
+        if chunked:
+            await self._upload_part(memoryview(b"0\r\n\r\n"))
         self._uploading = False
 
     async def _upload_part(self, rest: memoryview) -> None:

@@ -26,6 +26,7 @@ from .transport import (
     Origin,
     RequestTemplate,
     Response,
+    Source,
     check_encoding,
     check_headers,
     check_request,
@@ -85,7 +86,7 @@ class HttpxTransport:
     async def request(self, method: bytes, target: bytes, headers: Headers = (), body: bytes = b"") -> Response:
         return await self.send(self.template(method, target, headers), body)
 
-    async def send(self, template: RequestTemplate, body: bytes = b"", headers: Headers = ()) -> Response:
+    async def send(self, template: RequestTemplate, body: bytes | Source = b"", headers: Headers = ()) -> Response:
         check_headers(headers)
         if self._closed:
             raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {self._origin} was closed")
@@ -97,20 +98,20 @@ class HttpxTransport:
             raise
         return await _checked(HttpxResponse(response, self._leave))
 
-    async def _send(self, template: RequestTemplate, body: bytes, headers: Headers) -> httpx.Response:
+    async def _send(self, template: RequestTemplate, body: bytes | Source, headers: Headers) -> httpx.Response:
         for kept_may_die in (True, False):
             connecting = _Connecting()
             request = httpx.Request(
                 template.method.decode(),
                 self._url.copy_with(raw_path=template.target),
                 headers=[*template.headers, *headers, *_length(template.method, body)],
-                stream=_Body(body),
+                stream=_Body(body) if isinstance(body, bytes) else _Pieces(body),
                 extensions={**self._extensions, "trace": connecting.trace},
             )
             try:
                 return await self._client.send(request, stream=True, follow_redirects=False)
             except httpx.HTTPError as error:
-                if kept_may_die and not connecting.seen and _is_unanswered(error):
+                if kept_may_die and not connecting.seen and _is_unanswered(error) and _begins_again(body):
                     continue
                 raise self._failure(error) from None
         raise AssertionError("the second attempt returns or raises")
@@ -205,10 +206,18 @@ class HttpxResponse:
             self._leave()
 
 
-def _length(method: bytes, body: bytes) -> Headers:
+def _length(method: bytes, body: bytes | Source) -> Headers:
+    if not isinstance(body, bytes):
+        # httpcore leaves the second one out where the request goes by HTTP/2.
+        length = body.length
+        return ((b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length),)
     if not body and method in BODYLESS:
         return ()
     return ((b"Content-Length", b"%d" % len(body)),)
+
+
+def _begins_again(body: bytes | Source) -> bool:
+    return isinstance(body, bytes) or body.rewind()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -228,6 +237,22 @@ class _Body(httpx.AsyncByteStream):
         if not self._pieces:
             raise StopAsyncIteration
         return self._pieces.pop()
+
+
+class _Pieces(httpx.AsyncByteStream):
+    """A request's body from its source."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._source.receive()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
 
 
 async def _checked(response: HttpxResponse) -> HttpxResponse:

@@ -13,8 +13,11 @@ from typing import Protocol
 
 import attrs
 import msgspec
+import trio
 
 from infermux.config.settings import ProbeMethod
+
+from .transport import Source
 
 
 class Endpoint(enum.Enum):
@@ -26,6 +29,11 @@ class Endpoint(enum.Enum):
     RESPONSES = "/responses"
     MESSAGES = "/messages"
     COUNT_TOKENS = "/messages/count_tokens"
+    # These are passed on as they come, whatever is below them: `Call.path` says what.
+    IMAGES = "/images"
+    AUDIO = "/audio"
+    MODERATIONS = "/moderations"
+    RERANK = "/rerank"
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -47,6 +55,30 @@ class Usage(msgspec.Struct, frozen=True):
         return self.prompt_tokens + self.completion_tokens
 
 
+class Upload(Protocol):
+    """A caller's body that is not held whole, and in which one attempt's model is put in the place of the caller's.
+
+    `spent`: a part went on that cannot be had again, so there can be no further attempt. `waited` are the seconds in
+    which the provider was waiting for the caller. While it does, the deadline of `scope` stands still, but for
+    `last`, the caller's own.
+    """
+
+    scope: trio.CancelScope | None
+    last: float
+
+    @property
+    def spent(self) -> bool: ...
+    @property
+    def waited(self) -> float: ...
+    def open(self, model: str) -> Source:
+        """The body for one attempt; `receive` raises what the caller did: CallerError, CallerLeft."""
+        ...
+
+    def close(self) -> None:
+        """Forget all that is kept. Idempotent, never blocks."""
+        ...
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request for one provider.
 
@@ -65,6 +97,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     remove: tuple[str, ...] = ()
     headers: tuple[tuple[bytes, bytes], ...] = ()  # the caller's that belong to the dialect, such as anthropic-beta
     strict: bool = False  # refuse (InvalidRequest naming the fields) what a translation cannot carry
+    path: str = ""  # below /v1, with its query, where the endpoint does not say it
+    upload: Upload | None = None  # the body, where it is not in `body`
 
 
 @attrs.define(eq=False)

@@ -30,14 +30,16 @@ from .dialects import openai_chat
 from .dialects.dialect import Target
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .openai_bodies import embeddings_usage, is_unknown_endpoint, malformed, model_names, prepare_body, read_completion
+from .passing import PASSED, passed
 from .responses_stream import ResponsesStream, read_response
 from .splice import merge_defaults
 from .translate import send_translated
-from .transport import RequestTemplate, Response, Transport, choose_transport, target_of
+from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, target_of
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 _MAX_TEMPLATES: Final = 256
 _BETA: Final = b"openai-beta"
+_ABOUT_BODIES: Final = (b"content-type", b"accept")
 _ABOUT_STREAM_OPTIONS: Final = re.compile(rb"stream.?options|include.?usage", re.IGNORECASE)
 _ABOUT_MAX_TOKENS: Final = re.compile(rb"max.?(?:completion.?)?tokens", re.IGNORECASE)
 _EMBEDDING: Final = re.compile(r"text-embedding-|embed", re.IGNORECASE)
@@ -78,7 +80,9 @@ def targets_below(base_url: str, prefix: str = "") -> Callable[[str, str], bytes
     def target(_: str, path: str) -> bytes:
         found = known.get(path)
         if found is None:
-            found = known[path] = target_of(base_url, prefix + path)
+            found = target_of(base_url, prefix + path)
+            if len(known) < _MAX_TEMPLATES:  # callers choose paths
+                known[path] = found
         return found
 
     target_of(base_url, prefix)  # for its ValueError
@@ -101,6 +105,7 @@ class OpenAI:
             Endpoint.RESPONSES,
             Endpoint.MESSAGES,
             Endpoint.COUNT_TOKENS,
+            *PASSED,
         }
     )
 
@@ -110,6 +115,7 @@ class OpenAI:
         self._transport = transport
         self._secrets = secrets_of(settings.api_key, settings.headers)
         self._headers = _headers(settings, dialect)
+        self._bare_headers = [header for header in self._headers if header[0].lower() not in _ABOUT_BODIES]
         self._templates: dict[bytes, RequestTemplate] = {}
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
         self._without_options: tuple[Endpoint, ...] = ()
@@ -155,6 +161,8 @@ class OpenAI:
                 return await self._respond(call)
             case Endpoint.COUNT_TOKENS:
                 return estimated_count(call)
+            case passed if passed in PASSED:
+                return await self._pass(call)
             case _:
                 return await self._translated(call)
 
@@ -203,6 +211,20 @@ class OpenAI:
         if call.stream:
             raise malformed("answered a streaming request with a whole response", response.status)
         return Answer(response.status, response.content_type, body, usage)
+
+    async def _pass(self, call: Call) -> Answer | Stream:
+        """As it came, but for the model; the headers are the caller's where they say what the body is."""
+        template = self._template(b"POST", self._dialect.target(call.model, call.path), self._bare_headers)
+        if call.upload is not None:
+            response = await self._transport.send(template, call.upload.open(call.model), call.headers)
+        else:
+            response = await self._transport.send(template, prepare_body(call, {}, ask_usage=False), call.headers)
+        if 200 <= response.status < 300:
+            return await passed(response)
+        try:
+            raise await self._failure(response)
+        finally:
+            response.close()
 
     async def _translated(self, call: Call) -> Answer | Stream:
         """By way of chat completions."""
@@ -260,13 +282,14 @@ class OpenAI:
         finally:
             response.close()
 
-    def _template(self, method: bytes, target: bytes) -> RequestTemplate:
-        template = self._templates.get(method + target)
+    def _template(self, method: bytes, target: bytes, headers: Headers | None = None) -> RequestTemplate:
+        key = method + target if headers is None else target
+        template = self._templates.get(key)
         if template is None:
             if len(self._templates) >= _MAX_TEMPLATES:  # Azure's targets have the model in them, and callers name that
                 self._templates.clear()
-            template = self._transport.template(method, target, self._headers)
-            self._templates[method + target] = template
+            template = self._transport.template(method, target, self._headers if headers is None else headers)
+            self._templates[key] = template
         return template
 
 

@@ -134,6 +134,18 @@ class CountPeek(msgspec.Struct, frozen=True):
     asked_usage = True
 
 
+class PassedPeek(msgspec.Struct, frozen=True):
+    """What is passed on as it came: only the model matters."""
+
+    model: str | None = None
+    stream: bool | None = None
+    provider: Preferences | None = None
+
+    completion_bound = 0
+    asked_usage = True
+
+
+_passed: Final = msgspec.json.Decoder(PassedPeek)
 _completion: Final = msgspec.json.Decoder(CompletionPeek)
 _embedding: Final = msgspec.json.Decoder(EmbeddingPeek)
 _response: Final = msgspec.json.Decoder(ResponsePeek)
@@ -179,6 +191,12 @@ def peek_message(body: bytes) -> MessagesPeek:
 def peek_count(body: bytes) -> CountPeek:
     peek: CountPeek = decode_body(_count, body)
     _check_messages(peek)
+    return peek
+
+
+def peek_passed(body: bytes) -> PassedPeek:
+    peek: PassedPeek = decode_body(_passed, body)
+    _check_model(peek)
     return peek
 
 

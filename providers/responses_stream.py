@@ -103,10 +103,11 @@ def read_response(body: bytes, *, status: int, secrets: Collection[str] = ()) ->
     if not isinstance(response.output, list):
         message = "answered with JSON that is no response: it has no `output`"
         raise UpstreamFailure(FailureKind.MALFORMED, message, status=status)
-    return _usage(response.usage)
+    return response_usage(response.usage)
 
 
-def _usage(value: object) -> Usage | None:
+def response_usage(value: object) -> Usage | None:
+    """The usage in a decoded usage object; None for what is none."""
     if not isinstance(value, dict):
         return None
     try:
@@ -193,7 +194,7 @@ class ResponsesStream:
             response = event.response or _Response()
             if kind == "response.failed" and not self.has_content:
                 raise self._in_band(msgspec.json.encode({"error": response.error}))
-            self.usage = _usage(response.usage)
+            self.usage = response_usage(response.usage)
             self._ended = self.has_content = True
         elif kind not in _BEGINNINGS or (event.item is not None and event.item.type not in _SILENT_ITEMS):
             self.has_content = True

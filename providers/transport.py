@@ -62,6 +62,24 @@ class RequestTemplate:
     prefix: bytes = attrs.field(default=b"", repr=False)
 
 
+class Source(Protocol):
+    """A request's body in pieces, for one that is not to be held whole.
+
+    What `receive` raises ends the request, and comes out of `Transport.send` as it is. `length` is in bytes, None
+    where nobody knows it: the body is then chunked.
+    """
+
+    @property
+    def length(self) -> int | None: ...
+    async def receive(self) -> bytes | None:
+        """The next bytes, never b""; None at the end."""
+        ...
+
+    def rewind(self) -> bool:
+        """Begin again, for a connection that died at once; False where what was taken is not there any more."""
+        ...
+
+
 class Response(Protocol):
     """An answer whose head has arrived. Read it with `read` or `receive`; then, whatever happened, `close` it."""
 
@@ -119,10 +137,11 @@ class Transport(Protocol):
         """
         ...
 
-    async def send(self, template: RequestTemplate, body: bytes = b"", headers: Headers = ()) -> Response:
+    async def send(self, template: RequestTemplate, body: bytes | Source = b"", headers: Headers = ()) -> Response:
         """Send `template` with `body` and further `headers`; return when the response's head is here.
 
-        A kept connection that dies before the first byte of an answer is replaced once by a fresh one.
+        A kept connection that dies before the first byte of an answer is replaced once by a fresh one, if the body can
+        be sent again. A refusal that comes before the end of the body ends the sending.
         """
         ...
 

@@ -12,7 +12,7 @@ import email.policy
 import json
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from tests.mocks.openai_answers import Reply
 from tests.mocks.openai_rules import Json, Recorded, Refusal, decode
@@ -56,12 +56,11 @@ def vector(text: object, dimensions: int) -> list[float]:
 def embeddings(request: Recorded) -> Reply:
     body = decode(request.body)
     check_fields(body, EMBEDDING, ("input", "model"))
-    given: Any = body["input"]
-    if not isinstance(given, str | list):
+    items: Any = body["input"]
+    if not isinstance(items, str | list):
         raise Refusal(400, "Invalid type for 'input'.", param="input", code="invalid_type")
-    items: list[Any] = [given]
-    if isinstance(given, list) and not isinstance(given[0], int):
-        items = cast("list[Any]", given)
+    if isinstance(items, str) or isinstance(items[0], int):
+        items = [items]
     encoding, size = body.get("encoding_format", "float"), body.get("dimensions", 8)
     if encoding not in ("float", "base64"):
         raise Refusal(400, "Invalid value for 'encoding_format'.", param="encoding_format", code="invalid_value")

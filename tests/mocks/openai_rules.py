@@ -175,3 +175,9 @@ class Recorded:
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+def check_content_type(request: Recorded) -> None:
+    """Raise `Refusal` for a body that is not said to be JSON."""
+    if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
+        raise Refusal(400, "you must provide a model parameter (the Content-Type is not application/json)")

@@ -30,12 +30,13 @@ import trio
 
 from tests.mocks.openai_answers import Mode, Reply, completion, events
 from tests.mocks.openai_further import FURTHER, check_completion, model_of, text_reply
-from tests.mocks.openai_rules import Json, Recorded, Refusal, check_chat, decode
+from tests.mocks.openai_rules import Json, Recorded, Refusal, check_chat, check_content_type, decode
 
 __all__ = ["KEY", "OpenAIUpstream", "Recorded", "Reply"]
 
 KEY = "sk-mock-0123456789abcdef"
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
+PLAYED = ("/chat/completions", "/completions", "/responses")
 
 
 class _Closable(Protocol):
@@ -43,7 +44,7 @@ class _Closable(Protocol):
 
 
 class OpenAIUpstream:
-    """The mock; an async context manager. `default` answers when `script` is empty."""
+    """The mock; an async context manager. `default` answers when `script` is empty; `further` those of `FURTHER`."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class OpenAIUpstream:
         self.any_model = any_model
         self.api_version = api_version
         self.responses = responses
+        self.further: Reply | None = None
         self.script: deque[Reply] = deque()
         self.requests: list[Recorded] = []
         self.connections = 0
@@ -161,10 +163,11 @@ class OpenAIUpstream:
     def _check_post(self, request: Recorded, below: str) -> Reply | None:
         if below in FURTHER:
             self._check_model(model_of(request) or self.models[0])
-            return FURTHER[below](request)
-        if below not in ("/chat/completions", "/completions", "/responses"):
+            answer = FURTHER[below](request)
+            return self.further or answer
+        if below not in PLAYED:
             raise Refusal(404, f"Invalid URL ({request.method} {request.path})")
-        _check_content_type(request)
+        check_content_type(request)
         body = decode(request.body)
         if below == "/completions":
             check_completion(body)
@@ -194,7 +197,7 @@ class OpenAIUpstream:
             raise Refusal(404, "The API deployment for this resource does not exist.", code="DeploymentNotFound")
         if below in FURTHER:
             return FURTHER[below](request)
-        _check_content_type(request)
+        check_content_type(request)
         check_chat(decode(request.body), needs_model=False, stream_options=self.stream_options)
         return None
 
@@ -204,11 +207,6 @@ class OpenAIUpstream:
         if self.mode == "ollama":
             raise Refusal(404, f'model "{model}" not found, try pulling it first', type="api_error")
         raise Refusal(404, f"The model `{model}` does not exist.", code="model_not_found")
-
-
-def _check_content_type(request: Recorded) -> None:
-    if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
-        raise Refusal(400, "you must provide a model parameter (the Content-Type is not application/json)")
 
 
 class _Connection:
@@ -384,8 +382,8 @@ class _Connection:
 
 
 async def _main(arguments: list[str]) -> None:
-    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
-    mode: Any = options.get("--mode", "openai")
+    options: dict[str, Any] = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    mode = options.get("--mode", "openai")
     default = Reply(delay=float(options.get("--delay", "0")), interval=float(options.get("--interval", "0")))
     keys = (options["--key"],) if "--key" in options else ()
     port = int(options.get("--port", "9000"))
