@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import msgspec
@@ -17,7 +17,8 @@ import trio
 
 from infermux.config.settings import ProbeMethod
 
-from .transport import Source
+if TYPE_CHECKING:
+    from .transport import Source
 
 
 class Endpoint(enum.Enum):
