@@ -216,23 +216,29 @@ async def open_fleet(
     """Run the actors of `config` in a nursery of their own.
 
     `adapters` replaces how a provider's adapter is made (tests, embedding). A crash that the supervisor cannot mend is
-    raised here. Leaving the block ends all actors and closes every connection.
+    raised here, in a group; what the block itself raises comes out as it is, and so does a failed start. Leaving the
+    block ends all actors and closes every connection.
     """
     env = os.environ if environ is None else environ
     maker = adapters or (lambda settings: make_adapter(settings, environ=env))
     supervisor = Supervisor(
         intensity=None, backoff=Backoff(base=0.1, max=30.0), when_exhausted="abandon", on_restart=_report
     )
-    fleet = Fleet(config, rng or random.Random(), maker, supervisor)  # noqa: S311 - ordering, not secrets
+    fleet = Fleet(config, rng or random.Random(), maker, supervisor)
+    raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(supervisor.run)
         try:
             await fleet.start()
             yield fleet
+        except Exception as error:
+            raised = error  # the nursery would wrap it in a group, and who uses the router expects its errors
         finally:
             nursery.cancel_scope.cancel()
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
                 await fleet.aclose()
+    if raised is not None:
+        raise raised
 
 
 def _report(restart: Restart) -> None:

@@ -79,13 +79,25 @@ class Plan:
         if refusals and all(refusal.reason.is_limit for refusal in refusals):
             wait = max(until - now, 0.0) if math.isfinite(until) else UNKNOWN_WAIT
             return RateLimited(
-                f"the limits configured for the providers of model {model!r} are used up ({said}); "
-                f"try again in {math.ceil(wait)} s",
+                f"{_whose_limits(refusals)} of model {model!r} are used up ({said}); "
+                f"try again in {max(math.ceil(wait), 1)} s",
                 retry_after=wait,
             )
         if refusals and all(refusal.reason is Reason.MODEL_SET_ASIDE for refusal in refusals):
-            return ModelNotFound(f"every provider of model {model!r} said lately not to have it ({said})", param="model")
+            return ModelNotFound(
+                f"every provider of model {model!r} said lately not to have it ({said})", param="model"
+            )
         cure = until - now if math.isfinite(until) else None
         return NoHealthyProviders(
             f"no provider of model {model!r} can take the request now ({said or 'none left to try'})", retry_after=cure
         )
+
+
+def _whose_limits(refusals: list[Refusal]) -> str:
+    """A provider cools down because its own side said 429; the other limits are those of the configuration."""
+    ours = [refusal.reason is not Reason.COOLING_DOWN for refusal in refusals]
+    if all(ours):
+        return "the limits configured for the providers"
+    return (
+        "the limits configured for the providers, or set by them," if any(ours) else "the limits set by the providers"
+    )
