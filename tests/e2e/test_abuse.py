@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 import httpx
@@ -230,12 +230,13 @@ async def test_bodies_over_the_limit_are_refused(way: str) -> None:
             for start in range(0, len(large), 2**20):
                 yield large[start : start + 2**20]
 
-        for content in (large, pieces()):
-            try:
-                answer = await router.web.post(CHAT, content=content, headers=JSON)
-            except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
-                continue  # closed while it still sent
-            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
+        async with aclosing(pieces()) as chunked:
+            for content in (large, chunked):
+                try:
+                    answer = await router.web.post(CHAT, content=content, headers=JSON)
+                except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
+                    continue  # closed while it still sent
+                assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
         headers = b"Host: localhost\r\nContent-Length: 34603008\r\n\r\n"
         said = await say(router, b"POST /v1/chat/completions HTTP/1.1\r\n" + headers)
         assert said.startswith(b"HTTP/1.1 413 ")
