@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -83,18 +83,18 @@ class Fleet:
         )
 
     async def add(self, settings: ProviderSettings) -> None:
-        """Add a provider; returns when its actor runs (its first probe is then under way). ValueError: the name is taken."""
+        """Add a provider; returns when its actor runs and its first probe is under way. ValueError: name taken."""
         await self._start(settings)
         await self._publish()
 
     async def remove(self, name: str, *, grace: float = 0.0) -> None:
-        """Take a provider out: nothing new goes to it, what is in flight has `grace` seconds. NotFound: no such provider."""
+        """Take a provider out: nothing new goes to it, what is in flight has `grace` seconds. NotFound: none."""
         member = self.member(name)
         del self.members[name]
         try:
             await self._publish()
             with trio.move_on_after(grace):
-                while member.gate.leases:
+                while member.gate.leases:  # noqa: ASYNC110 - the gate is pure, and removing is rare
                     await trio.sleep(DRAIN_POLL)
         finally:
             # Also when nobody waits for it any more: half removed it would be in nobody's hands.
@@ -104,7 +104,7 @@ class Fleet:
     async def _end(self, member: Member) -> None:
         member.ref.deliver(Revoke("the provider was removed"))
         with trio.move_on_after(CLOSE_GRACE):
-            while member.gate.leases:
+            while member.gate.leases:  # noqa: ASYNC110 - as above
                 await trio.sleep(DRAIN_POLL)
         await self.supervisor.stop_child(member.settings.name)
         await member.adapter.aclose()
@@ -126,7 +126,7 @@ class Fleet:
         return result
 
     def listed_models(self) -> dict[str, list[Member]]:
-        """Models that providers without a `models` list were found to have: for the listing only, routing stays open-ended."""
+        """Models that providers without a `models` list were found to have: for the listing only, not for routing."""
         found: dict[str, list[Member]] = {}
         for member in self.members.values():
             for name in member.gate.found_models:
@@ -212,7 +212,7 @@ async def open_fleet(
     environ: Mapping[str, str] | None = None,
     rng: random.Random | None = None,
     adapters: AdapterMaker | None = None,
-) -> AsyncIterator[Fleet]:
+) -> AsyncGenerator[Fleet]:
     """Run the actors of `config` in a nursery of their own.
 
     `adapters` replaces how a provider's adapter is made (tests, embedding). A crash that the supervisor cannot mend is

@@ -89,7 +89,8 @@ class Standing(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended: told once per lease.
 
-    `failure` None and `cancelled` False: success. `latency` and `first_token` in seconds since the lease. `usage` None: unknown.
+    `failure` None and `cancelled` False: success. `latency` and `first_token` in seconds since the lease. `usage` None:
+    unknown.
     `sent` False: the request never left (nothing is charged). `cancelled`: the caller left, or the router gave up
     the attempt for a reason of its own; neither success nor failure.
     """

@@ -37,7 +37,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
 @attrs.define(eq=False)
 class Plan:
-    """`tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the last per provider."""
+    """`tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the
+    last one of each provider."""
 
     want: Want
     route: Route | None = None

@@ -26,7 +26,6 @@ from .gate import Gate
 from .lease import Lease, ProbePassed, Release
 from .messages import Health, Standing
 from .plan import Refusal
-from .ref import Ref
 from .reply import Reply
 from .router import Acquire, Advance
 
@@ -307,7 +306,10 @@ class ProviderActor(BaseActor[Any]):
 
 
 def probe_plan(settings: ProviderSettings) -> tuple[ProbeMethod, str | None]:
-    """Which probe a provider gets. `auto` is `generate` where a model is declared, `models` for open-ended and ollama providers."""
+    """Which probe a provider gets.
+
+    `auto` is `generate` where a model is declared, `models` for open-ended and ollama providers.
+    """
     check = settings.health_check
     model = check.model or _probe_model(settings)
     if check.method is not ProbeMethod.AUTO:

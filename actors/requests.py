@@ -20,7 +20,10 @@ def chat_run(
     timeout: float | None = None,
     affinity: Callable[[bytes], bytes] | None = None,
 ) -> Run:
-    """A chat completion, ready to begin; `timeout` in seconds is the caller's own; `affinity` reads the sticky key. Raises InvalidRequest naming the field."""
+    """A chat completion, ready to begin. Raises InvalidRequest naming the field.
+
+    `timeout` in seconds is the caller's own; `affinity` reads the sticky key from the body.
+    """
     peek = peek_chat(body)
     want = Want(
         model=peek.model or "",

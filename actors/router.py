@@ -39,7 +39,7 @@ PER_MILLION = 1_000_000
 
 @attrs.frozen
 class Advance:
-    """Take `plan` to its next candidate. Answered with a lease, or an `InfermuxError` as a value when nobody is left."""
+    """Take `plan` to its next candidate. Answered with a lease, or with an `InfermuxError` when nobody is left."""
 
     plan: Plan
 

@@ -109,7 +109,9 @@ class Inference:
         if self.draining:
             raise ShuttingDown("the router is shutting down; send the request to another one", retry_after=1)
         if self.in_flight > self.config.limits.max_concurrent_requests:
-            raise Overloaded("the router serves as many requests as it may (limits.max_concurrent_requests)", retry_after=1)
+            raise Overloaded(
+                "the router serves as many requests as it may (limits.max_concurrent_requests)", retry_after=1
+            )
         content_type = head.get(b"content-type")
         if content_type is not None and b"json" not in content_type.lower():
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
@@ -197,7 +199,7 @@ class Inference:
 
 
 def _same_lines(provider: str, model: str, strategy: str, group: str, content_type: bytes) -> bytes:
-    """The header lines that are the same for many answers. A model's name may come from a caller: it is made printable."""
+    """The header lines that many answers share. A model's name may come from a caller: it is made printable."""
     lines = [(b"content-type", content_type), (b"x-infermux-provider", provider.encode())]
     lines += [(b"x-infermux-model", model.encode()), (b"x-infermux-strategy", strategy.encode())]
     if group:
@@ -222,5 +224,7 @@ def _timeout(text: bytes) -> float:
     except ValueError as error:
         raise InvalidRequest(f"X-Infermux-Timeout: {error}", param="X-Infermux-Timeout") from None
     if not 0 < seconds < 86_400:
-        raise InvalidRequest("X-Infermux-Timeout must be longer than 0 and shorter than a day", param="X-Infermux-Timeout")
+        raise InvalidRequest(
+            "X-Infermux-Timeout must be longer than 0 and shorter than a day", param="X-Infermux-Timeout"
+        )
     return seconds

@@ -41,7 +41,10 @@ MAX_BODY = 64 * 1024
 
 @attrs.frozen(kw_only=True)
 class Management:
-    """What the pages need. `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one."""
+    """What the pages need.
+
+    `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one.
+    """
 
     fleet: Fleet
     config: Config
@@ -92,7 +95,9 @@ def _guard(management: Management, managed: bool) -> None:
         if management.token is not None:
             _check_token(head, management.token)
         elif management.token_required:
-            raise Unauthorized("management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`")
+            raise Unauthorized(
+                "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
+            )
         return
     if needs_host_rule(management.config):
         management.host_rule.check(head)
@@ -104,7 +109,9 @@ def _guard(management: Management, managed: bool) -> None:
 def _check_token(head: Head, token: Secret) -> None:
     given = given_key(head)
     if given is None or not hmac.compare_digest(given, token.reveal().encode()):
-        raise Unauthorized("management asks for the token: send INFERMUX_MANAGEMENT_TOKEN as `Authorization: Bearer TOKEN`")
+        raise Unauthorized(
+            "management asks for the token: send INFERMUX_MANAGEMENT_TOKEN as `Authorization: Bearer TOKEN`"
+        )
 
 
 # Errors.
@@ -151,7 +158,9 @@ def _crash(app: QuartTrio) -> Callable[[Exception], Any]:
 def _add_models(app: QuartTrio, management: Management) -> None:
     for path in PATHS:
         # Only for its 405: the inference handler takes every POST before it comes here.
-        app.add_url_rule(path.decode(), f"inference {path.decode()}", _never, methods=["POST"], provide_automatic_options=False)
+        app.add_url_rule(
+            path.decode(), f"inference {path.decode()}", _never, methods=["POST"], provide_automatic_options=False
+        )
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -174,7 +183,9 @@ async def _never() -> Response:
 def _models(management: Management) -> dict[str, list[Member]]:
     fleet = management.fleet
     names = fleet.catalogue.names()
-    found = {name: [fleet.members[e.name] for e in entries if e.name in fleet.members] for name, entries in names.items()}
+    found = {
+        name: [fleet.members[e.name] for e in entries if e.name in fleet.members] for name, entries in names.items()
+    }
     for name, listed in fleet.listed_models().items():
         found.setdefault(name, listed)
     return found
@@ -183,7 +194,13 @@ def _models(management: Management) -> dict[str, list[Member]]:
 def _model(name: str, members: list[Member]) -> dict[str, Any]:
     """OpenAI's model object (`openai.types.model.Model`), with the providers as an extra."""
     owner = members[0].settings.name if members else "infermux"
-    return {"id": name, "object": "model", "created": 0, "owned_by": owner, "providers": [m.settings.name for m in members]}
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": owner,
+        "providers": [m.settings.name for m in members],
+    }
 
 
 def _anthropic_model(name: str) -> dict[str, Any]:

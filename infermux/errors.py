@@ -198,7 +198,7 @@ class CallerLeft(Exception):
 
 
 class FailureKind(enum.Enum):
-    """What one attempt at a provider came to when it did not succeed. The value is the word used in logs and metrics."""
+    """What one attempt at a provider came to when it did not succeed. The values are words of logs and metrics."""
 
     CONNECT = "connect_error"
     CONNECT_TIMEOUT = "connect_timeout"

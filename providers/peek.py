@@ -122,7 +122,7 @@ def _wrong_shape(said: str) -> InvalidRequest:
     if unknown:
         field = f"{at}.{unknown.group(1)}" if at else unknown.group(1)
         return InvalidRequest(f"{field} is not a known field", param=field)
-    plain = said.split(" - at ")[0].replace("`", "")
+    plain = said.split(" - at ", maxsplit=1)[0].replace("`", "")
     if not at:
         return InvalidRequest(f"the body must be a JSON object: {plain}")
     return InvalidRequest(f"{at}: {plain}", param=at)
