@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.dispatch import Phase
+from infermux.actors.kit_errors import MailboxFull
 from infermux.config.settings import Retry, Routing, Timeouts
 from infermux.errors import (
     DeadlineExceeded,
     FailureKind,
     ModelNotFound,
+    Overloaded,
     ProviderRefusal,
     RateLimited,
     UpstreamError,
@@ -28,6 +31,7 @@ from tests.actors._scripted import (
     RATE_LIMITED,
     SERVER_ERROR,
     USAGE,
+    Poison,
     Step,
     Taken,
     breaking,
@@ -360,3 +364,20 @@ async def test_the_error_is_that_of_the_last_failure_that_says_more_than_429(aut
     async with world(*two(), routing=PRIORITY, script={"a": [SERVER_ERROR], "b": [RATE_LIMITED]}) as w:
         with pytest.raises(UpstreamError, match="provider a answered 500"):
             await w.chat()
+
+
+# Where there is no room.
+
+
+async def test_more_requests_than_the_router_holds_are_told_to_come_back(autojump_clock: MockClock) -> None:
+    async with world(*two()) as w:
+        w.fleet.router.tell(Poison())  # from here to its end it only queues
+        filling = 0
+        with contextlib.suppress(MailboxFull):
+            while True:
+                w.fleet.router.tell("x")
+                filling += 1
+        assert filling > 10_000
+        with pytest.raises(Overloaded, match="more requests waiting") as caught:
+            await w.chat()
+        assert (caught.value.status, caught.value.retry_after) == (503, 1)

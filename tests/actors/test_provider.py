@@ -11,8 +11,13 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.kit_errors import ActorDied
-from infermux.actors.messages import Circuit, Health, Reason
-from infermux.actors.provider import Command, Description, Verb, probe_plan
+from infermux.actors.lease import Lease
+from infermux.actors.messages import Circuit, Health, Reason, Standing, Want
+from infermux.actors.plan import Plan
+from infermux.actors.provider import Command, Describe, Description, Verb, probe_plan
+from infermux.actors.reply import Reply
+from infermux.actors.router import Acquire
+from infermux.actors.strategy import Choice, Option
 from infermux.config.settings import (
     CircuitBreaker,
     HealthCheck,
@@ -554,6 +559,24 @@ async def test_an_asker_that_left_before_its_turn_gets_no_lease(autojump_clock: 
         assert w.in_flight("a") == 0
 
 
+async def test_who_finds_a_provider_being_explored_goes_back_to_the_router(autojump_clock: MockClock) -> None:
+    async with world(provider("a", "m"), provider("b", "m"), routing=PRIORITY, script={"a": [HANGS]}) as w:
+        ref = w.fleet.members["a"].ref
+        explore = Choice(Option("a", "m", Standing()), 0.0, True)
+        plans = [Plan(Want("m")) for _ in range(3)]
+        replies: list[Reply[object]] = [Reply() for _ in plans]
+        replies[2].abandon()
+        for number, (plan, reply) in enumerate(zip(plans, replies, strict=True)):
+            ref.forward(Acquire(plan, explore, w.fleet.router, number), reply)
+        await w.settled()
+        leases = [await reply.wait() for reply in replies[:2]]
+        assert [isinstance(lease, Lease) and lease.explore for lease in leases] == [True, False]
+        assert w.in_flight("a") == 2
+        ref.tell(Acquire(plans[0], explore, w.fleet.router, 3))
+        await w.settled()
+        assert w.in_flight("a") == 2
+
+
 # The operator.
 
 
@@ -652,6 +675,7 @@ async def test_commands_without_an_asker_are_carried_out(autojump_clock: MockClo
         ref = w.fleet.members["a"].ref
         ref.tell(Command(Verb.DISABLE))
         ref.tell(Command(Verb.PROBE))
+        ref.tell(Describe())
         ref.tell("gibberish")
         await trio.sleep(1)
         assert reason(w) is Reason.DISABLED
