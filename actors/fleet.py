@@ -22,8 +22,8 @@ from .catalogue import Catalogue, Entry
 from .dispatch import Anyone, Caller, Run
 from .gate import Gate
 from .kit_errors import ActorDied
-from .messages import Standing, Want
-from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb
+from .messages import Reason, Standing, Want
+from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
 from .ref import Ref
 from .router import HealthKnown, RouterActor, Serve
 from .strategies import load_strategy_plugins
@@ -56,6 +56,13 @@ class Member:
     def standing(self) -> Standing:
         status = self.ref.status
         return status if isinstance(status, Standing) else Standing()
+
+    def blocked(self, now: float) -> Reason | None:
+        """Why nothing goes to this provider now, None when it is routable. A crashed actor takes nothing."""
+        if not self.ref.alive:
+            return Reason.CRASHED
+        standing = self.standing
+        return (standing.reason or Reason.CRASHED) if now < standing.blocked_until else None
 
 
 @attrs.define(eq=False)
@@ -121,8 +128,12 @@ class Fleet:
         return result
 
     async def describe(self, name: str) -> Description:
-        """All that can be told about a provider. NotFound, ActorDied (the actor is restarting)."""
-        result: Description = await self.member(name).ref.ask(Describe())
+        """All that can be told about a provider, also while its actor is restarting. NotFound."""
+        member = self.member(name)
+        try:
+            result: Description = await member.ref.ask(Describe())
+        except ActorDied:
+            result = describe(member.gate, member.adapter, trio.current_time(), crashed=True)
         return result
 
     def listed_models(self) -> dict[str, list[Member]]:
@@ -136,7 +147,7 @@ class Fleet:
     def is_ready(self) -> bool:
         """True when at least one provider is routable now."""
         now = trio.current_time()
-        return any(m.ref.alive and now >= m.standing.blocked_until for m in self.members.values())
+        return any(member.blocked(now) is None for member in self.members.values())
 
     def revoke_all(self, why: str) -> None:
         """End every request in flight: each caller is told, none goes on to another provider."""

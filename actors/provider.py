@@ -24,7 +24,7 @@ from infermux.providers.interface import Adapter, Usage
 from .actor import BaseActor, Context
 from .gate import Gate
 from .lease import Lease, ProbePassed, Release
-from .messages import Health, Standing
+from .messages import Health, Reason, Standing
 from .plan import Refusal
 from .reply import Reply
 from .router import Acquire, Advance
@@ -287,22 +287,27 @@ class ProviderActor(BaseActor[Any]):
             reply.send(self._describe())
 
     def _describe(self) -> Description:
-        now = trio.current_time()
-        standing: Standing = self.gate.standing(now)
-        blocked = now < standing.blocked_until
-        left = standing.blocked_until - now
-        return Description(
-            name=self.settings.name,
-            type=self.settings.type,
-            routable=not blocked,
-            reason=standing.reason.value if blocked and standing.reason else None,
-            blocked_for=round(left, 3) if blocked and math.isfinite(left) else None,
-            transport=self.adapter.transport,
-            models=None if self.settings.models is None else list(self.settings.models),
-            aliases=dict(self.settings.model_aliases),
-            in_flight=standing.in_flight,
-            **self.gate.describe(now),
-        )
+        return describe(self.gate, self.adapter, trio.current_time())
+
+
+def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False) -> Description:
+    """A provider as of `now`; `crashed`: its actor is down, whatever else stands in the way."""
+    settings = gate.settings
+    standing = gate.standing(now)
+    reason = Reason.CRASHED if crashed else standing.reason if now < standing.blocked_until else None
+    left = standing.blocked_until - now
+    return Description(
+        name=settings.name,
+        type=settings.type,
+        routable=reason is None,
+        reason=None if reason is None else reason.value,
+        blocked_for=round(left, 3) if reason is not None and not crashed and math.isfinite(left) else None,
+        transport=adapter.transport,
+        models=None if settings.models is None else list(settings.models),
+        aliases=dict(settings.model_aliases),
+        in_flight=standing.in_flight,
+        **gate.describe(now),
+    )
 
 
 def probe_plan(settings: ProviderSettings) -> tuple[ProbeMethod, str | None]:

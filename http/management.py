@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from infermux import __version__
 from infermux.actors.fleet import Fleet, Member
 from infermux.actors.kit_errors import ActorDied
-from infermux.actors.provider import Verb
+from infermux.actors.provider import Description, Verb
 from infermux.config.settings import AuthMode, Config
 from infermux.errors import (
     InfermuxError,
@@ -250,12 +250,12 @@ def _add_health(app: QuartTrio, management: Management) -> None:
 
 def _summary(member: Member) -> dict[str, Any]:
     standing = member.standing
-    blocked = trio.current_time() < standing.blocked_until
+    reason = member.blocked(trio.current_time())
     return {
         "name": member.settings.name,
         "type": member.settings.type,
-        "routable": not blocked,
-        "reason": standing.reason.value if blocked and standing.reason else None,
+        "routable": reason is None,
+        "reason": None if reason is None else reason.value,
         "health": standing.health.value,
         "circuit": standing.circuit.value,
         "in_flight": standing.in_flight,
@@ -270,7 +270,7 @@ def _add_providers(app: QuartTrio, management: Management) -> None:
 
     @app.get(f"{PREFIX}/providers")
     async def providers() -> dict[str, Any]:
-        return {"providers": [attrs.asdict(await fleet.describe(name)) for name in list(fleet.members)]}
+        return {"providers": [attrs.asdict(found) async for found in _described(fleet)]}
 
     @app.get(f"{PREFIX}/providers/<name>")
     async def provider(name: str) -> dict[str, Any]:
@@ -283,3 +283,9 @@ def _add_providers(app: QuartTrio, management: Management) -> None:
         except ValueError:
             raise NotFound(f"{verb!r} is not one of {', '.join(v.value for v in Verb)}") from None
         return attrs.asdict(await fleet.command(name, wanted))
+
+
+async def _described(fleet: Fleet) -> AsyncGenerator[Description]:
+    for name in list(fleet.members):
+        if name in fleet.members:  # it may be taken out while the others are asked
+            yield await fleet.describe(name)

@@ -76,7 +76,7 @@ class Router:
         await self.fleet.remove(name, grace=grace)
 
     async def provider(self, name: str) -> Description:
-        """A provider's health, circuit, buckets, averages and transitions. Raises NotFound, ActorDied."""
+        """A provider's health, circuit, buckets, averages and transitions. Raises NotFound."""
         return await self.fleet.describe(name)
 
     async def command(self, name: str, verb: Verb | str) -> Description:
