@@ -7,6 +7,7 @@ everything else in the body is left as it is, for the provider to judge.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from infermux.errors import InvalidRequest
 
 PREFIX_BYTES = 2048  # of each of the first two messages
 LONGEST_MODEL = 1024  # characters of a model's name: it is remembered, logged and sent back in a header
+PRICES = ("prompt", "completion")  # what `provider.max_price` can bound
 BYTES_PER_TOKEN = 4  # the usual estimate where no tokenizer is at hand
 
 
@@ -80,7 +82,17 @@ def peek_chat(body: bytes) -> ChatPeek:
         raise InvalidRequest("messages must hold at least one message", param="messages")
     if peek.model is not None and len(peek.model) > LONGEST_MODEL:
         raise InvalidRequest(f"model is longer than {LONGEST_MODEL} characters", param="model")
+    if peek.provider is not None and peek.provider.max_price is not None:
+        _check_prices(peek.provider.max_price)
     return peek
+
+
+def _check_prices(bounds: Mapping[str, float]) -> None:
+    """A bound that is misspelt would bound nothing."""
+    for name in bounds:
+        if name not in PRICES:
+            field = f"provider.max_price.{name}"
+            raise InvalidRequest(f"{field} is not a known field; known are {' and '.join(PRICES)}", param=field)
 
 
 def prompt_tokens(body: bytes) -> int:
