@@ -66,13 +66,14 @@ def test_only_the_last_refusal_of_a_provider_counts() -> None:
 
 def test_it_is_starting_while_a_first_probe_is_out_and_nothing_was_tried() -> None:
     plan = Plan(Want("m"))
-    assert not plan.is_starting
+    seen = [plan.is_starting]
     plan.refuse(Refusal("a", Reason.UNHEALTHY))
-    assert not plan.is_starting
+    seen.append(plan.is_starting)
     plan.refuse(Refusal("b", Reason.STARTING))
-    assert plan.is_starting
+    seen.append(plan.is_starting)
     plan.tried.add(("c", "m"))
-    assert not plan.is_starting
+    seen.append(plan.is_starting)
+    assert seen == [False, False, True, False]
 
 
 def test_a_restart_forgets_order_and_refusals_but_not_what_was_tried() -> None:

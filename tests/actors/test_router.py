@@ -1,10 +1,10 @@
-"""The router actor: order, preferences, groups, fallbacks, waiting, and living through crashes."""
+"""The router actor: tiers, names, groups, strategies at work, and requests that wait for what is not known yet."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import trio
@@ -12,56 +12,27 @@ from trio.testing import MockClock
 
 from infermux.actors import fleet as fleet_module
 from infermux.actors.messages import Want
-from infermux.actors.plan import Plan
-from infermux.actors.provider import Verb
-from infermux.actors.router import Advance, HealthKnown, Serve
 from infermux.actors.strategy import Choice, Option, Strategy
 from infermux.config.settings import (
     Group,
     LeastLatency,
-    Price,
-    ProviderSettings,
     RateLimits,
     Routing,
 )
 from infermux.errors import (
-    CallerLeft,
     DeadlineExceeded,
-    InvalidRequest,
     ModelNotFound,
-    NoHealthyProviders,
-    UpstreamError,
 )
 from infermux.providers.peek import Preferences
 from tests.actors._scripted import (
     HANGS,
-    SERVER_ERROR,
-    Person,
-    Poison,
+    PRIORITY,
     Step,
-    World,
-    crash,
+    asked_in_order,
     provider,
+    three,
     world,
 )
-
-PRIORITY = Routing(strategy="priority")
-
-
-def three(**more: Any) -> list[ProviderSettings]:
-    return [provider(name, "m", **more) for name in "abc"]
-
-
-async def asked_in_order(w: World, model: str = "m", **more: Any) -> str:
-    """Who is asked, one after the other, when everybody takes a second to fail."""
-    for wire in w.wires.values():
-        wire.rest = Step(seconds=1.0, failure=SERVER_ERROR.failure)
-        wire.asked.clear()
-    with pytest.raises(UpstreamError):
-        await w.chat(model, **more)
-    order = sorted((at, name) for name, wire in w.wires.items() for at in wire.times)
-    return "".join(name for _, name in order)
-
 
 # Tiers.
 
@@ -152,114 +123,6 @@ async def test_outside_all_groups_the_plan_names_the_global_strategy(autojump_cl
         assert (plan.group, plan.strategy) == ("", "priority")
 
 
-# The request's own `provider` object.
-
-PREFERENCES = [
-    (Preferences(order=("c", "a")), "cab"),
-    (Preferences(order=("c",), allow_fallbacks=False), "c"),
-    (Preferences(order=("c", "b"), allow_fallbacks=False), "cb"),
-    (Preferences(only=("b", "c")), "bc"),
-    (Preferences(ignore=("a",)), "bc"),
-    (Preferences(only=("a", "b"), ignore=("a",)), "b"),
-    (Preferences(allow_fallbacks=False), "a"),
-    (Preferences(sort="price"), "bca"),
-    (Preferences(sort="price", allow_fallbacks=False), "b"),
-    (Preferences(sort="price", order=("a",)), "abc"),
-    (Preferences(max_price={"prompt": 3.0}), "bc"),
-    (Preferences(max_price={"completion": 1.5}), "b"),
-    (Preferences(max_price={}), "abc"),
-    (Preferences(), "abc"),
-]
-PRICING = {
-    name: {"m": Price(input_per_million=price, output_per_million=price)}
-    for name, price in zip("abc", (9, 1, 2), strict=True)
-}
-
-
-@pytest.mark.parametrize(("preferences", "expected"), PREFERENCES)
-async def test_a_request_can_narrow_and_reorder_its_providers(
-    preferences: Preferences, expected: str, autojump_clock: MockClock
-) -> None:
-    async with world(*three(), routing=PRIORITY, pricing=PRICING) as w:
-        assert await asked_in_order(w, preferences=preferences) == expected
-
-
-async def test_an_unknown_price_is_not_below_any_bound(autojump_clock: MockClock) -> None:
-    async with world(*three(), routing=PRIORITY) as w:
-        with pytest.raises(ModelNotFound, match="left by the request's `provider` object"):
-            await w.chat(preferences=Preferences(max_price={"prompt": 1000.0}))
-
-
-async def test_preferences_that_leave_nobody_are_a_404(autojump_clock: MockClock) -> None:
-    async with world(provider("a", "m"), provider("b", "n")) as w:
-        with pytest.raises(ModelNotFound, match="left by the request's `provider` object"):
-            await w.chat("m", preferences=Preferences(only=("b",)))
-
-
-async def test_without_fallbacks_a_fallback_model_is_not_tried(autojump_clock: MockClock) -> None:
-    routing = Routing(strategy="priority", fallbacks={"m": ("n",)})
-    async with world(provider("a", "m"), provider("b", "n"), routing=routing) as w:
-        assert await asked_in_order(w, preferences=Preferences(allow_fallbacks=False)) == "a"
-        assert await asked_in_order(w) == "ab"
-
-
-async def test_without_fallbacks_the_one_provider_is_of_the_first_tier_that_has_one_left(
-    autojump_clock: MockClock,
-) -> None:
-    settings = [provider("a"), provider("b", "x", model_aliases={"m": "x"}), provider("c", "m")]
-    alone = Preferences(allow_fallbacks=False)
-    async with world(*settings, routing=PRIORITY) as w:
-        assert await asked_in_order(w, preferences=alone) == "c"
-        await w.fleet.command("c", Verb.DRAIN)
-        assert await asked_in_order(w, preferences=alone) == "b"
-
-
-async def test_those_an_order_does_not_name_keep_their_tiers(autojump_clock: MockClock) -> None:
-    settings = [provider("a"), provider("b", "x", model_aliases={"m": "x"}), provider("c", "m"), provider("d", "m")]
-    async with world(*settings, routing=PRIORITY) as w:
-        assert await asked_in_order(w, preferences=Preferences(order=("a",))) == "acdb"
-
-
-async def test_sorting_compares_over_all_tiers(autojump_clock: MockClock) -> None:
-    settings = [provider("a", "m"), provider("b")]
-    pricing = {"a": {"m": Price(input_per_million=9.0)}, "b": {"m": Price(input_per_million=1.0)}}
-    async with world(*settings, routing=PRIORITY, pricing=pricing) as w:
-        run = await w.chat(prompt_tokens=100, preferences=Preferences(sort="price"))
-        assert run.lease is not None
-        assert (run.lease.provider, run.plan.strategy) == ("b", "cost_weighted")
-
-
-async def test_sorting_by_latency_prefers_the_faster(autojump_clock: MockClock) -> None:
-    routing = Routing(strategy="priority", least_latency=LeastLatency(min_samples=1))
-    async with world(*three(), routing=routing) as w:
-        for name, seconds in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
-            w[name].rest = Step(seconds=seconds)
-            await w.chat(preferences=Preferences(only=(name,)))
-        assert await w.answered_by(preferences=Preferences(sort="latency")) == "b"
-
-
-@pytest.mark.parametrize("field", ["order", "only", "ignore"])
-async def test_a_name_that_is_no_provider_is_a_400_that_names_the_field(field: str, autojump_clock: MockClock) -> None:
-    async with world(*three()) as w:
-        with pytest.raises(InvalidRequest, match=r"'nobody'.*there are: a, b, c") as caught:
-            await w.chat(preferences=Preferences(**{field: ("a", "nobody")}))  # type: ignore[arg-type]
-        assert (caught.value.status, caught.value.param) == (400, f"provider.{field}")
-
-
-async def test_an_unknown_sort_is_a_400_that_names_the_field(autojump_clock: MockClock) -> None:
-    async with world(*three()) as w:
-        with pytest.raises(InvalidRequest, match="price, latency") as caught:
-            await w.chat(preferences=Preferences(sort="throughput"))
-        assert caught.value.param == "provider.sort"
-
-
-async def test_a_request_that_is_refused_costs_the_router_nothing_else(autojump_clock: MockClock) -> None:
-    async with world(*three()) as w:
-        with pytest.raises(InvalidRequest):
-            await w.chat(preferences=Preferences(sort="x"))
-        assert w.fleet.supervisor.statistics().restarts == 0
-
-
 # Strategies at work.
 
 
@@ -318,7 +181,11 @@ async def test_a_decision_looks_at_nobody_who_does_not_serve_the_model(
 
 def plug_in(monkeypatch: pytest.MonkeyPatch, name: str, strategy: Strategy) -> None:
     """Make `strategy` what a plugin of that name provides."""
-    monkeypatch.setattr(fleet_module, "load_strategy_plugins", lambda: {name: lambda routing, *, rng: strategy})
+
+    def made(routing: Routing, *, rng: random.Random) -> Strategy:
+        return strategy
+
+    monkeypatch.setattr(fleet_module, "load_strategy_plugins", lambda: {name: made})
 
 
 async def test_a_strategy_that_fails_is_logged_and_declaration_order_stands_in(
@@ -373,126 +240,4 @@ async def test_a_waiting_request_keeps_its_own_deadline(autojump_clock: MockCloc
         assert trio.current_time() == pytest.approx(3)
         # Its place in the waiting room is cleared without it.
         await trio.sleep(20)
-        assert w.fleet.supervisor.statistics().restarts == 0
-
-
-# Crashes of the router.
-
-
-def crash_router(w: World) -> None:
-    w.fleet.router.tell(Poison())
-
-
-async def test_a_crash_of_the_router_is_survived_by_everybody(
-    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
-) -> None:
-    async with world(*three(), routing=PRIORITY) as w, trio.open_nursery() as nursery:
-        answered: list[str] = []
-        w["a"].rest = Step(seconds=2.0)
-
-        async def caller() -> None:
-            answered.append(await w.answered_by())
-
-        for _ in range(5):
-            nursery.start_soon(caller)
-        await trio.sleep(1)
-        crash_router(w)
-        await w.settled()
-        assert not w.fleet.router.alive
-        for _ in range(5):
-            nursery.start_soon(caller)
-        await trio.sleep(5)
-        assert answered == ["a"] * 10
-        assert "actor infermux.router crashed" in caplog.text
-
-
-async def test_a_request_that_waits_in_the_router_when_it_crashes_waits_on_in_the_next(
-    autojump_clock: MockClock,
-) -> None:
-    async with world(provider("a", "m", probed=True), probes={"a": [Step(seconds=4.0)]}) as w:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(w.chat)
-            await trio.sleep(1)
-            crash_router(w)
-        assert trio.current_time() == pytest.approx(4)
-
-
-async def test_its_wait_stays_bounded_after_the_crash(autojump_clock: MockClock) -> None:
-    settings = provider("a", "m", probed=True, rate_limits=RateLimits(requests_per_minute=1))
-    async with world(settings, probes={"a": [HANGS]}) as w:
-        await trio.sleep(1)
-        crash(w, "a")  # the next probe waits for the bucket: nothing will be known for a minute
-        await trio.sleep(1)
-        with trio.fail_after(30):
-            async with trio.open_nursery() as nursery:
-
-                async def caller() -> None:
-                    with pytest.raises(NoHealthyProviders, match="a: starting"):
-                        await w.chat()
-
-                nursery.start_soon(caller)
-                await trio.sleep(1)
-                crash_router(w)
-
-
-async def test_a_router_that_does_not_come_back_is_a_503(autojump_clock: MockClock) -> None:
-    async with world(*three()) as w:
-        for _ in range(6):
-            crash_router(w)
-            await trio.sleep(4.0)
-        crash_router(w)
-        await w.settled()
-        began = trio.current_time()
-        with pytest.raises(NoHealthyProviders, match="the router is restarting") as caught:
-            await w.chat()
-        assert caught.value.retry_after == 1
-        assert trio.current_time() - began == pytest.approx(2.0)
-
-
-async def test_a_caller_that_leaves_while_the_router_restarts_is_gone_at_once(autojump_clock: MockClock) -> None:
-    async with world(*three()) as w, trio.open_nursery() as nursery:
-        crash_router(w)
-        await w.settled()
-        person = Person()
-
-        async def caller() -> None:
-            with pytest.raises(CallerLeft):
-                await w.chat(caller=person)
-
-        nursery.start_soon(caller)
-        await trio.sleep(0.05)
-        person.leave()
-        await w.settled()
-        assert trio.current_time() == pytest.approx(0.05)
-
-
-async def test_a_deadline_that_passes_while_the_router_restarts_is_kept(autojump_clock: MockClock) -> None:
-    async with world(*three()) as w:
-        crash_router(w)
-        await w.settled()
-        with pytest.raises(DeadlineExceeded):
-            await w.chat(timeout=0.03)
-        assert trio.current_time() == pytest.approx(0.03)
-
-
-async def test_after_a_crash_the_router_knows_what_is_under_way(autojump_clock: MockClock) -> None:
-    async with world(*three(), routing=Routing(strategy="least_busy")) as w, trio.open_nursery() as nursery:
-        for _ in range(10):
-            await w.chat()
-        crash_router(w)
-        await trio.sleep(1)
-        for wire in w.wires.values():
-            wire.rest = Step(seconds=1.0)
-        for _ in range(30):
-            nursery.start_soon(w.chat)
-        await trio.sleep(0.5)
-        assert [wire.open for wire in w.wires.values()] == [10, 10, 10]
-
-
-async def test_messages_without_an_asker_do_no_harm(autojump_clock: MockClock) -> None:
-    async with world(*three()) as w:
-        refs = {name: member.ref for name, member in w.fleet.members.items()}
-        for message in (Advance(Plan(Want("m"))), HealthKnown("nobody"), "gibberish", Serve(w.fleet.catalogue, refs)):
-            w.fleet.router.tell(message)
-        await w.chat()
         assert w.fleet.supervisor.statistics().restarts == 0
