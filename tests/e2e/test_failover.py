@@ -18,7 +18,7 @@ from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
 
-SILENCE = {"timeout": "300ms"}
+SILENCE = {"timeout": "200ms"}
 NEVER_OPENS = {"consecutive_failures": 1000, "min_requests": 1000}
 
 
@@ -96,20 +96,6 @@ async def test_with_one_killed_one_hanging_and_one_at_its_limit_every_call_gets_
         assert len(third.chats) == limited + 1
 
 
-async def test_a_provider_that_answers_429_is_left_alone_until_its_retry_after() -> None:
-    async with (
-        OpenAIUpstream() as limited,
-        OpenAIUpstream() as other,
-        routing(provider("limited", limited), provider("other", other), routing=in_order()) as router,
-    ):
-        limited.script.append(Reply(status=429, headers=(("Retry-After", "1"),)))
-        assert answered_by([await router.chat()]) == {"other": 1}
-        assert answered_by(await gather(10, router.chat)) == {"other": 10}
-        assert len(limited.chats) == 1
-        await trio.sleep(1.0)
-        assert answered_by([await router.chat()]) == {"limited": 1}
-
-
 async def test_when_every_provider_answers_429_the_caller_gets_it_with_the_shortest_wait() -> None:
     async with (
         OpenAIUpstream(default=Reply(status=429, headers=(("Retry-After", "7"),))) as one,
@@ -123,14 +109,13 @@ async def test_when_every_provider_answers_429_the_caller_gets_it_with_the_short
         assert (len(one.chats), len(two.chats)) == (1, 1)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_after_the_recovery_window_exactly_one_request_is_the_half_open_probe(way: str) -> None:
+async def test_after_the_recovery_window_exactly_one_request_is_the_half_open_probe() -> None:
     breaker = {"consecutive_failures": 3, "recovery_window": "300ms"}
     async with (
         OpenAIUpstream(default=Reply(status=500)) as failing,
         OpenAIUpstream() as good,
         routing(
-            provider("failing", failing, circuit_breaker=breaker), provider("good", good), way=way, routing=in_order()
+            provider("failing", failing, circuit_breaker=breaker), provider("good", good), routing=in_order()
         ) as router,
     ):
         for _ in range(6):
@@ -219,7 +204,6 @@ async def test_no_more_than_max_concurrent_are_under_way_at_once() -> None:
         assert len(small.chats) + len(large.chats) == 50
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -234,11 +218,11 @@ async def test_no_more_than_max_concurrent_are_under_way_at_once() -> None:
     ids=["500", "503", "529", "reset", "cut", "hang", "html"],
 )
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_failure_before_the_first_content_is_replaced_unseen(way: str, fault: Reply, stream: bool) -> None:
+async def test_a_failure_before_the_first_content_is_replaced_unseen(fault: Reply, stream: bool) -> None:
     async with (
         OpenAIUpstream(default=fault) as bad,
         OpenAIUpstream() as good,
-        routing(provider("bad", bad, **SILENCE), provider("good", good), way=way, routing=in_order()) as router,
+        routing(provider("bad", bad, **SILENCE), provider("good", good), routing=in_order()) as router,
     ):
         answer = await router.chat(stream=stream)
         assert answer.status_code == 200, answer.text
