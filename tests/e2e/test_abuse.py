@@ -435,6 +435,23 @@ async def test_an_upstream_killed_or_stopped_under_load_is_replaced_or_told(numb
         assert by[-12:] == ["good"] * 12
 
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_an_upstream_writes_in_its_errors_breaks_nothing(way: str) -> None:
+    evil = ["a\r\nX-Evil: 1", "\0\x07\x1b[31m", "x" * 200_000, "é€🔑", "", "\ud800", {"a": 1}, [1], 5, None, True]
+    async with OpenAIUpstream() as upstream, routing(provider("one", upstream), way=way) as router:
+        for text in evil:
+            error = {"message": text, "type": text, "param": text, "code": text}
+            body = json.dumps({"error": error}).encode()
+            for status in (400, 404, 429, 500, 200):
+                upstream.script.append(Reply(status=status, body=body))
+                answer = await router.chat()
+                assert answer.status_code in {400, 404, 429, 502, 503}, (text, status, answer.text[:300])
+                assert "x-evil" not in answer.headers
+                assert len(str(answer.headers)) < 2000
+                await router.web.post("/_infermux/providers/one/reset")
+        await alive(router)
+
+
 async def test_an_upstream_that_answers_nonsense_is_replaced() -> None:
     nonsense = [
         b"",
