@@ -1,4 +1,4 @@
-"""A crash of the router is survived by every request."""
+"""Crashes and changes while requests are under way: each is survived by every request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from trio.testing import MockClock
 
 from infermux.actors.messages import Want
 from infermux.actors.plan import Plan
+from infermux.actors.provider import Verb
 from infermux.actors.router import Advance, HealthKnown, Serve
 from infermux.config.settings import (
     RateLimits,
@@ -18,9 +19,11 @@ from infermux.errors import (
     DeadlineExceeded,
     NoHealthyProviders,
 )
+from infermux.providers.peek import Preferences
 from tests.actors._scripted import (
     HANGS,
     PRIORITY,
+    SERVER_ERROR,
     Person,
     Poison,
     Step,
@@ -28,6 +31,7 @@ from tests.actors._scripted import (
     crash,
     provider,
     three,
+    two,
     world,
 )
 
@@ -149,3 +153,38 @@ async def test_messages_without_an_asker_do_no_harm(autojump_clock: MockClock) -
             w.fleet.router.tell(message)
         await w.chat()
         assert w.fleet.supervisor.statistics().restarts == 0
+
+
+async def test_a_provider_that_is_down_is_passed_over_and_named(autojump_clock: MockClock) -> None:
+    async with world(*two(), routing=PRIORITY) as w:
+        crash(w, "a")
+        await w.settled()
+        assert not w.fleet.members["a"].ref.alive
+        assert await w.answered_by() == "b"
+        with pytest.raises(NoHealthyProviders, match="a: crashed"):
+            await w.chat(preferences=Preferences(only=("a",)))
+
+
+# What changes between the ordering and a candidate's turn.
+
+
+async def test_a_candidate_that_went_down_before_its_turn_is_passed_over(autojump_clock: MockClock) -> None:
+    failing = Step(seconds=5.0, failure=SERVER_ERROR.failure)
+    for change in ("crashed", "drained", "removed"):
+        async with world(*three(), routing=PRIORITY, script={"a": [failing]}) as w, trio.open_nursery() as nursery:
+            answered: list[str] = []
+
+            async def caller(w: World, answered: list[str]) -> None:
+                answered.append(await w.answered_by())
+
+            nursery.start_soon(caller, w, answered)
+            await trio.sleep(4.95)
+            if change == "crashed":
+                crash(w, "b")
+            elif change == "drained":
+                await w.fleet.command("b", Verb.DRAIN)
+            else:
+                await w.fleet.remove("b")
+            await trio.sleep(1)
+            assert (change, answered) == (change, ["c"])
+            assert w["b"].asked == []

@@ -14,6 +14,7 @@ from infermux.config.settings import (
 from infermux.errors import (
     InvalidRequest,
     ModelNotFound,
+    NoHealthyProviders,
 )
 from infermux.providers.peek import Preferences
 from tests.actors._scripted import (
@@ -129,3 +130,12 @@ async def test_a_request_that_is_refused_costs_the_router_nothing_else(autojump_
         with pytest.raises(InvalidRequest):
             await w.chat(preferences=Preferences(sort="x"))
         assert w.fleet.supervisor.statistics().restarts == 0
+
+
+async def test_an_order_without_fallbacks_stays_with_those_it_names(autojump_clock: MockClock) -> None:
+    routing = Routing(strategy="priority", fallbacks={"m": ("n",)})
+    async with world(*three(), provider("d", "n"), routing=routing) as w:
+        await w.fleet.command("c", Verb.DRAIN)
+        with pytest.raises(NoHealthyProviders, match=r"\(c: draining\)"):
+            await w.chat(preferences=Preferences(order=("c",), allow_fallbacks=False))
+        assert [len(wire.asked) for wire in w.wires.values()] == [0, 0, 0, 0]
