@@ -276,6 +276,7 @@ class Run:
         assert lease is not None
         self.history.failed.append(Failed(lease.provider, lease.model, failure))
         self.plan.tried.add((lease.provider, lease.model))
+        self.plan.parked = False  # a further wait for a first probe has a bound of its own
         if failure.kind.is_timeout:
             self.plan.silent.add(lease.provider)
         self._release(self._failed_outcome(lease, failure))

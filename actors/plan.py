@@ -65,8 +65,8 @@ class Plan:
 
     @property
     def is_starting(self) -> bool:
-        """True when some candidate's first probe is still out and nothing was tried yet."""
-        return not self.tried and any(refusal.reason is Reason.STARTING for refusal in self.refusals.values())
+        """True when some candidate's first probe is still out: it may yet serve what the others failed at."""
+        return any(refusal.reason is Reason.STARTING for refusal in self.refusals.values())
 
     def verdict(self, now: float) -> InfermuxError:
         """The error when nobody took the request, with the reason per provider.
