@@ -184,3 +184,22 @@ async def test_a_status_made_when_read_is_made_once_per_change(autojump_clock: t
         actor.context.publish("plain")
         assert ref.status == "plain"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_handler_may_cancel_its_own_actor(autojump_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as outer:
+        async with trio.open_nursery() as nursery:
+            actor = Eager()
+            ref = await spawn(nursery, actor, name="eager")
+            await trio.testing.wait_all_tasks_blocked()
+
+            def stop(_: object) -> None:
+                ref.tell("queued meanwhile")
+                nursery.cancel_scope.cancel()
+
+            ref.tell(stop)
+            assert actor.handled == [stop]
+        with pytest.raises(ActorDied):
+            ref.tell("too late")
+        assert actor.handled == [stop], "nothing is handled after the cancellation"
+        outer.cancel_scope.cancel()
