@@ -22,7 +22,8 @@ async def test_after_a_failure_a_provider_that_is_still_starting_is_waited_for(a
         run = w.run()
         assert isinstance(await run.begin(), Answer)
         assert run.lease is not None
-        assert (run.lease.provider, run.attempts, trio.current_time()) == ("b", 2, pytest.approx(1.0))
+        assert (run.lease.provider, run.attempts) == ("b", 2)
+        assert trio.current_time() == pytest.approx(1.0)
         run.close()
 
 
