@@ -178,7 +178,12 @@ class Fleet:
             return ProviderActor(gate=gate, adapter=adapter, rng=self.rng, announce=self._announce)
 
         capacity = self.config.limits.max_concurrent_requests + ROUTER_SLACK
-        ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=capacity))
+        try:
+            ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=capacity))
+        except BaseException:
+            with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
+                await adapter.aclose()
+            raise
         self.members[settings.name] = Member(entry, adapter, gate, ref)
 
     def _adapter(self, settings: ProviderSettings) -> tuple[Adapter, str | None]:

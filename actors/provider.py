@@ -273,6 +273,7 @@ class ProviderActor(BaseActor[Any]):
                 self.gate.drain(now)
             case Verb.RESET:
                 self.gate.reset(now)
+                self._probe_now.set()  # what health says is looked at anew as well
             case Verb.PROBE if self._is_probed:
                 self._probe_now.set()
                 if reply is not None:

@@ -257,7 +257,7 @@ def _summary(member: Member) -> dict[str, Any]:
         "routable": reason is None,
         "reason": None if reason is None else reason.value,
         "health": standing.health.value,
-        "circuit": standing.circuit.value,
+        "circuit": member.gate.breaker.state(trio.current_time()).value,
         "in_flight": standing.in_flight,
     }
 

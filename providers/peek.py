@@ -17,6 +17,8 @@ from infermux.errors import InvalidRequest
 PREFIX_BYTES = 2048  # of each of the first two messages
 LONGEST_MODEL = 1024  # characters of a model's name: it is remembered, logged and sent back in a header
 PRICES = ("prompt", "completion")  # what `provider.max_price` can bound
+TOKENS_PER_FILE = 1000  # about what a large image costs (OpenAI's tiles: 85 to 1105)
+_BASE64 = re.compile(rb";base64,[A-Za-z0-9+/=_-]*+")
 BYTES_PER_TOKEN = 4  # the usual estimate where no tokenizer is at hand
 
 
@@ -96,8 +98,15 @@ def _check_prices(bounds: Mapping[str, float]) -> None:
 
 
 def prompt_tokens(body: bytes) -> int:
-    """An estimate of a request's prompt: its bytes (messages, tools and all) at four a token."""
-    return len(body) // BYTES_PER_TOKEN + 1
+    """An estimate of a request's prompt: its bytes (messages, tools and all) at four a token.
+
+    Inline images and files count as `TOKENS_PER_FILE` each: their base64 says nothing about their tokens.
+    """
+    length = len(body)
+    if b";base64," not in body:
+        return length // BYTES_PER_TOKEN + 1
+    files = [match.end() - match.start() for match in _BASE64.finditer(body)]
+    return (length - sum(files)) // BYTES_PER_TOKEN + TOKENS_PER_FILE * len(files) + 1
 
 
 def conversation_prefix(body: bytes) -> bytes:
