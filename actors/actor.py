@@ -84,7 +84,7 @@ class Context(Generic[M]):
         self._cell.hold(reply)
 
     def publish_when_read(self, make: Callable[[], object]) -> None:
-        """Make what `make()` returns the status, built when somebody reads it: once, however often it changes before."""
+        """Make what `make()` returns the status, built when it is read: once, however often it changed before."""
         self._cell.make_status = make
 
     def start_soon(self, fn: Callable[..., Awaitable[object]], *args: Any) -> None:

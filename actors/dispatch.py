@@ -168,7 +168,9 @@ class Run:
             try:
                 granted = await self._ask()
             except MailboxFull as full:
-                raise Overloaded("the router has more requests waiting than it can hold; try again", retry_after=1) from full
+                raise Overloaded(
+                    "the router has more requests waiting than it can hold; try again", retry_after=1
+                ) from full
             except ActorDied as died:
                 restarts += 1
                 await self._after_death(restarts, died)
@@ -180,7 +182,7 @@ class Run:
             raise granted
 
     async def _ask(self) -> Any:
-        """Ask the router. Nearly always the answer is there at once; the wait for a first probe has a scope of its own."""
+        """Ask the router. Mostly the answer is there at once; the wait for a first probe has a scope of its own."""
         reply = self.router.request(Advance(self.plan))
         if reply.done:
             return reply.take()
@@ -284,6 +286,7 @@ class Run:
         assert lease is not None
         self.history.failed.append(Failed(lease.provider, lease.model, failure))
         self.plan.tried.add((lease.provider, lease.model))
+        self.plan.parked = False  # a further wait for a first probe has a bound of its own
         if failure.kind.is_timeout:
             self.plan.silent.add(lease.provider)
         self._release(self._failed_outcome(lease, failure))
@@ -304,7 +307,7 @@ class Run:
         )
 
     def _consumed(self, kind: FailureKind | None) -> Usage | None:
-        """What an attempt that did not end well has used, as far as can be known: nothing where the provider refused."""
+        """What an attempt that did not end well has used, as far as can be known: nothing if the provider refused."""
         stream = self.stream
         if stream is not None:
             return stream.usage or estimated(self.want, stream.estimated_tokens)
@@ -321,7 +324,8 @@ class Run:
         it left; whatever the sink raises.
         """
         lease, stream = self.lease, self.stream
-        assert lease is not None and stream is not None
+        assert lease is not None
+        assert stream is not None
         failure: UpstreamFailure | None = None
         ended = False
         with trio.CancelScope() as scope:
@@ -376,13 +380,16 @@ class Run:
             self._check_whole()
             return None
         lease, stream = self.lease, self.stream
-        assert lease is not None and stream is not None
+        assert lease is not None
+        assert stream is not None
         if self._held:
             held, self._held = self._held, b""
             self.phase = Phase.STREAMING
             return held
         failure: UpstreamFailure | None = None
-        with trio.CancelScope(deadline=min(trio.current_time() + lease.settings.timeouts.idle, self._last_moment(lease))) as scope:
+        with trio.CancelScope(
+            deadline=min(trio.current_time() + lease.settings.timeouts.idle, self._last_moment(lease))
+        ) as scope:
             lease.run_in(scope)
             self.caller.watch(scope)
             self.phase = Phase.STREAMING
@@ -413,7 +420,9 @@ class Run:
         if lease.revoked is not None:
             return UpstreamFailure(FailureKind.BROKEN, lease.revoked)
         if now >= self._last_moment(lease):
-            return UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"the stream did not end within {lease.settings.timeouts.total:g} s")
+            return UpstreamFailure(
+                FailureKind.TOTAL_TIMEOUT, f"the stream did not end within {lease.settings.timeouts.total:g} s"
+            )
         return UpstreamFailure(FailureKind.IDLE_TIMEOUT, f"nothing came for {lease.settings.timeouts.idle:g} s")
 
     def _ended_well(self, lease: Lease, stream: Stream) -> None:
@@ -438,7 +447,7 @@ class Run:
     # Always.
 
     def close(self) -> None:
-        """End whatever is under way: the lease is released as cancelled, the upstream closed. Synchronous, idempotent."""
+        """End what is under way: the lease is released as cancelled, the upstream closed. Synchronous, idempotent."""
         self.caller.watch(None)
         if self.lease is not None and not self.lease.is_released:
             self._release(Outcome(cancelled=True, latency=self._since_lease(), usage=self._consumed(None)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,8 +22,8 @@ from .catalogue import Catalogue, Entry
 from .dispatch import Anyone, Caller, Run
 from .gate import Gate
 from .kit_errors import ActorDied
-from .messages import Standing, Want
-from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb
+from .messages import Reason, Standing, Want
+from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
 from .ref import Ref
 from .router import HealthKnown, RouterActor, Serve
 from .strategies import load_strategy_plugins
@@ -57,6 +57,13 @@ class Member:
         status = self.ref.status
         return status if isinstance(status, Standing) else Standing()
 
+    def blocked(self, now: float) -> Reason | None:
+        """Why nothing goes to this provider now, None when it is routable. A crashed actor takes nothing."""
+        if not self.ref.alive:
+            return Reason.CRASHED
+        standing = self.standing
+        return (standing.reason or Reason.CRASHED) if now < standing.blocked_until else None
+
 
 @attrs.define(eq=False)
 class Fleet:
@@ -83,18 +90,18 @@ class Fleet:
         )
 
     async def add(self, settings: ProviderSettings) -> None:
-        """Add a provider; returns when its actor runs (its first probe is then under way). ValueError: the name is taken."""
+        """Add a provider; returns when its actor runs and its first probe is under way. ValueError: name taken."""
         await self._start(settings)
         await self._publish()
 
     async def remove(self, name: str, *, grace: float = 0.0) -> None:
-        """Take a provider out: nothing new goes to it, what is in flight has `grace` seconds. NotFound: no such provider."""
+        """Take a provider out: nothing new goes to it, what is in flight has `grace` seconds. NotFound: none."""
         member = self.member(name)
         del self.members[name]
         try:
             await self._publish()
             with trio.move_on_after(grace):
-                while member.gate.leases:
+                while member.gate.leases:  # noqa: ASYNC110 - the gate is pure, and removing is rare
                     await trio.sleep(DRAIN_POLL)
         finally:
             # Also when nobody waits for it any more: half removed it would be in nobody's hands.
@@ -104,7 +111,7 @@ class Fleet:
     async def _end(self, member: Member) -> None:
         member.ref.deliver(Revoke("the provider was removed"))
         with trio.move_on_after(CLOSE_GRACE):
-            while member.gate.leases:
+            while member.gate.leases:  # noqa: ASYNC110 - as above
                 await trio.sleep(DRAIN_POLL)
         await self.supervisor.stop_child(member.settings.name)
         await member.adapter.aclose()
@@ -121,12 +128,16 @@ class Fleet:
         return result
 
     async def describe(self, name: str) -> Description:
-        """All that can be told about a provider. NotFound, ActorDied (the actor is restarting)."""
-        result: Description = await self.member(name).ref.ask(Describe())
+        """All that can be told about a provider, also while its actor is restarting. NotFound."""
+        member = self.member(name)
+        try:
+            result: Description = await member.ref.ask(Describe())
+        except ActorDied:
+            result = describe(member.gate, member.adapter, trio.current_time(), crashed=True)
         return result
 
     def listed_models(self) -> dict[str, list[Member]]:
-        """Models that providers without a `models` list were found to have: for the listing only, routing stays open-ended."""
+        """Models that providers without a `models` list were found to have: for the listing only, not for routing."""
         found: dict[str, list[Member]] = {}
         for member in self.members.values():
             for name in member.gate.found_models:
@@ -136,7 +147,7 @@ class Fleet:
     def is_ready(self) -> bool:
         """True when at least one provider is routable now."""
         now = trio.current_time()
-        return any(m.ref.alive and now >= m.standing.blocked_until for m in self.members.values())
+        return any(member.blocked(now) is None for member in self.members.values())
 
     def revoke_all(self, why: str) -> None:
         """End every request in flight: each caller is told, none goes on to another provider."""
@@ -167,7 +178,12 @@ class Fleet:
             return ProviderActor(gate=gate, adapter=adapter, rng=self.rng, announce=self._announce)
 
         capacity = self.config.limits.max_concurrent_requests + ROUTER_SLACK
-        ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=capacity))
+        try:
+            ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=capacity))
+        except BaseException:
+            with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
+                await adapter.aclose()
+            raise
         self.members[settings.name] = Member(entry, adapter, gate, ref)
 
     def _adapter(self, settings: ProviderSettings) -> tuple[Adapter, str | None]:
@@ -212,11 +228,12 @@ async def open_fleet(
     environ: Mapping[str, str] | None = None,
     rng: random.Random | None = None,
     adapters: AdapterMaker | None = None,
-) -> AsyncIterator[Fleet]:
+) -> AsyncGenerator[Fleet]:
     """Run the actors of `config` in a nursery of their own.
 
     `adapters` replaces how a provider's adapter is made (tests, embedding). A crash that the supervisor cannot mend is
-    raised here. Leaving the block ends all actors and closes every connection.
+    raised here, in a group; what the block itself raises comes out as it is, and so does a failed start. Leaving the
+    block ends all actors and closes every connection.
     """
     env = os.environ if environ is None else environ
     kept: ThinkingStores = {}
@@ -224,16 +241,21 @@ async def open_fleet(
     supervisor = Supervisor(
         intensity=None, backoff=Backoff(base=0.1, max=30.0), when_exhausted="abandon", on_restart=_report
     )
-    fleet = Fleet(config, rng or random.Random(), maker, supervisor)  # noqa: S311 - ordering, not secrets
+    fleet = Fleet(config, rng or random.Random(), maker, supervisor)
+    raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(supervisor.run)
         try:
             await fleet.start()
             yield fleet
+        except Exception as error:
+            raised = error  # the nursery would wrap it in a group, and who uses the router expects its errors
         finally:
             nursery.cancel_scope.cancel()
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
                 await fleet.aclose()
+    if raised is not None:
+        raise raised
 
 
 def _report(restart: Restart) -> None:

@@ -1,4 +1,4 @@
-"""Whether a provider takes a request, and what its outcomes do to that: pure state, no trio, the time is an argument."""
+"""Whether a provider takes a request, and what outcomes do to that: pure state, no trio, the time is an argument."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .ewma import observe
 from .health import HealthState
 from .learned import LearnedTokens
 from .lease import Lease
-from .messages import Circuit, Ewma, Health, Outcome, Reason, Standing, Want
+from .messages import Ewma, Health, Outcome, Reason, Standing, Want
 from .penalty import Penalty
 from .plan import Refusal
 from .transition import KEPT, Transition
@@ -43,7 +43,7 @@ BREAKER_FAILURES = frozenset(
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What an admitted request gets: tokens reserved, whether it is the half-open probe, and that probe's bound in seconds."""
+    """What an admitted request gets: tokens reserved, whether it is the half-open probe, its bound in seconds."""
 
     reserved: int
     probe: bool
@@ -268,7 +268,7 @@ class Gate:
         return at
 
     def probe_ended(self, failure: UpstreamFailure | None, usage: Usage | None, reserved: int, now: float) -> None:
-        """A health probe's result: anything but a success excludes the provider, 401/402/403 as a configuration error."""
+        """A health probe's result: all but a success exclude the provider, 401/402/403 as a configuration error."""
         if self.tokens is not None:
             self.tokens.settle(min(reserved, self.tokens.capacity), usage.total if usage else 0, now)
         if failure is None:
@@ -346,7 +346,11 @@ class Gate:
         }
 
     def _transitions(self, now: float) -> list[dict[str, Any]]:
-        logs = (("health", self.health.transitions), ("circuit", self.breaker.transitions), ("operator", self._operator))
+        logs = (
+            ("health", self.health.transitions),
+            ("circuit", self.breaker.transitions),
+            ("operator", self._operator),
+        )
         rows = [(t.at, of, _word(t.source), _word(t.target), t.why) for of, log in logs for t in log]
         rows.sort(key=lambda row: row[0])
         return [

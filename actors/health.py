@@ -6,7 +6,7 @@ error. With checks disabled it stays unchecked, whatever happens.
 Live traffic speaks too. A success stands for a probe: it postpones the next one, and makes an unknown or unhealthy
 provider healthy (it can only come from a request sent before the verdict, but it is the newer fact). It does not clear
 a configuration error: a stream opened with a key that was revoked since ends well and proves nothing. A refusal of our
-credentials (401, 402, 403) is a configuration error at once; only a probe that succeeds, or a reset, takes it back.
+credentials (401, 402, 403) is a configuration error at once; only a probe that succeeds takes it back.
 """
 
 from __future__ import annotations

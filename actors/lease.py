@@ -89,4 +89,5 @@ class Lease:
             self.scope.cancel()
 
     def __repr__(self) -> str:
-        return f"<Lease {self.provider} {self.model}{' probe' if self.probe else ''}{' released' if self._released else ''}>"
+        marks = f"{' probe' if self.probe else ''}{' released' if self._released else ''}"
+        return f"<Lease {self.provider} {self.model}{marks}>"

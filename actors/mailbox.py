@@ -32,7 +32,7 @@ class Mailbox(Generic[M]):
     consumer handles a message at once, None for the others.
     """
 
-    __slots__ = ("_consumer", "capacity", "eager", "items", "name")
+    __slots__ = ("_consumer", "_lent", "capacity", "eager", "items", "name")
 
     def __init__(self, name: str, capacity: int) -> None:
         if capacity < 1:
@@ -42,6 +42,7 @@ class Mailbox(Generic[M]):
         self.items: deque[tuple[M, Reply[Any] | None]] = deque()
         self.eager: Callable[[M, Reply[Any] | None], None] | None = None
         self._consumer: trio.lowlevel.Task | None = None
+        self._lent: trio.lowlevel.Task | None = None  # the parked consumer while a message is handled for it
 
     def __len__(self) -> int:
         return len(self.items)
@@ -77,14 +78,20 @@ class Mailbox(Generic[M]):
     def _handle_now(self, message: M, reply: Reply[Any] | None) -> None:
         """Handle a message for the parked consumer. An exception is the consumer's: its `wait` raises it."""
         task, handle = self._consumer, self.eager
-        assert task is not None and handle is not None  # noqa: PT018 - the caller has looked
-        self._consumer = None
+        assert task is not None
+        assert handle is not None
+        self._consumer, self._lent = None, task
+        crash: Exception | None = None
         try:
             handle(message, reply)
-        except Exception as crash:
+        except Exception as error:
+            crash = error
+        if self._lent is not task:
+            return  # the handler had its own actor cancelled: trio wakes the task
+        self._lent = None
+        if crash is not None:
             _reschedule(task, outcome.Error(crash))
-            return
-        if self.items:
+        elif self.items:
             _reschedule(task, outcome.Value(None))
         else:
             self._consumer = task
@@ -107,5 +114,5 @@ class Mailbox(Generic[M]):
         return replies
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._consumer = None
+        self._consumer = self._lent = None
         return trio.lowlevel.Abort.SUCCEEDED

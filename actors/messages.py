@@ -29,7 +29,7 @@ class Circuit(enum.Enum):
 
 
 class Reason(enum.Enum):
-    """Why a provider is not routable. `curable_by_time` limits give 429 with Retry-After, the others 503."""
+    """Why a provider is not routable. Where only limits are in the way the caller gets 429, otherwise 503."""
 
     STARTING = "starting"  # its first probe has not ended
     UNHEALTHY = "unhealthy"
@@ -67,7 +67,7 @@ class Standing(msgspec.Struct, frozen=True):
     `penalty` is the decaying weight of recent failures as of `penalty_at` (seconds, added to the EWMA in orderings).
     `seen` is the number of the last Acquire the actor has handled: what the router sent beyond it is in transit, unless
     the actor crashed meanwhile, which counts up `life`.
-    `ewma` is per provider, `model_ewma` per provider's model; measured on the response and on the first token.
+    `response` and `first_token` are the provider's averages, `model_response` and `model_first_token` those by model.
     """
 
     reason: Reason | None = Reason.STARTING
@@ -89,7 +89,8 @@ class Standing(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended: told once per lease.
 
-    `failure` None and `cancelled` False: success. `latency` and `first_token` in seconds since the lease. `usage` None: unknown.
+    `failure` None and `cancelled` False: success. `latency` and `first_token` in seconds since the lease. `usage` None:
+    unknown.
     `sent` False: the request never left (nothing is charged). `cancelled`: the caller left, or the router gave up
     the attempt for a reason of its own; neither success nor failure.
     """
@@ -102,7 +103,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     first_token: float | None = None
     usage: Usage | None = None
     retry_after: float | None = None
-    model_missing: bool = False
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -114,5 +114,3 @@ class Want(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     affinity: bytes = b""
     preferences: Preferences | None = None
-
-

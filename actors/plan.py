@@ -37,7 +37,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
 @attrs.define(eq=False)
 class Plan:
-    """`tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the last per provider."""
+    """`tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the
+    last one of each provider."""
 
     want: Want
     route: Route | None = None
@@ -64,8 +65,8 @@ class Plan:
 
     @property
     def is_starting(self) -> bool:
-        """True when some candidate's first probe is still out and nothing was tried yet."""
-        return not self.tried and any(refusal.reason is Reason.STARTING for refusal in self.refusals.values())
+        """True when some candidate's first probe is still out: it may yet serve what the others failed at."""
+        return any(refusal.reason is Reason.STARTING for refusal in self.refusals.values())
 
     def verdict(self, now: float) -> InfermuxError:
         """The error when nobody took the request, with the reason per provider.
@@ -79,13 +80,25 @@ class Plan:
         if refusals and all(refusal.reason.is_limit for refusal in refusals):
             wait = max(until - now, 0.0) if math.isfinite(until) else UNKNOWN_WAIT
             return RateLimited(
-                f"the limits configured for the providers of model {model!r} are used up ({said}); "
-                f"try again in {math.ceil(wait)} s",
+                f"{_whose_limits(refusals)} of model {model!r} are used up ({said}); "
+                f"try again in {max(math.ceil(wait), 1)} s",
                 retry_after=wait,
             )
         if refusals and all(refusal.reason is Reason.MODEL_SET_ASIDE for refusal in refusals):
-            return ModelNotFound(f"every provider of model {model!r} said lately not to have it ({said})", param="model")
+            return ModelNotFound(
+                f"every provider of model {model!r} said lately not to have it ({said})", param="model"
+            )
         cure = until - now if math.isfinite(until) else None
         return NoHealthyProviders(
             f"no provider of model {model!r} can take the request now ({said or 'none left to try'})", retry_after=cure
         )
+
+
+def _whose_limits(refusals: list[Refusal]) -> str:
+    """A provider cools down because its own side said 429; the other limits are those of the configuration."""
+    ours = [refusal.reason is not Reason.COOLING_DOWN for refusal in refusals]
+    if all(ours):
+        return "the limits configured for the providers"
+    return (
+        "the limits configured for the providers, or set by them," if any(ours) else "the limits set by the providers"
+    )

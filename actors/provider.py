@@ -24,9 +24,8 @@ from infermux.providers.interface import Adapter, Usage
 from .actor import BaseActor, Context
 from .gate import Gate
 from .lease import Lease, ProbePassed, Release
-from .messages import Health, Standing
+from .messages import Health, Reason, Standing
 from .plan import Refusal
-from .ref import Ref
 from .reply import Reply
 from .router import Acquire, Advance
 
@@ -274,6 +273,7 @@ class ProviderActor(BaseActor[Any]):
                 self.gate.drain(now)
             case Verb.RESET:
                 self.gate.reset(now)
+                self._probe_now.set()  # what health says is looked at anew as well
             case Verb.PROBE if self._is_probed:
                 self._probe_now.set()
                 if reply is not None:
@@ -288,26 +288,34 @@ class ProviderActor(BaseActor[Any]):
             reply.send(self._describe())
 
     def _describe(self) -> Description:
-        now = trio.current_time()
-        standing: Standing = self.gate.standing(now)
-        blocked = now < standing.blocked_until
-        left = standing.blocked_until - now
-        return Description(
-            name=self.settings.name,
-            type=self.settings.type,
-            routable=not blocked,
-            reason=standing.reason.value if blocked and standing.reason else None,
-            blocked_for=round(left, 3) if blocked and math.isfinite(left) else None,
-            transport=self.adapter.transport,
-            models=None if self.settings.models is None else list(self.settings.models),
-            aliases=dict(self.settings.model_aliases),
-            in_flight=standing.in_flight,
-            **self.gate.describe(now),
-        )
+        return describe(self.gate, self.adapter, trio.current_time())
+
+
+def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False) -> Description:
+    """A provider as of `now`; `crashed`: its actor is down, whatever else stands in the way."""
+    settings = gate.settings
+    standing = gate.standing(now)
+    reason = Reason.CRASHED if crashed else standing.reason if now < standing.blocked_until else None
+    left = standing.blocked_until - now
+    return Description(
+        name=settings.name,
+        type=settings.type,
+        routable=reason is None,
+        reason=None if reason is None else reason.value,
+        blocked_for=round(left, 3) if reason is not None and not crashed and math.isfinite(left) else None,
+        transport=adapter.transport,
+        models=None if settings.models is None else list(settings.models),
+        aliases=dict(settings.model_aliases),
+        in_flight=standing.in_flight,
+        **gate.describe(now),
+    )
 
 
 def probe_plan(settings: ProviderSettings) -> tuple[ProbeMethod, str | None]:
-    """Which probe a provider gets. `auto` is `generate` where a model is declared, `models` for open-ended and ollama providers."""
+    """Which probe a provider gets.
+
+    `auto` is `generate` where a model is declared, `models` for open-ended and ollama providers.
+    """
     check = settings.health_check
     model = check.model or _probe_model(settings)
     if check.method is not ProbeMethod.AUTO:

@@ -20,7 +20,19 @@ class Cell(Generic[M]):
     any more. `cause`: what the last incarnation died of, None when it was stopped.
     """
 
-    __slots__ = ("__weakref__", "alive", "cause", "gone", "held", "mailbox", "make_status", "name", "ready", "ref", "status")
+    __slots__ = (
+        "__weakref__",
+        "alive",
+        "cause",
+        "gone",
+        "held",
+        "mailbox",
+        "make_status",
+        "name",
+        "ready",
+        "ref",
+        "status",
+    )
 
     def __init__(self, name: str, capacity: int) -> None:
         self.name = name

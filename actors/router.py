@@ -39,7 +39,7 @@ PER_MILLION = 1_000_000
 
 @attrs.frozen
 class Advance:
-    """Take `plan` to its next candidate. Answered with a lease, or an `InfermuxError` as a value when nobody is left."""
+    """Take `plan` to its next candidate. Answered with a lease, or with an `InfermuxError` when nobody is left."""
 
     plan: Plan
 
@@ -146,7 +146,9 @@ class RouterActor(BaseActor[Any]):
         if plan.is_starting:
             self._park(plan, reply)
         elif not plan.refusals and not plan.tried:
-            reply.send(ModelNotFound(f"no provider of model {plan.want.model!r} is left by the request's `provider` object"))
+            reply.send(
+                ModelNotFound(f"no provider of model {plan.want.model!r} is left by the request's `provider` object")
+            )
         else:
             reply.send(plan.verdict(now))
 
@@ -177,6 +179,9 @@ class RouterActor(BaseActor[Any]):
         if found is None:
             return False
         route, tier = found
+        # Those of the route that answers: a fallback model may belong to another group.
+        plan.group = route.group.name if route.group else ""
+        plan.strategy = self._strategy_name(route.group, plan.want.preferences)
         plan.steps = self._order(plan, route, tier, now)
         plan.position = 0
         return True
@@ -190,8 +195,6 @@ class RouterActor(BaseActor[Any]):
         route = catalogue.resolve(want.model, want.endpoint)
         if route.is_empty:
             raise ModelNotFound(_nobody(route.model, catalogue), param="model")
-        plan.group = route.group.name if route.group else ""
-        plan.strategy = self._strategy_name(route.group, want.preferences)
         return route
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
@@ -212,7 +215,9 @@ class RouterActor(BaseActor[Any]):
         try:
             return list(self._strategy(route.group, plan.want.preferences).order(options, plan.want, now))
         except Exception:
-            log.exception("the strategy %s failed; providers are tried in the order of their declaration", plan.strategy)
+            log.exception(
+                "the strategy %s failed; providers are tried in the order of their declaration", plan.strategy
+            )
             return [Choice(option) for option in sorted(options, key=_by_index)]
 
     def _option(self, plan: Plan, candidate: Candidate, now: float) -> Option | None:

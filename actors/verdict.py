@@ -84,6 +84,7 @@ def refusal(entry: Failed) -> InfermuxError:
         body=failure.body or b"",
         content_type=failure.content_type or b"application/json",
         provider=entry.provider,
+        code=failure.code,
     )
 
 

@@ -69,7 +69,9 @@ class HostRule:
             self._check_host(host)
         origin = head.get(b"origin")
         if origin is not None and not _is_same(origin.decode("latin-1"), host.decode("latin-1")):
-            raise Forbidden("requests from other web origins are refused; call the router from a program, not from a web page")
+            raise Forbidden(
+                "requests from other web origins are refused; call the router from a program, not from a web page"
+            )
 
     def _check_host(self, host: bytes) -> None:
         authority = host.decode("latin-1")

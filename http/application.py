@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
 from .inference import Inference
 from .management import Management, management_app
 
-TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"  # noqa: S105 - the name of a variable
+TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +39,7 @@ class Application:
 @asynccontextmanager
 async def open_application(
     config: Config, *, environ: Mapping[str, str] | None = None, adapters: AdapterMaker | None = None
-) -> AsyncIterator[Application]:
+) -> AsyncGenerator[Application]:
     """Run the actors of `config` and make the handlers for them. Leaving the block ends the actors."""
     env = os.environ if environ is None else environ
     async with open_fleet(config, environ=env, adapters=adapters) as fleet:

@@ -33,7 +33,9 @@ class AsgiApp:
         elif self._serve is not None:
             await self._serve(scope, receive, send)
         else:
-            raise RuntimeError("infermux needs a server that speaks ASGI's lifespan protocol, such as hypercorn -k trio")
+            raise RuntimeError(
+                "infermux needs a server that speaks ASGI's lifespan protocol, such as hypercorn -k trio"
+            )
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()

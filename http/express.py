@@ -63,8 +63,10 @@ class ExpressExchange:
 
     @property
     def reusable(self) -> bool:
-        """Whether the connection can serve another request after this one."""
-        return self._keep and self._answer is Answer.DONE and not self._connection.left
+        """Whether the connection is to serve another request after this one."""
+        ended_well = self._keep and self._answer is Answer.DONE and not self._connection.left
+        # A head sent before the drain promised to keep the connection; an idle one would hold the drain to its end.
+        return ended_well and not self._connection.lane.shutting_down
 
     @property
     def body_unread(self) -> bool:

@@ -99,7 +99,7 @@ class Hypercorn:
         finally:
             connection.leave_callback = None
         if stream.finished and reuse:
-            return not connection.left
+            return not connection.left and not connection.lane.shutting_down
         if not connection.closed and (connection.buffer or head.has_body):
             await connection.linger()
         return False

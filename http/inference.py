@@ -244,7 +244,7 @@ class Inference:
 
 
 def _same_lines(provider: str, model: str, strategy: str, group: str, content_type: bytes) -> bytes:
-    """The header lines that are the same for many answers. A model's name may come from a caller: it is made printable."""
+    """The header lines that many answers share. A model's name may come from a caller: it is made printable."""
     lines = [(b"content-type", content_type), (b"x-infermux-provider", provider.encode())]
     lines += [(b"x-infermux-model", model.encode()), (b"x-infermux-strategy", strategy.encode())]
     if group:

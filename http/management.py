@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from infermux import __version__
 from infermux.actors.fleet import Fleet, Member
 from infermux.actors.kit_errors import ActorDied
-from infermux.actors.provider import Verb
+from infermux.actors.provider import Description, Verb
 from infermux.config.settings import AuthMode, Config
 from infermux.errors import (
     InfermuxError,
@@ -42,7 +42,10 @@ MAX_BODY = 64 * 1024
 
 @attrs.frozen(kw_only=True)
 class Management:
-    """What the pages need. `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one."""
+    """What the pages need.
+
+    `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one.
+    """
 
     fleet: Fleet
     config: Config
@@ -93,7 +96,9 @@ def _guard(management: Management, managed: bool) -> None:
         if management.token is not None:
             _check_token(head, management.token)
         elif management.token_required:
-            raise Unauthorized("management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`")
+            raise Unauthorized(
+                "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
+            )
         return
     if needs_host_rule(management.config):
         management.host_rule.check(head)
@@ -105,7 +110,9 @@ def _guard(management: Management, managed: bool) -> None:
 def _check_token(head: Head, token: Secret) -> None:
     given = given_key(head)
     if given is None or not hmac.compare_digest(given, token.reveal().encode()):
-        raise Unauthorized("management asks for the token: send INFERMUX_MANAGEMENT_TOKEN as `Authorization: Bearer TOKEN`")
+        raise Unauthorized(
+            "management asks for the token: send INFERMUX_MANAGEMENT_TOKEN as `Authorization: Bearer TOKEN`"
+        )
 
 
 # Errors.
@@ -175,7 +182,9 @@ async def _never(rest: str = "") -> Response:
 def _models(management: Management) -> dict[str, list[Member]]:
     fleet = management.fleet
     names = fleet.catalogue.names()
-    found = {name: [fleet.members[e.name] for e in entries if e.name in fleet.members] for name, entries in names.items()}
+    found = {
+        name: [fleet.members[e.name] for e in entries if e.name in fleet.members] for name, entries in names.items()
+    }
     for name, listed in fleet.listed_models().items():
         found.setdefault(name, listed)
     return found
@@ -184,7 +193,13 @@ def _models(management: Management) -> dict[str, list[Member]]:
 def _model(name: str, members: list[Member]) -> dict[str, Any]:
     """OpenAI's model object (`openai.types.model.Model`), with the providers as an extra."""
     owner = members[0].settings.name if members else "infermux"
-    return {"id": name, "object": "model", "created": 0, "owned_by": owner, "providers": [m.settings.name for m in members]}
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": owner,
+        "providers": [m.settings.name for m in members],
+    }
 
 
 def _anthropic_model(name: str) -> dict[str, Any]:
@@ -234,14 +249,14 @@ def _add_health(app: QuartTrio, management: Management) -> None:
 
 def _summary(member: Member) -> dict[str, Any]:
     standing = member.standing
-    blocked = trio.current_time() < standing.blocked_until
+    reason = member.blocked(trio.current_time())
     return {
         "name": member.settings.name,
         "type": member.settings.type,
-        "routable": not blocked,
-        "reason": standing.reason.value if blocked and standing.reason else None,
+        "routable": reason is None,
+        "reason": None if reason is None else reason.value,
         "health": standing.health.value,
-        "circuit": standing.circuit.value,
+        "circuit": member.gate.breaker.state(trio.current_time()).value,
         "in_flight": standing.in_flight,
     }
 
@@ -254,7 +269,7 @@ def _add_providers(app: QuartTrio, management: Management) -> None:
 
     @app.get(f"{PREFIX}/providers")
     async def providers() -> dict[str, Any]:
-        return {"providers": [attrs.asdict(await fleet.describe(name)) for name in list(fleet.members)]}
+        return {"providers": [attrs.asdict(found) async for found in _described(fleet)]}
 
     @app.get(f"{PREFIX}/providers/<name>")
     async def provider(name: str) -> dict[str, Any]:
@@ -267,3 +282,9 @@ def _add_providers(app: QuartTrio, management: Management) -> None:
         except ValueError:
             raise NotFound(f"{verb!r} is not one of {', '.join(v.value for v in Verb)}") from None
         return attrs.asdict(await fleet.command(name, wanted))
+
+
+async def _described(fleet: Fleet) -> AsyncGenerator[Description]:
+    for name in list(fleet.members):
+        if name in fleet.members:  # it may be taken out while the others are asked
+            yield await fleet.describe(name)

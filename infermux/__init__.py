@@ -1,7 +1,6 @@
 """infermux: an LLM inference router whose every provider is a trio actor.
 
-    async with infermux.open_router("infermux.yml") as router:
-        answer = await router.chat({"model": "auto", "messages": [{"role": "user", "content": "Hello"}]})
+Embedded: `async with infermux.open_router("infermux.yml") as router`, then `await router.chat({...})`; see `Router`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Router:
     @asynccontextmanager
     async def stream(
         self, request: Mapping[str, Any], *, timeout: float | None = None
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    ) -> AsyncGenerator[AsyncIterator[dict[str, Any]]]:
         """Send a chat completion request and iterate over its chunks (OpenAI's shape, as dicts).
 
         Entering waits for the first content, so errors before it are raised there. An iteration that ends without an
@@ -76,7 +76,7 @@ class Router:
         await self.fleet.remove(name, grace=grace)
 
     async def provider(self, name: str) -> Description:
-        """A provider's health, circuit, buckets, averages and transitions. Raises NotFound, ActorDied."""
+        """A provider's health, circuit, buckets, averages and transitions. Raises NotFound."""
         return await self.fleet.describe(name)
 
     async def command(self, name: str, verb: Verb | str) -> Description:
@@ -110,7 +110,7 @@ async def open_router(
     *,
     environ: Mapping[str, str] | None = None,
     adapters: AdapterMaker | None = None,
-) -> AsyncIterator[Router]:
+) -> AsyncGenerator[Router]:
     """Run a router in a nursery of its own; leaving the block ends it.
 
     `config` is a `Config`, a mapping with the keys of `infermux.yml`, or a path of such a file. Raises ConfigError.

@@ -8,8 +8,11 @@ attempt or becomes an `InfermuxError`. Neither ever carries a credential.
 from __future__ import annotations
 
 import enum
+import re
 
 import attrs
+
+_PLAIN_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # a provider's word, which goes into a header
 
 
 class Fault(enum.Enum):
@@ -127,12 +130,25 @@ class HeadTooLarge(CallerError):
 
 
 class ProviderRefusal(CallerError):
-    """A provider refused what the caller asked for; its answer goes back as it is: `body`, `content_type`, `status`."""
+    """A provider refused what the caller asked for; its answer goes back as it is: `body`, `content_type`, `status`.
+
+    `code` is the provider's own, such as `context_length_exceeded`, where it gives one that is a plain word.
+    """
 
     code = "provider_refusal"
 
-    def __init__(self, message: str, *, status: int, body: bytes, content_type: bytes, provider: str) -> None:
-        super().__init__(message, status=status, provider=provider)
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        body: bytes,
+        content_type: bytes,
+        provider: str,
+        code: str | None = None,
+    ) -> None:
+        plain = code if code is not None and _PLAIN_CODE.fullmatch(code) else None
+        super().__init__(message, status=status, provider=provider, code=plain)
         self.body = body
         self.content_type = content_type
 
@@ -198,7 +214,7 @@ class CallerLeft(Exception):
 
 
 class FailureKind(enum.Enum):
-    """What one attempt at a provider came to when it did not succeed. The value is the word used in logs and metrics."""
+    """What one attempt at a provider came to when it did not succeed. The values are words of logs and metrics."""
 
     CONNECT = "connect_error"
     CONNECT_TIMEOUT = "connect_timeout"

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import ssl
-import sys
 from functools import partial
 
 import attrs
@@ -17,7 +16,7 @@ import trio
 from infermux import __version__
 from infermux.config.settings import Config
 from infermux.config.values import Address, address
-from infermux.errors import CallerLeft, InfermuxError
+from infermux.errors import CallerLeft
 from infermux.http.application import Application, open_application
 from infermux.http.inference import is_inference
 from infermux.http.server import Running, serve, tls_context
@@ -111,9 +110,7 @@ def _bindable(text: str) -> tuple[str, int]:
     return where.host, where.port
 
 
-async def _watch_signals(
-    application: Application, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]
-) -> None:
+async def _watch_signals(application: Application, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
     """First SIGTERM or SIGINT: drain. Second: now."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
@@ -143,7 +140,7 @@ async def _tell_health(application: Application) -> None:
     members = list(application.fleet.members.values())
     longest = max(member.settings.health_check.timeout for member in members) if members else 0.0
     with trio.move_on_after(longest + 1):
-        while any(member.standing.health.value == "unknown" for member in members if member.gate.unavailable is None):
+        while any(m.standing.health.value == "unknown" for m in members if m.gate.unavailable is None):  # noqa: ASYNC110
             await trio.sleep(DRAIN_POLL)
     now = trio.current_time()
     out = [m for m in members if now < m.standing.blocked_until]
@@ -159,12 +156,14 @@ def _announce(config: Config, running: Running, secure: bool, demo: bool) -> Non
     scheme = "https" if secure else "http"
     url = f"{scheme}://{_reachable(running.addresses[0])}"
     count = len(config.providers)
-    click.echo(f"infermux {__version__} listens on {url} with {count} provider{'s' if count != 1 else ''} ({config.source})")
-    for managed in running.management_addresses:
-        click.echo(f"management is on {scheme}://{_reachable(managed)}/_infermux/status")
+    lines = [
+        f"infermux {__version__} listens on {url} with {count} provider{'s' if count != 1 else ''} ({config.source})"
+    ]
+    # One write: whoever waits for the first line has the others too. Management is served without TLS.
+    lines += [f"management is on http://{_reachable(each)}/_infermux/status" for each in running.management_addresses]
     if demo:
-        click.echo("\n" + DEMO_HELP.format(url=url))
-    sys.stdout.flush()
+        lines += ["", DEMO_HELP.format(url=url)]
+    click.echo("\n".join(lines))
 
 
 def _reachable(bound: tuple[str, int]) -> str:
@@ -178,21 +177,9 @@ def infer_command(config: Config, *, model: str, prompt: str, stream: bool, as_j
     set_up_logging(attrs.evolve(config.log, level="error"))
     try:
         trio.run(partial(_infer, config, model, prompt, stream, as_json))
-    except BaseExceptionGroup as group:
-        errors = group.split(InfermuxError)[0]
-        if errors is None:
-            raise
-        raise _first(errors) from None
     except CallerLeft:
         return 1
     return 0
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 async def _infer(config: Config, model: str, prompt: str, stream: bool, as_json: bool) -> None:

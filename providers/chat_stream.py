@@ -161,7 +161,10 @@ class ChatStream:
                     kept.append(event)
                     continue
                 if chunk.error or chunk.object == "error" or name == "error":
-                    raise self._in_band(data)
+                    failure = self._in_band(data)
+                    if self.has_content and kept:
+                        return b"".join(kept)  # what came before it is the caller's; the next call raises
+                    raise failure
                 if not self._take_usage(chunk):
                     kept.append(event)
                     has_some = self._take_choices(chunk.choices)

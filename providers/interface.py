@@ -119,8 +119,8 @@ class Stream(Protocol):
 
     `receive()` returns whole events, encoded for the caller, never b"" (it waits for something to pass on), and None
     at the genuine end. A stream that ends without one, or breaks, raises `UpstreamFailure(BROKEN)`. `has_content`
-    turns True with the first bytes that carry content (text, tool call, refusal, reasoning) or the finish reason: what was
-    returned before that may still be replaced. `usage` is known at the end.
+    turns True with the first bytes that carry content (text, tool call, refusal, reasoning) or the finish reason: what
+    was returned before that may still be replaced. `usage` is known at the end.
     """
 
     @property
@@ -136,7 +136,7 @@ class Stream(Protocol):
 
     @property
     def estimated_tokens(self) -> int:
-        """Completion tokens passed on so far as well as can be told without parsing: for streams that end without usage."""
+        """Completion tokens passed on, as well as can be told without parsing: for streams that end without usage."""
         ...
 
     async def receive(self) -> bytes | None: ...

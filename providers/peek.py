@@ -7,6 +7,7 @@ everything else in the body is left as it is, for the provider to judge. The oth
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +16,9 @@ from infermux.errors import InvalidRequest
 
 PREFIX_BYTES = 2048  # of each of the first two messages
 LONGEST_MODEL = 1024  # characters of a model's name: it is remembered, logged and sent back in a header
+PRICES = ("prompt", "completion")  # what `provider.max_price` can bound
+TOKENS_PER_FILE = 1000  # about what a large image costs (OpenAI's tiles: 85 to 1105)
+_BASE64 = re.compile(rb";base64,[A-Za-z0-9+/=_-]*+")
 BYTES_PER_TOKEN = 4  # the usual estimate where no tokenizer is at hand
 
 
@@ -80,12 +84,29 @@ def peek_chat(body: bytes) -> ChatPeek:
         raise no_messages()
     if peek.model is not None and len(peek.model) > LONGEST_MODEL:
         raise long_model()
+    if peek.provider is not None and peek.provider.max_price is not None:
+        _check_prices(peek.provider.max_price)
     return peek
 
 
+def _check_prices(bounds: Mapping[str, float]) -> None:
+    """A bound that is misspelt would bound nothing."""
+    for name in bounds:
+        if name not in PRICES:
+            field = f"provider.max_price.{name}"
+            raise InvalidRequest(f"{field} is not a known field; known are {' and '.join(PRICES)}", param=field)
+
+
 def prompt_tokens(body: bytes) -> int:
-    """An estimate of a request's prompt: its bytes (messages, tools and all) at four a token."""
-    return len(body) // BYTES_PER_TOKEN + 1
+    """An estimate of a request's prompt: its bytes (messages, tools and all) at four a token.
+
+    Inline images and files count as `TOKENS_PER_FILE` each: their base64 says nothing about their tokens.
+    """
+    length = len(body)
+    if b";base64," not in body:
+        return length // BYTES_PER_TOKEN + 1
+    files = [match.end() - match.start() for match in _BASE64.finditer(body)]
+    return (length - sum(files)) // BYTES_PER_TOKEN + TOKENS_PER_FILE * len(files) + 1
 
 
 def conversation_prefix(body: bytes) -> bytes:
@@ -131,7 +152,7 @@ def _wrong_shape(said: str) -> InvalidRequest:
     if unknown:
         field = f"{at}.{unknown.group(1)}" if at else unknown.group(1)
         return InvalidRequest(f"{field} is not a known field", param=field)
-    plain = said.split(" - at ")[0].replace("`", "")
+    plain = said.split(" - at ", maxsplit=1)[0].replace("`", "")
     if not at:
         return InvalidRequest(f"the body must be a JSON object: {plain}")
     return InvalidRequest(f"{at}: {plain}", param=at)

@@ -40,8 +40,9 @@ def check(path: str | None, as_json: bool) -> None:
 
 
 @click.command()
-def schema() -> None:
-    """Print the JSON Schema of infermux.yml."""
+@options.as_json
+def schema(as_json: bool) -> None:
+    """Print the JSON Schema of infermux.yml (with or without --json: it is JSON)."""
     from infermux.config.schema import json_schema
 
     print_json(json_schema())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
 
 import attrs
 import trio
 
-from infermux.actors.dispatch import Anyone, Caller, Run
+from infermux.actors.dispatch import Caller, Run
 from infermux.actors.fleet import Fleet, open_fleet
 from infermux.actors.messages import Want
-from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings
-from infermux.errors import FailureKind, UpstreamFailure
+from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings, Routing
+from infermux.errors import FailureKind, InfermuxError, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
 
 USAGE = Usage(prompt_tokens=10, completion_tokens=5)
@@ -41,6 +41,8 @@ class Step:
     usage: Usage | None = USAGE
     body: bytes = b'{"choices":[]}'
 
+
+PRIORITY = Routing(strategy="priority")
 
 OK = Step()
 HANGS = Step(hangs=True)
@@ -296,6 +298,44 @@ class Taken:
         await trio.sleep(self.seconds)
 
 
+async def consume(run: Run, reads: bool) -> None:
+    """Take a stream to its end, by reading or by being pumped to."""
+    if not reads:
+        await run.pump(Taken())
+        return
+    while await run.receive() is not None:
+        pass
+
+
+async def nothing_is_left(w: World) -> None:
+    """No lease, request or stream of any provider is open."""
+    await w.settled()
+    for name, wire in w.wires.items():
+        assert (w.in_flight(name), wire.open) == (0, 0), f"{name}: {w.in_flight(name)} leases, {wire.open} requests"
+        assert all(stream.closed for stream in wire.streams), f"{name}: a stream was not closed"
+
+
+def two(**more: Any) -> tuple[ProviderSettings, ProviderSettings]:
+    """Providers a and b of the model m."""
+    return provider("a", "m", **more), provider("b", "m", **more)
+
+
+def three(**more: Any) -> list[ProviderSettings]:
+    """Providers a, b and c of the model m."""
+    return [provider(name, "m", **more) for name in "abc"]
+
+
+async def asked_in_order(w: World, model: str = "m", **more: Any) -> str:
+    """Who is asked, one after the other, when everybody takes a second to fail."""
+    for wire in w.wires.values():
+        wire.rest = Step(seconds=1.0, failure=SERVER_ERROR.failure)
+        wire.asked.clear()
+    with suppress(InfermuxError):
+        await w.chat(model, **more)
+    order = sorted((at, name) for name, wire in w.wires.items() for at in wire.times)
+    return "".join(name for _, name in order)
+
+
 def crash(world_: World, name: str) -> None:
     """Make a provider's actor crash at its next wake-up, by a message it cannot handle."""
     world_.fleet.members[name].ref.tell(Poison())
@@ -306,6 +346,3 @@ class Poison:
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise RuntimeError("poison")
-
-
-ANYONE = Anyone()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import trio
 from trio.testing import MockClock
@@ -13,9 +11,7 @@ from infermux.config.settings import Retry, Routing, Timeouts
 from infermux.errors import (
     DeadlineExceeded,
     FailureKind,
-    ModelNotFound,
     ProviderRefusal,
-    RateLimited,
     UpstreamError,
     UpstreamTimeout,
 )
@@ -25,6 +21,7 @@ from tests.actors._scripted import (
     HANGS,
     NO_MODEL,
     OK,
+    PRIORITY,
     RATE_LIMITED,
     SERVER_ERROR,
     USAGE,
@@ -34,15 +31,9 @@ from tests.actors._scripted import (
     fails,
     provider,
     streams,
+    two,
     world,
 )
-
-PRIORITY = Routing(strategy="priority")
-
-
-def two(**more: Any) -> tuple[Any, Any]:
-    return provider("a", "m", **more), provider("b", "m", **more)
-
 
 # An answer.
 
@@ -94,7 +85,7 @@ BROKEN_STREAMS = {
     "ends before its first content": streams(b"role", content_at=1),
     "ends before anything": Step(chunks=()),
     "is silent before its first content": streams(b"role", content_at=1, stalls=True),
-    "has a bug before its first content": streams(b"role", content_at=1, breaks=KeyError("delta")),  # type: ignore[arg-type]
+    "has a bug before its first content": streams(b"role", content_at=1, breaks=KeyError("delta")),
 }
 
 
@@ -284,7 +275,8 @@ async def test_silence_is_named_by_what_was_waited_for(
     async with world(provider("a", "m", timeout=7.0), script={"a": [HANGS]}) as w:
         with pytest.raises(UpstreamTimeout) as caught:
             await w.chat(stream=stream)
-        assert (caught.value.code, trio.current_time()) == (code.value, pytest.approx(7))
+        assert caught.value.code == code.value
+        assert trio.current_time() == pytest.approx(7)
         assert "provider a" in str(caught.value)
 
 
@@ -304,59 +296,5 @@ async def test_a_total_timeout_bounds_an_attempt(stream: bool, autojump_clock: M
     async with world(settings, script={"a": [HANGS]}) as w:
         with pytest.raises(UpstreamTimeout) as caught:
             await w.chat(stream=stream)
-        assert (caught.value.code, trio.current_time()) == ("total_timeout", pytest.approx(4))
-
-
-# What the caller is told when nothing is left.
-
-
-async def test_all_429_are_a_429_that_says_when_to_come_back(autojump_clock: MockClock) -> None:
-    script = {
-        "a": [fails(FailureKind.RATE_LIMITED, status=429, retry_after=30.0)],
-        "b": [fails(FailureKind.RATE_LIMITED, status=429, retry_after=12.0)],
-    }
-    async with world(*two(), routing=PRIORITY, script=script) as w:
-        with pytest.raises(RateLimited) as caught:
-            await w.chat()
-        assert (caught.value.status, caught.value.retry_after) == (429, 12.0)
-        assert "a, b answered 429" in str(caught.value)
-
-
-async def test_refused_credentials_are_a_502_that_names_provider_and_status(autojump_clock: MockClock) -> None:
-    async with world(provider("a", "m"), script={"a": [CREDENTIALS]}) as w:
-        with pytest.raises(UpstreamError) as caught:
-            await w.chat()
-        assert caught.value.status == 502
-        assert "provider a refused the router's own credentials with status 401" in str(caught.value)
-
-
-async def test_a_model_that_no_provider_has_is_the_providers_own_404_and_then_ours(autojump_clock: MockClock) -> None:
-    async with world(provider("a"), script={"a": [NO_MODEL] * 9}) as w:
-        for _ in range(2):
-            with pytest.raises((ProviderRefusal, ModelNotFound)) as caught:
-                await w.chat("x")
-            assert caught.value.status == 404
-        assert len(w["a"].asked) == 1
-
-
-async def test_a_model_that_a_provider_lacks_is_set_aside_there_for_a_minute(autojump_clock: MockClock) -> None:
-    a, b = provider("a", "m", "n"), provider("b", "m")
-    async with world(a, b, routing=PRIORITY, script={"a": [NO_MODEL]}) as w:
-        assert await w.answered_by("m") == "b"
-        await trio.sleep(59.0)
-        assert await w.answered_by("m") == "b"
-        assert await w.answered_by("n") == "a"
-        await trio.sleep(1.5)
-        assert await w.answered_by("m") == "a"
-
-
-async def test_a_provider_without_the_model_counts_only_when_nobody_has_it(autojump_clock: MockClock) -> None:
-    async with world(*two(), routing=PRIORITY, script={"a": [RATE_LIMITED], "b": [NO_MODEL]}) as w:
-        with pytest.raises(RateLimited):
-            await w.chat()
-
-
-async def test_the_error_is_that_of_the_last_failure_that_says_more_than_429(autojump_clock: MockClock) -> None:
-    async with world(*two(), routing=PRIORITY, script={"a": [SERVER_ERROR], "b": [RATE_LIMITED]}) as w:
-        with pytest.raises(UpstreamError, match="provider a answered 500"):
-            await w.chat()
+        assert caught.value.code == "total_timeout"
+        assert trio.current_time() == pytest.approx(4)

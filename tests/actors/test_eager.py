@@ -108,6 +108,14 @@ async def test_the_asker_of_the_message_that_crashed_it_is_told(autojump_clock: 
         nursery.cancel_scope.cancel()
 
 
+def keep(_: Reply[Any]) -> None:
+    """Neither answer nor refuse."""
+
+
+def refuse(reply: Reply[Any]) -> None:
+    reply.fail(KeyError("no"))
+
+
 async def test_a_kept_reply_is_held_and_fails_with_the_actor(autojump_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as nursery:
@@ -117,7 +125,7 @@ async def test_a_kept_reply_is_held_and_fails_with_the_actor(autojump_clock: tri
 
             async def ask() -> None:
                 with pytest.raises(ActorDied):
-                    await ref.ask(lambda reply: None)
+                    await ref.ask(keep)
                 failed.set()
 
             outer.start_soon(ask)
@@ -131,7 +139,7 @@ async def test_an_error_it_answers_with_is_raised_at_once(autojump_clock: trio.t
         ref = await spawn(nursery, Eager(), name="eager")
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(KeyError):
-            await ref.ask(lambda reply: reply.fail(KeyError("no")))
+            await ref.ask(refuse)
         nursery.cancel_scope.cancel()
 
 
@@ -142,12 +150,15 @@ async def test_an_async_receive_is_its_crash() -> None:
         async def receive(self, message: Any, reply: Reply[Any] | None) -> None:
             """Never awaited."""
 
-    with pytest.raises(BaseExceptionGroup) as caught:
+    async def use() -> None:
         async with trio.open_nursery() as nursery:
             ref = await spawn(nursery, Wrong(), name="wrong")
             await trio.testing.wait_all_tasks_blocked()
             ref.tell(1)
             await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await use()
     assert "must not be async" in str(caught.value.exceptions[0])
 
 
@@ -173,3 +184,22 @@ async def test_a_status_made_when_read_is_made_once_per_change(autojump_clock: t
         actor.context.publish("plain")
         assert ref.status == "plain"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_handler_may_cancel_its_own_actor(autojump_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as outer:
+        async with trio.open_nursery() as nursery:
+            actor = Eager()
+            ref = await spawn(nursery, actor, name="eager")
+            await trio.testing.wait_all_tasks_blocked()
+
+            def stop(_: object) -> None:
+                ref.tell("queued meanwhile")
+                nursery.cancel_scope.cancel()
+
+            ref.tell(stop)
+            assert actor.handled == [stop]
+        with pytest.raises(ActorDied):
+            ref.tell("too late")
+        assert actor.handled == [stop], "nothing is handled after the cancellation"
+        outer.cancel_scope.cancel()

@@ -230,7 +230,7 @@ async def _served(
         yield Router(
             port=running.addresses[0][1],
             management_port=running.management_addresses[0][1] if managed else None,
-            web=httpx.AsyncClient(),
+            web=httpx.AsyncClient(verify=False),
             shutdown=shutdown,
             application=application,
             running=running,
@@ -258,7 +258,7 @@ async def _by_asgi(text: str, environ: Mapping[str, str]) -> AsyncGenerator[Rout
                     shutdown_trigger=shutdown.wait,
                 )
                 await nursery.start(run)
-                yield Router(port=listener.getsockname()[1], web=httpx.AsyncClient(), shutdown=shutdown)
+                yield Router(port=listener.getsockname()[1], web=httpx.AsyncClient(verify=False), shutdown=shutdown)
 
 
 @contextmanager

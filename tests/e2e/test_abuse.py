@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 import httpx
@@ -230,12 +230,13 @@ async def test_bodies_over_the_limit_are_refused(way: str) -> None:
             for start in range(0, len(large), 2**20):
                 yield large[start : start + 2**20]
 
-        for content in (large, pieces()):
-            try:
-                answer = await router.web.post(CHAT, content=content, headers=JSON)
-            except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
-                continue  # closed while it still sent
-            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
+        async with aclosing(pieces()) as chunked:
+            for content in (large, chunked):
+                try:
+                    answer = await router.web.post(CHAT, content=content, headers=JSON)
+                except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
+                    continue  # closed while it still sent
+                assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
         headers = b"Host: localhost\r\nContent-Length: 34603008\r\n\r\n"
         said = await say(router, b"POST /v1/chat/completions HTTP/1.1\r\n" + headers)
         assert said.startswith(b"HTTP/1.1 413 ")
@@ -432,6 +433,23 @@ async def test_an_upstream_killed_or_stopped_under_load_is_replaced_or_told(numb
             assert text.endswith("data: [DONE]\n\n") != ('"error"' in text)
         assert sum('"error"' in text for text in streams) <= 6  # no more than were under way
         assert by[-12:] == ["good"] * 12
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_an_upstream_writes_in_its_errors_breaks_nothing(way: str) -> None:
+    evil = ["a\r\nX-Evil: 1", "\0\x07\x1b[31m", "x" * 200_000, "é€🔑", "", "\ud800", {"a": 1}, [1], 5, None, True]
+    async with OpenAIUpstream() as upstream, routing(provider("one", upstream), way=way) as router:
+        for text in evil:
+            error = {"message": text, "type": text, "param": text, "code": text}
+            body = json.dumps({"error": error}).encode()
+            for status in (400, 404, 429, 500, 200):
+                upstream.script.append(Reply(status=status, body=body))
+                answer = await router.chat()
+                assert answer.status_code in {400, 404, 429, 502, 503}, (text, status, answer.text[:300])
+                assert "x-evil" not in answer.headers
+                assert len(str(answer.headers)) < 2000
+                await router.web.post("/_infermux/providers/one/reset")
+        await alive(router)
 
 
 async def test_an_upstream_that_answers_nonsense_is_replaced() -> None:

@@ -56,7 +56,7 @@ async def test_the_management_token_guards_everything_but_health_and_ready(way: 
         routing(
             provider("one", upstream), way=way, environ=environ, headers={"authorization": "Bearer tok-en"}
         ) as router,
-        httpx.AsyncClient(base_url=router.url, trust_env=False) as stranger,
+        httpx.AsyncClient(base_url=router.url, trust_env=False, verify=False) as stranger,
     ):
         assert (await router.status())["ready"] is True
         for path in ("/status", "/providers", "/providers/one", "/nothing", "/"):
@@ -112,7 +112,9 @@ async def test_management_has_a_port_of_its_own_where_that_is_set() -> None:
     async with (
         OpenAIUpstream() as upstream,
         routing(provider("one", upstream), management_listen="127.0.0.1:0") as router,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.management_port}", trust_env=False) as management,
+        httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{router.management_port}", trust_env=False, verify=False
+        ) as management,
     ):
         assert (await router.web.get("/_infermux/status")).status_code == 404
         assert (await router.web.get("/_infermux/health")).status_code == 404

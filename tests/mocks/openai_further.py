@@ -56,11 +56,9 @@ def vector(text: object, dimensions: int) -> list[float]:
 def embeddings(request: Recorded) -> Reply:
     body = decode(request.body)
     check_fields(body, EMBEDDING, ("input", "model"))
-    items: Any = body["input"]
-    if not isinstance(items, str | list):
+    if not isinstance(body["input"], str | list):
         raise Refusal(400, "Invalid type for 'input'.", param="input", code="invalid_type")
-    if isinstance(items, str) or isinstance(items[0], int):
-        items = [items]
+    items = _items(body["input"])
     encoding, size = body.get("encoding_format", "float"), body.get("dimensions", 8)
     if encoding not in ("float", "base64"):
         raise Refusal(400, "Invalid value for 'encoding_format'.", param="encoding_format", code="invalid_value")
@@ -70,6 +68,10 @@ def embeddings(request: Recorded) -> Reply:
     ]
     usage = {"prompt_tokens": len(items), "total_tokens": len(items)}
     return whole({"object": "list", "data": data, "model": body["model"], "usage": usage})
+
+
+def _items(given: Any) -> list[Any]:
+    return [given] if isinstance(given, str) or isinstance(given[0], int) else given
 
 
 def _encoded(values: list[float], encoding: str) -> list[float] | str:

@@ -258,14 +258,24 @@ async def test_an_error_before_any_content_is_of_its_own_kind(error: Any, kind: 
     assert caught.value.body == event(error)[6:-2]
 
 
-async def test_an_error_after_content_is_broken_and_not_passed_on() -> None:
+async def test_content_that_came_with_an_error_goes_out_before_it() -> None:
     error = event({"error": {"message": "slow down", "code": 429}})
-    for pieces in ([chunk({"content": "x"}), error], [chunk({"content": "x"}), chunk({"content": "y"}) + error]):
-        stream = ChatStream(MemoryResponse([*pieces, DONE]), asked_usage=False)
-        assert await stream.receive() == chunk({"content": "x"})
+    first, second, third = (chunk({"content": text}) for text in "abc")
+    stream = ChatStream(MemoryResponse([ROLE, first, second + third + error]), asked_usage=False)
+    assert [await stream.receive() for _ in range(3)] == [ROLE, first, second + third]
+    for _ in range(2):
         with pytest.raises(UpstreamFailure, match="slow down") as caught:
             await stream.receive()
         assert caught.value.kind is FailureKind.BROKEN
+
+
+async def test_an_error_after_content_is_broken_and_not_passed_on() -> None:
+    error = event({"error": {"message": "slow down", "code": 429}})
+    stream = ChatStream(MemoryResponse([chunk({"content": "x"}), error, DONE]), asked_usage=False)
+    assert await stream.receive() == chunk({"content": "x"})
+    with pytest.raises(UpstreamFailure, match="slow down") as caught:
+        await stream.receive()
+    assert caught.value.kind is FailureKind.BROKEN
 
 
 async def test_content_that_came_with_an_error_was_not_returned_yet() -> None:

@@ -272,3 +272,18 @@ async def test_a_body_that_cannot_be_translated_is_refused_before_anything_is_se
         with pytest.raises(InvalidRequest):
             await whole(upstream, asking(Endpoint.MESSAGES, messages=[{"role": "user", "content": 7}]))
         assert upstream.requests == []
+
+
+async def test_a_provider_without_responses_is_remembered_and_asked_for_chats() -> None:
+    async with OpenAIUpstream() as upstream:
+        provider = adapter(upstream)
+        for _ in range(2):
+            answer = await provider.send(asking(Endpoint.RESPONSES, input="hi"))
+            assert isinstance(answer, Answer)
+            told = json.loads(answer.body)
+            assert (told["object"], told["status"]) == ("response", "completed")
+            assert told["output"][0]["content"][0]["text"] == "Hello from the mock."
+        paths = [request.path for request in upstream.requests]
+        assert paths == ["/v1/responses", "/v1/chat/completions", "/v1/chat/completions"]
+        with pytest.raises(InvalidRequest, match="previous_response_id"):
+            await provider.send(asking(Endpoint.RESPONSES, input="hi", previous_response_id="resp_1"))
