@@ -84,12 +84,10 @@ def peek_chat(body: bytes) -> ChatPeek:
         raise no_messages()
     if peek.model is not None and len(peek.model) > LONGEST_MODEL:
         raise long_model()
-    if peek.provider is not None and peek.provider.max_price is not None:
-        _check_prices(peek.provider.max_price)
     return peek
 
 
-def _check_prices(bounds: Mapping[str, float]) -> None:
+def check_prices(bounds: Mapping[str, float]) -> None:
     """A bound that is misspelt would bound nothing."""
     for name in bounds:
         if name not in PRICES:
