@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from infermux.providers.interface import Call, Endpoint
-from infermux.providers.peek import check_prices, peek_chat, prompt_tokens
+from infermux.providers.peek import check_preferences, peek_chat, prompt_tokens
 from infermux.providers.peek_endpoints import PEEKS, Peek, estimated_prompt
 
 from .dispatch import Caller, Run
@@ -35,8 +35,7 @@ def request_run(
     else:
         peek = PEEKS[endpoint](body)
         prompt = estimated_prompt(peek, body)
-    if peek.provider is not None and peek.provider.max_price is not None:
-        check_prices(peek.provider.max_price)
+        check_preferences(peek.provider)
     want = Want(
         model=peek.model or "",
         endpoint=endpoint,

@@ -84,10 +84,17 @@ def peek_chat(body: bytes) -> ChatPeek:
         raise no_messages()
     if peek.model is not None and len(peek.model) > LONGEST_MODEL:
         raise long_model()
+    check_preferences(peek.provider)
     return peek
 
 
-def check_prices(bounds: Mapping[str, float]) -> None:
+def check_preferences(preferences: Preferences | None) -> None:
+    """What the types do not say. Raises InvalidRequest."""
+    if preferences is not None and preferences.max_price is not None:
+        _check_prices(preferences.max_price)
+
+
+def _check_prices(bounds: Mapping[str, float]) -> None:
     """A bound that is misspelt would bound nothing."""
     for name in bounds:
         if name not in PRICES:

@@ -49,7 +49,7 @@ async def test_a_type_that_is_not_available_is_shown_and_the_others_serve(
 ) -> None:
     caplog.set_level(logging.WARNING)
     simulated = ProviderSettings(name="sim", type="simulated", models=("m",), simulate=Simulate(first_token=0.1))
-    config = Config(providers=(ProviderSettings(name="later", type="anthropic", models=("m",)), simulated))
+    config = Config(providers=(ProviderSettings(name="later", type="process", models=("m",)), simulated))
     async with open_fleet(config, environ={}) as fleet:
         await trio.sleep(1)
         told = await fleet.describe("later")
