@@ -2,7 +2,8 @@
 
 What real streams do, and is read here: a first chunk without choices (Azure's prompt filter), chunks of nothing but
 content filter results, a role-only first delta, usage in a chunk of its own, in the last one or in each, whole tool
-calls in one chunk (Ollama), without index, or all with index 0 (Gemini), and no `[DONE]`.
+calls in one chunk (Ollama), without index, or all with index 0 (Gemini), calls whose arguments come by turns, and no
+`[DONE]`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import msgspec
 
 from ..sse import Event
 from .dialect import Asked, malformed, new_id
+from .in_order import LIMIT, InOrder
+from .json_end import JsonEnd
 from .neutral import (
     ArgumentsDelta,
     Citation,
@@ -59,14 +62,18 @@ _NO_CHOICE: Final = Choice()
 class _Call:
     """A tool call that is being streamed. `part` is its index, None until its name is known.
 
-    `early` are the arguments that came before the name, `has_arguments` whether any were passed on.
+    `number` is the provider's own index. `early` are the arguments that came before the name, `has_arguments` whether
+    any came after it, `end` whether they are whole.
     """
 
     id: str
     freeform: bool
+    number: int | None
     part: int | None = None
     early: str = ""
     has_arguments: bool = False
+    end: JsonEnd = attrs.field(factory=JsonEnd)
+    ended: bool = False
 
 
 class ChatReader:
@@ -79,6 +86,7 @@ class ChatReader:
         "_kind",
         "_last",
         "_open",
+        "_order",
         "_over",
         "_parts",
         "_refused",
@@ -87,9 +95,10 @@ class ChatReader:
     )
 
     def __init__(self) -> None:
-        self._parts = -1  # the index of the newest part; -1 with `_open` None before the first
-        self._open: int | None = None
+        self._parts = -1  # the index of the newest part, of kind `_kind`
         self._kind: type[Text | Thinking | Refusal | ToolCall] | None = None
+        self._order = InOrder()
+        self._open: list[_Call] = []  # begun and not ended, in the order of their parts
         self._by_index: dict[int, _Call] = {}
         self._calls: list[_Call] = []
         self._last: _Call | None = None
@@ -136,20 +145,21 @@ class ChatReader:
         if delta.reasoning_content or delta.reasoning or isinstance(content, list):
             thinking = thinking_of(delta)
             if thinking:
-                out.append(ThinkingDelta(self._at(Thinking, out), thinking))
+                self._order.add(ThinkingDelta(self._at(Thinking, out), thinking), out)
             content = text_of(content)
         if content:
-            out.append(TextDelta(self._at(Text, out), content))
+            self._order.add(TextDelta(self._at(Text, out), content), out)
         if delta.refusal:
             self._refused = True
-            out.append(TextDelta(self._at(Refusal, out), delta.refusal))
+            self._order.add(TextDelta(self._at(Refusal, out), delta.refusal), out)
         if delta.tool_calls:
             for shape in delta.tool_calls:
                 self._call(shape, out)
         elif delta.function_call is not None:
             self._call(ToolCallShape(index=0, function=delta.function_call), out)
         if delta.annotations and self._kind is Text:
-            out += [CitationDelta(self._parts, citation) for citation in citations_of(delta.annotations)]
+            for citation in citations_of(delta.annotations):
+                self._order.add(CitationDelta(self._parts, citation), out)
 
     def _at(self, kind: type[Text | Thinking | Refusal], out: list[StreamEvent]) -> int:
         """The index of the open part of this kind, which begins if there is none."""
@@ -158,19 +168,31 @@ class ChatReader:
         return self._parts
 
     def _begin(self, kind: type[Text | Thinking | Refusal | ToolCall], part: Any, out: list[StreamEvent]) -> None:
-        self._close(out)
+        self._leave(out)
         self._parts += 1
-        self._open = self._parts
         self._kind = kind
-        out.append(PartStarted(index=self._parts, part=part))
+        self._order.add(PartStarted(index=self._parts, part=part), out)
 
-    def _close(self, out: list[StreamEvent]) -> None:
-        if self._open is None:
+    def _leave(self, out: list[StreamEvent]) -> None:
+        """Another part begins: what cannot go on ends. A call ends when its arguments are whole, so that the next one
+        is passed on while it comes; those of several calls may come by turns."""
+        if self._kind is not None and self._kind is not ToolCall:
+            self._order.end(self._parts, out)
+        for call in [call for call in self._open if call.end.seen or not self._goes_on(call)]:
+            self._end_call(call, out)
+
+    def _goes_on(self, call: _Call) -> bool:
+        """Whether more of `call` can be told from more of another; see `_known`."""
+        return call is (self._last if call.number is None else self._by_index.get(call.number))
+
+    def _end_call(self, call: _Call, out: list[StreamEvent]) -> None:
+        if call.part is None:
             return
-        if self._kind is ToolCall and self._last is not None and not (self._last.has_arguments or self._last.freeform):
-            out.append(ArgumentsDelta(self._open, "{}"))
-        out.append(PartEnded(index=self._open))
-        self._open = self._kind = None
+        if not (call.has_arguments or call.freeform):
+            self._order.add(ArgumentsDelta(call.part, "{}"), out)
+        self._order.end(call.part, out)
+        self._open.remove(call)
+        call.ended = True
 
     def _call(self, shape: ToolCallShape, out: list[StreamEvent]) -> None:
         function = shape.function or shape.custom or Function()
@@ -180,13 +202,27 @@ class ChatReader:
         text = function.input if isinstance(function.input, str) else arguments_of(function)
         if call.part is None:
             call.early += text
+            if len(call.early) > LIMIT:
+                raise malformed("streamed too much of a tool call before its name")
             if not function.name:
                 return
-            text = call.early
+            text, call.early = call.early, ""
             self._start_call(call, function.name, out)
         if text and call.part is not None:
-            call.has_arguments = True
-            out.append(ArgumentsDelta(call.part, text))
+            self._arguments(call, call.part, text, out)
+
+    def _arguments(self, call: _Call, part: int, text: str, out: list[StreamEvent]) -> None:
+        if call.ended:
+            if text.isspace():
+                return
+            raise malformed("streamed more of a tool call's arguments than a whole object")
+        call.has_arguments = True
+        self._order.add(ArgumentsDelta(part, text), out)
+        if call.freeform:
+            return
+        call.end.feed(text)
+        if call.end.seen and part != self._parts:
+            self._end_call(call, out)
 
     def _known(self, shape: ToolCallShape, function: Function) -> _Call | None:
         """The call that `shape` goes on with; None for a new one.
@@ -204,16 +240,17 @@ class ChatReader:
         return call
 
     def _new(self, shape: ToolCallShape) -> _Call:
-        call = _Call(id=shape.id or new_id("call_"), freeform=shape.custom is not None)
+        call = _Call(id=shape.id or new_id("call_"), freeform=shape.custom is not None, number=shape.index)
         self._calls.append(call)
         if shape.index is not None:
             self._by_index[shape.index] = call
         return call
 
     def _start_call(self, call: _Call, name: str, out: list[StreamEvent]) -> None:
+        self._last = call
         self._begin(ToolCall, ToolCall(id=call.id, name=name, freeform=call.freeform), out)
         call.part = self._parts
-        self._last = call
+        self._open.append(call)
 
     def _finish(self) -> Sequence[StreamEvent]:
         if not self._started:
@@ -223,7 +260,9 @@ class ChatReader:
         for call in self._calls:
             if call.part is None:
                 raise malformed("streamed a tool call without a name")
-        self._close(out)
+        self._leave(out)
+        for call in tuple(self._open):
+            self._end_call(call, out)
         stop, sequence = stop_of(self._choice or _NO_CHOICE, called=bool(self._calls), refused=self._refused)
         out.append(Ended(stop=stop, stop_sequence=sequence, usage=read_usage(self._usage)))
         return out
