@@ -7,7 +7,6 @@ max_tokens) is in https://platform.openai.com/docs/guides/reasoning.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -38,6 +37,7 @@ from .neutral import (
     Turn,
     Url,
 )
+from .reasoning_models import never_reasons, reasons
 from .report import Loss
 from .turns import write_url
 
@@ -53,8 +53,6 @@ CARRIED: Final = frozenset(
 """The fields of other callers that mean here what they mean there."""
 
 MOST_STOPS: Final = 4
-_REASONS: Final = re.compile(r"(?:^|/)(?:o[1-9](?:-|$)|gpt-[5-9](?!.*-chat)|codex-)")
-_NEVER_REASONS: Final = re.compile(r"(?:^|/)(?:gpt-[34]|chatgpt-|gpt-.*-chat)")
 _BUDGETS: Final = ((4096, "low"), (16_384, "medium"))
 
 
@@ -259,16 +257,16 @@ def _tool_choice(choice: ToolChoice, tools: Iterable[Tool]) -> str | Json:
 
 
 def _limits(conversation: Conversation, target: Target, body: Json, loss: Loss) -> None:
-    reasons = _REASONS.search(target.model) is not None
+    reasoner = reasons(target.model)
     if conversation.max_tokens is not None:
-        body["max_completion_tokens" if reasons else "max_tokens"] = conversation.max_tokens
+        body["max_completion_tokens" if reasoner else "max_tokens"] = conversation.max_tokens
     if conversation.stop:
         body["stop"] = list(conversation.stop[:MOST_STOPS])
         if len(conversation.stop) > MOST_STOPS:
             loss.clamp("stop")
     if conversation.top_k is not None:
         loss.drop("top_k")
-    sampled = not reasons or (conversation.reasoning is not None and conversation.reasoning.effort == "none")
+    sampled = not reasoner or (conversation.reasoning is not None and conversation.reasoning.effort == "none")
     for name, value, highest in (("temperature", conversation.temperature, 2.0), ("top_p", conversation.top_p, 1.0)):
         if value is None:
             continue
@@ -298,14 +296,14 @@ def _reasoning(reasoning: Reasoning | None, model: str, body: Json, loss: Loss) 
     if reasoning.summary is not None:
         loss.drop("reasoning.summary")
     off = reasoning.mode is ReasoningMode.OFF or (reasoning.mode is None and reasoning.effort == "none")
-    if _NEVER_REASONS.search(model):
+    if never_reasons(model):
         if not off:
             loss.drop("reasoning")
     elif reasoning.effort is not None and reasoning.mode is not ReasoningMode.OFF:
         body["reasoning_effort"] = reasoning.effort
         if reasoning.mode is ReasoningMode.BUDGET:
             loss.change("reasoning", "as effort")
-    elif reasoning.mode is ReasoningMode.BUDGET and _REASONS.search(model):
+    elif reasoning.mode is ReasoningMode.BUDGET and reasons(model):
         budget = reasoning.budget_tokens or 0
         body["reasoning_effort"] = next((effort for most, effort in _BUDGETS if budget <= most), "high")
         loss.change("reasoning", "as effort")

@@ -6,7 +6,6 @@ What the reasoning models refuse (temperature and top_p) is in https://platform.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -43,6 +42,7 @@ from .openai_responses_shapes import (
     write_tool,
     write_tool_choice,
 )
+from .reasoning_models import never_reasons, reasons
 from .report import Loss
 from .turns import write_url
 
@@ -56,8 +56,6 @@ CARRIED: Final = frozenset(
 
 LEAST_TOKENS: Final = 16
 """The API refuses a `max_output_tokens` below this."""
-_REASONS: Final = re.compile(r"(?:^|/)(?:o[1-9](?:-|$)|gpt-[5-9](?!.*-chat)|codex-)")
-_NEVER_REASONS: Final = re.compile(r"(?:^|/)(?:gpt-[34]|chatgpt-|gpt-.*-chat)")
 _BUDGETS: Final = ((4096, "low"), (16_384, "medium"))
 _SUMMARIES: Final = frozenset({"auto", "concise", "detailed"})
 
@@ -73,7 +71,7 @@ def write_request(conversation: Conversation, target: Target) -> Written:
     if conversation.format is not None:
         body["text"] = {"format": write_format(conversation.format)}
     _reasoning(conversation.reasoning, target.model, body, loss)
-    if _REASONS.search(target.model):
+    if reasons(target.model):
         body["include"] = ["reasoning.encrypted_content"]
     _account(conversation, body)
     if conversation.stream:
@@ -272,7 +270,7 @@ def _limits(conversation: Conversation, target: Target, body: Json, loss: Loss) 
     if conversation.top_k is not None:
         loss.drop("top_k")
     effort = conversation.reasoning.effort if conversation.reasoning is not None else None
-    sampled = effort == "none" or not _REASONS.search(target.model)
+    sampled = effort == "none" or not reasons(target.model)
     for name, value, highest in (("temperature", conversation.temperature, 2.0), ("top_p", conversation.top_p, 1.0)):
         if value is None:
             continue
@@ -289,7 +287,7 @@ def _reasoning(reasoning: Reasoning | None, model: str, body: Json, loss: Loss) 
     if reasoning is None:
         return
     found: Json = {}
-    if _NEVER_REASONS.search(model):
+    if never_reasons(model):
         if reasoning.mode is not ReasoningMode.OFF and reasoning.effort != "none":
             loss.drop("reasoning")
         return
@@ -297,7 +295,7 @@ def _reasoning(reasoning: Reasoning | None, model: str, body: Json, loss: Loss) 
         found["effort"] = reasoning.effort
         if reasoning.mode is not None:
             loss.change("reasoning", "as effort")
-    elif reasoning.mode is ReasoningMode.BUDGET and _REASONS.search(model):
+    elif reasoning.mode is ReasoningMode.BUDGET and reasons(model):
         budget = reasoning.budget_tokens or 0
         found["effort"] = next((effort for most, effort in _BUDGETS if budget <= most), "high")
         loss.change("reasoning", "as effort")
