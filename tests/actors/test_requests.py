@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
-from infermux.actors.requests import chat_run
+from infermux.actors.requests import chat_run, request_run
+from infermux.providers.interface import Endpoint
 from infermux.config.settings import Routing
 from infermux.errors import InvalidRequest
 from infermux.providers.peek import Preferences
@@ -60,7 +61,7 @@ async def test_the_sticky_key_and_the_caller_travel_along(autojump_clock: MockCl
 
     async with world(provider("a", "m")) as w:
         person = Person()
-        run = chat_run(w.fleet, body(model="m"), caller=person, affinity=key)
+        run = request_run(w.fleet, Endpoint.CHAT, body(model="m"), caller=person, affinity=key)
         assert (run.want.affinity, run.caller) == (b':"m"}', person)
 
 
