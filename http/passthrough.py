@@ -10,7 +10,7 @@ from infermux.actors.fleet import Fleet
 from infermux.actors.messages import Want
 from infermux.errors import InvalidRequest, NotFound, UnsupportedMediaType
 from infermux.providers.interface import Call, Endpoint
-from infermux.providers.peek import prompt_tokens
+from infermux.providers.peek import check_preferences, prompt_tokens
 from infermux.providers.peek_endpoints import PassedPeek, peek_passed
 
 from .exchange import Exchange, Head
@@ -52,6 +52,7 @@ async def passed_run(
     elif b"json" in content_type.lower():
         upload, body = None, await exchange.body()
         peek = peek_passed(body)
+        check_preferences(peek.provider)
     else:
         raise UnsupportedMediaType("the body must be JSON or a form, sent with `Content-Type: multipart/form-data`")
     model = peek.model or _DEFAULTS.get(endpoint)

@@ -8,6 +8,7 @@ many shapes only its first byte is looked at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ from .interface import Endpoint
 from .peek import (
     LONGEST_MODEL,
     PREFIX_BYTES,
+    TOKENS_PER_FILE,
     Message,
     Preferences,
     StreamOptions,
@@ -151,6 +153,7 @@ _embedding: Final = msgspec.json.Decoder(EmbeddingPeek)
 _response: Final = msgspec.json.Decoder(ResponsePeek)
 _message: Final = msgspec.json.Decoder(MessagesPeek)
 _count: Final = msgspec.json.Decoder(CountPeek)
+_DATA: Final = re.compile(rb'"data"\s*:\s*"[A-Za-z0-9+/=_-]{64,}+"')
 _any: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -216,7 +219,15 @@ def estimated_prompt(peek: Peek, body: bytes) -> int:
     text = bytes(prompt)
     if text.startswith(b"[") and b'"' not in text:
         return text.count(b",") + 1
-    return prompt_tokens(body)
+    return message_tokens(body)
+
+
+def message_tokens(body: bytes) -> int:
+    """As `prompt_tokens`, for files as Anthropic's API has them: base64 in a member of its own."""
+    if b'"base64"' not in body:
+        return prompt_tokens(body)
+    files = sum(1 for _ in _DATA.finditer(body))
+    return prompt_tokens(_DATA.sub(b"", body)) + files * TOKENS_PER_FILE
 
 
 # What a conversation begins with, per endpoint: the members whose beginnings are the same while it grows.

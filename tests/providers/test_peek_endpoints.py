@@ -9,6 +9,7 @@ import pytest
 
 from infermux.errors import InvalidRequest
 from infermux.providers.interface import Endpoint
+from infermux.providers.peek import TOKENS_PER_FILE
 from infermux.providers.peek_endpoints import PEEKS, Peek, beginning, estimated_prompt
 
 HELLO = [{"role": "user", "content": "hi"}]
@@ -114,6 +115,9 @@ def test_a_prompt_that_comes_as_tokens_is_counted() -> None:
 
     assert tokens(Endpoint.EMBEDDINGS, input=[1, 2, 3]) == 3
     assert tokens(Endpoint.COMPLETIONS, prompt=[[1, 2], [3]]) == 3
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD" * 100_000}}
+    said = [{"role": "user", "content": [picture]}]
+    assert tokens(Endpoint.MESSAGES, messages=said) < 3 * TOKENS_PER_FILE
     assert tokens(Endpoint.EMBEDDINGS, input="x" * 400) == pytest.approx(100, abs=8)
 
 
