@@ -124,6 +124,7 @@ def _responses_event(error: InfermuxError, sequence: int) -> bytes:
         "message": _cut(error.message),
         "param": _param(error),
         "sequence_number": sequence,
+        **error_object(error),  # where the SDK looks for what it raises
     }
     return b"event: error\ndata: " + msgspec.json.encode(told) + b"\n\n"
 

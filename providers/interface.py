@@ -40,8 +40,8 @@ class Endpoint(enum.Enum):
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer. `estimated` marks numbers that the provider did not give.
 
-    `prompt_tokens` is the whole prompt: the `cached_tokens` read from a cache and the `cache_write_tokens` newly written
-    to one are part of it, as `reasoning_tokens` are of `completion_tokens`.
+    `prompt_tokens` is the whole prompt: the `cached_tokens` read from a cache and the `cache_write_tokens` newly
+    written to one are part of it, as `reasoning_tokens` are of `completion_tokens`.
     """
 
     prompt_tokens: int = 0

@@ -7,9 +7,9 @@ import pytest
 from trio.testing import MockClock
 
 from infermux.actors.requests import chat_run, request_run
-from infermux.providers.interface import Endpoint
 from infermux.config.settings import Routing
 from infermux.errors import InvalidRequest
+from infermux.providers.interface import Endpoint
 from infermux.providers.peek import Preferences
 from tests.actors._scripted import Person, provider, world
 
