@@ -103,7 +103,7 @@ def error_answer(
 def error_event(error: InfermuxError, shape: Shape = Shape.OPENAI, *, sequence: int = 0) -> bytes:
     """A stream's in-band error, after which no clean ending follows.
 
-    The `openai` and `anthropic` SDKs raise for it, but for that of a response, which is an event like the others
+    The `openai` and `anthropic` SDKs raise for it. That of a response is an event like the others too
     (`openai.types.responses.ResponseErrorEvent`): `sequence` is its number there.
     """
     return _EVENTS[shape](error, sequence)
@@ -124,7 +124,7 @@ def _responses_event(error: InfermuxError, sequence: int) -> bytes:
         "message": _cut(error.message),
         "param": _param(error),
         "sequence_number": sequence,
-        **error_object(error),  # where the SDK looks for what it raises
+        **openai_error(error),  # where the SDK looks for what it raises
     }
     return b"event: error\ndata: " + msgspec.json.encode(told) + b"\n\n"
 
