@@ -298,9 +298,13 @@ async def test_a_stream_that_breaks_is_told_and_not_completed(kind: str) -> None
         reached.upstream.script.append(made(cut_after=2))
         seen: list[str] = []
         stream = await reached.sdk.responses.create(model="gpt-4o", input="Hi", stream=True)
-        with pytest.raises(openai.APIError):
+
+        async def read() -> None:
             async for event in stream:
                 seen.append(event.type)  # noqa: PERF401 - what came before the error is wanted
+
+        with pytest.raises(openai.APIError):
+            await read()
         assert seen[0] == "response.created"
         assert "response.completed" not in seen
 
