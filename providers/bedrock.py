@@ -31,6 +31,7 @@ from .dialects.bedrock_converse import BedrockConverse
 from .dialects.bedrock_converse_answers import read_answer
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
+from .fetch import ImageFetcher
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .registry import TypeNotAvailable
 from .splice import merge_defaults
@@ -133,6 +134,8 @@ class Bedrock:
         self._runtime = runtime
         self._control = control
         self._kept = ThinkingStore()
+        # Half the time an attempt has: that an image is slow must never count against the provider.
+        self._images = ImageFetcher(seconds=settings.first_token_timeout / 2) if settings.fetch_images else None
         self._fixed = _headers(settings)
         self._templates: dict[tuple[bytes, bytes], RequestTemplate] = {}
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
@@ -148,7 +151,13 @@ class Bedrock:
         target = Target(model=call.model, default_max_tokens=self._settings.default_max_tokens)
         dialect = BedrockConverse(call.model)
         return await send_translated(
-            self.converse, call, endpoint=call.endpoint, provider=dialect, target=target, kept=self._kept
+            self.converse,
+            call,
+            endpoint=call.endpoint,
+            provider=dialect,
+            target=target,
+            kept=self._kept,
+            images=self._images,
         )
 
     async def converse(self, call: Call) -> Answer | Stream:

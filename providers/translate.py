@@ -21,6 +21,7 @@ from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
 from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent
 from .dialects.turns import check_tool_results
+from .fetch import ImageFetcher
 from .interface import Answer, Call, Endpoint, Stream, Usage
 
 DIALECTS: Final[Mapping[Endpoint, Dialect]] = {
@@ -283,15 +284,21 @@ async def send_translated(
     provider: Dialect,
     target: Target,
     kept: ThinkingStore | None = None,
+    images: ImageFetcher | None = None,
 ) -> Answer | TranslatedStream:
     """Send `call`, whose body is in the dialect of its own endpoint, to a provider that speaks another one.
 
-    `send` is the adapter's own, `endpoint` the one it is called at. Raises InvalidRequest and UpstreamFailure.
+    `send` is the adapter's own, `endpoint` the one it is called at. `images` fetches what the caller gave by address,
+    for a provider that takes only bytes. Raises InvalidRequest and UpstreamFailure.
     """
     caller = DIALECTS[call.endpoint]
-    translation = translate(
-        call.body, caller=caller, provider=provider, target=target, strict=call.strict, kept=kept, now=time.time()
+    asked = caller.read_request(call.body)
+    conversation = asked if images is None else await images.fetched(asked, call.body)
+    translation = translate_conversation(
+        conversation, caller=caller, provider=provider, target=target, strict=call.strict, kept=kept, now=time.time()
     )
+    if conversation is not asked:  # the images are in the body that is sent; nothing needs them as long as the answer
+        translation = attrs.evolve(translation, asked=attrs.evolve(translation.asked, conversation=asked))
     sent = msgspec.structs.replace(
         call,
         endpoint=endpoint,

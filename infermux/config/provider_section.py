@@ -201,6 +201,11 @@ PROVIDER = Section(
             ),
             ("extra_body", MapOf(value=Raw(), what="a mapping"), "Merged into the request body; the caller wins."),
             ("region", TEXT.or_null(), "bedrock: the AWS region; null: AWS_REGION or that of the AWS profile."),
+            (
+                "fetch_images",
+                SWITCH,
+                "bedrock: fetch the images that callers give by URL, at public addresses only; false: refuse them.",
+            ),
             ("http2", SWITCH, "Speak HTTP/2 to it."),
             ("proxy", PROXY, "HTTP proxy to reach it by; null: what the environment says."),
             ("tls", CLIENT_TLS, "How its certificate is checked."),
@@ -209,7 +214,6 @@ PROVIDER = Section(
         *later(
             ("api_keys", ListOf(item=CREDENTIAL, what="a list of keys"), (), "Several credentials."),
             ("command", ListOf(item=TEXT, what="a list of text", nullable=True), None, "process: what to run."),
-            ("fetch_images", SWITCH, False, "Fetch images by URL where the dialect takes only their bytes."),
             ("strict", SWITCH, False, "process: exit when it cannot be started."),
             ("env", MapOf(value=TEXT, what="a mapping of variables"), {}, "process: its environment."),
             ("cwd", TEXT.or_null(), None, "process: its working directory."),

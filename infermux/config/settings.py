@@ -139,6 +139,7 @@ class ProviderSettings:
     azure_api_version: str | None = None
     region: str | None = None
     default_max_tokens: int = 4096
+    fetch_images: bool = False
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     extra_body: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     http2: bool = False
