@@ -13,7 +13,7 @@ import trio
 
 from infermux.config.settings import ProviderSettings
 from infermux.errors import InvalidRequest
-from infermux.providers import bedrock
+from infermux.providers import fetch
 from infermux.providers.fetch import ImageFetcher
 from infermux.providers.interface import Adapter, Answer, Call, Endpoint
 from infermux.providers.public_address import Address
@@ -46,7 +46,7 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     def allows(address: Address) -> bool:
         return address.is_loopback
 
-    monkeypatch.setattr(bedrock, "ImageFetcher", functools.partial(ImageFetcher, resolve=resolve, allows=allows))
+    monkeypatch.setattr(fetch, "ImageFetcher", functools.partial(ImageFetcher, resolve=resolve, allows=allows))
 
 
 def adapter(aws: BedrockUpstream, **fields: Any) -> Adapter:
@@ -66,8 +66,7 @@ def body_for(endpoint: Endpoint, url: str) -> dict[str, Any]:
             image = {"type": "input_image", "image_url": url, "detail": "auto"}
             return {"input": [{"role": "user", "content": [image]}]}
         case _:
-            image = {"type": "image_url", "image_url": {"url": url}}
-            return {"messages": [{"role": "user", "content": [image]}]}
+            return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
 
 
 def call(url: str, endpoint: Endpoint = Endpoint.CHAT, *, stream: bool = False) -> Call:
