@@ -6,11 +6,13 @@ import base64
 import functools
 import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from infermux import load_config
 from infermux.config.settings import ProviderSettings
 from infermux.errors import InvalidRequest
 from infermux.providers import fetch
@@ -123,3 +125,9 @@ async def test_images_in_the_account_s_own_store_are_left_to_bedrock(aws: Bedroc
     await adapter(aws, fetch_images=True).send(call("s3://bucket/a.webp"))
     image = aws.requests[0].json["messages"][0]["content"][0]["image"]
     assert image["source"] == {"s3Location": {"uri": "s3://bucket/a.webp"}}
+
+
+def test_the_configuration_says_whether_images_are_fetched(tmp_path: Path) -> None:
+    path = tmp_path / "infermux.yml"
+    path.write_text("providers: [{name: a, type: bedrock, fetch_images: true}, {name: b, type: bedrock}]")
+    assert [provider.fetch_images for provider in load_config(str(path)).providers] == [True, False]
