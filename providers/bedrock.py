@@ -31,11 +31,10 @@ from .dialects.bedrock_converse import BedrockConverse
 from .dialects.bedrock_converse_answers import read_answer
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
-from .fetch import ImageFetcher
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .registry import TypeNotAvailable
 from .splice import merge_defaults
-from .translate import DIALECTS, send_translated
+from .translate import DIALECTS, Fetched, send_translated
 from .transport import Headers, Origin, RequestTemplate, Response, Transport, choose_transport, target_of
 
 _MAX_TEMPLATES: Final = 256
@@ -134,8 +133,7 @@ class Bedrock:
         self._runtime = runtime
         self._control = control
         self._kept = ThinkingStore()
-        # Half the time an attempt has: that an image is slow must never count against the provider.
-        self._images = ImageFetcher(seconds=settings.first_token_timeout / 2) if settings.fetch_images else None
+        self._images = _images(settings)
         self._fixed = _headers(settings)
         self._templates: dict[tuple[bytes, bytes], RequestTemplate] = {}
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
@@ -268,6 +266,15 @@ class Bedrock:
             template = self._runtime.template(method, target, self._fixed)
             self._templates[method, target] = template
         return template
+
+
+def _images(settings: ProviderSettings) -> Fetched | None:
+    """What fetches images by address. It has half the time of an attempt: a slow image is not the provider's fault."""
+    if not settings.fetch_images:
+        return None
+    from .fetch import ImageFetcher  # httpx costs tens of milliseconds to import
+
+    return ImageFetcher(seconds=settings.first_token_timeout / 2).fetched
 
 
 def _headers(settings: ProviderSettings) -> Headers:

@@ -21,7 +21,6 @@ from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
 from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent
 from .dialects.turns import check_tool_results
-from .fetch import ImageFetcher
 from .interface import Answer, Call, Endpoint, Stream, Usage
 
 DIALECTS: Final[Mapping[Endpoint, Dialect]] = {
@@ -30,6 +29,8 @@ DIALECTS: Final[Mapping[Endpoint, Dialect]] = {
     Endpoint.RESPONSES: openai_responses.DIALECT,
 }
 """The dialect that callers of an endpoint speak, of those that can be translated."""
+
+Fetched = Callable[[Conversation, bytes], Awaitable[Conversation]]
 
 _JSON: Final = b"application/json"
 _FAILURES: Final = {
@@ -284,16 +285,16 @@ async def send_translated(
     provider: Dialect,
     target: Target,
     kept: ThinkingStore | None = None,
-    images: ImageFetcher | None = None,
+    images: Fetched | None = None,
 ) -> Answer | TranslatedStream:
     """Send `call`, whose body is in the dialect of its own endpoint, to a provider that speaks another one.
 
-    `send` is the adapter's own, `endpoint` the one it is called at. `images` fetches what the caller gave by address,
-    for a provider that takes only bytes. Raises InvalidRequest and UpstreamFailure.
+    `send` is the adapter's own, `endpoint` the one it is called at. `images` puts images in place of their addresses,
+    for a provider that takes only bytes: see `ImageFetcher.fetched`. Raises InvalidRequest and UpstreamFailure.
     """
     caller = DIALECTS[call.endpoint]
     asked = caller.read_request(call.body)
-    conversation = asked if images is None else await images.fetched(asked, call.body)
+    conversation = asked if images is None else await images(asked, call.body)
     translation = translate_conversation(
         conversation, caller=caller, provider=provider, target=target, strict=call.strict, kept=kept, now=time.time()
     )

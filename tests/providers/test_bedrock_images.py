@@ -6,14 +6,16 @@ import base64
 import functools
 import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from infermux import load_config
 from infermux.config.settings import ProviderSettings
 from infermux.errors import InvalidRequest
-from infermux.providers import bedrock
+from infermux.providers import fetch
 from infermux.providers.fetch import ImageFetcher
 from infermux.providers.interface import Adapter, Answer, Call, Endpoint
 from infermux.providers.public_address import Address
@@ -46,7 +48,7 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     def allows(address: Address) -> bool:
         return address.is_loopback
 
-    monkeypatch.setattr(bedrock, "ImageFetcher", functools.partial(ImageFetcher, resolve=resolve, allows=allows))
+    monkeypatch.setattr(fetch, "ImageFetcher", functools.partial(ImageFetcher, resolve=resolve, allows=allows))
 
 
 def adapter(aws: BedrockUpstream, **fields: Any) -> Adapter:
@@ -66,8 +68,7 @@ def body_for(endpoint: Endpoint, url: str) -> dict[str, Any]:
             image = {"type": "input_image", "image_url": url, "detail": "auto"}
             return {"input": [{"role": "user", "content": [image]}]}
         case _:
-            image = {"type": "image_url", "image_url": {"url": url}}
-            return {"messages": [{"role": "user", "content": [image]}]}
+            return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
 
 
 def call(url: str, endpoint: Endpoint = Endpoint.CHAT, *, stream: bool = False) -> Call:
@@ -124,3 +125,9 @@ async def test_images_in_the_account_s_own_store_are_left_to_bedrock(aws: Bedroc
     await adapter(aws, fetch_images=True).send(call("s3://bucket/a.webp"))
     image = aws.requests[0].json["messages"][0]["content"][0]["image"]
     assert image["source"] == {"s3Location": {"uri": "s3://bucket/a.webp"}}
+
+
+def test_the_configuration_says_whether_images_are_fetched(tmp_path: Path) -> None:
+    path = tmp_path / "infermux.yml"
+    path.write_text("providers: [{name: a, type: bedrock, fetch_images: true}, {name: b, type: bedrock}]")
+    assert [provider.fetch_images for provider in load_config(str(path)).providers] == [True, False]
