@@ -99,7 +99,10 @@ def _provider(provider: ProviderSettings, path: Path, reading: Reading) -> None:
         reading.problem(place, why)
     if not reading.fine((*path, "type")):
         return
-    if needs_key(provider) and provider.api_key is None and reading.fine((*path, "api_key")):
+    if provider.api_key is not None and provider.api_keys:
+        reading.problem((*path, "api_keys"), "goes in place of `api_key`: give one of the two")
+    known = reading.fine((*path, "api_key")) and reading.fine((*path, "api_keys"))
+    if needs_key(provider) and not provider.keys and known:
         reading.problem(
             (*path, "api_key"),
             f'is required for type {provider.type}{_hosted_by(provider)}: "${{NAME}}" takes it from the environment',
@@ -207,7 +210,7 @@ def _open_to_strangers(config: Config, reading: Reading) -> None:
 
 def carries_credentials(provider: ProviderSettings) -> bool:
     """Whether requests to it are made in our name: a key, or extra headers, which may be one."""
-    return provider.api_key is not None or any(_is_credential(header) for header in provider.headers)
+    return bool(provider.keys) or any(_is_credential(header) for header in provider.headers)
 
 
 def _is_credential(header: str) -> bool:
@@ -251,10 +254,13 @@ def _default_model(config: Config, served: Served, reading: Reading) -> None:
 
 
 def _fallbacks(config: Config, served: Served, reading: Reading) -> None:
-    fallbacks = config.routing.fallbacks
-    path: Path = ("routing", "fallbacks")
-    if not reading.fine(path):
-        return
+    routing = config.routing
+    for key, fallbacks in (("fallbacks", routing.fallbacks), ("context_fallbacks", routing.context_fallbacks)):
+        if reading.fine(("routing", key)):
+            _fallbacks_of(fallbacks, ("routing", key), served, reading)
+
+
+def _fallbacks_of(fallbacks: Mapping[str, tuple[str, ...]], path: Path, served: Served, reading: Reading) -> None:
     for model, others in fallbacks.items():
         for index, other in enumerate(others):
             spot = (*reading.place(path, model), index)

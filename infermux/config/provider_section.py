@@ -20,6 +20,7 @@ from .scalars import (
     FILE,
     HEADER_VALUE,
     LIMIT,
+    LIMIT_OR_AUTO,
     NAME,
     POSITIVE,
     PROVIDER_TYPE,
@@ -76,7 +77,11 @@ RATE_LIMITS = section_of(
         settings.RateLimits,
         ("requests_per_minute", LIMIT, "Requests admitted a minute, refilled continuously; null: no limit."),
         ("tokens_per_minute", LIMIT, "Tokens admitted a minute, prompt and answer; null: no limit."),
-        ("max_concurrent", LIMIT, "Requests in flight at once; null: no limit."),
+        (
+            "max_concurrent",
+            LIMIT_OR_AUTO,
+            "Requests in flight at once; `auto`: found out from latency and refusals; null: no limit.",
+        ),
     ),
 )
 HEALTH_CHECK = section_of(
@@ -155,6 +160,11 @@ PROVIDER = Section(
                 CREDENTIAL,
                 "Its credential. Required for anthropic, azure_openai, and openai at its hosted address.",
             ),
+            (
+                "api_keys",
+                ListOf(item=attrs.evolve(CREDENTIAL, nullable=False), what="a list of keys"),
+                "Several credentials in place of `api_key`: a refused one is retired, one that answers 429 rests.",
+            ),
             ("base_url", URL.or_null(), "Its address; null: the type's own. Required for azure_openai."),
             ("timeout", DURATION, "Of one attempt: the whole answer, or the first token when streaming."),
             ("timeouts", TIMEOUTS, "Finer bounds of one attempt."),
@@ -212,7 +222,6 @@ PROVIDER = Section(
             ("simulate", SIMULATE, "simulated: how it behaves."),
         ),
         *later(
-            ("api_keys", ListOf(item=CREDENTIAL, what="a list of keys"), (), "Several credentials."),
             ("command", ListOf(item=TEXT, what="a list of text", nullable=True), None, "process: what to run."),
             ("strict", SWITCH, False, "process: exit when it cannot be started."),
             ("env", MapOf(value=TEXT, what="a mapping of variables"), {}, "process: its environment."),

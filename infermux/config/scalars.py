@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from . import values
@@ -37,10 +38,14 @@ def _true(written: str) -> bool:
     return True
 
 
-def _limit(written: str) -> int:
-    if written == "auto":
-        raise NotYet
-    return _positive_whole(written)
+def _limit_or_auto(written: str) -> int | str:
+    return written if written == "auto" else _positive_whole(written)
+
+
+def _hedge_after(written: str) -> str:
+    if re.fullmatch(r"p[1-9][0-9]?", written) is None and values.duration(written) <= 0:
+        raise ValueError(written)
+    return written
 
 
 def _provider_type(written: str) -> str:
@@ -68,7 +73,8 @@ def _sticky_key(written: str) -> str:
     return written
 
 
-_DURATION_JSON = {"type": ["string", "number"], "pattern": r"^([0-9.]+h)?([0-9.]+m)?([0-9.]+s)?([0-9.]+ms)?$|^[0-9.]+$"}
+_DURATION_PATTERN = r"^([0-9.]+h)?([0-9.]+m)?([0-9.]+s)?([0-9.]+ms)?$|^[0-9.]+$"
+_DURATION_JSON = {"type": ["string", "number"], "pattern": _DURATION_PATTERN}
 _SIZE_JSON = {"type": ["string", "integer"], "pattern": "^[0-9]+(\\.[0-9]+)?(KB|MB|GB|KiB|MiB|GiB)?$"}
 
 DURATION = Value(
@@ -106,10 +112,24 @@ COUNT_OR_ZERO = Value(
 )
 LIMIT = Value(
     what="a whole number above zero, or null for no limit",
-    convert=_limit,
-    tags=frozenset({"int"}) | TEXT_TAGS,
+    convert=_positive_whole,
+    tags=frozenset({"int"}),
     json={"type": ["integer", "null"], "minimum": 1},
     nullable=True,
+)
+LIMIT_OR_AUTO = Value(
+    what="a whole number above zero, auto, or null for no limit",
+    convert=_limit_or_auto,
+    tags=frozenset({"int"}) | TEXT_TAGS,
+    json={"anyOf": [{"type": ["integer", "null"], "minimum": 1}, {"const": "auto"}]},
+    nullable=True,
+    words=("auto",),
+)
+HEDGE_AFTER = Value(
+    what="a percentile of the provider's own times such as p95, or a duration such as 2s",
+    convert=_hedge_after,
+    tags=_NUMBER_OR_TEXT,
+    json={"type": ["string", "number"], "pattern": r"^p[1-9][0-9]?$|" + _DURATION_PATTERN},
 )
 SHARE = Value(
     what="a number from 0 to 1",

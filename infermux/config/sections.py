@@ -21,6 +21,7 @@ from .scalars import (
     DURATION,
     DURATION_OR_ZERO,
     FILE,
+    HEDGE_AFTER,
     HOST,
     NAME,
     SHARE,
@@ -151,9 +152,9 @@ ROUTING = section_of(
             ),
             ("fallbacks", _FALLBACKS, "Model to the models tried after its own providers."),
         ),
-        *later(("context_fallbacks", _FALLBACKS, {}, "Model to the models tried when the context is too long.")),
         *keys_of(
             settings.Routing,
+            ("context_fallbacks", _FALLBACKS, "Model to the models tried when the prompt is too long for it."),
             (
                 "groups",
                 ListOf(item=GROUP, what="a list of groups"),
@@ -162,31 +163,42 @@ ROUTING = section_of(
         ),
     ),
 )
+BACKOFF = section_of(
+    settings.Backoff,
+    keys_of(
+        settings.Backoff,
+        ("base", DURATION, "The first wait is random, from nothing to this; it doubles with each further one."),
+        ("max", DURATION, "The longest wait."),
+    ),
+)
 RETRY = section_of(
     settings.Retry,
-    (
-        *keys_of(
-            settings.Retry,
-            ("max_attempts", COUNT, "All attempts of a request, over providers and fallback models."),
-        ),
-        *later(
-            ("same_provider", COUNT_OR_ZERO, 1, "Further tries at the same provider."),
-            ("stay_when_model_changes", SWITCH, True, "Try the same provider again before another model."),
-            ("wait_for_retry_after", DURATION_OR_ZERO, 3.0, "Longest `Retry-After` waited for."),
-            ("budget_ratio", SHARE, 0.2, "Retries and hedges per request, at most."),
-            ("budget_min_per_second", AMOUNT, 3.0, "Retries a second that are always allowed."),
-            (
-                "backoff",
-                Section(
-                    keys=later(
-                        ("base", DURATION, 0.1, "First wait."),
-                        ("max", DURATION, 2.0, "Longest wait."),
-                    )
-                ),
-                {},
-                "Waits between tries at the same provider.",
-            ),
-        ),
+    keys_of(
+        settings.Retry,
+        ("max_attempts", COUNT, "All attempts of a request, over providers and fallback models."),
+        ("same_provider", COUNT_OR_ZERO, "Further tries at the same provider, where another model would be the next."),
+        ("stay_when_model_changes", SWITCH, "Try the same provider again before a candidate with another model."),
+        ("wait_for_retry_after", DURATION_OR_ZERO, "The longest `Retry-After` of a 429 that is waited for."),
+        ("budget_ratio", SHARE, "Further tries at the same provider, as a share of the requests, at most."),
+        ("budget_min_per_second", AMOUNT, "Such tries a second that are allowed whatever the share."),
+        ("backoff", BACKOFF, "Waits between tries at the same provider."),
+    ),
+)
+HEDGE = section_of(
+    settings.Hedge,
+    keys_of(
+        settings.Hedge,
+        ("enabled", SWITCH, "Ask a second provider when the first one is slow; the first token wins."),
+        ("after", HEDGE_AFTER, "How long to wait for the first: a percentile of its own times, or a duration."),
+        ("max_extra_ratio", SHARE, "Second attempts as a share of the requests, at most."),
+    ),
+)
+QUEUE = section_of(
+    settings.Queue,
+    keys_of(
+        settings.Queue,
+        ("max_wait", DURATION_OR_ZERO, "How long a request waits for a provider to become routable; 0: not at all."),
+        ("max_size", COUNT, "How many may wait at once."),
     ),
 )
 _PRICE = section_of(
@@ -207,30 +219,6 @@ PRICING = MapOf(
 _LATER_SECTIONS = later(
     ("providers_file", FILE.or_null(), None, "A providers.json to add."),
     ("workers", COUNT, 1, "Worker processes."),
-    ("rescue", one_of(("none", "continue")), "none", "What happens to a stream that breaks."),
-    (
-        "hedge",
-        Section(
-            keys=later(
-                ("enabled", SWITCH, False, "Ask a second provider when the first is slow."),
-                ("after", TEXT, "p95", "When."),
-                ("max_extra_ratio", SHARE, 0.05, "Hedges per request, at most."),
-            )
-        ),
-        {},
-        "Second attempts.",
-    ),
-    (
-        "queue",
-        Section(
-            keys=later(
-                ("max_wait", DURATION_OR_ZERO, 0.0, "How long a request waits for a provider to become routable."),
-                ("max_size", COUNT, 1000, "How many may wait."),
-            )
-        ),
-        {},
-        "Waiting for a provider.",
-    ),
     ("budgets", ListOf(item=Raw(), what="a list of budgets"), (), "Spending limits per caller."),
     ("ledger", Section(keys=later(("url", TEXT, "sqlite:///~/.infermux/ledger.db", "Database."))), {}, "Costs."),
     ("state", Section(keys=later(("url", TEXT.or_null(), None, "Redis."))), {}, "State shared by several nodes."),
@@ -285,6 +273,13 @@ ROOT = Section(
             ("circuit_breaker", CIRCUIT_BREAKER, "When a provider is set aside because live requests fail."),
             ("routing", ROUTING, "Which provider gets a request."),
             ("retry", RETRY, "Attempts."),
+            (
+                "rescue",
+                one_of(("none", "continue")),
+                "A stream that breaks: tell the caller (`none`), or another provider goes on from there (`continue`).",
+            ),
+            ("hedge", HEDGE, "Second attempts beside a slow first one."),
+            ("queue", QUEUE, "Waiting for a provider to become routable."),
             ("pricing", PRICING, "Prices by provider name and model, for `cost_weighted`."),
         ),
         *_LATER_SECTIONS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -75,9 +75,11 @@ class Timeouts:
 
 @attrs.frozen(kw_only=True)
 class RateLimits:
+    """`max_concurrent` "auto": found out from latency and refusals."""
+
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    max_concurrent: int | None = None
+    max_concurrent: int | Literal["auto"] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -125,6 +127,7 @@ class ProviderSettings:
     name: str
     type: str
     api_key: Secret | None = None
+    api_keys: tuple[Secret, ...] = ()
     base_url: str | None = None
     timeout: float = 60.0
     timeouts: Timeouts = attrs.field(factory=Timeouts)
@@ -146,6 +149,11 @@ class ProviderSettings:
     proxy: str | None = attrs.field(default=None, repr=False)
     tls: ClientTls = attrs.field(factory=ClientTls)
     simulate: Simulate = attrs.field(factory=Simulate)
+
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """Every credential, `api_key` or `api_keys`; empty: it takes none."""
+        return self.api_keys or (() if self.api_key is None else (self.api_key,))
 
     @property
     def first_token_timeout(self) -> float:
@@ -199,10 +207,45 @@ class Price:
 
 
 @attrs.frozen(kw_only=True)
+class Backoff:
+    """Waits between tries at the same provider, in seconds: full jitter over `base` doubling up to `max`."""
+
+    base: float = 0.1
+    max: float = 2.0
+
+
+@attrs.frozen(kw_only=True)
 class Retry:
-    """`max_attempts` counts all attempts of a request, over providers and fallback models."""
+    """`max_attempts` counts all attempts of a request, over providers and fallback models.
+
+    `same_provider`: how often a request goes to the same provider again, within the budget: `budget_ratio` of the
+    requests, and `budget_min_per_second` always. `wait_for_retry_after` in seconds.
+    """
 
     max_attempts: int = 4
+    same_provider: int = 1
+    stay_when_model_changes: bool = True
+    wait_for_retry_after: float = 3.0
+    budget_ratio: float = 0.2
+    budget_min_per_second: float = 3.0
+    backoff: Backoff = attrs.field(factory=Backoff)
+
+
+@attrs.frozen(kw_only=True)
+class Hedge:
+    """A second attempt where the first has no first token. `after`: a percentile such as "p95", or a duration."""
+
+    enabled: bool = False
+    after: str = "p95"
+    max_extra_ratio: float = 0.05
+
+
+@attrs.frozen(kw_only=True)
+class Queue:
+    """Waiting for a provider to become routable: at most `max_wait` seconds, `max_size` requests."""
+
+    max_wait: float = 0.0
+    max_size: int = 1000
 
 
 @attrs.frozen(kw_only=True)
@@ -221,5 +264,8 @@ class Config:
     circuit_breaker: CircuitBreaker = attrs.field(factory=CircuitBreaker)
     routing: Routing = attrs.field(factory=Routing)
     retry: Retry = attrs.field(factory=Retry)
+    rescue: str = "none"
+    hedge: Hedge = attrs.field(factory=Hedge)
+    queue: Queue = attrs.field(factory=Queue)
     pricing: Mapping[str, Mapping[str, Price]] = _frozen_dict()
     source: str | None = None
