@@ -14,6 +14,7 @@ from infermux.actors.fleet import AdapterMaker, Fleet, open_fleet
 from infermux.config.settings import Config
 from infermux.config.values import address
 from infermux.secret import Secret
+from infermux.watchdog import Watchdog
 
 from .access import HostRule
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
@@ -40,8 +41,12 @@ class Application:
 async def open_application(
     config: Config, *, environ: Mapping[str, str] | None = None, adapters: AdapterMaker | None = None
 ) -> AsyncGenerator[Application]:
-    """Run the actors of `config` and make the handlers for them. Leaving the block ends the actors."""
+    """Run the actors of `config` and make the handlers for them. Leaving the block ends the actors.
+
+    Whoever holds the event loop meanwhile is logged and counted.
+    """
     env = os.environ if environ is None else environ
+    watchdog = Watchdog()
     async with open_fleet(config, environ=env, adapters=adapters) as fleet:
         listens = [config.listen, *([config.management_listen] if config.management_listen else [])]
         rule = HostRule.made(config, listens)
@@ -55,15 +60,18 @@ async def open_application(
             token=Secret(token) if token else None,
             token_required=not address(listens[-1]).is_loopback,
             started_at=trio.current_time(),
+            watchdog=watchdog,
         )
         separate = config.management_listen is not None
-        yield Application(
+        application = Application(
             config=config,
             fleet=fleet,
             inference=inference,
             app=let_finish(management_app(management, managed=not separate)),
             management_app=let_finish(management_app(management, public=False)) if separate else None,
         )
+        with watchdog.watching():  # not while the pages are put together, which takes its time
+            yield application
 
 
 def let_finish(app: Any) -> AsgiApp:

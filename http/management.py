@@ -28,6 +28,7 @@ from infermux.errors import (
     Unauthorized,
 )
 from infermux.secret import Secret
+from infermux.watchdog import Watchdog
 
 from .access import HostRule, check_key, given_key, needs_host_rule
 from .errors import error_answer, shape_of
@@ -54,6 +55,7 @@ class Management:
     token: Secret | None
     token_required: bool
     started_at: float
+    watchdog: Watchdog
 
 
 def management_app(management: Management, *, public: bool = True, managed: bool = True) -> QuartTrio:
@@ -243,6 +245,7 @@ def _add_health(app: QuartTrio, management: Management) -> None:
             "strategy": management.config.routing.strategy,
             "default_model": fleet.catalogue.default_model,
             "routable": sum(row["routable"] for row in rows),
+            "event_loop": management.watchdog.statistics(),
             "providers": rows,
         }
 

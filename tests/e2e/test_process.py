@@ -53,6 +53,7 @@ async def test_the_sdk_is_answered_over_a_dead_provider_and_sigterm_ends_it_clea
         async with client(process) as web:
             status = (await web.get("/_infermux/status")).json()
             assert (status["routable"], status["in_flight"]) == (2, 0)
+            assert set(status["event_loop"]) == {"holds", "longest_ms", "last"}
         process.send(signal.SIGTERM)
         assert await process.ended() == 0
         assert "Traceback" not in process.output
