@@ -225,7 +225,7 @@ def _fields(value: Any) -> list[str]:
 
 def _sections(value: Any) -> dict[str, Any]:
     """By name, where `value` is a list of sections with a name each, such as groups; else nothing."""
-    items = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
+    items = cast("Sequence[Any]", value) if isinstance(value, tuple) else ()
     return {item.name: item for item in items if hasattr(item, "name")}
 
 
