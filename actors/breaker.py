@@ -168,6 +168,12 @@ class Breaker:
         if not self._is_stale(epoch) and self.state(now) is Circuit.HALF_OPEN:
             self._probing = False
 
+    def adopt(self, settings: CircuitBreaker) -> None:
+        """Judge by other settings from now on. The state stays; a window of another length begins empty."""
+        if settings.window_seconds != self._settings.window_seconds:
+            self._window = Window(settings.window_seconds)
+        self._settings = settings
+
     def reset(self, now: float) -> None:
         """Close the circuit and forget the past, requests in flight included (where results carry their epoch)."""
         self.state(now)

@@ -62,6 +62,19 @@ class TokenBucket:
         self._level += (reserved - used) * _TOKEN
         self._cap(now)
 
+    def resize(self, limit_per_minute: int, now: float) -> None:
+        """Go on with another limit: what is left stays, up to the new capacity. A debt stays a debt."""
+        self._refill(now)
+        self.capacity = limit_per_minute
+        self._full = limit_per_minute * _TOKEN
+        self._brim = self._full - limit_per_minute
+        self._cap(now)
+
+    def is_full(self, now: float) -> bool:
+        """True when nothing has been taken that is not refilled."""
+        self._refill(now)
+        return self._level >= self._full
+
     def ready_at(self, n: int, now: float) -> float:
         """The earliest time at which `n` tokens (capped to `capacity`) are covered if nobody else takes any.
 
@@ -93,3 +106,11 @@ class TokenBucket:
             # from the tick's beginning, the span that starts now could get a full bucket and up to a tick too much.
             self._at = max(self._at, math.ceil(now * _TICKS))
             self._level = min(self._level, self._full)
+
+
+def resized(bucket: TokenBucket | None, limit_per_minute: int | None, now: float) -> TokenBucket | None:
+    """The bucket of a limit that was another one, or none, before; the same object where there was one."""
+    if bucket is None or limit_per_minute is None:
+        return TokenBucket(limit_per_minute) if limit_per_minute else None
+    bucket.resize(limit_per_minute, now)
+    return bucket

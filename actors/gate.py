@@ -14,7 +14,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Usage
 
 from .breaker import Breaker
-from .bucket import TokenBucket
+from .bucket import TokenBucket, resized
 from .cooldown import Cooldown, SetAside
 from .ewma import observe
 from .health import HealthState
@@ -82,14 +82,60 @@ class Gate:
     found_models: tuple[str, ...] = ()  # what an open-ended provider lists itself
     _operator: deque[Transition[str]] = attrs.field(factory=lambda: deque[Transition[str]](maxlen=KEPT))
     _exploring: int = 0
+    _strangers: set[Lease] = attrs.field(factory=set)  # leases on what the provider was before it was renewed
 
     def __attrs_post_init__(self) -> None:
-        limits, check = self.settings.rate_limits, self.settings.health_check
-        unchecked = check.disabled or check.method is ProbeMethod.NONE
-        self.health = HealthState(disabled=unchecked)
+        limits = self.settings.rate_limits
+        self.health = HealthState(disabled=self._is_unchecked)
         self.breaker = Breaker(self.settings.circuit_breaker)
         self.requests = TokenBucket(limits.requests_per_minute) if limits.requests_per_minute else None
         self.tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
+
+    @property
+    def _is_unchecked(self) -> bool:
+        check = self.settings.health_check
+        return check.disabled or check.method is ProbeMethod.NONE
+
+    # Another declaration of the same provider.
+
+    def adopt(self, settings: ProviderSettings, unavailable: str | None, now: float, *, renewed: bool) -> None:
+        """Go on by other settings. Limits keep their level, leases count on, and the operator's word holds.
+
+        `renewed`: it may be another upstream. Health, circuit, cool-down and averages begin anew, and of what is still
+        in flight only the limits are settled.
+        """
+        self.settings, self.unavailable = settings, unavailable
+        self._inherit_limits(self, now)
+        if renewed:
+            self._begin_anew(now)
+            return
+        if (self.health.health is Health.UNCHECKED) is not self._is_unchecked:
+            self.health = HealthState(disabled=self._is_unchecked)
+        self.breaker.adopt(settings.circuit_breaker)
+
+    def inherit(self, other: Gate, now: float) -> None:
+        """Take over the limits of a provider of this name that was taken out: coming back must not refill them."""
+        self._inherit_limits(other, now)
+
+    def is_settled(self, now: float) -> bool:
+        """True when nothing of its limits is used up."""
+        return all(bucket is None or bucket.is_full(now) for bucket in (self.requests, self.tokens))
+
+    def _inherit_limits(self, other: Gate, now: float) -> None:
+        limits = self.settings.rate_limits
+        self.requests = resized(other.requests, limits.requests_per_minute, now)
+        self.tokens = resized(other.tokens, limits.tokens_per_minute, now)
+
+    def _begin_anew(self, now: float) -> None:
+        self.health = HealthState(disabled=self._is_unchecked)
+        self.breaker = Breaker(self.settings.circuit_breaker)
+        self.cooldown, self.set_aside = Cooldown(), SetAside()
+        self.learned, self.penalty = LearnedTokens(), Penalty()
+        self.response = self.first_token = Ewma()
+        self._model_response, self._model_first_token = {}, {}
+        self.found_models = ()
+        self._strangers = set(self.leases)
+        self._operator.append(Transition(now, "", "renewed", "declared anew"))
 
     # Admission.
 
@@ -201,7 +247,7 @@ class Gate:
 
     def probe_passed(self, lease: Lease, latency: float, now: float) -> None:
         """The half-open probe has its first token: the circuit closes, and the lease goes on as any other."""
-        if lease in self.leases and lease.probe:
+        if lease in self.leases and lease.probe and lease not in self._strangers:
             lease.probe = False
             self.breaker.record_success(now, latency, probe=True, epoch=lease.epoch)
 
@@ -212,6 +258,9 @@ class Gate:
         self.leases.discard(lease)
         self._exploring -= lease.explore
         self._settle_limits(lease, outcome, now)
+        if lease in self._strangers:
+            self._strangers.discard(lease)
+            return
         if outcome.failure is None and not outcome.cancelled:
             self._succeeded(lease, outcome, now)
         else:

@@ -65,6 +65,14 @@ class Revoke:
     last_word: bool = False
 
 
+@attrs.frozen(eq=False)
+class Redeclared:
+    """The gate has other settings: go on with `adapter`. Once `known` is set no lease is granted on another one."""
+
+    adapter: Adapter
+    known: trio.Event = attrs.field(factory=trio.Event)
+
+
 @attrs.frozen
 class ProbeEnded:
     """What a probe came to. `failure` None: healthy."""
@@ -107,6 +115,7 @@ class ProviderActor(BaseActor[Any]):
     _context: Context[Any] | None = None
     _probe_now: trio.Event = attrs.field(factory=trio.Event)
     _probe_askers: list[Reply[Any]] = attrs.field(factory=list)
+    _looking: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # what the health loop runs in
 
     @property
     def settings(self) -> ProviderSettings:
@@ -116,8 +125,7 @@ class ProviderActor(BaseActor[Any]):
         self._context = context
         self.gate.life += 1
         self._publish()
-        if self._is_probed:
-            context.start_soon(self._health_loop)
+        self._look_after_health()
 
     @property
     def _is_probed(self) -> bool:
@@ -140,6 +148,8 @@ class ProviderActor(BaseActor[Any]):
             case Revoke(why, last_word):
                 for lease in self.gate.leases:
                     lease.revoke(why, last_word=last_word)
+            case Redeclared():
+                self._redeclared(message)
             case _:
                 pass
 
@@ -189,14 +199,34 @@ class ProviderActor(BaseActor[Any]):
         if not reply.send(lease):
             gate.take_back(lease, now)
 
+    def _redeclared(self, message: Redeclared) -> None:
+        self.adapter = message.adapter
+        message.known.set()
+        self._look_after_health()
+        # What was in the way may be mended: nobody should have to wait for the next probe to see it.
+        if self._probe_askers or not self.gate.health.passes:
+            self._probe_now.set()
+
     # Health.
 
-    async def _health_loop(self) -> None:
+    def _look_after_health(self) -> None:
+        """Run the health loop by the present settings, in place of the one before."""
+        self._looking.cancel()
+        self._looking = trio.CancelScope()
+        self._probe_now = trio.Event()
+        assert self._context is not None
+        if self._is_probed:
+            self._context.start_soon(self._health_loop, self._looking)
+        else:
+            self._answer_probe_askers()
+
+    async def _health_loop(self, scope: trio.CancelScope) -> None:
         check = self.settings.health_check
-        while True:
-            await self._pause(check)
-            self._probe_ended(await self._probe_once(check))
-            self._probe_now = trio.Event()
+        with scope:
+            while True:
+                await self._pause(check)
+                self._probe_ended(await self._probe_once(check))
+                self._probe_now = trio.Event()
 
     async def _pause(self, check: HealthCheck) -> None:
         """Until the next probe is due, or asked for. A recent success counts as a probe and puts the next one off.
@@ -254,6 +284,9 @@ class ProviderActor(BaseActor[Any]):
         self._publish()
         if was is Health.UNKNOWN:
             self.announce(self.settings.name)
+        self._answer_probe_askers()
+
+    def _answer_probe_askers(self) -> None:
         askers, self._probe_askers = self._probe_askers, []
         for asker in askers:
             asker.send(self._describe())
