@@ -51,19 +51,23 @@ Tiers = tuple[tuple[Candidate, ...], ...]
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """What a model name resolves to: candidates in tiers (earlier tiers first), and the group that governs them."""
+    """What a model name resolves to: candidates in tiers (earlier tiers first), and the group that governs them.
+
+    `fallbacks` come after its own providers, `longer` when a prompt is too long for them.
+    """
 
     model: str
     tiers: Tiers
     group: Group | None
     fallbacks: tuple[Route, ...] = ()
-
+    longer: tuple[Route, ...] = ()
     longest_timeout: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         timeouts = [c.entry.settings.first_token_timeout for tier in self.tiers for c in tier]
         timeouts += [c.entry.settings.timeout for tier in self.tiers for c in tier]
-        longest = max([*timeouts, *(route.longest_timeout for route in self.fallbacks)], default=0.0)
+        others = (*self.fallbacks, *self.longer)
+        longest = max([*timeouts, *(route.longest_timeout for route in others)], default=0.0)
         object.__setattr__(self, "longest_timeout", longest)
 
     @property
@@ -149,9 +153,11 @@ class Catalogue:
 
     def _resolve(self, name: str, endpoint: Endpoint) -> Route:
         own = self._own_route(name, endpoint)
-        names = self.routing.fallbacks.get(name, ())
-        fallbacks = tuple(self._own_route(other, endpoint) for other in names if other != name)
-        return attrs.evolve(own, fallbacks=fallbacks)
+        fallbacks, longer = (
+            tuple(self._own_route(other, endpoint) for other in declared.get(name, ()) if other != name)
+            for declared in (self.routing.fallbacks, self.routing.context_fallbacks)
+        )
+        return attrs.evolve(own, fallbacks=fallbacks, longer=longer)
 
     def _own_route(self, name: str, endpoint: Endpoint) -> Route:
         group = self._group(name)

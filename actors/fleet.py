@@ -18,9 +18,11 @@ from infermux.providers.interface import Adapter, Endpoint
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
+from .attempt import Caller
 from .catalogue import Catalogue, Entry
-from .dispatch import Anyone, Caller, Run
+from .dispatch import Anyone, Run
 from .gate import Gate
+from .hold_back import HoldBack
 from .kit_errors import ActorDied
 from .messages import Reason, Standing, Want
 from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
@@ -74,6 +76,7 @@ class Fleet:
     make_adapter: AdapterMaker
     supervisor: Supervisor
     members: dict[str, Member] = attrs.field(factory=dict)
+    hold_back: HoldBack = attrs.field(factory=HoldBack)
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     _count: int = 0
@@ -85,7 +88,9 @@ class Fleet:
             want=want,
             call=call,
             caller=caller or Anyone(),
-            max_attempts=self.config.retry.max_attempts,
+            retry=self.config.retry,
+            rng=self.rng,
+            hold_back=self.hold_back,
             timeout=timeout,
         )
 
@@ -245,6 +250,7 @@ async def open_fleet(
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(supervisor.run)
+        nursery.start_soon(fleet.hold_back.run)
         try:
             await fleet.start()
             yield fleet

@@ -38,7 +38,8 @@ class Refusal(msgspec.Struct, frozen=True):
 @attrs.define(eq=False)
 class Plan:
     """`tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the
-    last one of each provider."""
+    last one of each provider. `last` is the choice that was asked last; `staying` is one that may be asked once more,
+    where what comes next is another model or nobody."""
 
     want: Want
     route: Route | None = None
@@ -51,6 +52,8 @@ class Plan:
     silent: set[str] = attrs.field(factory=set)
     refusals: dict[str, Refusal] = attrs.field(factory=dict)
     parked: bool = False
+    last: Choice | None = None
+    staying: Choice | None = None
 
     def refuse(self, refusal: Refusal) -> None:
         self.refusals[refusal.provider] = refusal

@@ -8,7 +8,8 @@ from infermux.providers.interface import Call, Endpoint
 from infermux.providers.peek import check_preferences, peek_chat, prompt_tokens
 from infermux.providers.peek_endpoints import PEEKS, Peek, estimated_prompt
 
-from .dispatch import Caller, Run
+from .attempt import Caller
+from .dispatch import Run
 from .fleet import Fleet
 from .messages import Want
 

@@ -7,6 +7,7 @@ back through here. A provider that refuses sends the plan back for the next step
 
 from __future__ import annotations
 
+import enum
 import logging
 import math
 import random
@@ -16,11 +17,12 @@ from typing import Any, ClassVar
 import attrs
 import trio
 
-from infermux.config.settings import Config, Group, Routing
+from infermux.config.settings import Config, Group, Retry, Routing
 from infermux.errors import InvalidRequest, ModelNotFound
 from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
+from .budget import Budget
 from .catalogue import Candidate, Catalogue, Route, Tiers
 from .messages import Reason, Standing
 from .plan import Plan, Refusal
@@ -42,6 +44,26 @@ class Advance:
     """Take `plan` to its next candidate. Answered with a lease, or with an `InfermuxError` when nobody is left."""
 
     plan: Plan
+
+
+@attrs.frozen
+class Again:
+    """Ask the provider of `plan.last` once more, then the next candidates. Answered as `Advance`."""
+
+    plan: Plan
+
+
+@attrs.frozen
+class Longer:
+    """The prompt was too long: go on with the models declared for that. Answered as `Advance`, None: there are none."""
+
+    plan: Plan
+
+
+class Stay(enum.Enum):
+    """The answer to `Advance` where `plan.staying`: another model, or nobody, would be next, and a retry is allowed."""
+
+    HERE = "here"
 
 
 @attrs.frozen
@@ -81,11 +103,12 @@ class Serve:
 
 @attrs.define(eq=False)
 class RouterActor(BaseActor[Any]):
-    """Owns the strategies' state and the requests that wait for a first health result."""
+    """Owns the strategies' state, the budget of retries and the requests that wait for a first health result."""
 
     eager: ClassVar[bool] = True
 
     routing: Routing
+    retry: Retry
     rng: random.Random
     plugins: Mapping[str, Callable[..., Strategy]] = attrs.field(factory=dict)
     _catalogue: Catalogue | None = None
@@ -95,11 +118,15 @@ class RouterActor(BaseActor[Any]):
     _strategies: dict[tuple[str, str], Strategy] = attrs.field(factory=dict)
     _waiting: dict[int, tuple[Plan, Reply[Any]]] = attrs.field(factory=dict)
     _context: Context[Any] | None = None
+    _budget: Budget = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._budget = Budget(self.retry.budget_ratio, self.retry.budget_min_per_second)
 
     @classmethod
     def made(cls, config: Config, world: Serve, rng: random.Random, plugins: Mapping[str, Any]) -> RouterActor:
         """A router that serves `world` from the start."""
-        actor = cls(config.routing, rng, plugins)
+        actor = cls(config.routing, config.retry, rng, plugins)
         actor._serve(world)
         return actor
 
@@ -110,6 +137,10 @@ class RouterActor(BaseActor[Any]):
         match message:
             case Advance(plan) if reply is not None:
                 self._advance(plan, reply)
+            case Again(plan) if reply is not None:
+                self._again(plan, reply)
+            case Longer(plan) if reply is not None:
+                self._longer(plan, reply)
             case HealthKnown():
                 self._retry_waiting()
             case Expire(plan):
@@ -135,11 +166,15 @@ class RouterActor(BaseActor[Any]):
             while True:
                 while plan.position < len(plan.steps):
                     choice = plan.steps[plan.position]
+                    if plan.staying is not None and self._is_other(choice, plan, now) and self._stay(plan, reply, now):
+                        return
                     plan.position += 1
                     if self._try(plan, choice, reply, now):
                         return
                 if not self._next_tier(plan, now):
                     break
+            if plan.staying is not None and not plan.is_starting and self._stay(plan, reply, now):
+                return
         except (InvalidRequest, ModelNotFound) as refused:
             reply.send(refused)
             return
@@ -168,11 +203,60 @@ class RouterActor(BaseActor[Any]):
             return False
         assert self._context is not None
         number = self._sent[name] = self._sent[name] + 1
+        plan.last = choice
         ref.forward(Acquire(plan, choice, self._context.ref, number), reply)
         return True
 
+    # The same provider once more, and prompts that are too long.
+
+    def _is_other(self, choice: Choice, plan: Plan, now: float) -> bool:
+        """Whether `choice` could answer, but with another model than the one the request would stay with."""
+        option, here = choice.option, plan.staying
+        if here is None or option.model == here.option.model or not self.retry.stay_when_model_changes:
+            return False
+        if (option.provider, option.model) in plan.tried or option.provider in plan.silent:
+            return False
+        ref = self._refs.get(option.provider)
+        return ref is not None and ref.alive and now >= _standing(ref).blocked_until
+
+    def _stay(self, plan: Plan, reply: Reply[Any], now: float) -> bool:
+        if not self._budget.take(now):
+            plan.staying = None
+            return False
+        reply.send(Stay.HERE)
+        return True
+
+    def _again(self, plan: Plan, reply: Reply[Any]) -> None:
+        choice, plan.staying = plan.staying, None
+        ref = self._refs.get(choice.option.provider) if choice is not None else None
+        if choice is None or ref is None or not ref.alive:
+            self._advance(plan, reply)
+            return
+        assert self._context is not None
+        name = choice.option.provider
+        number = self._sent[name] = self._sent[name] + 1
+        plan.last = choice
+        ref.forward(Acquire(plan, choice, self._context.ref, number), reply)
+
+    def _longer(self, plan: Plan, reply: Reply[Any]) -> None:
+        catalogue, route, last = self._catalogue, plan.route, plan.last
+        assert catalogue is not None
+        assert route is not None
+        routes = route.longer
+        if not routes and last is not None:
+            routes = catalogue.resolve(last.option.model, plan.want.endpoint).longer
+        plan.tiers = ((longer, tier) for longer in routes for tier in longer.tiers)
+        plan.steps, plan.position = [], 0
+        alone = plan.want.preferences is not None and not plan.want.preferences.allow_fallbacks
+        if alone or not any(longer.tiers for longer in routes):
+            reply.send(None)
+            return
+        self._advance(plan, reply)
+
     def _next_tier(self, plan: Plan, now: float) -> bool:
         if plan.tiers is None:
+            if not plan.parked:
+                self._budget.note_request(now)
             plan.route = self._route(plan)
             plan.tiers = _tiers(plan)
         found = next(plan.tiers, None)

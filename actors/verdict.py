@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import math
+import random
 
 import attrs
+import msgspec
 
+from infermux.config.settings import Backoff, Retry
 from infermux.errors import (
     FailureKind,
     InfermuxError,
@@ -17,6 +21,8 @@ from infermux.errors import (
 )
 
 MAX_QUOTED = 300  # characters of a provider's own words in our messages
+STAY_STATUSES = frozenset({500, 502, 503, 529})
+CONTEXT_LENGTH = "context_length_exceeded"
 
 
 @attrs.frozen
@@ -28,39 +34,82 @@ class Failed:
     failure: UpstreamFailure
 
 
+class Move(enum.Enum):
+    """What a request does next."""
+
+    GIVE_UP = "give up"  # the caller is told
+    ELSEWHERE = "elsewhere"  # the next candidate
+    STAY = "stay"  # the same provider again after a wait, where the next candidate would be another model or none
+    LONGER_CONTEXT = "longer context"  # the models declared for prompts that are too long
+
+
+class Next(msgspec.Struct, frozen=True):
+    """A move, and for STAY the seconds to wait before it."""
+
+    move: Move
+    wait: float = 0.0
+
+
+GIVE_UP = Next(Move.GIVE_UP)
+ELSEWHERE = Next(Move.ELSEWHERE)
+LONGER_CONTEXT = Next(Move.LONGER_CONTEXT)
+
+
 @attrs.define
 class History:
-    """The failed attempts of one request, and whether it may have another.
+    """The failed attempts of one request, and what they lead to.
 
-    `max_attempts` counts all attempts, over providers and fallback models. After a whole answer that timed out only
-    one other provider is tried: the caller has waited a full timeout already.
+    `retry.max_attempts` counts all attempts, over providers and fallback models. After a whole answer that timed out
+    only one other provider is tried: the caller has waited a full timeout already. What the caller did wrong is not
+    tried again anywhere, but for a prompt that is too long, which once goes to the models declared for that.
     """
 
-    max_attempts: int
+    retry: Retry
     stream: bool
     failed: list[Failed] = attrs.field(factory=list)
+    longer_context: bool = False  # the request has gone to those models
 
     @property
     def attempts(self) -> int:
         return len(self.failed)
 
-    def may_try_again(self) -> bool:
-        if len(self.failed) >= self.max_attempts:
-            return False
-        if self.failed[-1].failure.kind is FailureKind.CALLER:
-            return False
-        return self.stream or all(entry.failure.kind is not FailureKind.TOTAL_TIMEOUT for entry in self.failed[:-1])
+    def decide(self, left: float, rng: random.Random) -> Next:
+        """What follows the last failure. `left`: seconds until the request's deadline."""
+        last = self.failed[-1].failure
+        if len(self.failed) >= self.retry.max_attempts or left <= 0:
+            return GIVE_UP
+        if last.kind is FailureKind.CALLER:
+            return LONGER_CONTEXT if last.code == CONTEXT_LENGTH and not self.longer_context else GIVE_UP
+        if not self.stream and any(entry.failure.kind is FailureKind.TOTAL_TIMEOUT for entry in self.failed[:-1]):
+            return GIVE_UP
+        wait = self._stay(last, rng)
+        return Next(Move.STAY, wait) if wait is not None and wait < left else ELSEWHERE
+
+    def _stay(self, failure: UpstreamFailure, rng: random.Random) -> float | None:
+        """Seconds to wait before the same provider may be asked again; None: not again."""
+        here = self.failed[-1]
+        again = sum((entry.provider, entry.model) == (here.provider, here.model) for entry in self.failed) - 1
+        if again >= self.retry.same_provider:
+            return None
+        if failure.kind is FailureKind.RATE_LIMITED:
+            asked = failure.retry_after
+            return asked if asked is not None and asked <= self.retry.wait_for_retry_after else None
+        if failure.kind is FailureKind.CONNECT or failure.status in STAY_STATUSES:
+            return backoff(self.retry.backoff, again, rng)
+        return None
 
     def error(self) -> InfermuxError:
         """What the caller is told when no attempt is left: the last failure that says most.
 
         A refusal of the caller's own making goes back as the provider wrote it, all 429 is a 429, a timeout a 504,
-        everything else a 502. Providers that do not have the model count only when nobody has it.
+        everything else a 502. Providers that do not have the model count only when nobody has it. A prompt that was
+        too long stays that, whatever became of it elsewhere.
         """
         last = self.failed[-1]
+        too_long = [entry for entry in self.failed if entry.failure.kind is FailureKind.CALLER]
         serving = [entry for entry in self.failed if entry.failure.kind is not FailureKind.MODEL_NOT_FOUND]
-        if last.failure.kind is FailureKind.CALLER or not serving:
-            return refusal(last)
+        if too_long or not serving:
+            return refusal(too_long[-1] if too_long else last)
         telling = [entry for entry in serving if entry.failure.kind is not FailureKind.RATE_LIMITED]
         return failure_error(telling[-1], self.attempts) if telling else self._all_rate_limited(serving)
 
@@ -73,6 +122,15 @@ class History:
             retry_after=wait,
             provider=limited[-1].provider,
         )
+
+
+def backoff(settings: Backoff, again: int, rng: random.Random) -> float:
+    """Seconds before try number `again` (0 the first) at the same provider: full jitter, so that crowds spread.
+
+    A uniform draw from 0 to min(max, base * 2**again): "Full Jitter" of
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
+    """
+    return rng.uniform(0.0, min(settings.max, settings.base * 2**again))
 
 
 def refusal(entry: Failed) -> InfermuxError:

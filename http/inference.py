@@ -98,11 +98,10 @@ class Inference:
                 run = await self._passed_run(exchange)
             else:
                 run = self._run(exchange, endpoint, await exchange.body())
-            answer = await run.begin()
-            if isinstance(answer, Answer):
-                await self._respond(exchange, run, answer, request_id)
+            if run.call.stream:
+                await self._stream(exchange, run, request_id)
             else:
-                await self._stream(exchange, run, answer, request_id)
+                await self._answer(exchange, run, await run.begin(), request_id)
         except InfermuxError as error:
             await self._refuse(exchange, run, error, request_id)
         except CallerLeft:
@@ -180,6 +179,12 @@ class Inference:
 
     # Out.
 
+    async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, request_id: bytes) -> None:
+        if isinstance(answer, Answer):
+            await self._respond(exchange, run, answer, request_id)
+        else:
+            await self._pump(exchange, run, Opening(self, exchange, run, request_id), answer)
+
     async def _respond(self, exchange: Exchange, run: Run, answer: Answer, request_id: bytes) -> None:
         lines = self._headers(run, answer, request_id)
         if answer.estimated:
@@ -195,24 +200,47 @@ class Inference:
                 lines += b"x-infermux-cost: %.8f\r\n" % cost(price, usage)
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
-    async def _stream(self, exchange: Exchange, run: Run, stream: Stream, request_id: bytes) -> None:
-        lines = self._headers(run, stream, request_id)
-        exchange.start(200, HeaderLines(lines + b"cache-control: no-cache\r\n"))
-        sink = Numbered(exchange) if run.call.endpoint is Endpoint.RESPONSES else exchange
+    async def _stream(self, exchange: Exchange, run: Run, request_id: bytes) -> None:
+        """A request for a stream: its answer may have to begin before its first content is there."""
+        opening = Opening(self, exchange, run, request_id)
+        try:
+            answer = await run.begin(opening.commit)
+        except InfermuxError as error:
+            if not opening.is_open:
+                raise
+            await self._break_off(exchange, run, opening, error)
+            return
+        if isinstance(answer, Answer):
+            await self._respond(exchange, run, answer, request_id)
+        else:
+            await self._pump(exchange, run, opening, answer)
+
+    async def _pump(self, exchange: Exchange, run: Run, opening: Opening, stream: Stream) -> None:
+        sink = opening.open(stream)
         try:
             await run.pump(sink)
         except InfermuxError as error:
-            log.warning("request %s: stream broke: %s", request_id.decode("latin-1"), error)
-            if run.call.path and not stream.content_type.lower().startswith(b"text/event-stream"):
-                exchange.abort()  # in the middle of a picture or of speech nothing can be told
-                return
-            exchange.send_now(_told_in_band(error, exchange.head, sink))
+            await self._break_off(exchange, run, opening, error)
+            return
         except CallerLeft:
             raise
         except Exception:
-            log.exception("request %s crashed while streaming", request_id.decode("latin-1"))
+            log.exception("request %s crashed while streaming", opening.request_id.decode("latin-1"))
             exchange.send_now(_told_in_band(_crashed(), exchange.head, sink))
         await exchange.finish()
+
+    async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:
+        """Tell the caller in its stream that there is no more, where that can be told."""
+        log.warning("request %s: stream broke: %s", opening.request_id.decode("latin-1"), error)
+        if run.call.path and not opening.is_events:
+            exchange.abort()  # in the middle of a picture or of speech nothing can be told
+            return
+        exchange.send_now(_told_in_band(error, exchange.head, opening.sink))
+        await exchange.finish()
+
+    def start_stream(self, exchange: Exchange, run: Run, stream: Stream, request_id: bytes) -> None:
+        lines = self._headers(run, stream, request_id)
+        exchange.start(200, HeaderLines(lines + b"cache-control: no-cache\r\n"))
 
     def _headers(self, run: Run, answer: Answer | Stream, request_id: bytes) -> bytes:
         lease, plan = run.lease, run.plan
@@ -250,6 +278,34 @@ def _same_lines(provider: str, model: str, strategy: str, group: str, content_ty
     if group:
         lines.append((b"x-infermux-route-group", group.encode()))
     return b"".join([b"%b: %b\r\n" % (name, _UNPRINTABLE.sub(b"?", value)) for name, value in lines])
+
+
+@attrs.define(eq=False)
+class Opening:
+    """A stream's answer, which begins once: with its first content, or before it when that takes too long."""
+
+    inference: Inference
+    exchange: Exchange
+    run: Run
+    request_id: bytes
+    sink: Sink = attrs.field(init=False)
+    is_open: bool = False
+    is_events: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.sink = Numbered(self.exchange) if self.run.call.endpoint is Endpoint.RESPONSES else self.exchange
+
+    def open(self, stream: Stream) -> Sink:
+        """The way out, its head sent."""
+        if not self.is_open:
+            self.is_open = True
+            self.is_events = stream.content_type.lower().startswith(b"text/event-stream")
+            self.inference.start_stream(self.exchange, self.run, stream, self.request_id)
+        return self.sink
+
+    def commit(self, stream: Stream, data: bytes) -> None:
+        """Begin now, with start-up events."""
+        self.open(stream).send_now(data)
 
 
 @attrs.define(eq=False)

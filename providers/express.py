@@ -19,6 +19,7 @@ from .express_pool import IdlePool
 from .tls_wire import TlsWire
 from .transport import (
     BODYLESS,
+    CONNECTING,
     IDLE_SECONDS,
     Headers,
     Origin,
@@ -117,6 +118,9 @@ class ExpressTransport:
         origin = self._origin
         if self._pool.closed:
             raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {origin} was closed")
+        asker = CONNECTING.get()
+        if asker is not None:
+            asker.connecting = True
         try:
             with trio.fail_after(self._connect_timeout):
                 return Connection(await self._dial(origin))
@@ -126,6 +130,9 @@ class ExpressTransport:
         except (OSError, WireBroken, UnicodeError) as error:
             message = f"cannot connect to {origin}: {reason(error)}"
             raise UpstreamFailure(FailureKind.CONNECT, message) from error
+        finally:
+            if asker is not None:
+                asker.connecting = False
 
     def expire(self) -> None:
         """Close the connections that were idle for too long; otherwise that happens with the next request."""

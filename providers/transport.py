@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -60,6 +61,16 @@ class RequestTemplate:
     target: bytes
     headers: Headers = attrs.field(repr=False)
     prefix: bytes = attrs.field(default=b"", repr=False)
+
+
+class Connecting(Protocol):
+    """Who asked for a request, and shows whether it is waiting for a connection."""
+
+    connecting: bool
+
+
+CONNECTING: Final[ContextVar[Connecting | None]] = ContextVar("connecting", default=None)
+"""Set by whoever wants to know, before `send`. A transport that does not connect by itself leaves it alone."""
 
 
 class Source(Protocol):

@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 import attrs
 import trio
 
-from infermux.actors.dispatch import Caller, Run
+from infermux.actors.attempt import Caller
+from infermux.actors.dispatch import Run
 from infermux.actors.fleet import Fleet, open_fleet
 from infermux.actors.messages import Want
-from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings, Routing
+from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings, Retry, Routing
 from infermux.errors import FailureKind, InfermuxError, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
 
@@ -42,6 +43,7 @@ class Step:
     body: bytes = b'{"choices":[]}'
 
 
+NO_STAYING = Retry(same_provider=0)
 PRIORITY = Routing(strategy="priority")
 
 OK = Step()
@@ -248,7 +250,10 @@ async def world(
     seed: int = 1,
     **config: Any,
 ) -> AsyncGenerator[World]:
-    """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each."""
+    """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each.
+
+    Unless `retry` says otherwise no provider is asked twice in one request.
+    """
     wires = {settings.name: Scripted(settings.name) for settings in providers}
     for name, steps in (script or {}).items():
         wires[name].script = list(steps)
@@ -258,6 +263,7 @@ async def world(
     def adapter(settings: ProviderSettings) -> Scripted:
         return wires.setdefault(settings.name, Scripted(settings.name))
 
+    config.setdefault("retry", NO_STAYING)
     made = Config(providers=providers, **config)
     async with open_fleet(made, environ={}, rng=random.Random(seed), adapters=adapter) as fleet:
         yield World(fleet, wires)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infermux.actors.verdict import MAX_QUOTED, Failed, History
+from infermux.actors.verdict import CONTEXT_LENGTH, MAX_QUOTED, Failed, History, Move, Next, backoff
+from infermux.config.settings import Backoff, Retry
 from infermux.errors import (
     FailureKind,
     InfermuxError,
@@ -23,7 +25,7 @@ KINDS = st.sampled_from(list(FailureKind))
 
 
 def history(*kinds: FailureKind, most: int = 4, stream: bool = False, **more: Any) -> History:
-    made = History(most, stream)
+    made = History(Retry(max_attempts=most), stream)
     for place, kind in enumerate(kinds):
         made.failed.append(Failed(f"p{place}", "m", UpstreamFailure(kind, f"words {place}", **more)))
     return made
@@ -34,7 +36,8 @@ def test_never_more_attempts_than_allowed_and_never_one_after_the_callers_own_mi
     kinds: list[FailureKind], most: int, stream: bool
 ) -> None:
     made = history(*kinds, most=most, stream=stream)
-    if made.may_try_again():
+    then = made.decide(60.0, random.Random(1))
+    if then.move is not Move.GIVE_UP:
         assert made.attempts < most
         assert kinds[-1] is not FailureKind.CALLER
 
@@ -69,7 +72,8 @@ def test_there_is_always_something_to_tell_and_the_status_fits_the_failures(
 def test_after_a_whole_answer_timed_out_there_is_one_more_attempt(
     kinds: list[FailureKind], stream: bool, again: bool
 ) -> None:
-    assert history(*kinds, stream=stream).may_try_again() is again
+    then = history(*kinds, stream=stream).decide(60.0, random.Random(1))
+    assert (then.move is not Move.GIVE_UP) is again
 
 
 def test_the_callers_mistake_goes_back_as_the_provider_wrote_it() -> None:
@@ -115,6 +119,87 @@ def test_a_failure_without_a_status_is_named_by_its_kind() -> None:
 
 
 def test_a_providers_words_are_quoted_up_to_a_bound() -> None:
-    made = History(4, stream=False)
+    made = History(Retry(), stream=False)
     made.failed.append(Failed("p", "m", UpstreamFailure(FailureKind.SERVER_ERROR, "x" * 10_000, status=500)))
     assert made.error().message.count("x") == MAX_QUOTED
+
+
+FULL = 0.1  # seconds: the most a first backoff may be
+
+
+def decided(kind: FailureKind, *, retry: Retry | None = None, left: float = 60.0, **more: Any) -> Next:
+    made = History(retry or Retry(), stream=True)
+    made.failed.append(Failed("p", "m", UpstreamFailure(kind, "words", **more)))
+    return made.decide(left, random.Random(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "retry_after", "stays"),
+    [
+        (FailureKind.CONNECT, None, None, True),
+        (FailureKind.SERVER_ERROR, 500, None, True),
+        (FailureKind.SERVER_ERROR, 502, None, True),
+        (FailureKind.SERVER_ERROR, 503, None, True),
+        (FailureKind.SERVER_ERROR, 529, None, True),
+        (FailureKind.SERVER_ERROR, 504, None, False),
+        (FailureKind.SERVER_ERROR, 501, None, False),
+        (FailureKind.RATE_LIMITED, 429, 3.0, True),
+        (FailureKind.RATE_LIMITED, 429, 3.1, False),
+        (FailureKind.RATE_LIMITED, 429, None, False),
+        (FailureKind.CONNECT_TIMEOUT, None, None, False),
+        (FailureKind.FIRST_TOKEN_TIMEOUT, None, None, False),
+        (FailureKind.BROKEN, None, None, False),
+        (FailureKind.MALFORMED, 200, None, False),
+        (FailureKind.CREDENTIALS, 401, None, False),
+        (FailureKind.MODEL_NOT_FOUND, 404, None, False),
+    ],
+)
+def test_only_what_a_moment_may_cure_stays_with_its_provider(
+    kind: FailureKind, status: int | None, retry_after: float | None, stays: bool
+) -> None:
+    then = decided(kind, status=status, retry_after=retry_after)
+    assert then.move is (Move.STAY if stays else Move.ELSEWHERE)
+    if retry_after is not None and stays:
+        assert then.wait == retry_after
+    elif stays:
+        assert 0 <= then.wait <= FULL
+
+
+def test_a_request_stays_as_often_as_it_may_and_no_more() -> None:
+    made = History(Retry(same_provider=2, max_attempts=9), stream=True)
+    moves: list[Move] = []
+    for _ in range(4):
+        made.failed.append(Failed("p", "m", UpstreamFailure(FailureKind.SERVER_ERROR, "words", status=503)))
+        moves.append(made.decide(60.0, random.Random(1)).move)
+    assert moves == [Move.STAY, Move.STAY, Move.ELSEWHERE, Move.ELSEWHERE]
+
+
+def test_a_wait_that_the_deadline_would_cut_is_not_begun() -> None:
+    assert decided(FailureKind.RATE_LIMITED, left=1.0, retry_after=2.0).move is Move.ELSEWHERE
+    assert decided(FailureKind.SERVER_ERROR, left=0.0, status=500).move is Move.GIVE_UP
+
+
+def test_a_prompt_that_is_too_long_goes_once_to_the_models_for_that() -> None:
+    made = History(Retry(), stream=False)
+    made.failed.append(Failed("p", "m", UpstreamFailure(FailureKind.CALLER, "long", status=400, code=CONTEXT_LENGTH)))
+    assert made.decide(60.0, random.Random(1)).move is Move.LONGER_CONTEXT
+    made.longer_context = True
+    assert made.decide(60.0, random.Random(1)).move is Move.GIVE_UP
+
+
+def test_a_prompt_that_was_too_long_is_what_the_caller_hears_whatever_came_after() -> None:
+    made = History(Retry(), stream=False)
+    made.failed.append(Failed("p", "m", UpstreamFailure(FailureKind.CALLER, "long", status=400, code=CONTEXT_LENGTH)))
+    made.failed.append(Failed("q", "l", UpstreamFailure(FailureKind.SERVER_ERROR, "down", status=500)))
+    error = made.error()
+    assert (error.status, error.code, error.provider) == (400, CONTEXT_LENGTH, "p")
+
+
+def test_what_a_content_filter_refuses_is_never_tried_again() -> None:
+    assert decided(FailureKind.CALLER, status=400, code="content_filter").move is Move.GIVE_UP
+
+
+@given(st.integers(0, 40), st.integers(0, 2**32), st.floats(0.01, 1.0), st.floats(1.0, 10.0))
+def test_a_backoff_is_jittered_over_its_whole_range(again: int, seed: int, base: float, most: float) -> None:
+    wait = backoff(Backoff(base=base, max=most), again, random.Random(seed))
+    assert 0.0 <= wait <= min(most, base * 2**again)

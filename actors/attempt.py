@@ -1,0 +1,295 @@
+"""One try of one request under one lease: from sending it to its outcome, which is told exactly once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+import msgspec
+import trio
+
+from infermux.errors import (
+    CallerError,
+    CallerLeft,
+    DeadlineExceeded,
+    FailureKind,
+    ShuttingDown,
+    UpstreamFailure,
+)
+from infermux.providers.interface import Answer, Call, Stream, Usage
+from infermux.providers.transport import CONNECTING
+
+from .hold_back import HELD_BYTES, HELD_EVENTS, HoldBack
+from .lease import Lease
+from .messages import Outcome, Want
+
+log = logging.getLogger("infermux.requests")
+
+Commit = Callable[[Stream, bytes], None]
+"""Begins the caller's answer if it has not begun, and sends it bytes of the stream. Must not wait."""
+
+
+class Caller(Protocol):
+    """Whoever asked. `watch(scope)`: cancel the scope when it leaves, at once if it has."""
+
+    @property
+    def left(self) -> bool: ...
+    def watch(self, scope: trio.CancelScope | None) -> None: ...
+
+
+@attrs.define(eq=False)
+class Deadline:
+    """When a request must have its first token: `at` on trio's clock. `own`: the caller's, which bounds all of it."""
+
+    started_at: float
+    at: float = math.inf
+    own: bool = False
+
+    def error(self, lease: Lease | None) -> DeadlineExceeded:
+        seconds = self.at - self.started_at
+        whose = "X-Infermux-Timeout" if self.own else "twice the longest timeout of its providers"
+        where = f" (last waited for provider {lease.provider})" if lease else ""
+        return DeadlineExceeded(f"the request did not end within {seconds:.3g} s, set by {whose}{where}")
+
+
+@attrs.define(eq=False, kw_only=True)
+class Attempt:
+    """One try. `begin` runs it up to its whole answer, or to the commit point of its stream; then `next` reads on.
+
+    It ends with one of `succeeded`, `failed` and `abandon`: each releases the lease and closes the stream, the first
+    one counts. `committed`: bytes of its stream have gone to the caller, nothing can replace it unseen.
+    """
+
+    lease: Lease
+    want: Want
+    call: Call
+    deadline: Deadline
+    answer: Answer | None = None
+    stream: Stream | None = None
+    usage: Usage | None = None
+    held: bytes = b""
+    first_token_at: float | None = None
+    committed: bool = False
+    connecting: bool = False
+    _timeout: FailureKind | None = None
+    _holding: list[bytes] | None = None
+    _commit: Commit | None = None
+
+    async def begin(
+        self, caller: Caller | None, hold_back: HoldBack | None = None, commit: Commit | None = None
+    ) -> UpstreamFailure | None:
+        """None when it has an answer, or a stream with content. Otherwise the failure; the lease is still to release.
+
+        With `commit` start-up events that have been held too long are given to the caller, and the stream with them.
+        Raises CallerLeft, DeadlineExceeded, ShuttingDown, and CallerError for what cannot be said to this provider.
+        """
+        failure: UpstreamFailure | None = None
+        self._commit = commit
+        with trio.CancelScope(deadline=self._bound()) as scope:
+            if caller is not None:
+                caller.watch(scope)
+            self.lease.run_in(scope)
+            upload = self.call.upload
+            if upload is not None:
+                upload.scope = scope
+                upload.last = self.deadline.at if self.deadline.own else math.inf
+            failure = await self._send(hold_back)
+            if failure is None:
+                return None
+        return failure or self._why_cancelled(caller)
+
+    async def _send(self, hold_back: HoldBack | None) -> UpstreamFailure | None:
+        lease, call = self.lease, self.call
+        try:
+            if call.model != lease.model:
+                call = msgspec.structs.replace(call, model=lease.model)
+            CONNECTING.set(self)
+            answer = await lease.adapter.send(call)
+            if isinstance(answer, Answer):
+                self.answer = answer
+            else:
+                self.stream = answer
+                if not answer.has_content:
+                    await self._hold_back(answer, hold_back)
+                self.first_token_at = trio.current_time()
+                lease.passed_first_token(self.first_token_at)
+        except UpstreamFailure as failure:
+            return failure
+        except CallerError:  # what was asked cannot be said to this provider, or the rest of it did not come
+            self._release(Outcome(failure=FailureKind.CALLER, sent=call.upload is not None, latency=self.seconds))
+            raise
+        except CallerLeft:
+            raise
+        except Exception as bug:
+            return crashed(lease, bug)
+        return None
+
+    async def _hold_back(self, stream: Stream, hold_back: HoldBack | None) -> None:
+        """Read up to the first content: until then nothing was said that could not be said by another provider."""
+        held = self._holding = []
+        size = 0
+        while not stream.has_content:
+            chunk = await stream.receive()
+            if chunk is None:
+                raise UpstreamFailure(FailureKind.BROKEN, "the stream ended before its first content")
+            if self.committed and self._commit is not None and not stream.has_content:
+                self._commit(stream, chunk)
+                continue
+            held.append(chunk)
+            size += len(chunk)
+            if len(held) >= HELD_EVENTS or size >= HELD_BYTES:
+                break
+            if len(held) == 1 and hold_back is not None and self._commit is not None and not stream.has_content:
+                hold_back.add(self._held_too_long)
+        self._holding = None
+        self.held = b"".join(held)
+
+    def _held_too_long(self) -> None:
+        """The caller has waited for start-up events long enough: it gets them, and this stream for better or worse."""
+        held, stream = self._holding, self.stream
+        if held and stream is not None and self._commit is not None and not self.lease.is_released:
+            self.committed = True
+            self._commit(stream, b"".join(held))
+            held.clear()
+
+    def _bound(self) -> float:
+        """When the attempt is over if it has nothing to show; remembers which timeout that would be."""
+        lease, stream = self.lease, self.call.stream
+        settings = lease.settings
+        if stream:
+            seconds, kind = settings.first_token_timeout, FailureKind.FIRST_TOKEN_TIMEOUT
+        else:
+            seconds, kind = settings.timeout, FailureKind.TOTAL_TIMEOUT
+        total = settings.timeouts.total
+        if total is not None and total <= seconds:
+            seconds, kind = total, FailureKind.TOTAL_TIMEOUT
+        if lease.bound is not None:
+            # A stream shows life with its first token; only a whole answer may need longer than the probe's timeout.
+            seconds = min(seconds, settings.circuit_breaker.probe_timeout if stream else lease.bound)
+        at = lease.granted_at + seconds
+        self._timeout = kind if at <= self.deadline.at else None
+        return min(at, self.deadline.at)
+
+    def _why_cancelled(self, caller: Caller | None) -> UpstreamFailure:
+        """The attempt's scope was cancelled: by the caller's leaving, a revoked lease, or a deadline."""
+        lease = self.lease
+        if caller is not None and caller.left:
+            raise CallerLeft
+        if lease.revoked is not None:
+            if lease.last_word:
+                raise ShuttingDown(f"the request was ended: {lease.revoked}")
+            return UpstreamFailure(FailureKind.BROKEN, lease.revoked)
+        now = trio.current_time()
+        if self._timeout is None or (self.deadline.own and now >= self.deadline.at):
+            raise self.deadline.error(lease)
+        what = "no first token" if self._timeout is FailureKind.FIRST_TOKEN_TIMEOUT else "no whole answer"
+        return UpstreamFailure(self._timeout, f"{what} within {now - lease.granted_at:.3g} s")
+
+    # Once the stream has content.
+
+    async def next(self) -> bytes | None:
+        """The stream's next bytes, None at its genuine end. Raises UpstreamFailure, also for a bug of the adapter."""
+        assert self.stream is not None
+        try:
+            return await self.stream.receive()
+        except UpstreamFailure:
+            raise
+        except Exception as bug:
+            raise crashed(self.lease, bug) from bug
+
+    @property
+    def last_moment(self) -> float:
+        """The hard end of a stream: the provider's total timeout, the caller's own deadline."""
+        total = self.lease.settings.timeouts.total
+        last = math.inf if total is None else self.lease.granted_at + total
+        return min(last, self.deadline.at) if self.deadline.own else last
+
+    def why_stalled(self, now: float) -> UpstreamFailure:
+        """The failure of a stream whose scope was cancelled, though not by its caller. Raises DeadlineExceeded."""
+        lease = self.lease
+        if lease.revoked is not None:
+            return UpstreamFailure(FailureKind.BROKEN, lease.revoked)
+        if self.deadline.own and now >= self.deadline.at:
+            raise self.deadline.error(lease)
+        if now >= self.last_moment:
+            total = lease.settings.timeouts.total
+            return UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"the stream did not end within {total:g} s")
+        return UpstreamFailure(FailureKind.IDLE_TIMEOUT, f"nothing came for {lease.settings.timeouts.idle:g} s")
+
+    # Its end.
+
+    def succeeded(self) -> Usage:
+        """A whole answer, or a stream's genuine end: returns what it used."""
+        answer, stream = self.answer, self.stream
+        if answer is not None:
+            usage = self.usage = answer.usage or estimated(self.want, len(answer.body) // 4)
+            self._release(Outcome(status=answer.status, latency=self.seconds, usage=usage))
+            return usage
+        assert stream is not None
+        usage = self.usage = stream.usage or estimated(self.want, stream.estimated_tokens)
+        first = None if self.first_token_at is None else self.first_token_at - self.lease.granted_at
+        self._release(Outcome(status=200, latency=self.seconds, first_token=first, usage=usage))
+        return usage
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        """It came to `failure`; what it has used counts."""
+        revoked = self.lease.revoked is not None
+        self.usage = self._consumed(failure.kind)
+        self._release(
+            Outcome(
+                failure=None if revoked else failure.kind,
+                cancelled=revoked,
+                status=failure.status,
+                latency=self.seconds,
+                retry_after=failure.retry_after,
+                usage=self.usage,
+            )
+        )
+
+    def abandon(self) -> None:
+        """Nobody wants it any more. Idempotent, and nothing where it has ended."""
+        if not self.lease.is_released:
+            self.usage = self._consumed(None)
+            self._release(Outcome(cancelled=True, latency=self.seconds, usage=self.usage))
+        self._drop_stream()
+
+    def _consumed(self, kind: FailureKind | None) -> Usage | None:
+        """What an attempt that did not end well has used, as far as can be known: nothing if the provider refused."""
+        stream = self.stream
+        if stream is not None:
+            return stream.usage or estimated(self.want, stream.estimated_tokens)
+        if kind is None or (kind.is_timeout and kind is not FailureKind.CONNECT_TIMEOUT):
+            return estimated(self.want, 0)
+        return None
+
+    def _release(self, outcome: Outcome) -> None:
+        self.lease.scope = None
+        self.lease.release(outcome)
+        self._drop_stream()
+
+    def _drop_stream(self) -> None:
+        stream, self.stream = self.stream, None
+        self._commit = None
+        if stream is not None:
+            stream.close()
+
+    @property
+    def seconds(self) -> float:
+        """What the provider has had of time, without that in which it waited for the caller."""
+        upload = self.call.upload
+        waited = 0.0 if upload is None else upload.waited
+        return trio.current_time() - self.lease.granted_at - waited
+
+
+def crashed(lease: Lease, bug: Exception) -> UpstreamFailure:
+    """A bug in an adapter is a failure of its provider: the others answer meanwhile, and the log has the traceback."""
+    log.error("the adapter of provider %s crashed", lease.provider, exc_info=bug)
+    return UpstreamFailure(FailureKind.MALFORMED, f"its adapter crashed with {type(bug).__name__}")
+
+
+def estimated(want: Want, completion_tokens: int) -> Usage:
+    """A usage the provider did not give: marked so."""
+    return Usage(prompt_tokens=want.prompt_tokens, completion_tokens=completion_tokens, estimated=True)
