@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import trio
 
+from infermux.config.difference import Difference, difference
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import NotFound
 from infermux.providers.interface import Adapter, Endpoint
@@ -24,9 +25,11 @@ from .dispatch import Anyone, Run
 from .gate import Gate
 from .hold_back import HoldBack
 from .kit_errors import ActorDied
-from .messages import Reason, Standing, Want
+from .member import CLOSE_GRACE, Member, close, idle
+from .messages import Want
 from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
 from .ref import Ref
+from .reload import reload
 from .router import HealthKnown, RouterActor, Serve
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
@@ -34,37 +37,9 @@ from .supervisor import Backoff, Child, Restart, Supervisor
 log = logging.getLogger("infermux.actors")
 
 ROUTER = "infermux.router"  # no provider can be called so: `check` refuses the name
-DRAIN_POLL = 0.05
-CLOSE_GRACE = 2.0
 ROUTER_SLACK = 1024  # mailbox room beyond one message per concurrent request
 
 AdapterMaker = Callable[[ProviderSettings], Adapter]
-
-
-@attrs.define(eq=False)
-class Member:
-    """One provider: what was declared, its wire, its state, its actor."""
-
-    entry: Entry
-    adapter: Adapter
-    gate: Gate
-    ref: Ref[Any]
-
-    @property
-    def settings(self) -> ProviderSettings:
-        return self.entry.settings
-
-    @property
-    def standing(self) -> Standing:
-        status = self.ref.status
-        return status if isinstance(status, Standing) else Standing()
-
-    def blocked(self, now: float) -> Reason | None:
-        """Why nothing goes to this provider now, None when it is routable. A crashed actor takes nothing."""
-        if not self.ref.alive:
-            return Reason.CRASHED
-        standing = self.standing
-        return (standing.reason or Reason.CRASHED) if now < standing.blocked_until else None
 
 
 @attrs.define(eq=False)
@@ -79,7 +54,10 @@ class Fleet:
     hold_back: HoldBack = attrs.field(factory=HoldBack)
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
-    _count: int = 0
+    nursery: trio.Nursery = attrs.field(init=False)
+    _changing: trio.Lock = attrs.field(factory=trio.Lock)
+    _departing: dict[str, Member] = attrs.field(factory=dict[str, Member])
+    _former: dict[str, Gate] = attrs.field(factory=dict[str, Gate])  # of providers taken out, while limits are used up
 
     def run(self, want: Want, call: Any, *, caller: Caller | None = None, timeout: float | None = None) -> Run:
         """A request, ready to begin."""
@@ -95,31 +73,49 @@ class Fleet:
         )
 
     async def add(self, settings: ProviderSettings) -> None:
-        """Add a provider; returns when its actor runs and its first probe is under way. ValueError: name taken."""
-        await self._start(settings)
-        await self._publish()
+        """Add a provider that no reload takes away; returns when its actor runs and its first probe is under way.
+
+        ValueError: the name is taken.
+        """
+        async with self._changing:
+            self._check_running()
+            if settings.name in self.members:
+                raise ValueError(f"there is a provider named {settings.name!r} already")
+            member = await self.hire(settings)
+            member.by_hand = True
+            self.serve(self.config, [*self.members.values(), member])
 
     async def remove(self, name: str, *, grace: float = 0.0) -> None:
-        """Take a provider out: nothing new goes to it, what is in flight has `grace` seconds. NotFound: none."""
-        member = self.member(name)
-        del self.members[name]
-        try:
-            await self._publish()
-            with trio.move_on_after(grace):
-                while member.gate.leases:  # noqa: ASYNC110 - the gate is pure, and removing is rare
-                    await trio.sleep(DRAIN_POLL)
-        finally:
-            # Also when nobody waits for it any more: half removed it would be in nobody's hands.
-            with trio.CancelScope(deadline=trio.current_time() + 2 * CLOSE_GRACE, shield=True):
-                await self._end(member)
+        """Take a provider out: nothing new goes to it, what is in flight has `grace` seconds. NotFound: none.
 
-    async def _end(self, member: Member) -> None:
-        member.ref.deliver(Revoke("the provider was removed"))
-        with trio.move_on_after(CLOSE_GRACE):
-            while member.gate.leases:  # noqa: ASYNC110 - as above
-                await trio.sleep(DRAIN_POLL)
-        await self.supervisor.stop_child(member.settings.name)
-        await member.adapter.aclose()
+        A reload of a configuration that declares it brings it back.
+        """
+        async with self._changing:
+            self._check_running()
+            member = self.member(name)
+            kept = tuple(provider for provider in self.config.providers if provider.name != name)
+            others = [each for each in self.members.values() if each is not member]
+            self.serve(attrs.evolve(self.config, providers=kept), others)
+            departure = self._departure(member)
+        await self._depart(member, departure, grace)
+
+    async def reload(self, config: Config) -> Difference:
+        """Serve `config` from now on, as far as that goes without a restart; returns what it changed.
+
+        Providers that are declared as before are not touched. One that is declared otherwise keeps its limits, its
+        leases and, unless it may be another upstream, its state. Those that are gone have `shutdown_grace` seconds for
+        what is in flight. What `add` added stays. One reload at a time. When it is cancelled, or a new provider cannot
+        be started (that error is raised), nothing has changed.
+        """
+        async with self._changing:
+            self._check_running()
+            return await reload(self, config)
+
+    def difference(self, config: Config) -> Difference:
+        """What `reload(config)` would change now."""
+        names = {provider.name for provider in config.providers}
+        added = (member.settings for name, member in self.members.items() if member.by_hand and name in names)
+        return difference(attrs.evolve(self.config, providers=(*self.config.providers, *added)), config)
 
     def member(self, name: str) -> Member:
         member = self.members.get(name)
@@ -162,68 +158,128 @@ class Fleet:
     async def start(self) -> None:
         """Start the providers' actors, then the router's."""
         for settings in self.config.providers:
-            await self._start(settings)
+            self.members[settings.name] = await self.hire(settings)
+        self._number()
         plugins = load_strategy_plugins()
-        capacity = self.config.limits.max_concurrent_requests + ROUTER_SLACK
-        self.catalogue = self._catalogue()
         child = Child(
-            ROUTER, lambda: RouterActor.made(self.config, self._world(), self.rng, plugins), capacity=capacity
+            ROUTER, lambda: RouterActor.made(self.config, self._world(), self.rng, plugins), capacity=self._capacity
         )
         self.router = await self.supervisor.start_child(child)
 
-    async def _start(self, settings: ProviderSettings) -> None:
-        if settings.name in self.members:
-            raise ValueError(f"there is a provider named {settings.name!r} already")
-        adapter, unavailable = self._adapter(settings)
+    # Providers come, go, and come back.
+
+    def _check_running(self) -> None:
+        if self.router.gone:
+            raise ActorDied(ROUTER)
+
+    async def hire(self, settings: ProviderSettings) -> Member:
+        """A provider with its actor running that nobody is served by yet. Cancelled or failed it leaves nothing."""
+        last = self._departing.get(settings.name)
+        if last is not None:
+            await last.gone.wait()
+        adapter, unavailable = self.adapter(settings)
         gate = Gate(settings, self.config.routing, unavailable)
-        entry = Entry(settings=settings, index=self._count, endpoints=adapter.endpoints)
-        self._count += 1
+        former = self._former.get(settings.name)
+        if former is not None:
+            gate.inherit(former, trio.current_time())
+        member = Member(Entry(settings=settings, index=0, endpoints=adapter.endpoints), adapter, gate)
 
         def actor() -> ProviderActor:
-            return ProviderActor(gate=gate, adapter=adapter, rng=self.rng, announce=self._announce)
+            return ProviderActor(gate=gate, adapter=member.adapter, rng=self.rng, announce=self._announce)
 
-        capacity = self.config.limits.max_concurrent_requests + ROUTER_SLACK
         try:
-            ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=capacity))
+            member.ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=self._capacity))
         except BaseException:
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
-                await adapter.aclose()
+                await close(adapter, settings.name)
             raise
-        self.members[settings.name] = Member(entry, adapter, gate, ref)
+        return member
 
-    def _adapter(self, settings: ProviderSettings) -> tuple[Adapter, str | None]:
+    def adapter(self, settings: ProviderSettings) -> tuple[Adapter, str | None]:
+        """A new wire, and why it cannot be used where that is so."""
         try:
             return self.make_adapter(settings), None
         except TypeNotAvailable as missing:
             log.warning("provider %s is not routable: %s", settings.name, missing)
             return Unavailable(frozenset(Endpoint), str(missing)), str(missing)
 
+    def serve(self, config: Config, members: Iterable[Member]) -> None:
+        """From now on `config` is served, by `members` in this order. Synchronous: a whole world or none."""
+        now = trio.current_time()
+        self.config = config
+        self.members = {member.settings.name: member for member in members}
+        self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
+        self._number()
+        self.router.deliver(self._world())
+
+    def depart(self, member: Member, grace: float) -> None:
+        """A provider that takes nothing new has `grace` seconds for what is in flight, then it ends."""
+        self.nursery.start_soon(self._depart, member, self._departure(member), grace)
+
+    def take_back(self, name: str) -> Member | None:
+        """The provider of that name, if it was about to depart and can still stay."""
+        member = self._departing.get(name)
+        if member is None or member.departure is None:
+            return None
+        member.departure.cancel()
+        member.departure = None
+        del self._departing[name]
+        return member
+
+    async def dismiss(self, member: Member) -> None:
+        """End a provider: its requests, its actor, its connections. Bounded in time, whoever is cancelled."""
+        name = member.settings.name
+        try:
+            with trio.CancelScope(deadline=trio.current_time() + 2 * CLOSE_GRACE, shield=True):
+                member.ref.deliver(Revoke("the provider was removed"))
+                await idle(lambda: member.gate.leases and not member.ref.gone, within=CLOSE_GRACE)
+                await self.supervisor.stop_child(name)
+                await close(member.adapter, name)
+        finally:
+            self._former[name] = member.gate
+            self._departing.pop(name, None)
+            member.gone.set()
+
+    def _departure(self, member: Member) -> trio.CancelScope:
+        self._departing[member.settings.name] = member
+        member.departure = trio.CancelScope()
+        return member.departure
+
+    async def _depart(self, member: Member, departure: trio.CancelScope, grace: float) -> None:
+        try:
+            with departure:
+                await idle(lambda: member.gate.leases, within=grace)
+        finally:
+            # Also when nobody waits for it any more: half removed it would be in nobody's hands.
+            if member.departure is departure:  # else it was taken back
+                member.departure = None
+                await self.dismiss(member)
+
+    # What the router is told.
+
+    def _number(self) -> None:
+        """Put members and catalogue into the order of declaration."""
+        for index, member in enumerate(self.members.values()):
+            member.entry = attrs.evolve(member.entry, index=index)
+            member.gate.routing = self.config.routing
+        self.catalogue = Catalogue.build(self.config, [member.entry for member in self.members.values()])
+
+    def _world(self) -> Serve:
+        return Serve(self.catalogue, {name: member.ref for name, member in self.members.items()}, self.config)
+
+    @property
+    def _capacity(self) -> int:
+        return self.config.limits.max_concurrent_requests + ROUTER_SLACK
+
     def _announce(self, name: str) -> None:
         router = getattr(self, "router", None)
         if router is not None:
             router.deliver(HealthKnown(name))
 
-    def _catalogue(self) -> Catalogue:
-        return Catalogue.build(self.config, [member.entry for member in self.members.values()])
-
-    def _world(self) -> Serve:
-        return Serve(self.catalogue, {name: member.ref for name, member in self.members.items()})
-
-    async def _publish(self) -> None:
-        self.catalogue = self._catalogue()
-        while True:
-            try:
-                await self.router.ask(self._world())
-                return
-            except ActorDied:  # its next incarnation starts with the new world
-                if self.router.gone:
-                    raise
-                await trio.sleep(DRAIN_POLL)
-
     async def aclose(self) -> None:
         """Close every adapter. The actors end with the supervisor."""
         for member in self.members.values():
-            await member.adapter.aclose()
+            await close(member.adapter, member.settings.name)
 
 
 @asynccontextmanager
@@ -249,6 +305,7 @@ async def open_fleet(
     fleet = Fleet(config, rng or random.Random(), maker, supervisor)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
+        fleet.nursery = nursery
         await nursery.start(supervisor.run)
         nursery.start_soon(fleet.hold_back.run)
         try:

@@ -20,7 +20,7 @@ from .messages import Reason, Want
 if TYPE_CHECKING:
     from infermux.errors import InfermuxError
 
-    from .catalogue import Candidate, Route
+    from .catalogue import Candidate, Catalogue, Route
     from .strategy import Choice
 
 UNKNOWN_WAIT = 1.0  # seconds a caller is told to wait when nobody can say when a limit frees
@@ -37,12 +37,13 @@ class Refusal(msgspec.Struct, frozen=True):
 
 @attrs.define(eq=False)
 class Plan:
-    """`tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the
+    """`catalogue` is what `route` was found in. `tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the
     last one of each provider. `last` is the choice that was asked last; `staying` is one that may be asked once more,
     where what comes next is another model or nobody."""
 
     want: Want
     route: Route | None = None
+    catalogue: Catalogue | None = None
     strategy: str = ""
     group: str = ""
     tiers: Iterator[tuple[Route, tuple[Candidate, ...]]] | None = None

@@ -95,10 +95,11 @@ class Expire:
 
 @attrs.frozen
 class Serve:
-    """The world as it is from now on: the catalogue and the providers' refs."""
+    """The world as it is from now on: the catalogue, the providers' refs, and the configuration where it is another."""
 
     catalogue: Catalogue
     refs: Mapping[str, Ref[Any]]
+    config: Config | None = None
 
 
 @attrs.define(eq=False)
@@ -154,9 +155,22 @@ class RouterActor(BaseActor[Any]):
                 pass
 
     def _serve(self, world: Serve) -> None:
+        if world.config is not None:
+            self._adopt(world.config)
         self._catalogue, self._refs = world.catalogue, world.refs
         self._sent = {name: self._sent.get(name, _standing(ref).seen) for name, ref in world.refs.items()}
         self._lives = {name: self._lives.get(name, _standing(ref).life) for name, ref in world.refs.items()}
+
+    def _adopt(self, config: Config) -> None:
+        """Strategies keep their state where nothing has changed that they were made from, which plugins' may be all."""
+        old, new = self.routing, config.routing
+        self._strategies = {
+            key: strategy
+            for key, strategy in self._strategies.items()
+            if old == new or (key[1] not in self.plugins and _is_kept(key[0], old, new))
+        }
+        self.routing, self.retry = new, config.retry
+        self._budget.ratio, self._budget.per_second = self.retry.budget_ratio, self.retry.budget_min_per_second
 
     # One request.
 
@@ -173,6 +187,12 @@ class RouterActor(BaseActor[Any]):
                         return
                 if not self._next_tier(plan, now):
                     break
+            if (
+                plan.catalogue is not self._catalogue
+            ):  # a reload came between: who could answer now may not be asked yet
+                plan.restart()
+                self._advance(plan, reply)
+                return
             if plan.staying is not None and not plan.is_starting and self._stay(plan, reply, now):
                 return
         except (InvalidRequest, ModelNotFound) as refused:
@@ -257,7 +277,7 @@ class RouterActor(BaseActor[Any]):
         if plan.tiers is None:
             if not plan.parked:
                 self._budget.note_request(now)
-            plan.route = self._route(plan)
+            plan.route, plan.catalogue = self._route(plan), self._catalogue
             plan.tiers = _tiers(plan)
         found = next(plan.tiers, None)
         if found is None:
@@ -375,6 +395,12 @@ class RouterActor(BaseActor[Any]):
         waiting = self._waiting.pop(id(plan), None)
         if waiting is not None and not waiting[1].done:
             waiting[1].send(plan.verdict(trio.current_time()))
+
+
+def _is_kept(group: str, old: Routing, new: Routing) -> bool:
+    """Whether our own strategies of a group ("": of what is in none) are made as before."""
+    here, there = ({each.name: each for each in routing.groups}.get(group) for routing in (old, new))
+    return here == there and (not group or here is not None) and old.least_latency == new.least_latency
 
 
 def _only(candidate: Candidate) -> Option:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import attrs
 import msgspec
@@ -47,6 +48,13 @@ class Statistics:
     peak: int
 
 
+class Steps(Protocol):
+    """Where a simulated provider learns what to do, `elapsed` seconds after its start: see `simulated_script.Script`."""
+
+    def next_step(self, elapsed: float) -> Step: ...
+    def standing(self, elapsed: float) -> Step: ...
+
+
 def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Simulated:
     """The factory of the type `simulated`. Raises ValueError for a script that `check_script` refuses."""
     del environ
@@ -54,12 +62,16 @@ def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Simulated
 
 
 class Simulated:
-    """The adapter. One per provider; its script and its random failures go on from request to request."""
+    """The adapter. One per provider; its script and its random failures go on from request to request.
 
-    def __init__(self, settings: ProviderSettings) -> None:
+    `steps` takes the place of the settings' script; `tokens_per_event` is how many tokens of a stream come at once.
+    """
+
+    def __init__(self, settings: ProviderSettings, *, steps: Steps | None = None, tokens_per_event: int = 1) -> None:
         self._settings = settings
         self._simulate = settings.simulate
-        self._script = parse_script(settings.simulate.script)
+        self._script: Steps = parse_script(settings.simulate.script) if steps is None else steps
+        self._tokens_per_event = tokens_per_event
         self._random = random.Random(settings.name)  # chance for tests, seeded so that runs repeat
         self._started: float | None = None
         self._serial = itertools.count(1)
@@ -104,7 +116,8 @@ class Simulated:
             request = self._read(call)
             answer = Text(request, self._settings.name, call.model, next(self._serial))
             if call.stream:
-                return SimulatedStream(answer.events(pace, asked_usage=call.asked_usage), answer.usage, visit)
+                events = answer.events(pace, asked_usage=call.asked_usage, at_once=self._tokens_per_event)
+                return SimulatedStream(events, answer.usage, visit)
             await pace.whole(answer.completion_tokens)
         except BaseException as error:
             visit.leave(cancelled=isinstance(error, trio.Cancelled))
@@ -244,7 +257,7 @@ class SimulatedStream:
             return None
         await trio.sleep_until(max(self._start + event.due, trio.current_time()))
         self.has_content = self.has_content or event.has_content
-        self.estimated_tokens += event.has_content
+        self.estimated_tokens += event.tokens
         if event.data.endswith(DONE):  # whoever translates the end needs the usage with it
             self.usage = self._whole_usage
         return event.data

@@ -23,6 +23,7 @@ class Event:
     due: float
     data: bytes
     has_content: bool = attrs.field(default=False, kw_only=True)
+    tokens: int = attrs.field(default=0, kw_only=True)
 
 
 @attrs.frozen
@@ -44,6 +45,11 @@ class Pace:
         if step.cut_after is not None and tokens >= step.cut_after:
             raise broken()
         return self._time(tokens)
+
+    def until_cut(self, sent: int, tokens: int) -> int:
+        """How many of the next `tokens` tokens come, `sent` having come: the others fall to the cut."""
+        cut = self.step.cut_after
+        return tokens if cut is None else min(tokens, cut - sent)
 
     def _time(self, tokens: int) -> float:
         step = self.step
@@ -82,8 +88,8 @@ class Text:
             {**self._head, "object": "chat.completion", "choices": choices, "usage": _usage_object(self.usage)}
         )
 
-    def events(self, pace: Pace, *, asked_usage: bool) -> Iterator[Event]:
-        """The stream's events in order; raises BROKEN where the pace says so."""
+    def events(self, pace: Pace, *, asked_usage: bool, at_once: int = 1) -> Iterator[Event]:
+        """The stream's events in order, `at_once` tokens each, due with their first; raises BROKEN where the pace says so."""
         ending = b',"usage":null}\n\n' if asked_usage else b"}\n\n"
         head = b"data: " + msgspec.json.encode({**self._head, "object": "chat.completion.chunk"})[:-1]
 
@@ -94,18 +100,25 @@ class Text:
         opening = b'{"role":"assistant","content":"","refusal":null}'
         yield Event(pace.first, b"".join(chunk(index, opening) for index in range(len(self.choices))))
         sent = 0
-        for position in range(max(len(tokens) for tokens, _ in self.choices)):
-            for index, (tokens, _) in enumerate(self.choices):
-                if position < len(tokens):
-                    delta = b'{"content":%b}' % msgspec.json.encode(tokens[position])
-                    yield Event(pace.due(sent), chunk(index, delta), has_content=True)
-                    sent += 1
+        for index, tokens in self._pieces(at_once):
+            due = pace.due(sent)
+            said = pace.until_cut(sent, len(tokens))
+            delta = b'{"content":%b}' % msgspec.json.encode("".join(tokens[:said]))
+            yield Event(due, chunk(index, delta), has_content=True, tokens=said)
+            sent += said
         last = b"".join(
             chunk(index, b"{}", b'"%b"' % reason.encode()) for index, (_, reason) in enumerate(self.choices)
         )
         if asked_usage:
             last += head + b',"choices":[],"usage":' + msgspec.json.encode(_usage_object(self.usage)) + b"}\n\n"
-        yield Event(pace.due(sent), last + b"data: [DONE]\n\n", has_content=True)
+        yield Event(pace.due(sent), last + b"data: [DONE]\n\n", has_content=True, tokens=1)
+
+    def _pieces(self, at_once: int) -> Iterator[tuple[int, list[str]]]:
+        """The choices in turns, `at_once` tokens each time: whose turn it is, and its tokens."""
+        for position in range(0, max(len(tokens) for tokens, _ in self.choices), at_once):
+            for index, (tokens, _) in enumerate(self.choices):
+                if position < len(tokens):
+                    yield index, tokens[position : position + at_once]
 
 
 def broken() -> UpstreamFailure:

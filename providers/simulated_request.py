@@ -7,7 +7,7 @@ a request the real API answers 400 to gets a 400 of the same shape here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -35,6 +35,7 @@ _WORDS = (
     "magna",
     "aliqua",
 )
+_BABBLE = tuple(f" {_WORDS[at % len(_WORDS)]}" for at in range(_MOST_TOKENS + len(_WORDS)))
 _ASKED_LENGTH = re.compile(r"\b(\d{1,4}) (?:words|tokens)\b")
 _PLACE = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `([^`]+)`")
@@ -156,26 +157,18 @@ def compose(request: ChatRequest, provider: str, choice: int) -> tuple[list[str]
     asked = _ASKED_LENGTH.search(prompt)
     length = min(int(asked[1]), _MOST_TOKENS) if asked else _DEFAULT_TOKENS
     limit = request.max_completion_tokens or request.max_tokens
-    tokens: list[str] = []
-    for token in _tokens(prompt, provider, choice):
-        if len(tokens) == length:
-            break
-        if len(tokens) == limit:
-            return tokens, "length"
-        tokens.append(token)
-    return _stop(tokens, request.stop), "stop"
+    count = length if limit is None else min(length, limit)
+    tokens = _tokens(prompt, provider, choice, count)
+    return (tokens, "length") if count < length else (_stop(tokens, request.stop), "stop")
 
 
-def _tokens(prompt: str, provider: str, choice: int) -> Iterator[str]:
+def _tokens(prompt: str, provider: str, choice: int, count: int) -> list[str]:
     echo = " ".join(prompt.split())
     echo = echo if len(echo) <= 60 else echo[:57] + "..."
-    opening = f'This is {provider}, a simulated provider. You said: "{echo}".'
-    for position, word in enumerate(opening.split(" ")):
-        yield word if position == 0 else " " + word
-    position = choice
-    while True:
-        yield " " + _WORDS[position % len(_WORDS)]
-        position += 1
+    first, *rest = f'This is {provider}, a simulated provider. You said: "{echo}".'.split(" ")
+    tokens = [first, *(f" {word}" for word in rest)][:count]
+    start = choice % len(_WORDS)
+    return tokens + list(_BABBLE[start : start + count - len(tokens)])
 
 
 def _stop(tokens: list[str], stop: str | list[str] | None) -> list[str]:

@@ -139,7 +139,7 @@ async def test_failover_is_the_same_as_in_the_server(autojump_clock: MockClock) 
 
 
 async def test_errors_are_infermuxs_own(autojump_clock: MockClock) -> None:
-    bad = simulated("sim", "m", script=[{"status": 500}, {"status": 400}])
+    bad = simulated("sim", "m", script=[{"status": 500, "times": 2}, {"status": 400}])
     async with infermux.open_router(a_config(bad), environ={}) as router:
         for expected in (UpstreamError, ProviderRefusal):
             with pytest.raises(expected):

@@ -113,13 +113,13 @@ async def test_with_one_killed_one_hanging_and_one_at_its_limit_every_call_gets_
 async def test_when_every_provider_answers_429_the_caller_gets_it_with_the_shortest_wait() -> None:
     async with (
         OpenAIUpstream(default=Reply(status=429, headers=(("Retry-After", "7"),))) as one,
-        OpenAIUpstream(default=Reply(status=429, headers=(("Retry-After", "3"),))) as two,
+        OpenAIUpstream(default=Reply(status=429, headers=(("Retry-After", "4"),))) as two,
         routing(provider("one", one), provider("two", two)) as router,
     ):
         for _ in range(2):  # by the providers' answers, then by what is known of them
             answer = await router.chat()
             assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited")
-            assert answer.headers["retry-after"] == "3"
+            assert answer.headers["retry-after"] == "4"
         assert (len(one.chats), len(two.chats)) == (1, 1)
 
 
