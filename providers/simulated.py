@@ -49,7 +49,7 @@ class Statistics:
 
 
 class Steps(Protocol):
-    """Where a simulated provider learns what to do, `elapsed` seconds after its start: see `simulated_script.Script`."""
+    """Where a simulated provider learns what to do, `elapsed` seconds after its start: see `Script`."""
 
     def next_step(self, elapsed: float) -> Step: ...
     def standing(self, elapsed: float) -> Step: ...

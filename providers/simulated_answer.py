@@ -89,7 +89,7 @@ class Text:
         )
 
     def events(self, pace: Pace, *, asked_usage: bool, at_once: int = 1) -> Iterator[Event]:
-        """The stream's events in order, `at_once` tokens each, due with their first; raises BROKEN where the pace says so."""
+        """The stream's events in order, `at_once` tokens each, due with their first; BROKEN where the pace says so."""
         ending = b',"usage":null}\n\n' if asked_usage else b"}\n\n"
         head = b"data: " + msgspec.json.encode({**self._head, "object": "chat.completion.chunk"})[:-1]
 
