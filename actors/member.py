@@ -1,0 +1,81 @@
+"""One provider of a fleet: what was declared, its wire, its state, its actor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from infermux.config.settings import ProviderSettings
+from infermux.providers.interface import Adapter
+
+from .catalogue import Entry
+from .gate import Gate
+from .messages import Reason, Standing
+from .ref import Ref
+
+log = logging.getLogger("infermux.actors")
+
+POLL = 0.05
+CLOSE_GRACE = 2.0  # seconds for attempts that were ended to let go of their leases, and for connections to close
+
+
+@attrs.define(eq=False)
+class Member:
+    """A running provider. It may be declared otherwise (`entry`, `adapter`); gate and actor are its own for life.
+
+    `by_hand`: no configuration declares it, so none takes it away. Once it is taken out, `departure` is the scope of
+    the wait for its last requests: while there is one it can be taken back. `gone` is set when all of it has ended.
+    """
+
+    entry: Entry
+    adapter: Adapter
+    gate: Gate
+    by_hand: bool = False
+    ref: Ref[Any] = attrs.field(init=False)
+    departure: trio.CancelScope | None = None
+    gone: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def settings(self) -> ProviderSettings:
+        return self.entry.settings
+
+    @property
+    def standing(self) -> Standing:
+        status = self.ref.status
+        return status if isinstance(status, Standing) else Standing()
+
+    def blocked(self, now: float) -> Reason | None:
+        """Why nothing goes to this provider now, None when it is routable. A crashed actor takes nothing."""
+        if not self.ref.alive:
+            return Reason.CRASHED
+        standing = self.standing
+        return (standing.reason or Reason.CRASHED) if now < standing.blocked_until else None
+
+    def revoke_on(self, adapter: Adapter, why: str) -> None:
+        """End the attempts that run over `adapter`."""
+        for lease in self.gate.leases:
+            if lease.adapter is adapter:
+                lease.revoke(why)
+
+    def uses(self, adapter: Adapter) -> bool:
+        """Whether a lease is out that was granted on `adapter`."""
+        return any(lease.adapter is adapter for lease in self.gate.leases)
+
+
+async def idle(busy: Callable[[], object], *, within: float) -> None:
+    """Return when `busy()` is false, after `within` seconds at the latest. Gates are pure, so none could wake us."""
+    with trio.move_on_after(within):
+        while busy():  # noqa: ASYNC110 - as the docstring says; and this is rare
+            await trio.sleep(POLL)
+
+
+async def close(adapter: Adapter, provider: str) -> None:
+    """Close a provider's connections. A failure is logged: whoever closes has nobody to tell."""
+    try:
+        await adapter.aclose()
+    except Exception:
+        log.exception("the connections of provider %s could not be closed", provider)
