@@ -25,6 +25,7 @@ from infermux.providers.transport import CONNECTING
 from .hold_back import HELD_BYTES, HELD_EVENTS, HoldBack
 from .lease import Lease
 from .messages import Outcome, Want
+from .strategy import Choice
 
 log = logging.getLogger("infermux.requests")
 
@@ -67,6 +68,7 @@ class Attempt:
     want: Want
     call: Call
     deadline: Deadline
+    choice: Choice | None = None  # how the router came to it
     answer: Answer | None = None
     stream: Stream | None = None
     usage: Usage | None = None

@@ -28,6 +28,7 @@ from infermux.errors import (
 from infermux.providers.interface import Answer, Call, Stream, Usage
 
 from .attempt import Attempt, Caller, Commit, Deadline
+from .hedging import Hedging, Race
 from .hold_back import HoldBack
 from .kit_errors import ActorDied, MailboxFull
 from .lease import Lease
@@ -74,6 +75,7 @@ class Run:
     retry: Retry
     rng: random.Random
     hold_back: HoldBack | None = None
+    hedging: Hedging | None = None
     timeout: float | None = None
     plan: Plan = attrs.field(init=False)
     history: History = attrs.field(init=False)
@@ -83,6 +85,7 @@ class Run:
     _phase: Phase = Phase.LEASING
     _deadline: Deadline = attrs.field(init=False)
     _pause: float = 0.0
+    _beside: int = 0
     _whole: bool = False
     _broken: InfermuxError | None = None
 
@@ -108,8 +111,8 @@ class Run:
 
     @property
     def attempts(self) -> int:
-        """Attempts so far, the one under way or the successful one included."""
-        return self.history.attempts + (self.attempt is not None)
+        """Attempts so far, the one under way or the successful one included, and those that ran beside it."""
+        return self.history.attempts + self._beside + (self.attempt is not None)
 
     @property
     def committed(self) -> bool:
@@ -130,7 +133,11 @@ class Run:
             lease = await self._lease(message)
             attempt = self.attempt = self._attempt(lease)
             self._phase = Phase.WAITING
-            failure = await attempt.begin(self.caller, self.hold_back, commit)
+            after = self._hedge_after(attempt)
+            if after is None:
+                failure = await attempt.begin(self.caller, self.hold_back, commit)
+            else:
+                attempt, failure = await self._race(attempt, after, commit)
             if failure is None:
                 self.caller.watch(None)
                 return self._begun(attempt)
@@ -144,9 +151,73 @@ class Run:
             route = self.plan.route
             longest = route.longest_timeout if route is not None else math.inf
             self._deadline.at = self.started_at + 2 * longest
-        return Attempt(lease=lease, want=self.want, call=self.call, deadline=self._deadline)
+        return Attempt(lease=lease, want=self.want, call=self.call, deadline=self._deadline, choice=self.plan.last)
+
+    # A second attempt beside one that is slow.
+
+    def _hedge_after(self, attempt: Attempt) -> float | None:
+        hedging = self.hedging
+        if hedging is None or self.call.upload is not None or self.attempts >= self.retry.max_attempts:
+            return None
+        if self.attempts == 1:
+            hedging.note_request()
+        return hedging.after(attempt.lease.provider, stream=self.call.stream)
+
+    async def _race(
+        self, first: Attempt, after: float, commit: Commit | None
+    ) -> tuple[Attempt, UpstreamFailure | None]:
+        """Run `first`, and another one beside it when it is slow: the attempt that counts, with its failure if any."""
+        race = Race(self.caller, self.hold_back, commit)
+        try:
+            await race.run(first, after, lambda: self._second(first))
+        except BaseException:
+            for attempt in race.attempts:
+                attempt.abandon()
+            raise
+        for other in race.others:
+            self._beside += 1
+            self._note(other)
+            other.abandon()
+        if race.winner is not None:
+            self.attempt = race.winner
+            ending = [failure for attempt, failure in race.failures if attempt is race.winner]
+            for attempt, failure in race.failures:
+                if attempt is not race.winner:
+                    self._account(attempt, failure)
+            return race.winner, ending[0] if ending else None
+        *before, (attempt, failure) = race.failures
+        for earlier, its in before:
+            self._account(earlier, its)
+        self.attempt = attempt
+        return attempt, failure
+
+    async def _second(self, first: Attempt) -> Attempt | None:
+        """Another provider's attempt with the same model, if there is one and the share of such attempts allows it."""
+        hedging, lease, plan = self.hedging, first.lease, self.plan
+        if hedging is None or not hedging.take():
+            return None
+        tried = {*plan.tried, (lease.provider, lease.model)}
+        aside = Plan(self.want, beside=lease.model, tried=tried, silent={*plan.silent, lease.provider})
+        granted: Any = None
+        try:
+            reply = self.router.request(Advance(aside))
+            granted = reply.take() if reply.done else await reply.wait()
+        except (MailboxFull, ActorDied):
+            pass  # the first one goes on alone
+        if not isinstance(granted, Lease):
+            hedging.give_back()
+            return None
+        return Attempt(lease=granted, want=self.want, call=self.call, deadline=self._deadline, choice=aside.last)
+
+    def _note(self, attempt: Attempt) -> None:
+        """How long it took to its first token, or until it was given up, which is shorter than it would have been."""
+        if self.hedging is not None:
+            at = attempt.first_token_at
+            seconds = attempt.seconds if at is None else at - attempt.lease.granted_at
+            self.hedging.note(attempt.lease.provider, seconds, stream=self.call.stream)
 
     def _begun(self, attempt: Attempt) -> Answer | Stream:
+        self._note(attempt)
         if attempt.answer is None:
             assert attempt.stream is not None
             return attempt.stream
@@ -156,13 +227,8 @@ class Run:
 
     def _after(self, attempt: Attempt, failure: UpstreamFailure) -> Any:
         """Account for a failed attempt. Returns what to ask the router next, or raises what the caller is told."""
-        lease, plan, history = attempt.lease, self.plan, self.history
-        history.failed.append(Failed(lease.provider, lease.model, failure))
-        plan.tried.add((lease.provider, lease.model))
-        plan.parked = False  # a further wait for a first probe has a bound of its own
-        if failure.kind.is_timeout:
-            plan.silent.add(lease.provider)
-        attempt.failed(failure)
+        plan, history = self.plan, self.history
+        self._account(attempt, failure)
         self.attempt = None
         upload = self.call.upload
         if upload is not None and upload.spent:
@@ -175,10 +241,19 @@ class Run:
                 history.longer_context = True
                 return Longer(plan)
             case Move.STAY:
-                plan.staying, self._pause = plan.last, then.wait
+                plan.staying, self._pause = attempt.choice, then.wait
             case Move.ELSEWHERE:
                 pass
         return Advance(plan)
+
+    def _account(self, attempt: Attempt, failure: UpstreamFailure) -> None:
+        lease, plan = attempt.lease, self.plan
+        self.history.failed.append(Failed(lease.provider, lease.model, failure))
+        plan.tried.add((lease.provider, lease.model))
+        plan.parked = False  # a further wait for a first probe has a bound of its own
+        if failure.kind.is_timeout:
+            plan.silent.add(lease.provider)
+        attempt.failed(failure)
 
     # Leases.
 

@@ -23,6 +23,7 @@ from .attempt import Caller
 from .catalogue import Catalogue, Entry
 from .dispatch import Anyone, Run
 from .gate import Gate
+from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
@@ -52,6 +53,7 @@ class Fleet:
     supervisor: Supervisor
     members: dict[str, Member] = attrs.field(factory=dict)
     hold_back: HoldBack = attrs.field(factory=HoldBack)
+    hedging: Hedging | None = None
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
@@ -69,6 +71,7 @@ class Fleet:
             retry=self.config.retry,
             rng=self.rng,
             hold_back=self.hold_back,
+            hedging=self.hedging,
             timeout=timeout,
         )
 
@@ -206,6 +209,8 @@ class Fleet:
     def serve(self, config: Config, members: Iterable[Member]) -> None:
         """From now on `config` is served, by `members` in this order. Synchronous: a whole world or none."""
         now = trio.current_time()
+        if config.hedge != self.config.hedge:
+            self.hedging = hedging_of(config.hedge)
         self.config = config
         self.members = {member.settings.name: member for member in members}
         self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
@@ -302,7 +307,7 @@ async def open_fleet(
     supervisor = Supervisor(
         intensity=None, backoff=Backoff(base=0.1, max=30.0), when_exhausted="abandon", on_restart=_report
     )
-    fleet = Fleet(config, rng or random.Random(), maker, supervisor)
+    fleet = Fleet(config, rng or random.Random(), maker, supervisor, hedging=hedging_of(config.hedge))
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         fleet.nursery = nursery

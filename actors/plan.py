@@ -37,9 +37,11 @@ class Refusal(msgspec.Struct, frozen=True):
 
 @attrs.define(eq=False)
 class Plan:
-    """`catalogue` is what `route` was found in. `tried` holds (provider, model) pairs that had an attempt; `silent` providers that stayed silent; `refusals` the
-    last one of each provider. `last` is the choice that was asked last; `staying` is one that may be asked once more,
-    where what comes next is another model or nobody."""
+    """`catalogue` is what `route` was found in. `tried` holds (provider, model) pairs that had an attempt; `silent`
+    providers that stayed silent; `refusals` the last one of each provider. `last` is the choice that was asked last;
+    `staying` is one that may be asked once more, where what comes next is another model or nobody. `beside` is the
+    model of an attempt that goes on: only providers that answer with the same one count then, and nothing is waited
+    for."""
 
     want: Want
     route: Route | None = None
@@ -55,9 +57,23 @@ class Plan:
     parked: bool = False
     last: Choice | None = None
     staying: Choice | None = None
+    beside: str | None = None
+    held: list[Choice] = attrs.field(factory=list)
+    insists: bool = False
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal, choice: Choice | None = None) -> None:
+        """`refusal` is of `choice`, where it was that far already."""
         self.refusals[refusal.provider] = refusal
+        if refusal.reason is Reason.SLOW_START and choice is not None:
+            self.held.append(choice)
+
+    def insist(self) -> bool:
+        """Go back to those that slow start alone kept away; False where there are none."""
+        if not self.held:
+            return False
+        self.insists = True
+        self.steps, self.position, self.held = self.held, 0, []
+        return True
 
     def restart(self) -> None:
         """Forget the order and the refusals (not what was tried): the world has changed."""
@@ -66,6 +82,8 @@ class Plan:
         self.steps = []
         self.position = 0
         self.refusals.clear()
+        self.held = []
+        self.insists = False
 
     @property
     def is_starting(self) -> bool:

@@ -187,9 +187,7 @@ class RouterActor(BaseActor[Any]):
                         return
                 if not self._next_tier(plan, now):
                     break
-            if (
-                plan.catalogue is not self._catalogue
-            ):  # a reload came between: who could answer now may not be asked yet
+            if plan.catalogue is not self._catalogue:  # a reload came between: not all who could answer were asked
                 plan.restart()
                 self._advance(plan, reply)
                 return
@@ -198,7 +196,10 @@ class RouterActor(BaseActor[Any]):
         except (InvalidRequest, ModelNotFound) as refused:
             reply.send(refused)
             return
-        if plan.is_starting:
+        if plan.beside is None and plan.insist():
+            self._advance(plan, reply)
+            return
+        if plan.is_starting and plan.beside is None:
             self._park(plan, reply)
         elif not plan.refusals and not plan.tried:
             reply.send(
@@ -216,8 +217,9 @@ class RouterActor(BaseActor[Any]):
         if ref is None:
             return False
         if option.standing is not _UNREAD and now < (standing := _standing(ref)).blocked_until:
-            plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until))
-            return False
+            if not (plan.insists and standing.reason is Reason.SLOW_START):
+                plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), choice)
+                return False
         if not ref.alive:
             plan.refuse(Refusal(name, Reason.CRASHED))
             return False
@@ -275,7 +277,7 @@ class RouterActor(BaseActor[Any]):
 
     def _next_tier(self, plan: Plan, now: float) -> bool:
         if plan.tiers is None:
-            if not plan.parked:
+            if not plan.parked and plan.beside is None:
                 self._budget.note_request(now)
             plan.route, plan.catalogue = self._route(plan), self._catalogue
             plan.tiers = _tiers(plan)
@@ -332,7 +334,8 @@ class RouterActor(BaseActor[Any]):
             return None
         standing = _standing(ref)
         if now < standing.blocked_until:
-            plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until))
+            held = Choice(_only(candidate)) if standing.reason is Reason.SLOW_START else None
+            plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), held)
             return None
         load = standing.in_flight
         if self._sent[name] != standing.seen:
@@ -426,6 +429,9 @@ def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
     route = plan.route
     assert route is not None
     preferences = plan.want.preferences
+    if plan.beside is not None:
+        yield route, tuple(c for tier in route.tiers for c in tier if c.model == plan.beside)
+        return
     for tier in _preferred_tiers(route.tiers, preferences):
         yield route, tier
         if plan.steps and preferences is not None and not preferences.allow_fallbacks:

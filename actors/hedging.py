@@ -1,0 +1,192 @@
+"""A second attempt beside one that is slower than it usually is: the first token wins."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import attrs
+import trio
+
+from infermux.config.settings import Hedge
+from infermux.config.values import duration
+from infermux.errors import CallerError, CallerLeft, InfermuxError, UpstreamFailure
+from infermux.providers.interface import Stream
+
+from .attempt import Attempt, Caller, Commit
+from .hold_back import HoldBack
+
+KEPT_TIMES = 200  # of one provider, streams and whole answers apart
+ENOUGH_TIMES = 20  # below it a percentile says nothing
+CREDIT = 10.0  # second attempts that quiet times may save up
+
+
+@attrs.define(eq=False)
+class Times:
+    """How long the last attempts at one provider took to their first token, in seconds."""
+
+    _kept: deque[float] = attrs.field(factory=lambda: deque[float](maxlen=KEPT_TIMES))
+
+    def note(self, seconds: float) -> None:
+        self._kept.append(seconds)
+
+    def percentile(self, percent: int) -> float | None:
+        """By nearest rank; None while too few are known."""
+        if len(self._kept) < ENOUGH_TIMES:
+            return None
+        return sorted(self._kept)[(percent * len(self._kept) + 99) // 100 - 1]
+
+
+@attrs.define(eq=False)
+class Hedging:
+    """When a second attempt is due, and whether there may be one. One for all requests of a router.
+
+    There is never more than `max_extra_ratio` of second attempts per request since the start.
+    """
+
+    settings: Hedge
+    _times: dict[tuple[str, bool], Times] = attrs.field(factory=dict[tuple[str, bool], Times])
+    _credit: float = 0.0
+    _percent: int | None = attrs.field(init=False, default=None)
+    _seconds: float = attrs.field(init=False, default=0.0)
+
+    def __attrs_post_init__(self) -> None:
+        after = self.settings.after
+        if after.startswith("p"):
+            self._percent = int(after[1:])
+        else:
+            self._seconds = duration(after)
+
+    def after(self, provider: str, *, stream: bool) -> float | None:
+        """Seconds to wait for this provider's first token (or whole answer); None: nobody can say."""
+        if self._percent is None:
+            return self._seconds
+        times = self._times.get((provider, stream))
+        return None if times is None else times.percentile(self._percent)
+
+    def note(self, provider: str, seconds: float, *, stream: bool) -> None:
+        """An attempt had its first token or answer, or was given up for another one, after so long."""
+        times = self._times.get((provider, stream))
+        if times is None:
+            times = self._times[provider, stream] = Times()
+        times.note(seconds)
+
+    def note_request(self) -> None:
+        self._credit = min(CREDIT, self._credit + self.settings.max_extra_ratio)
+
+    def take(self) -> bool:
+        """Whether there may be one more second attempt; it counts from now on."""
+        if self._credit + 1e-9 < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+    def give_back(self) -> None:
+        """It was not made after all."""
+        self._credit += 1.0
+
+
+def hedging_of(settings: Hedge) -> Hedging | None:
+    """None where it is turned off, so that it costs nothing."""
+    return Hedging(settings) if settings.enabled else None
+
+
+@attrs.define(eq=False)
+class Race:
+    """Two attempts of one request. Whoever has its first token first, or is given to the caller, goes on alone.
+
+    After `run`: `winner`, or none and `failures` of those that failed, in the order in which they did. `others` are
+    those that neither won nor failed: whoever runs the race abandons them. `error` ends the request at once.
+    """
+
+    caller: Caller
+    hold_back: HoldBack | None
+    commit: Commit | None
+    winner: Attempt | None = None
+    failures: list[tuple[Attempt, UpstreamFailure]] = attrs.field(factory=list[tuple[Attempt, UpstreamFailure]])
+    others: list[Attempt] = attrs.field(factory=list[Attempt])
+    error: InfermuxError | None = None
+    _scopes: dict[Attempt, trio.CancelScope] = attrs.field(factory=dict[Attempt, trio.CancelScope])
+    _settled: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """All that took part."""
+        won = [] if self.winner is None else [self.winner]
+        return [*won, *self.others, *(attempt for attempt, _ in self.failures if attempt is not self.winner)]
+
+    async def run(self, first: Attempt, after: float, second: Callable[[], Awaitable[Attempt | None]]) -> None:
+        """Run `first`, and `after` seconds later the one that `second` brings, if any.
+
+        Raises CallerLeft, and what an attempt raises that no other attempt can mend: all of `attempts` are then to be
+        abandoned, as after a cancellation.
+        """
+        with trio.CancelScope() as scope:
+            self.caller.watch(scope)
+            async with trio.open_nursery() as nursery:
+                self._enter(first, nursery)
+                with trio.move_on_after(after):
+                    await self._settled.wait()
+                if not self._settled.is_set():
+                    other = await second()
+                    if other is not None and self._settled.is_set():
+                        self.others.append(other)  # too late, or in vain: what it was for has ended meanwhile
+                    elif other is not None:
+                        self._enter(other, nursery)
+        if self.caller.left and self.winner is None:
+            raise CallerLeft
+        if self.error is not None:
+            raise self.error
+
+    def _enter(self, attempt: Attempt, nursery: trio.Nursery) -> None:
+        self.others.append(attempt)
+        scope = self._scopes[attempt] = trio.CancelScope()
+        nursery.start_soon(self._take_part, attempt, scope)
+
+    async def _take_part(self, attempt: Attempt, scope: trio.CancelScope) -> None:
+        commit = None if self.commit is None else lambda stream, data: self._commit(attempt, stream, data)
+        failure: UpstreamFailure | None = None
+        with scope:
+            try:
+                failure = await attempt.begin(None, self.hold_back, commit)
+            except CallerError as refused:
+                self._refused(attempt, refused)
+                return
+            except InfermuxError as error:
+                self.error = error
+                self._end()
+                return
+            if failure is None:
+                self._win(attempt)
+                return
+        if failure is not None:
+            if attempt in self.others:
+                self.others.remove(attempt)
+            self.failures.append((attempt, failure))
+            if not self.others or attempt is self.winner:
+                self._settled.set()
+
+    def _refused(self, attempt: Attempt, refused: CallerError) -> None:
+        """It cannot be said to this provider: that ends the request only where nobody else is being asked."""
+        self.others.remove(attempt)
+        if not self.others:
+            self.error = refused
+            self._end()
+
+    def _commit(self, attempt: Attempt, stream: Stream, data: bytes) -> None:
+        self._win(attempt)
+        if self.commit is not None:
+            self.commit(stream, data)
+
+    def _win(self, attempt: Attempt) -> None:
+        if self.winner is not None:
+            return  # the other one was faster by a step of the loop
+        self.winner = attempt
+        self.others.remove(attempt)
+        self._end()
+
+    def _end(self) -> None:
+        self._settled.set()
+        for attempt in self.others:
+            if attempt is not self.winner:
+                self._scopes[attempt].cancel()
