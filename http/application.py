@@ -16,10 +16,11 @@ from infermux.config.values import address
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
-from .access import HostRule
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
 from .inference import Inference
 from .management import Management, management_app
+from .reloading import Load, Reloader
+from .rules import Rules
 
 TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 
@@ -30,43 +31,51 @@ class Application:
 
     `management_app` for `management_listen` where that is set."""
 
-    config: Config
     fleet: Fleet
     inference: Inference
+    reloader: Reloader
     app: Any
     management_app: Any | None
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.fleet.config
 
 
 @asynccontextmanager
 async def open_application(
-    config: Config, *, environ: Mapping[str, str] | None = None, adapters: AdapterMaker | None = None
+    config: Config,
+    *,
+    environ: Mapping[str, str] | None = None,
+    adapters: AdapterMaker | None = None,
+    load: Load | None = None,
 ) -> AsyncGenerator[Application]:
     """Run the actors of `config` and make the handlers for them. Leaving the block ends the actors.
 
-    Whoever holds the event loop meanwhile is logged and counted.
+    `load` reads the configuration again for a reload; without it there is none. Whoever holds the event loop meanwhile
+    is logged and counted.
     """
     env = os.environ if environ is None else environ
     watchdog = Watchdog()
     async with open_fleet(config, environ=env, adapters=adapters) as fleet:
-        listens = [config.listen, *([config.management_listen] if config.management_listen else [])]
-        rule = HostRule.made(config, listens)
-        inference = Inference(fleet, config, rule)
+        inference = Inference(fleet, Rules.of(config))
+        reloader = Reloader(fleet=fleet, inference=inference, load=load)
         token = env.get(TOKEN_VARIABLE)
         management = Management(
             fleet=fleet,
-            config=config,
             inference=inference,
-            host_rule=rule,
+            reloader=reloader,
             token=Secret(token) if token else None,
-            token_required=not address(listens[-1]).is_loopback,
+            token_required=not address(config.management_listen or config.listen).is_loopback,
             started_at=trio.current_time(),
             watchdog=watchdog,
         )
         separate = config.management_listen is not None
         application = Application(
-            config=config,
             fleet=fleet,
             inference=inference,
+            reloader=reloader,
             app=let_finish(management_app(management, managed=not separate)),
             management_app=let_finish(management_app(management, public=False)) if separate else None,
         )

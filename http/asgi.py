@@ -8,6 +8,7 @@ limits are the server's here; `listen` is only used to know which Host names are
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from infermux.config import Config, load_checked
@@ -48,7 +49,7 @@ class AsgiApp:
             log.warning("%s", warning)
         if config.management_listen is not None:
             log.warning("management_listen is for `infermux serve`: nobody listens there, and management is not served")
-        async with open_application(config) as application:
+        async with open_application(config, load=partial(load_checked, config.source)) as application:
             self._serve = _routed(application)
             await send({"type": "lifespan.startup.complete"})
             await receive()
@@ -75,7 +76,7 @@ def _routed(application: Application) -> Any:
         application.inference,
         is_inference,
         fallback,
-        limits=application.config.limits,
+        limits=lambda: application.config.limits,
         is_shutting_down=lambda: application.inference.draining,
     )
 

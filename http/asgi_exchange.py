@@ -282,14 +282,14 @@ def inference_app(
     is_inference: IsInference,
     fallback: AsgiApp,
     *,
-    limits: LimitSettings,
+    limits: Callable[[], LimitSettings],
     is_shutting_down: Callable[[], bool] = lambda: False,
 ) -> AsgiApp:
     """An ASGI application that serves inference by `handler` and everything else, lifespan included, by `fallback`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            exchange = AsgiExchange(scope, receive, send, limits=limits, is_shutting_down=is_shutting_down)
+            exchange = AsgiExchange(scope, receive, send, limits=limits(), is_shutting_down=is_shutting_down)
             if is_inference(exchange.head.method, exchange.head.path):
                 await _answer(handler, exchange)
                 return

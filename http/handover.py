@@ -55,7 +55,6 @@ class Hypercorn:
 
     def __init__(self, app: AsgiApp, limits: LimitSettings) -> None:
         self._app = ASGIWrapper(cast(Any, app))
-        self._limits = limits
         self._config = hypercorn_config(limits)
         self._context = WorkerContext(None)
         self._state: LifespanState = {}
@@ -82,14 +81,14 @@ class Hypercorn:
     async def answer(self, connection: Connection, head: ParsedHead) -> bool:
         websocket = head.upgrade == _WEBSOCKET and head.method == b"GET" and head.minor == 1 and not head.has_body
         reuse = head.keep_alive and head.minor == 1 and not connection.lane.shutting_down
-        stream = replay_stream(connection, self._limits)
+        stream = replay_stream(connection, connection.lane.limits)
         stream.replay(render_head(head, reuse=reuse, websocket=websocket))
         if websocket:
             with stream.letting_go:
                 await TCPServer(*self._server_arguments(stream))
             return False
         if head.chunked:
-            stream.limit_to(_Chunks(self._limits.max_body_bytes))
+            stream.limit_to(_Chunks(connection.lane.limits.max_body_bytes))
         else:
             stream.limit_to(_Length(head.length or 0))
         connection.leave_callback = stream.stop
@@ -105,7 +104,7 @@ class Hypercorn:
         return False
 
     async def take_http2(self, connection: Connection) -> None:
-        stream = replay_stream(connection, self._limits)
+        stream = replay_stream(connection, connection.lane.limits)
         with stream.letting_go:
             await _Http2(*self._server_arguments(stream))
 

@@ -16,7 +16,7 @@ import trio
 from infermux.actors.dispatch import Run, Sink
 from infermux.actors.fleet import Fleet
 from infermux.actors.requests import request_run
-from infermux.config.settings import AuthMode, Config, Price
+from infermux.config.settings import AuthMode, Price
 from infermux.config.values import duration
 from infermux.errors import (
     CallerLeft,
@@ -30,10 +30,11 @@ from infermux.errors import (
 from infermux.providers.interface import Answer, Endpoint, Stream, Usage
 from infermux.providers.peek_endpoints import beginning
 
-from .access import HostRule, check_key, given_key, needs_host_rule
+from .access import check_key, given_key
 from .errors import error_answer, error_event, shape_of
 from .exchange import Exchange, Head, HeaderLines
 from .passthrough import PREFIXES, passed_run
+from .rules import Rules
 
 log = logging.getLogger("infermux.requests")
 
@@ -65,11 +66,10 @@ def is_inference(method: bytes, path: bytes) -> bool:
 
 @attrs.define(eq=False)
 class Inference:
-    """Answers inference requests. `in_flight` counts those under way, `draining` refuses new ones."""
+    """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones."""
 
     fleet: Fleet
-    config: Config
-    host_rule: HostRule
+    rules: Rules
     in_flight: int = 0
     draining: bool = False
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
@@ -77,14 +77,6 @@ class Inference:
     _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
         factory=dict[tuple[str, str, str, str, bytes], bytes]
     )
-    _host_ruled: bool = attrs.field(init=False)
-    _sticky_by: str | None = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        routing = self.config.routing
-        sticky = "sticky" in (routing.strategy, *(group.strategy for group in routing.groups))
-        self._sticky_by = routing.sticky.key if sticky else None
-        self._host_ruled = needs_host_rule(self.config)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
@@ -120,14 +112,15 @@ class Inference:
     # In.
 
     def _admit(self, head: Head) -> None:
-        if self._host_ruled:
-            self.host_rule.check(head)
-        auth = self.config.auth
+        rules = self.rules
+        if rules.host_ruled:
+            rules.host_rule.check(head)
+        auth = rules.config.auth
         if auth.mode is AuthMode.STATIC_KEY and auth.key is not None:
             check_key(head, auth.key)
         if self.draining:
             raise ShuttingDown("the router is shutting down; send the request to another one", retry_after=1)
-        if self.in_flight > self.config.limits.max_concurrent_requests:
+        if self.in_flight > rules.config.limits.max_concurrent_requests:
             raise Overloaded(
                 "the router serves as many requests as it may (limits.max_concurrent_requests)", retry_after=1
             )
@@ -142,7 +135,7 @@ class Inference:
             self.fleet,
             exchange,
             timeout=None if timeout is None else _timeout(timeout),
-            affinity=b"" if self._sticky_by in (None, "prefix") else self._affinity(head, Endpoint.CHAT, b""),
+            affinity=b"" if self.rules.sticky_by in (None, "prefix") else self._affinity(head, Endpoint.CHAT, b""),
             betas=_betas(head),
         )
 
@@ -158,12 +151,12 @@ class Inference:
             strict=strict is not None and _is_true(strict),
             caller=exchange,
             timeout=None if timeout is None else _timeout(timeout),
-            affinity=None if self._sticky_by is None else lambda body: self._affinity(head, endpoint, body),
+            affinity=None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body),
         )
 
     def _affinity(self, head: Head, endpoint: Endpoint, body: bytes) -> bytes:
         """What keeps a conversation on one provider: its first messages, its caller, or a header."""
-        by = self._sticky_by or "prefix"
+        by = self.rules.sticky_by or "prefix"
         if by == "caller":
             client = head.client[0].encode() if head.client else b""
             return head.get(b"x-infermux-caller") or given_key(head) or client

@@ -7,19 +7,24 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import attrs
+import msgspec
 import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from infermux import __version__
-from infermux.actors.fleet import Fleet, Member
+from infermux.actors.fleet import Fleet
 from infermux.actors.kit_errors import ActorDied
+from infermux.actors.member import Member
 from infermux.actors.provider import Description, Verb
-from infermux.config.settings import AuthMode, Config
+from infermux.config.redact import redacted
+from infermux.config.settings import AuthMode
 from infermux.errors import (
+    ConfigError,
     InfermuxError,
     InternalError,
+    InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
     NotFound,
@@ -30,11 +35,13 @@ from infermux.errors import (
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
-from .access import HostRule, check_key, given_key, needs_host_rule
+from .access import check_key, given_key
 from .errors import error_answer, shape_of
 from .exchange import Head
 from .inference import ROUTES, Inference
 from .passthrough import RULES
+from .reloading import Reloader
+from .rules import Rules
 
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
@@ -49,13 +56,17 @@ class Management:
     """
 
     fleet: Fleet
-    config: Config
     inference: Inference
-    host_rule: HostRule
+    reloader: Reloader
     token: Secret | None
     token_required: bool
     started_at: float
     watchdog: Watchdog
+
+    @property
+    def rules(self) -> Rules:
+        """Those in force."""
+        return self.inference.rules
 
 
 def management_app(management: Management, *, public: bool = True, managed: bool = True) -> QuartTrio:
@@ -66,6 +77,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _add_guard(app, management, managed)
+    app.register_error_handler(ConfigError, _refused_config)
     app.register_error_handler(InfermuxError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash(app))
@@ -74,6 +86,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
     if managed:
         _add_health(app, management)
         _add_providers(app, management)
+        _add_configuration(app, management)
     return app
 
 
@@ -94,7 +107,7 @@ def _guard(management: Management, managed: bool) -> None:
     if path in EXEMPT:
         return
     if managed and path.startswith(PREFIX):
-        management.host_rule.check(head)
+        management.rules.host_rule.check(head)
         if management.token is not None:
             _check_token(head, management.token)
         elif management.token_required:
@@ -102,9 +115,9 @@ def _guard(management: Management, managed: bool) -> None:
                 "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
             )
         return
-    if needs_host_rule(management.config):
-        management.host_rule.check(head)
-    auth = management.config.auth
+    if management.rules.host_ruled:
+        management.rules.host_rule.check(head)
+    auth = management.rules.config.auth
     if auth.mode is AuthMode.STATIC_KEY and auth.key is not None:
         check_key(head, auth.key)
 
@@ -153,6 +166,15 @@ def _crash(app: QuartTrio) -> Callable[[Exception], Any]:
         return await _error_response(InternalError("something went wrong in the router; its log has the details"))
 
     return crashed
+
+
+async def _refused_config(error: ConfigError) -> Response:
+    """400, in the shape of every error, with each problem by itself."""
+    told = InvalidRequest(error.message, code=error.code)
+    response = await _error_response(told)
+    body = {**msgspec.json.decode(await response.get_data()), "problems": [attrs.asdict(p) for p in error.problems]}
+    response.set_data(msgspec.json.encode(body))
+    return response
 
 
 # Models.
@@ -242,7 +264,7 @@ def _add_health(app: QuartTrio, management: Management) -> None:
             "ready": fleet.is_ready() and not inference.draining,
             "draining": inference.draining,
             "in_flight": inference.in_flight,
-            "strategy": management.config.routing.strategy,
+            "strategy": fleet.config.routing.strategy,
             "default_model": fleet.catalogue.default_model,
             "routable": sum(row["routable"] for row in rows),
             "event_loop": management.watchdog.statistics(),
@@ -291,3 +313,24 @@ async def _described(fleet: Fleet) -> AsyncGenerator[Description]:
     for name in list(fleet.members):
         if name in fleet.members:  # it may be taken out while the others are asked
             yield await fleet.describe(name)
+
+
+# The configuration.
+
+
+def _add_configuration(app: QuartTrio, management: Management) -> None:
+    @app.get(f"{PREFIX}/config")
+    async def config() -> dict[str, Any]:
+        return redacted(management.fleet.config)
+
+    @app.post(f"{PREFIX}/reload")
+    async def reload() -> dict[str, Any]:
+        done = await management.reloader.reload(dry_run=_flag("dry_run"))
+        return done.as_json()
+
+
+def _flag(name: str) -> bool:
+    given = request.args.get(name, "false").lower()
+    if given not in ("true", "1", "", "false", "0"):
+        raise InvalidRequest(f"{name} must be true or false", param=name)
+    return given not in ("false", "0")

@@ -71,13 +71,22 @@ class Front:
             connection.close()
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Running:
-    """A server that listens. `addresses` are of `listen`, `management_addresses` of the management sockets."""
+    """A server that listens. `addresses` are of `listen`, `management_addresses` of the management sockets.
+
+    `grace` is for the requests in flight when it ends, in seconds.
+    """
 
     addresses: tuple[Address, ...]
     management_addresses: tuple[Address, ...]
+    grace: float
     _lanes: tuple[Lane, ...] = attrs.field(repr=False)
+
+    def adopt(self, limits: LimitSettings) -> None:
+        """Go by other limits, from the next request of each connection on."""
+        for lane in self._lanes:
+            lane.limits = limits
 
     def statistics(self) -> Statistics:
         """Of all lanes together."""
@@ -117,7 +126,11 @@ async def serve(
         tls.set_alpn_protocols(_ALPN)
     lanes: list[Lane] = []
     joined = inference_app(
-        handler, is_inference, app, limits=limits, is_shutting_down=lambda: any(lane.shutting_down for lane in lanes)
+        handler,
+        is_inference,
+        app,
+        limits=lambda: lane.limits,
+        is_shutting_down=lambda: any(lane.shutting_down for lane in lanes),
     )
     hypercorn = Hypercorn(joined, limits)
     lane = Lane(handler=handler, is_inference=is_inference, elsewhere=hypercorn, limits=limits)
@@ -133,8 +146,8 @@ async def serve(
         for front in fronts:
             await stack.enter_async_context(front.hypercorn.open())
         addresses = [tuple(front.addresses) for front in fronts]
-        running = Running(addresses[0], addresses[1] if len(fronts) > 1 else (), tuple(lanes))
-        await _run(fronts, running, shutdown=shutdown, grace=grace, task_status=task_status)
+        running = Running(addresses[0], addresses[1] if len(fronts) > 1 else (), grace, tuple(lanes))
+        await _run(fronts, running, shutdown=shutdown, task_status=task_status)
 
 
 def _management_front(app: AsgiApp, limits: LimitSettings) -> Front:
@@ -201,7 +214,6 @@ async def _run(
     running: Running,
     *,
     shutdown: trio.Event,
-    grace: float,
     task_status: trio.TaskStatus[Running],
 ) -> None:
     async with trio.open_nursery() as services:
@@ -216,7 +228,7 @@ async def _run(
                     task_status.started(running)
                     await shutdown.wait()
                     acceptors.cancel_scope.cancel()
-                await _drain(fronts, grace)
+                await _drain(fronts, running.grace)
             finally:
                 services.start_soon(_cut_later, fronts)
                 connections.cancel_scope.cancel()

@@ -101,6 +101,8 @@ def _provider(provider: ProviderSettings, path: Path, reading: Reading) -> None:
         return
     if provider.api_key is not None and provider.api_keys:
         reading.problem((*path, "api_keys"), "goes in place of `api_key`: give one of the two")
+    if provider.api_keys and provider.type == "bedrock":
+        reading.problem((*path, "api_keys"), "bedrock takes one `api_key`")
     known = reading.fine((*path, "api_key")) and reading.fine((*path, "api_keys"))
     if needs_key(provider) and not provider.keys and known:
         reading.problem(
@@ -196,15 +198,21 @@ def _clash(one: Address, other: Address) -> bool:
 def _open_to_strangers(config: Config, reading: Reading) -> None:
     if config.auth.mode is not AuthMode.OPEN or not reading.fine(("auth",)) or not reading.fine(("listen",)):
         return
+    why = open_to_strangers(config)
+    if why is not None:
+        reading.problem(("listen",), why)
+
+
+def open_to_strangers(config: Config) -> str | None:
+    """Why `listen` must not be what it is, None when it may."""
     owners = [provider.name for provider in config.providers if carries_credentials(provider)]
-    if not owners or address(config.listen).is_loopback:
-        return
-    reading.problem(
-        ("listen",),
+    if config.auth.mode is not AuthMode.OPEN or not owners or address(config.listen).is_loopback:
+        return None
+    return (
         "is not a loopback address, while auth.mode is open and "
         f"{'a provider carries' if len(owners) == 1 else f'{len(owners)} providers carry'} credentials: anybody who "
         "reaches it could spend them. Listen on loopback (127.0.0.1:8080), or set auth.mode: static_key, or take the "
-        "credentials out of the providers",
+        "credentials out of the providers"
     )
 
 

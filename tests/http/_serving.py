@@ -91,7 +91,9 @@ async def serving(
             running: Running = await nursery.start(run)
             served = Served(running.addresses[0][1], shutdown, running)
         else:
-            served = await _plain_hypercorn(nursery, inference_app(handler, is_inference, app, limits=limits), shutdown)
+            served = await _plain_hypercorn(
+                nursery, inference_app(handler, is_inference, app, limits=lambda: limits), shutdown
+            )
         yield served
         shutdown.set()
 

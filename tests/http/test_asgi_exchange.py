@@ -64,7 +64,7 @@ async def nothing(_scope: Any, _receive: Any, _send: Any) -> None:
 
 
 def app_of(handler: Handler, **options: Any) -> AsgiApp:
-    return inference_app(handler, is_inference, nothing, limits=LIMITS, **options)
+    return inference_app(handler, is_inference, nothing, limits=lambda: LIMITS, **options)
 
 
 def test_the_head_is_as_the_express_lane_has_it() -> None:
@@ -85,7 +85,7 @@ async def test_what_is_not_inference_goes_to_the_application() -> None:
         await trio.lowlevel.checkpoint()
         seen.append(scope["type"])
 
-    app = inference_app(echo, is_inference, application, limits=LIMITS)
+    app = inference_app(echo, is_inference, application, limits=lambda: LIMITS)
     for changes in ({"raw_path": b"/v1/models"}, {"type": "lifespan"}, {"type": "websocket"}):
         await Server().run(app, **changes)
     assert seen == ["http", "lifespan", "websocket"]
