@@ -106,8 +106,7 @@ class Attempt:
     async def _send(self, hold_back: HoldBack | None) -> UpstreamFailure | None:
         lease, call = self.lease, self.call
         try:
-            if call.model != lease.model:
-                call = msgspec.structs.replace(call, model=lease.model)
+            call = msgspec.structs.replace(call, model=lease.model, key=lease.key, heard=lease.heard)
             CONNECTING.set(self)
             answer = await lease.adapter.send(call)
             if isinstance(answer, Answer):
@@ -239,7 +238,8 @@ class Attempt:
     def failed(self, failure: UpstreamFailure) -> None:
         """It came to `failure`; what it has used counts."""
         revoked = self.lease.revoked is not None
-        self.usage = self._consumed(failure.kind)
+        # A provider that we leave has read the prompt all the same.
+        self.usage = self._consumed(None if revoked else failure.kind)
         self._release(
             Outcome(
                 failure=None if revoked else failure.kind,

@@ -248,7 +248,7 @@ class Run:
 
     def _account(self, attempt: Attempt, failure: UpstreamFailure) -> None:
         lease, plan = attempt.lease, self.plan
-        self.history.failed.append(Failed(lease.provider, lease.model, failure))
+        self.history.failed.append(Failed(lease.provider, lease.model, failure, lease.other_keys > 0))
         plan.tried.add((lease.provider, lease.model))
         plan.parked = False  # a further wait for a first probe has a bound of its own
         if failure.kind.is_timeout:

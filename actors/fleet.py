@@ -54,6 +54,7 @@ class Fleet:
     members: dict[str, Member] = attrs.field(factory=dict)
     hold_back: HoldBack = attrs.field(factory=HoldBack)
     hedging: Hedging | None = None
+    shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
@@ -268,6 +269,7 @@ class Fleet:
             member.entry = attrs.evolve(member.entry, index=index)
             member.gate.routing = self.config.routing
         self.catalogue = Catalogue.build(self.config, [member.entry for member in self.members.values()])
+        self.shares_keys = any(member.gate.ring is not None for member in self.members.values())
 
     def _world(self) -> Serve:
         return Serve(self.catalogue, {name: member.ref for name, member in self.members.items()}, self.config)

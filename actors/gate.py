@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any
 
 import attrs
 import msgspec
@@ -12,20 +11,24 @@ import msgspec
 from infermux.config.settings import ProbeMethod, ProviderSettings, Routing
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Usage
+from infermux.providers.ratelimits import Quotas
 
+from .averages import Averages
 from .breaker import Breaker
 from .bucket import TokenBucket, resized
+from .concurrency import AdaptiveLimit
 from .cooldown import Cooldown, SetAside
-from .ewma import observe
 from .health import HealthState
+from .keyring import KeyRing
 from .learned import LearnedTokens
+from .learned_limits import LearnedLimits, Mark
 from .lease import Lease
-from .messages import Ewma, Health, Outcome, Reason, Standing, Want
+from .messages import Health, Outcome, Reason, Standing, Want
 from .penalty import Penalty
 from .plan import Refusal
+from .slow_start import SlowStart
 from .transition import KEPT, Transition
 
-KEPT_MODELS = 256  # of an open-ended provider: averages per model are bounded
 WHOLE_PROBE_FACTOR = 3.0
 
 BREAKER_FAILURES = frozenset(
@@ -42,13 +45,23 @@ BREAKER_FAILURES = frozenset(
 )
 
 
+OVERLOADED = frozenset({503, 529})
+
+
 class Grant(msgspec.Struct, frozen=True):
-    """What an admitted request gets: tokens reserved, whether it is the half-open probe, its bound in seconds."""
+    """What an admitted request gets: tokens reserved, whether it is the half-open probe, its bound in seconds.
+
+    `key` is the place of its key where the provider has several, `other_keys` how many more could be used; `mark` is
+    for the limits that the provider tells.
+    """
 
     reserved: int
     probe: bool
     bound: float | None
     epoch: int
+    key: int | None = None
+    other_keys: int = 0
+    mark: Mark | None = None
 
 
 @attrs.define(eq=False)
@@ -67,20 +80,21 @@ class Gate:
     life: int = 0
     enabled: bool = True
     draining: bool = False
-    response: Ewma = Ewma()
-    first_token: Ewma = Ewma()
-    _model_response: dict[str, Ewma] = attrs.field(factory=dict)
-    _model_first_token: dict[str, Ewma] = attrs.field(factory=dict)
+    averages: Averages = attrs.field(factory=Averages)
     health: HealthState = attrs.field(init=False)
     breaker: Breaker = attrs.field(init=False)
     requests: TokenBucket | None = attrs.field(init=False)
     tokens: TokenBucket | None = attrs.field(init=False)
+    adaptive: AdaptiveLimit | None = None  # where `max_concurrent` is to be found out
+    ring: KeyRing | None = None  # where there are several keys
+    told: LearnedLimits = attrs.field(factory=LearnedLimits)
+    slow_start: SlowStart = attrs.field(factory=SlowStart)
     cooldown: Cooldown = attrs.field(factory=Cooldown)
     set_aside: SetAside = attrs.field(factory=SetAside)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     penalty: Penalty = attrs.field(factory=Penalty)
     found_models: tuple[str, ...] = ()  # what an open-ended provider lists itself
-    _operator: deque[Transition[str]] = attrs.field(factory=lambda: deque[Transition[str]](maxlen=KEPT))
+    operator: deque[Transition[str]] = attrs.field(factory=lambda: deque[Transition[str]](maxlen=KEPT))
     _exploring: int = 0
     _strangers: set[Lease] = attrs.field(factory=set)  # leases on what the provider was before it was renewed
 
@@ -90,6 +104,20 @@ class Gate:
         self.breaker = Breaker(self.settings.circuit_breaker)
         self.requests = TokenBucket(limits.requests_per_minute) if limits.requests_per_minute else None
         self.tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
+        self.adaptive = AdaptiveLimit() if limits.max_concurrent == "auto" else None
+        self.ring = self._new_ring()
+
+    def _new_ring(self) -> KeyRing | None:
+        keys = len(self.settings.keys)
+        return KeyRing(keys) if keys > 1 else None
+
+    @property
+    def max_concurrent(self) -> int | None:
+        """How many requests may be in flight now; None: any number."""
+        if self.adaptive is not None:
+            return self.adaptive.limit
+        limit = self.settings.rate_limits.max_concurrent
+        return limit if isinstance(limit, int) else None
 
     @property
     def _is_unchecked(self) -> bool:
@@ -125,49 +153,83 @@ class Gate:
         limits = self.settings.rate_limits
         self.requests = resized(other.requests, limits.requests_per_minute, now)
         self.tokens = resized(other.tokens, limits.tokens_per_minute, now)
+        if limits.max_concurrent != "auto":
+            self.adaptive = None
+        elif self.adaptive is None:
+            self.adaptive = AdaptiveLimit()
 
     def _begin_anew(self, now: float) -> None:
         self.health = HealthState(disabled=self._is_unchecked)
         self.breaker = Breaker(self.settings.circuit_breaker)
         self.cooldown, self.set_aside = Cooldown(), SetAside()
         self.learned, self.penalty = LearnedTokens(), Penalty()
-        self.response = self.first_token = Ewma()
-        self._model_response, self._model_first_token = {}, {}
+        self.averages, self.ring, self.told = Averages(), self._new_ring(), LearnedLimits()
+        self.adaptive = None if self.adaptive is None else AdaptiveLimit()
+        self.slow_start.stop()
         self.found_models = ()
         self._strangers = set(self.leases)
-        self._operator.append(Transition(now, "", "renewed", "declared anew"))
+        self.operator.append(Transition(now, "", "renewed", "declared anew"))
 
     # Admission.
 
-    def admit(self, want: Want, model: str, now: float) -> Grant | Refusal:
-        """A grant, everything it needs taken, or why not. Whoever makes a lease of it gives it to `add`."""
-        blocked = self._blocked(now) or self._blocked_for_model(model, now)
+    def admit(self, want: Want, model: str, now: float, *, insists: bool = False) -> Grant | Refusal:
+        """A grant, everything it needs taken, or why not. Whoever makes a lease of it gives it to `add`.
+
+        `insists`: nobody else can take the request, so slow start does not hold it back.
+        """
+        blocked = self._blocked(now, insists=insists) or self._blocked_for_model(model, now)
         if blocked is not None:
             return blocked
-        reserved = 0
+        size = reserved = 0
+        if self.tokens is not None or self.told:
+            capacity = None if self.tokens is None else self.tokens.capacity
+            size = self.learned.reservation(model, want.prompt_tokens, want.max_tokens, capacity)
         if self.tokens is not None:
-            reserved = self.learned.reservation(model, want.prompt_tokens, want.max_tokens, self.tokens.capacity)
+            reserved = size
             if not self.tokens.can_take(reserved, now):
                 return self._refusal(Reason.TOKEN_LIMIT, self.tokens.ready_at(reserved, now))
+        key, other_keys = None, 0
+        if self.ring is not None or self.told:
+            keys = self._keys(want.affinity, model, size, now)
+            if isinstance(keys, Refusal):
+                return keys
+            key, other_keys = keys
         admission = self.breaker.admit(now)
         if not admission.admitted:
             return self._circuit_refusal(admission.blocked_until)
+        mark = self._take(model, key, size, reserved, now)
+        bound = self._probe_bound(model) if admission.probe else None
+        return Grant(reserved, admission.probe, bound, admission.epoch, key, other_keys, mark)
+
+    def _take(self, model: str, key: int | None, size: int, reserved: int, now: float) -> Mark | None:
         if self.requests is not None:
             self.requests.take(1, now)
         if self.tokens is not None:
             self.tokens.take(reserved, now)
-        bound = self._probe_bound(model) if admission.probe else None
-        return Grant(reserved, admission.probe, bound, admission.epoch)
+        self.slow_start.sent()
+        if self.adaptive is not None:
+            self.adaptive.granted(len(self.leases) + 1)
+        return self.told.take((key or 0, model), size) if self.told else None
+
+    def _keys(self, affinity: bytes, model: str, size: int, now: float) -> tuple[int | None, int] | Refusal:
+        """The key for a request and how many others would do, or why none does: what the provider told of each."""
+        choice = [0] if self.ring is None else self.ring.choose(affinity, now)
+        refusals: list[Refusal] = []
+        for place, key in enumerate(choice):
+            blocked = self.told.blocked((key, model), size, now) if self.told else None
+            if blocked is None:
+                return (None, 0) if self.ring is None else (key, len(choice) - place - 1)
+            refusals.append(self._refusal(*blocked, "as it told"))
+        return min(refusals, key=_until)
 
     def add(self, lease: Lease) -> None:
         """A grant became a lease that somebody holds."""
         self.leases.add(lease)
         self._exploring += lease.explore
 
-    def _blocked(self, now: float) -> Refusal | None:
+    def _blocked(self, now: float, *, insists: bool = False) -> Refusal | None:
         """What keeps every request out, whatever its model and size."""
-        requests, tokens = self.requests, self.tokens
-        limit = self.settings.rate_limits.max_concurrent
+        requests, tokens, limit = self.requests, self.tokens, self.max_concurrent
         if (
             self.enabled
             and not self.draining
@@ -178,11 +240,13 @@ class Gate:
             and (limit is None or len(self.leases) < limit)
             and (requests is None or requests.can_take(1, now))
             and (tokens is None or tokens.can_take(1, now))
+            and (self.ring is None or not self.ring.blocked_until(now))
+            and (insists or self.slow_start.is_over)
         ):
             return None
-        return self._why_blocked(now)
+        return self._why_blocked(now, insists=insists)
 
-    def _why_blocked(self, now: float) -> Refusal | None:
+    def _why_blocked(self, now: float, *, insists: bool) -> Refusal | None:
         """The order is the order of how final it is."""
         if self.unavailable is not None:
             return self._refusal(Reason.CONFIG_ERROR, detail=self.unavailable)
@@ -196,16 +260,17 @@ class Gate:
         until = self.breaker.blocked_until(now)
         if until > now:
             return self._circuit_refusal(until)
-        until = self.cooldown.blocked_until(now)
+        until = max(self.cooldown.blocked_until(now), 0.0 if self.ring is None else self.ring.blocked_until(now))
         if until > now:
             return self._refusal(Reason.COOLING_DOWN, until)
-        limit = self.settings.rate_limits.max_concurrent
+        limit = self.max_concurrent
         if limit is not None and len(self.leases) >= limit:
             return self._refusal(Reason.CONCURRENCY)
         for bucket, why in ((self.requests, Reason.REQUEST_LIMIT), (self.tokens, Reason.TOKEN_LIMIT)):
             if bucket is not None and not bucket.can_take(1, now):
                 return self._refusal(why, bucket.ready_at(1, now))
-        return None
+        until = 0.0 if insists else self.slow_start.blocked_until(now)
+        return self._refusal(Reason.SLOW_START, until) if until > now else None
 
     def refusal(self, now: float) -> str | None:
         """Why nothing goes to this provider now, in words; None when it is routable."""
@@ -232,8 +297,7 @@ class Gate:
         `probe_timeout`, or three times the usual response where that is longer: a whole answer has no earlier first
         token, and a provider that always takes 20 s would otherwise never close its circuit again.
         """
-        usual = self._model_response.get(model, self.response).value
-        return max(self.settings.circuit_breaker.probe_timeout, WHOLE_PROBE_FACTOR * usual)
+        return max(self.settings.circuit_breaker.probe_timeout, WHOLE_PROBE_FACTOR * self.averages.usual(model))
 
     @property
     def is_explored(self) -> bool:
@@ -250,6 +314,16 @@ class Gate:
         if lease in self.leases and lease.probe and lease not in self._strangers:
             lease.probe = False
             self.breaker.record_success(now, latency, probe=True, epoch=lease.epoch)
+            self._closed_by_probe(now)
+
+    def _closed_by_probe(self, now: float) -> None:
+        if self.breaker.is_closed:
+            self.slow_start.begin(now)
+
+    def heard(self, lease: Lease, quotas: Quotas, now: float) -> None:
+        """The provider told with an answer what is left of its own limits."""
+        if lease in self.leases and lease not in self._strangers:
+            self.told.hear((lease.key_index or 0, lease.model), quotas, lease.mark, now)
 
     def settle(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Account for one attempt: limits to what was truly used, circuit, averages and health by how it ended."""
@@ -272,35 +346,70 @@ class Gate:
         if self.tokens is not None:
             used = outcome.usage.total if outcome.usage is not None else 0
             self.tokens.settle(lease.reserved, used, now)
+        if lease.mark is not None and not outcome.sent:
+            self.told.give_back((lease.key_index or 0, lease.model), lease.mark.size)
 
     def _succeeded(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        model = lease.model
-        decay = self.routing.least_latency.ewma_decay
+        model, first_token = lease.model, outcome.first_token
+        self.slow_start.ended(lease.granted_at, well=True, now=now)
         self.breaker.record_success(now, outcome.latency, probe=lease.probe, epoch=lease.epoch)
-        self.cooldown.succeeded(now)
+        if lease.probe:
+            self._closed_by_probe(now)
+        if self.ring is None:
+            self.cooldown.succeeded(now)
+        elif lease.key_index is not None:
+            self.ring.succeeded(lease.key_index, now)
+        was = self.health.health
         self.health.note_success(now)
-        self.response = observe(self.response, outcome.latency, decay)
-        _observe_model(self._model_response, model, outcome.latency, decay)
-        if outcome.first_token is not None:
-            self.first_token = observe(self.first_token, outcome.first_token, decay)
-            _observe_model(self._model_first_token, model, outcome.first_token, decay)
+        self._may_have_returned(was, now)
+        self.averages.observe(model, outcome.latency, first_token, self.routing.least_latency.ewma_decay)
+        if self.adaptive is not None:
+            latency = outcome.latency if first_token is None else first_token
+            self.adaptive.succeeded(latency, (model, first_token is None), lease.granted_at, now)
         if outcome.usage is not None and not outcome.usage.estimated:
             self.learned.observe(model, outcome.usage.completion_tokens)
 
+    def _may_have_returned(self, was: Health, now: float) -> None:
+        if was in _AWAY and self.health.passes:
+            self.slow_start.begin(now)
+
     def _ended_otherwise(self, lease: Lease, outcome: Outcome, now: float) -> None:
         failure = outcome.failure
-        if failure in BREAKER_FAILURES:
+        badly = failure in BREAKER_FAILURES
+        self.slow_start.ended(lease.granted_at, well=False, now=now, badly=badly)
+        if failure is not None and self.adaptive is not None and _speaks_of_load(failure, outcome.status):
+            self.adaptive.refused(lease.granted_at, now)
+        if badly:
             self.breaker.record_failure(now, probe=lease.probe, epoch=lease.epoch)
             self.penalty.failed(now)
             return
         if lease.probe:
             self.breaker.release_probe(now, epoch=lease.epoch)
         if failure is FailureKind.RATE_LIMITED:
-            self.cooldown.rate_limited(now, outcome.retry_after)
+            self._rate_limited(lease, outcome.retry_after, now)
         elif failure is FailureKind.CREDENTIALS:
-            self.health.note_credentials_refused(now, f"the provider answered {outcome.status} to our credentials")
+            self._refused_credentials(lease, outcome.status, now)
         elif failure is FailureKind.MODEL_NOT_FOUND:
             self.set_aside.set_aside(lease.model, now)
+
+    def _rate_limited(self, lease: Lease, retry_after: float | None, now: float) -> None:
+        """The key rests; with it the provider, where it is the only one, or the last that did not."""
+        if self.ring is None or lease.key_index is None:
+            self.slow_start.begin(self.cooldown.rate_limited(now, retry_after))
+            return
+        self.ring.rate_limited(lease.key_index, now, retry_after)
+        until = self.ring.blocked_until(now)
+        if now < until < math.inf:
+            self.slow_start.begin(until)
+
+    def _refused_credentials(self, lease: Lease, status: int | None, now: float) -> None:
+        if self.ring is not None and lease.key_index is not None:
+            self.ring.retire(lease.key_index, f"the provider answered {status} to it", now)
+            if not self.ring.all_retired:
+                return
+            if self._is_unchecked:  # nothing would ever bring them back
+                self.ring.restore_all()
+        self.health.note_credentials_refused(now, f"the provider answered {status} to our credentials")
 
     # Probes and the operator.
 
@@ -316,17 +425,44 @@ class Gate:
                 bucket.settle(0, min(amount, bucket.capacity), now)
         return at
 
-    def probe_ended(self, failure: UpstreamFailure | None, usage: Usage | None, reserved: int, now: float) -> None:
-        """A health probe's result: all but a success exclude the provider, 401/402/403 as a configuration error."""
+    def probe_cut(self, reserved: int, now: float, *, sent: bool) -> None:
+        """A probe was given up before it came to anything: what it has not used goes back to the buckets."""
+        if self.tokens is not None:
+            self.tokens.settle(min(reserved, self.tokens.capacity), 0, now)
+        if self.requests is not None and not sent:
+            self.requests.settle(1, 0, now)
+
+    def probe_ended(
+        self, failure: UpstreamFailure | None, usage: Usage | None, reserved: int, now: float, key: int | None = None
+    ) -> None:
+        """A health probe's result: all but a success exclude the provider, 401/402/403 as a configuration error.
+
+        `key` is the place of the key it was made with, where there are several: only that one is retired or brought
+        back, and what is refused to it says nothing of the provider while there are others.
+        """
         if self.tokens is not None:
             self.tokens.settle(min(reserved, self.tokens.capacity), usage.total if usage else 0, now)
+        was = self.health.health
+        if self.ring is not None and key is not None:
+            if failure is None:
+                self.ring.restore(key)
+            elif failure.kind is FailureKind.CREDENTIALS:
+                self.ring.retire(key, failure.message, now)
+                if not self.ring.all_retired:
+                    return
+            elif key in self.ring.retired() and not self.ring.all_retired:
+                self.ring.looked(key, now)  # whether the key is good is as open as before
+                return
         if failure is None:
             self.health.probe_succeeded(now)
+            self._may_have_returned(was, now)
         else:
             self.health.probe_failed(now, failure.kind, failure.message)
 
     def enable(self, now: float) -> None:
         self._operate(now, "enabled", enabled=True, draining=False)
+        if self.ring is not None:
+            self.ring.restore_all()
 
     def disable(self, now: float) -> None:
         self._operate(now, "disabled", enabled=False, draining=self.draining)
@@ -339,15 +475,22 @@ class Gate:
         source = "disabled" if not self.enabled else "draining" if self.draining else "enabled"
         self.enabled, self.draining = enabled, draining
         if source != target:
-            self._operator.append(Transition(now, source, target, "operator"))
+            self.operator.append(Transition(now, source, target, "operator"))
 
     def reset(self, now: float) -> None:
-        """Forget circuit, cool-down, set-aside models and penalty. Limits stay: what was used was used."""
+        """Forget circuit, cool-down, set-aside models, penalty, what the provider told and what became of its keys.
+
+        Limits that are configured stay: what was used was used.
+        """
         self.breaker.reset(now)
         self.cooldown.reset()
         self.set_aside.clear()
         self.penalty.reset()
-        self._operator.append(Transition(now, "", "reset", "operator"))
+        self.slow_start.stop()
+        self.told = LearnedLimits()
+        if self.ring is not None:
+            self.ring.reset()
+        self.operator.append(Transition(now, "", "reset", "operator"))
 
     # What is published.
 
@@ -365,67 +508,22 @@ class Gate:
             exploring=self.is_explored,
             penalty=self.penalty.level,
             penalty_at=self.penalty.at,
-            response=self.response,
-            first_token=self.first_token,
-            model_response=self._model_response,
-            model_first_token=self._model_first_token,
+            response=self.averages.response,
+            first_token=self.averages.first_token,
+            model_response=self.averages.model_response,
+            model_first_token=self.averages.model_first_token,
         )
 
-    def describe(self, now: float) -> dict[str, Any]:
-        """The parts of a `Description` that live here; seconds ago instead of clock times."""
-        window = self.breaker.window
-        return {
-            "health": {"state": self.health.health.value, "error": self.unavailable or self.health.last_error},
-            "circuit": {
-                "state": self.breaker.state(now).value,
-                "consecutive_failures": self.breaker.consecutive_failures,
-                "window": {"requests": window.total(now), "error_rate": round(window.error_rate(now), 4)},
-            },
-            "buckets": {
-                "requests": _bucket(self.requests, now),
-                "tokens": _bucket(self.tokens, now),
-                "max_concurrent": self.settings.rate_limits.max_concurrent,
-            },
-            "ewma": {
-                "response": _ewma(self.response),
-                "first_token": _ewma(self.first_token),
-                "models": {model: _ewma(value) for model, value in self._model_response.items()},
-            },
-            "transitions": self._transitions(now),
-        }
 
-    def _transitions(self, now: float) -> list[dict[str, Any]]:
-        logs = (
-            ("health", self.health.transitions),
-            ("circuit", self.breaker.transitions),
-            ("operator", self._operator),
-        )
-        rows = [(t.at, of, _word(t.source), _word(t.target), t.why) for of, log in logs for t in log]
-        rows.sort(key=lambda row: row[0])
-        return [
-            {"of": of, "from": source, "to": target, "why": why, "seconds_ago": round(now - at, 3)}
-            for at, of, source, target, why in rows
-        ]
+def _until(refusal: Refusal) -> float:
+    return refusal.until
 
 
-def _word(state: Any) -> str:
-    return state if isinstance(state, str) else str(state.value)
+def _speaks_of_load(failure: FailureKind, status: int | None) -> bool:
+    return failure is FailureKind.RATE_LIMITED or status in OVERLOADED or failure.is_timeout
 
 
-def _bucket(bucket: TokenBucket | None, now: float) -> dict[str, float] | None:
-    return None if bucket is None else {"limit": bucket.capacity, "level": round(bucket.available(now), 3)}
-
-
-def _ewma(ewma: Ewma) -> dict[str, float]:
-    return {"seconds": round(ewma.value, 6), "samples": ewma.samples}
-
-
-def _observe_model(averages: dict[str, Ewma], model: str, sample: float, decay: float) -> None:
-    if model not in averages and len(averages) >= KEPT_MODELS:
-        averages.pop(next(iter(averages)))
-    averages[model] = observe(averages.get(model, Ewma()), sample, decay)
-
-
+_AWAY = frozenset({Health.UNHEALTHY, Health.CONFIG_ERROR})
 _HEALTH_REASONS = {
     Health.UNKNOWN: Reason.STARTING,
     Health.UNHEALTHY: Reason.UNHEALTHY,

@@ -24,7 +24,7 @@ from .cooldown import Cooldown
 class _Key:
     cooldown: Cooldown = attrs.field(factory=Cooldown)
     retired: str | None = None  # why
-    looked_at: float = 0.0  # when it was last refused
+    looked_at: float = 0.0  # when it was last refused, or probed
 
 
 class KeyRing:
@@ -80,6 +80,10 @@ class KeyRing:
     def retire(self, at: int, why: str, now: float) -> None:
         """The key was refused; `why` carries no secret."""
         self._keys[at].retired = why
+        self._keys[at].looked_at = now
+
+    def looked(self, at: int, now: float) -> None:
+        """A probe with a retired key came to nothing that speaks of the key."""
         self._keys[at].looked_at = now
 
     def restore(self, at: int) -> None:

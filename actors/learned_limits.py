@@ -26,6 +26,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     requests: int = 0
     tokens: int = 0
+    size: int = 0  # of this one, in tokens
 
 
 class Allowance:
@@ -133,7 +134,7 @@ class LearnedLimits:
             told.requests.take(1)
         if told.tokens is not None:
             told.tokens.take(tokens)
-        return Mark(told.sent_requests, told.sent_tokens)
+        return Mark(told.sent_requests, told.sent_tokens, tokens)
 
     def give_back(self, of: Of, tokens: int) -> None:
         """A request that was let through did not go out after all."""

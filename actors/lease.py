@@ -9,7 +9,10 @@ import trio
 
 from infermux.config.settings import Price, ProviderSettings
 from infermux.providers.interface import Adapter
+from infermux.providers.ratelimits import Quotas
+from infermux.secret import Secret
 
+from .learned_limits import Mark
 from .messages import Outcome
 
 if TYPE_CHECKING:
@@ -32,6 +35,14 @@ class ProbePassed:
     latency: float
 
 
+@attrs.frozen
+class Heard:
+    """Told when an answer to `lease` says what is left of the provider's own limits."""
+
+    lease: Lease
+    quotas: Quotas
+
+
 @attrs.define(eq=False, repr=False, kw_only=True)
 class Lease:
     """Granted by a provider's actor; `release` gives it back, exactly once, with an outcome.
@@ -39,6 +50,8 @@ class Lease:
     `model` is the provider's name for the model. `probe` marks the one live request that tries a half-open circuit;
     `bound` is then the seconds it has to its first token. `reserved` tokens are settled to the true usage at release.
     `price` is the model's, None when nobody knows it.
+    `key` is the credential to send, at its place `key_index`, where the provider has several: None otherwise;
+    `other_keys` of them could have been used as well. `mark` is for the limits that the provider tells.
     `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
     `last_word`: the request ends with it, no other provider is tried.
     """
@@ -54,6 +67,10 @@ class Lease:
     explore: bool = False
     epoch: int = 0
     price: Price | None = None
+    key: Secret | None = None
+    key_index: int | None = None
+    other_keys: int = 0
+    mark: Mark | None = None
     bound: float | None = None
     scope: trio.CancelScope | None = None
     revoked: str | None = None
@@ -74,6 +91,10 @@ class Lease:
         """The first token came: for a half-open probe that is the verdict, a long stream need not end first."""
         if self.probe:
             self.ref.deliver(ProbePassed(self, now - self.granted_at))
+
+    def heard(self, quotas: Quotas) -> None:
+        """The provider's answer told what is left of its own limits."""
+        self.ref.deliver(Heard(self, quotas))
 
     def run_in(self, scope: trio.CancelScope) -> None:
         """The attempt goes on in `scope`, which is cancelled at once when the lease was revoked meanwhile."""

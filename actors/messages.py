@@ -40,8 +40,10 @@ class Reason(enum.Enum):
     REQUEST_LIMIT = "requests_per_minute"
     TOKEN_LIMIT = "tokens_per_minute"
     CONCURRENCY = "max_concurrent"
+    SLOW_START = "slow_start"  # it has just recovered
     DISABLED = "disabled"
     DRAINING = "draining"
+    CLAIMED = "queue"  # others wait for it already
     CRASHED = "crashed"
     MODEL_SET_ASIDE = "model_not_found"  # this provider and model, for a minute
 
@@ -50,7 +52,9 @@ class Reason(enum.Enum):
         return self in _LIMITS
 
 
-_LIMITS = frozenset({Reason.COOLING_DOWN, Reason.REQUEST_LIMIT, Reason.TOKEN_LIMIT, Reason.CONCURRENCY})
+_LIMITS = frozenset(
+    {Reason.COOLING_DOWN, Reason.REQUEST_LIMIT, Reason.TOKEN_LIMIT, Reason.CONCURRENCY, Reason.SLOW_START}
+)
 
 
 class Ewma(msgspec.Struct, frozen=True):
@@ -114,3 +118,4 @@ class Want(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     affinity: bytes = b""
     preferences: Preferences | None = None
+    priority: int = 1  # 0 interactive, 1 default, 2 batch

@@ -23,7 +23,8 @@ from infermux.providers.interface import Adapter, Usage
 
 from .actor import BaseActor, Context
 from .gate import Gate
-from .lease import Lease, ProbePassed, Release
+from .gate_view import view
+from .lease import Heard, Lease, ProbePassed, Release
 from .messages import Health, Reason, Standing
 from .plan import Refusal
 from .reply import Reply
@@ -75,10 +76,11 @@ class Redeclared:
 
 @attrs.frozen
 class ProbeEnded:
-    """What a probe came to. `failure` None: healthy."""
+    """What a probe came to. `failure` None: healthy. `key`: the place of the key it was made with, None: the only one."""
 
     failure: UpstreamFailure | None
     usage: Usage | None
+    key: int | None = None
     models: tuple[str, ...] = ()
 
 
@@ -94,6 +96,7 @@ class Description:
     health: dict[str, Any]
     circuit: dict[str, Any]
     buckets: dict[str, Any]
+    keys: list[dict[str, Any]]
     ewma: dict[str, Any]
     in_flight: int
     models: list[str] | None
@@ -140,6 +143,8 @@ class ProviderActor(BaseActor[Any]):
                 self.gate.settle(lease, outcome, trio.current_time())
             case ProbePassed(lease, latency):
                 self.gate.probe_passed(lease, latency, trio.current_time())
+            case Heard(lease, quotas):
+                self.gate.heard(lease, quotas, trio.current_time())
             case Command(verb):
                 self._command(verb, reply)
             case Describe():
@@ -175,9 +180,9 @@ class ProviderActor(BaseActor[Any]):
             acquire.router.forward(Advance(plan), reply)
             return
         now = trio.current_time()
-        granted = gate.admit(plan.want, choice.option.model, now)
+        granted = gate.admit(plan.want, choice.option.model, now, insists=plan.insists)
         if isinstance(granted, Refusal):
-            plan.refuse(granted)
+            plan.refuse(granted, choice)
             self._publish()
             acquire.router.forward(Advance(plan), reply)
             return
@@ -194,6 +199,10 @@ class ProviderActor(BaseActor[Any]):
             bound=granted.bound,
             epoch=granted.epoch,
             price=choice.option.price,
+            key=None if granted.key is None else self.settings.keys[granted.key],
+            key_index=granted.key,
+            other_keys=granted.other_keys,
+            mark=granted.mark,
         )
         gate.add(lease)
         if not reply.send(lease):
@@ -225,8 +234,24 @@ class ProviderActor(BaseActor[Any]):
         with scope:
             while True:
                 await self._pause(check)
-                self._probe_ended(await self._probe_once(check))
+                await self._probe_round(check)
                 self._probe_now = trio.Event()
+
+    async def _probe_round(self, check: HealthCheck) -> None:
+        """Probe until a key was not refused, and every retired one, which may be good again."""
+        was, ring = self.gate.health.health, self.gate.ring
+        if ring is None:
+            self._probe_ended(await self._probe_once(check, None))
+        else:
+            taken, retired = False, ring.retired()
+            for key in ring.probe_order():
+                if not taken or key in retired:
+                    ended = await self._probe_once(check, key)
+                    self._probe_ended(ended)
+                    taken = taken or ended.failure is None or ended.failure.kind is not FailureKind.CREDENTIALS
+        if was is Health.UNKNOWN:
+            self.announce(self.settings.name)
+        self._answer_probe_askers()
 
     async def _pause(self, check: HealthCheck) -> None:
         """Until the next probe is due, or asked for. A recent success counts as a probe and puts the next one off.
@@ -243,16 +268,30 @@ class ProviderActor(BaseActor[Any]):
     def _due_in(self, check: HealthCheck, jitter: float) -> float:
         if not self.gate.enabled:
             return math.inf
-        return (self.gate.health.next_due(check.interval, jitter) or 0.0) - trio.current_time()
+        due = self.gate.health.next_due(check.interval, jitter) or 0.0
+        if self.gate.ring is not None:
+            due = min(due, self.gate.ring.next_look(check.interval))
+        return due - trio.current_time()
 
-    async def _probe_once(self, check: HealthCheck) -> ProbeEnded:
+    async def _probe_once(self, check: HealthCheck, key: int | None) -> ProbeEnded:
+        at = self.gate.reserve_probe(PROBE_TOKENS, trio.current_time())
+        sent, ended = False, None
+        try:
+            await trio.sleep_until(at)
+            sent = True
+            ended = await self._send_probe(check, key)
+            return ended
+        finally:
+            if ended is None:  # a reload, or the actor's own end
+                self.gate.probe_cut(PROBE_TOKENS, trio.current_time(), sent=sent)
+
+    async def _send_probe(self, check: HealthCheck, key: int | None) -> ProbeEnded:
         method, model = probe_plan(self.settings)
-        await trio.sleep_until(self.gate.reserve_probe(PROBE_TOKENS, trio.current_time()))
         failure: UpstreamFailure | None = None
         usage: Usage | None = None
         with trio.move_on_after(check.timeout) as scope:
             try:
-                usage = await self.adapter.probe(method, model)
+                usage = await self.adapter.probe(method, model, None if key is None else self.settings.keys[key])
             except UpstreamFailure as failed:
                 failure = failed
             except Exception as bug:
@@ -261,7 +300,7 @@ class ProviderActor(BaseActor[Any]):
         if scope.cancelled_caught:
             failure = UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"no answer to the probe within {check.timeout:g} s")
         models = await self._list_models(check) if failure is None else ()
-        return ProbeEnded(failure, usage, models)
+        return ProbeEnded(failure, usage, key, models)
 
     async def _list_models(self, check: HealthCheck) -> tuple[str, ...]:
         """What the provider has, for the listing of models, where the configuration does not say."""
@@ -277,14 +316,10 @@ class ProviderActor(BaseActor[Any]):
         return self.gate.found_models
 
     def _probe_ended(self, ended: ProbeEnded) -> None:
-        was = self.gate.health.health
         if ended.failure is None:
             self.gate.found_models = ended.models
-        self.gate.probe_ended(ended.failure, ended.usage, PROBE_TOKENS, trio.current_time())
+        self.gate.probe_ended(ended.failure, ended.usage, PROBE_TOKENS, trio.current_time(), ended.key)
         self._publish()
-        if was is Health.UNKNOWN:
-            self.announce(self.settings.name)
-        self._answer_probe_askers()
 
     def _answer_probe_askers(self) -> None:
         askers, self._probe_askers = self._probe_askers, []
@@ -297,7 +332,7 @@ class ProviderActor(BaseActor[Any]):
         now = trio.current_time()
         match verb:
             case Verb.ENABLE:
-                if not self.gate.enabled:
+                if not self.gate.enabled or (self.gate.ring is not None and self.gate.ring.retired()):
                     self._probe_now.set()  # nobody looked since it was disabled
                 self.gate.enable(now)
             case Verb.DISABLE:
@@ -340,7 +375,7 @@ def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False)
         models=None if settings.models is None else list(settings.models),
         aliases=dict(settings.model_aliases),
         in_flight=standing.in_flight,
-        **gate.describe(now),
+        **view(gate, now),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from infermux.providers.interface import Call, Endpoint
 from infermux.providers.peek import check_preferences, peek_chat, prompt_tokens
-from infermux.providers.peek_endpoints import PEEKS, Peek, estimated_prompt
+from infermux.providers.peek_endpoints import PEEKS, Peek, beginning, estimated_prompt
 
 from .attempt import Caller
 from .dispatch import Run
@@ -28,7 +28,8 @@ def request_run(
     """A request, ready to begin. Raises InvalidRequest naming the field.
 
     `headers` are the caller's that go along with its dialect; `strict`: what a translation cannot carry is refused;
-    `timeout` in seconds is the caller's own; `affinity` reads the sticky key.
+    `timeout` in seconds is the caller's own; `affinity` reads the sticky key. Without it a request has one where some
+    provider has several keys: what its conversation begins with.
     """
     peek: Peek
     if endpoint is Endpoint.CHAT:
@@ -42,7 +43,7 @@ def request_run(
         endpoint=endpoint,
         prompt_tokens=prompt,
         max_tokens=peek.completion_bound,
-        affinity=affinity(body) if affinity is not None else b"",
+        affinity=_affinity(fleet, endpoint, body, affinity),
         preferences=peek.provider,
     )
     call = Call(
@@ -57,6 +58,12 @@ def request_run(
         strict=strict,
     )
     return fleet.run(want, call, caller=caller, timeout=timeout)
+
+
+def _affinity(fleet: Fleet, endpoint: Endpoint, body: bytes, given: Callable[[bytes], bytes] | None) -> bytes:
+    if given is not None:
+        return given(body)
+    return beginning(endpoint, body) if fleet.shares_keys else b""
 
 
 def chat_run(fleet: Fleet, body: bytes, *, timeout: float | None = None) -> Run:

@@ -22,16 +22,18 @@ from infermux.errors import (
 
 MAX_QUOTED = 300  # characters of a provider's own words in our messages
 STAY_STATUSES = frozenset({500, 502, 503, 529})
+_OF_A_KEY = frozenset({FailureKind.RATE_LIMITED, FailureKind.CREDENTIALS})  # another one may do
 CONTEXT_LENGTH = "context_length_exceeded"
 
 
 @attrs.frozen
 class Failed:
-    """One attempt that failed."""
+    """One attempt that failed. `other_keys`: the provider has further credentials that could be used."""
 
     provider: str
     model: str
     failure: UpstreamFailure
+    other_keys: bool = False
 
 
 class Move(enum.Enum):
@@ -88,6 +90,8 @@ class History:
     def _stay(self, failure: UpstreamFailure, rng: random.Random) -> float | None:
         """Seconds to wait before the same provider may be asked again; None: not again."""
         here = self.failed[-1]
+        if here.other_keys and failure.kind in _OF_A_KEY:
+            return 0.0
         again = sum((entry.provider, entry.model) == (here.provider, here.model) for entry in self.failed) - 1
         if again >= self.retry.same_provider:
             return None

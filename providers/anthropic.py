@@ -15,16 +15,19 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
+import attrs
 import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import UpstreamFailure
+from infermux.secret import Secret
 
 from .anthropic_bodies import check_count, malformed, prepare_body, read_message, read_models
 from .anthropic_errors import classify_refusal
 from .classify import MAX_ERROR_BODY, secrets_of
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .messages_stream import MessagesStream
+from .ratelimits import listen
 from .splice import merge_defaults
 from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, target_of
 
@@ -61,11 +64,10 @@ class Anthropic:
         self._settings = settings
         self._base_url = base_url
         self._transport = transport
-        self._secrets = secrets_of(settings.api_key, settings.headers)
-        self._headers = _headers(settings)
-        self._version: Headers = () if any(name.lower() == _VERSION for name, _ in self._headers) else _OURS
-        self._messages = self._template(b"POST", "/v1/messages")
-        self._count = self._template(b"POST", "/v1/messages/count_tokens")
+        self._secrets = secrets_of(settings.keys, settings.headers)
+        self._version: Headers = () if any(name.lower() == _VERSION.decode() for name in settings.headers) else _OURS
+        self._requests = self._prepare(next(iter(settings.keys), None))
+        self._requests_by_key: dict[Secret, _Requests] = {}
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
 
     def __repr__(self) -> str:
@@ -79,8 +81,10 @@ class Anthropic:
         """See `Adapter.send`. `extra_body` is for messages: counting their tokens takes few other fields."""
         counting = call.endpoint is Endpoint.COUNT_TOKENS
         body = prepare_body(call, {} if counting else self._extra)
-        template = self._count if counting else self._messages
+        requests = self._requests_of(call.key)
+        template = requests.count if counting else requests.messages
         response = await self._transport.send(template, body, self._of_caller(call))
+        listen(call.heard, response.headers)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
             return MessagesStream(response, secrets=self._secrets)
         try:
@@ -113,13 +117,13 @@ class Anthropic:
         body = await _read_some(response)
         return classify_refusal(response.status, response.get, body, now=time.time(), secrets=self._secrets)
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         if method is not ProbeMethod.GENERATE or model is None:
-            await self._fetch(self._template(b"GET", "/v1/models"))
+            await self._fetch(self._requests_of(key).models)
             return None
         body = msgspec.json.encode({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "ping"}]})
         try:
-            answer = await self._fetch(self._messages, merge_defaults(body, self._extra))
+            answer = await self._fetch(self._requests_of(key).messages, merge_defaults(body, self._extra))
         except UpstreamFailure as failure:
             if failure.status == 400 and _ABOUT_MAX_TOKENS.search(failure.body or b""):
                 return None  # it read the request and knows the model: it is alive
@@ -132,7 +136,9 @@ class Anthropic:
         after: str | None = None
         for _ in range(_MOST_PAGES):
             query = f"?limit={_PAGE}" + (f"&after_id={quote(after, safe='')}" if after else "")
-            found, after = read_models(await self._fetch(self._template(b"GET", f"/v1/models{query}")))
+            found, after = read_models(
+                await self._fetch(self._template(b"GET", f"/v1/models{query}", self._requests.headers))
+            )
             names += found
             if after is None:
                 break
@@ -151,18 +157,45 @@ class Anthropic:
         finally:
             response.close()
 
-    def _template(self, method: bytes, path: str) -> RequestTemplate:
-        return self._transport.template(method, target_of(self._base_url, path), self._headers)
+    def _template(self, method: bytes, path: str, headers: Headers) -> RequestTemplate:
+        return self._transport.template(method, target_of(self._base_url, path), headers)
+
+    def _requests_of(self, key: Secret | None) -> _Requests:
+        if key is None:
+            return self._requests
+        requests = self._requests_by_key.get(key)
+        if requests is None:
+            requests = self._requests_by_key[key] = self._prepare(key)
+        return requests
+
+    def _prepare(self, key: Secret | None) -> _Requests:
+        headers = _headers(self._settings, key)
+        return _Requests(
+            headers,
+            self._template(b"POST", "/v1/messages", headers),
+            self._template(b"POST", "/v1/messages/count_tokens", headers),
+            self._template(b"GET", "/v1/models", headers),
+        )
 
 
-def _headers(settings: ProviderSettings) -> Headers:
+@attrs.frozen(eq=False)
+class _Requests:
+    """What is asked with one credential, as it was prepared; the fixed headers are in each."""
+
+    headers: Headers = attrs.field(repr=False)
+    messages: RequestTemplate
+    count: RequestTemplate
+    models: RequestTemplate
+
+
+def _headers(settings: ProviderSettings, key: Secret | None) -> Headers:
     """The fixed headers; those of the settings take the place of ours with the same name."""
     ours = [
         (b"Content-Type", b"application/json"),
         (b"Accept", b"application/json, text/event-stream"),
     ]
-    if settings.api_key:
-        ours.append((b"x-api-key", settings.api_key.reveal().encode()))
+    if key:
+        ours.append((b"x-api-key", key.reveal().encode()))
     theirs = [(name.encode(), value.encode()) for name, value in settings.headers.items()]
     names = {name.lower() for name, _ in theirs}
     return [header for header in ours if header[0].lower() not in names] + theirs

@@ -22,6 +22,7 @@ import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
+from infermux.secret import Secret
 
 from .bedrock_errors import STALE, classify, no_model_access
 from .bedrock_signing import Bearer, Signer
@@ -175,7 +176,7 @@ class Bedrock:
         usage = read_answer(answer).usage
         return Answer(response.status, response.content_type, answer, usage)
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         """See `Adapter.probe`. What is missing is said: credentials, or access to the model."""
         if method is not ProbeMethod.GENERATE or model is None:
             await self._probe_models()
@@ -225,7 +226,7 @@ class Bedrock:
 
     @property
     def _secrets(self) -> tuple[str, ...]:
-        return (*self._signer.secrets, *secrets_of(None, self._settings.headers))
+        return (*self._signer.secrets, *secrets_of((), self._settings.headers))
 
     async def _list(self, path: str) -> dict[str, object]:
         target = target_of(self._place.control, path)

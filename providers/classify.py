@@ -303,9 +303,9 @@ def _spellings(char: str) -> bytes:
     return rb"(?:\\?%b|(?i:%b))" % (re.escape(char.encode()), escaped.encode())
 
 
-def secrets_of(api_key: Secret | None, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The credentials a provider is called with: its key, and the headers that look like they carry one."""
-    found = [api_key.reveal()] if api_key else []
+def secrets_of(keys: Iterable[Secret], headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The credentials a provider is called with: its keys, and the headers that look like they carry one."""
+    found = [key.reveal() for key in keys]
     for name, value in headers.items():
         if _SECRET_HEADER.search(name):
             found.append(value)

@@ -8,7 +8,7 @@ choose, does not time out on its own (but for connecting, see `timeouts.connect`
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -16,8 +16,10 @@ import msgspec
 import trio
 
 from infermux.config.settings import ProbeMethod
+from infermux.secret import Secret
 
 if TYPE_CHECKING:
+    from .ratelimits import Quotas
     from .transport import Source
 
 
@@ -100,6 +102,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False  # refuse (InvalidRequest naming the fields) what a translation cannot carry
     path: str = ""  # below /v1, with its query, where the endpoint does not say it
     upload: Upload | None = None  # the body, where it is not in `body`
+    key: Secret | None = None  # the credential, where the provider has several; None: the one of its settings
+    heard: Callable[[Quotas], None] | None = None  # told what the answer's headers say of the provider's own limits
 
 
 @attrs.define(eq=False)
@@ -163,8 +167,8 @@ class Adapter(Protocol):
         """
         ...
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
-        """One health probe; returns what it used. Raises `UpstreamFailure`.
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
+        """One health probe, with `key` where the provider has several; returns what it used. Raises `UpstreamFailure`.
 
         `method` is GENERATE or MODELS. A 400 about `max_tokens`/`max_completion_tokens` proves the provider alive.
         """

@@ -22,6 +22,7 @@ import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
+from infermux.secret import Secret
 
 from .chat_stream import ChatStream
 from .classify import MAX_ERROR_BODY, classify, secrets_of
@@ -31,6 +32,7 @@ from .dialects.dialect import Target
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .openai_bodies import embeddings_usage, is_unknown_endpoint, malformed, model_names, prepare_body, read_completion
 from .passing import PASSED, passed
+from .ratelimits import listen
 from .responses_stream import ResponsesStream, read_response
 from .splice import merge_defaults
 from .translate import send_translated
@@ -113,10 +115,9 @@ class OpenAI:
         self._settings = settings
         self._dialect = dialect
         self._transport = transport
-        self._secrets = secrets_of(settings.api_key, settings.headers)
-        self._headers = _headers(settings, dialect)
-        self._bare_headers = [header for header in self._headers if header[0].lower() not in _ABOUT_BODIES]
-        self._templates: dict[bytes, RequestTemplate] = {}
+        self._secrets = secrets_of(settings.keys, settings.headers)
+        self._heads = _Heads.of(settings, dialect, next(iter(settings.keys), None))
+        self._heads_by_key: dict[Secret, _Heads] = {}
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
         self._without_options: tuple[Endpoint, ...] = ()
         self._has_responses: bool | None = None if dialect.responses else False
@@ -167,10 +168,11 @@ class OpenAI:
                 return await self._translated(call)
 
     async def _post(self, call: Call, path: str, body: bytes) -> Response:
-        template = self._template(b"POST", self._dialect.target(call.model, path))
-        if call.headers:
-            return await self._transport.send(template, body, [pair for pair in call.headers if pair[0] == _BETA])
-        return await self._transport.send(template, body)
+        template = self._template(b"POST", self._dialect.target(call.model, path), call.key)
+        betas = [pair for pair in call.headers if pair[0] == _BETA] if call.headers else ()
+        response = await self._transport.send(template, body, betas)
+        listen(call.heard, response.headers)
+        return response
 
     async def _embed(self, call: Call) -> Answer:
         response = await self._post(call, "/embeddings", prepare_body(call, self._extra, ask_usage=False))
@@ -214,11 +216,12 @@ class OpenAI:
 
     async def _pass(self, call: Call) -> Answer | Stream:
         """As it came, but for the model; the headers are the caller's where they say what the body is."""
-        template = self._template(b"POST", self._dialect.target(call.model, call.path), self._bare_headers)
+        template = self._template(b"POST", self._dialect.target(call.model, call.path), call.key, bare=True)
         if call.upload is not None:
             response = await self._transport.send(template, call.upload.open(call.model), call.headers)
         else:
             response = await self._transport.send(template, prepare_body(call, {}, ask_usage=False), call.headers)
+        listen(call.heard, response.headers)
         if 200 <= response.status < 300:
             return await passed(response)
         try:
@@ -246,20 +249,19 @@ class OpenAI:
         body = await _read_some(response)
         return classify(response.status, response.get, body, now=time.time(), secrets=self._secrets)
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         if method is not ProbeMethod.GENERATE or model is None:
-            await self._fetch(b"GET", self._dialect.models)
+            await self._fetch(b"GET", self._dialect.models, key=key)
             return None
         try:
             if _EMBEDDING.search(model):
                 body = msgspec.json.encode({"model": model, "input": "ping"})
-                answer = await self._fetch(b"POST", self._dialect.target(model, "/embeddings"), body)
+                answer = await self._fetch(b"POST", self._dialect.target(model, "/embeddings"), body, key)
                 return embeddings_usage(answer)
             messages = [{"role": "user", "content": "ping"}]
             body = msgspec.json.encode({"model": model, "messages": messages, "max_tokens": 1})
-            answer = await self._fetch(
-                b"POST", self._dialect.target(model, "/chat/completions"), merge_defaults(body, self._extra)
-            )
+            target = self._dialect.target(model, "/chat/completions")
+            answer = await self._fetch(b"POST", target, merge_defaults(body, self._extra), key)
         except UpstreamFailure as failure:
             if failure.status == 400 and _ABOUT_MAX_TOKENS.search(failure.body or b""):
                 return None  # it read the request and knows the model: it is alive
@@ -272,9 +274,9 @@ class OpenAI:
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _fetch(self, method: bytes, target: bytes, body: bytes = b"") -> bytes:
+    async def _fetch(self, method: bytes, target: bytes, body: bytes = b"", key: Secret | None = None) -> bytes:
         """The body of a 2xx answer. Raises `UpstreamFailure` for any other."""
-        response = await self._transport.send(self._template(method, target), body)
+        response = await self._transport.send(self._template(method, target, key), body)
         try:
             if not 200 <= response.status < 300:
                 raise await self._failure(response)
@@ -282,25 +284,42 @@ class OpenAI:
         finally:
             response.close()
 
-    def _template(self, method: bytes, target: bytes, headers: Headers | None = None) -> RequestTemplate:
-        key = method + target if headers is None else target
-        template = self._templates.get(key)
+    def _template(self, method: bytes, target: bytes, key: Secret | None, *, bare: bool = False) -> RequestTemplate:
+        """The request to `target`; `bare`: without the headers that say what bodies are, which the caller's do."""
+        heads = self._heads
+        if key is not None:
+            found = self._heads_by_key.get(key)
+            if found is None:
+                found = self._heads_by_key[key] = _Heads.of(self._settings, self._dialect, key)
+            heads = found
+        name = target if bare else method + target
+        template = heads.templates.get(name)
         if template is None:
-            if len(self._templates) >= _MAX_TEMPLATES:  # Azure's targets have the model in them, and callers name that
-                self._templates.clear()
-            template = self._transport.template(method, target, self._headers if headers is None else headers)
-            self._templates[key] = template
+            if len(heads.templates) >= _MAX_TEMPLATES:  # Azure's have the model in them, and callers name that
+                heads.templates.clear()
+            template = self._transport.template(method, target, heads.bare if bare else heads.headers)
+            heads.templates[name] = template
         return template
 
 
-def _headers(settings: ProviderSettings, dialect: Dialect) -> list[tuple[bytes, bytes]]:
-    """The fixed headers; those of the settings take the place of ours with the same name."""
-    ours = [(b"Content-Type", b"application/json"), (b"Accept", b"application/json, text/event-stream")]
-    if settings.api_key:
-        ours.append(dialect.credential(settings.api_key.reveal()))
-    theirs = [(name.encode(), value.encode()) for name, value in settings.headers.items()]
-    names = {name.lower() for name, _ in theirs}
-    return [header for header in ours if header[0].lower() not in names] + theirs
+@attrs.frozen(eq=False)
+class _Heads:
+    """The fixed headers with one credential, and the requests that were prepared with them."""
+
+    headers: Headers = attrs.field(repr=False)
+    bare: Headers = attrs.field(repr=False)
+    templates: dict[bytes, RequestTemplate] = attrs.field(factory=dict[bytes, RequestTemplate])
+
+    @classmethod
+    def of(cls, settings: ProviderSettings, dialect: Dialect, key: Secret | None) -> _Heads:
+        """The headers of the settings take the place of ours with the same name."""
+        ours = [(b"Content-Type", b"application/json"), (b"Accept", b"application/json, text/event-stream")]
+        if key:
+            ours.append(dialect.credential(key.reveal()))
+        theirs = [(name.encode(), value.encode()) for name, value in settings.headers.items()]
+        names = {name.lower() for name, _ in theirs}
+        headers = [header for header in ours if header[0].lower() not in names] + theirs
+        return cls(headers, [header for header in headers if header[0].lower() not in _ABOUT_BODIES])
 
 
 def _is_about_stream_options(failure: UpstreamFailure) -> bool:

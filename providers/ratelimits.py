@@ -14,6 +14,8 @@ from __future__ import annotations
 import datetime
 import email.utils
 import re
+import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -58,6 +60,12 @@ def read_quotas(headers: Headers, wall: float) -> Quotas | None:
     requests = _openai(found, b"requests") or _anthropic(found, b"requests", sent_at)
     tokens = _openai(found, b"tokens") or _anthropic_tokens(found, sent_at)
     return None if requests is None and tokens is None else Quotas(requests, tokens)
+
+
+def listen(heard: Callable[[Quotas], None] | None, headers: Headers) -> None:
+    """Tell `heard` what an answer that is just here says, if it says anything."""
+    if heard is not None and (quotas := read_quotas(headers, time.time())) is not None:
+        heard(quotas)
 
 
 def _openai(found: dict[bytes, bytes], what: bytes) -> Quota | None:

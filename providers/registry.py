@@ -89,7 +89,7 @@ def _made_by_plugin(settings: ProviderSettings) -> Adapter:
     except Exception as error:  # its text may hold the key it was given
         from .classify import mask, secrets_of  # only here: most processes never need it before the first provider
 
-        secrets = secrets_of(settings.api_key, settings.headers)
+        secrets = secrets_of(settings.keys, settings.headers)
         said = mask(f"{type(error).__name__}: {error}".encode(), secrets).decode()
         raise TypeNotAvailable(
             settings.type, f"the plugin for provider type {settings.type!r} failed: {said}"

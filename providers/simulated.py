@@ -19,6 +19,7 @@ import trio
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
+from infermux.secret import Secret
 
 from .chat_stream import DONE
 from .classify import classify
@@ -144,7 +145,7 @@ class Simulated:
             raise _answered(404 if refused.code == "model_not_found" else 400, refused.body()) from None
         return Answer(200, b"application/json", body, usage)
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         """Answer from the lasting state: windows and steps that repeat for ever. One-shot steps stay for requests."""
         self._probes += 1
         step = self._script.standing(self._elapsed())

@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
+from infermux.secret import Secret
 
 from .counting import estimated_count
 from .dialects.dialect import Target
@@ -67,8 +68,8 @@ class Translating:
             self.adapter.send, call, endpoint=self._via, provider=self._dialect, target=target, kept=self._kept
         )
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
-        return await self.adapter.probe(method, model)
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
+        return await self.adapter.probe(method, model, key)
 
     async def list_models(self) -> Sequence[str]:
         return await self.adapter.list_models()

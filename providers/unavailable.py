@@ -8,6 +8,7 @@ import attrs
 
 from infermux.config.settings import ProbeMethod
 from infermux.errors import FailureKind, UpstreamFailure
+from infermux.secret import Secret
 
 from .interface import Answer, Call, Endpoint, Stream, Usage
 
@@ -23,7 +24,7 @@ class Unavailable:
     async def send(self, call: Call) -> Answer | Stream:
         raise self._refused()
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         raise self._refused()
 
     async def list_models(self) -> Sequence[str]:

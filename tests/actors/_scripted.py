@@ -17,6 +17,7 @@ from infermux.actors.messages import Want
 from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings, Retry, Routing
 from infermux.errors import FailureKind, InfermuxError, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
+from infermux.secret import Secret
 
 USAGE = Usage(prompt_tokens=10, completion_tokens=5)
 
@@ -116,7 +117,7 @@ class Scripted:
         self.open -= 1
         self.cancelled += cancelled
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         self.probed.append((trio.current_time(), method, model))
         step = self.probes.pop(0) if self.probes else self.probe_rest
         await _do(step)

@@ -86,7 +86,7 @@ async def test_a_caller_that_leaves_ends_its_attempt_at_once(phase: str, autojum
         assert w["a"].cancelled == 1
         assert w["b"].asked == []
         gate = w.fleet.members["a"].gate
-        assert (gate.breaker.consecutive_failures, gate.response.samples) == (0, 0)
+        assert (gate.breaker.consecutive_failures, gate.averages.response.samples) == (0, 0)
 
 
 async def _note_phase(run: Run, phases: list[Phase], after: float) -> None:

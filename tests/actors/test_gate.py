@@ -11,7 +11,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infermux.actors.gate import KEPT_MODELS, Gate, Grant
+from infermux.actors.averages import KEPT_MODELS
+from infermux.actors.gate import Gate, Grant
+from infermux.actors.gate_view import view
 from infermux.actors.lease import Lease, ProbePassed, Release
 from infermux.actors.messages import Circuit, Health, Outcome, Reason, Want
 from infermux.actors.plan import Refusal
@@ -185,7 +187,11 @@ def test_only_the_first_settling_of_a_lease_counts() -> None:
     gate.settle(lease, OK, 0.0)
     gate.settle(lease, failed(FailureKind.CONNECT), 0.0)
     assert gate.tokens is not None
-    assert (gate.tokens.available(0.0), gate.breaker.consecutive_failures, gate.response.samples) == (900, 0, 1)
+    assert (gate.tokens.available(0.0), gate.breaker.consecutive_failures, gate.averages.response.samples) == (
+        900,
+        0,
+        1,
+    )
 
 
 def test_averages_learn_from_successes_only() -> None:
@@ -243,7 +249,7 @@ def test_the_operators_commands_are_noted_where_they_change_something() -> None:
     gate = a_gate()
     for command in (gate.disable, gate.disable, gate.enable, gate.drain, gate.enable, gate.reset):
         command(3.0)
-    rows = gate.describe(4.0)["transitions"]
+    rows = view(gate, 4.0)["transitions"]
     assert [(row["from"], row["to"]) for row in rows] == [
         ("enabled", "disabled"),
         ("disabled", "enabled"),
@@ -259,7 +265,7 @@ def test_transitions_of_health_and_circuit_are_told_in_the_order_they_happened()
     gate.probe_ended(None, None, 0, 1.0)
     gate.settle(granted(gate, 2.0), failed(FailureKind.CONNECT), 3.0)
     gate.drain(4.0)
-    rows = gate.describe(5.0)["transitions"]
+    rows = view(gate, 5.0)["transitions"]
     assert [(row["of"], row["to"]) for row in rows] == [
         ("health", "healthy"),
         ("circuit", "open"),

@@ -153,6 +153,11 @@ VALUES = [
         "api_key: a\n    api_keys: [b]",
         "5: providers[0].api_keys: goes in place of `api_key`: give one of the two",
     ),
+    _bad(
+        "keys-of-bedrock",
+        "providers:\n  - name: a\n    type: bedrock\n    region: eu-west-1\n    api_keys: [b]\n",
+        "5: providers[0].api_keys: bedrock takes one `api_key`",
+    ),
     _added("rescue", "rescue: maybe\n", '5: rescue: must be none or continue, not "maybe"'),
     _added(
         "hedge",

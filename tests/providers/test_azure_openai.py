@@ -80,7 +80,7 @@ async def test_many_model_names_do_not_grow_the_adapter() -> None:
         for number in range(300):
             with pytest.raises(UpstreamFailure):
                 await provider.send(call(model=f"m{number}"))
-        assert len(vars(provider)["_templates"]) <= 256
+        assert len(vars(provider)["_heads"].templates) <= 256
 
 
 def test_the_addresses_are_those_of_the_sdk() -> None:

@@ -247,8 +247,8 @@ def test_short_secrets_do_not_tear_texts_apart() -> None:
 
 def test_the_secrets_of_a_provider_are_its_key_and_its_telling_headers() -> None:
     headers = {"X-Api-Key": "k-123456", "Authorization": "Bearer abcdef", "X-Title": "my title"}
-    assert set(secrets_of(Secret("sk-1234"), headers)) == {"sk-1234", "k-123456", "Bearer abcdef", "abcdef"}
-    assert secrets_of(None, {}) == ()
+    assert set(secrets_of([Secret("sk-1234")], headers)) == {"sk-1234", "k-123456", "Bearer abcdef", "abcdef"}
+    assert secrets_of((), {}) == ()
 
 
 def test_messages_are_short_and_printable() -> None:

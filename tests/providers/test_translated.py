@@ -14,6 +14,7 @@ from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
 from infermux.providers.token_estimate import IMAGE_TOKENS, PAGE_TOKENS
 from infermux.providers.translated import Translating, translating
+from infermux.secret import Secret
 
 SETTINGS = ProviderSettings(name="p", type="mine", default_max_tokens=77)
 MESSAGE = {
@@ -51,7 +52,7 @@ class Recording:
             raise self.failure
         return Answer(200, b"application/json", json.dumps(self.body).encode(), Usage(3, 2))
 
-    async def probe(self, method: ProbeMethod, model: str | None) -> Usage | None:
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         return Usage(1, 1)
 
     async def list_models(self) -> Sequence[str]:
