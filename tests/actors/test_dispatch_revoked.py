@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
 from infermux.actors.dispatch import Run
 from infermux.actors.messages import Circuit, Reason
 from infermux.actors.provider import Revoke
-from infermux.config.settings import CircuitBreaker
+from infermux.config.settings import CircuitBreaker, RateLimits
 from infermux.errors import (
     NoHealthyProviders,
     ShuttingDown,
@@ -227,3 +229,17 @@ async def test_a_probe_whose_caller_leaves_lets_the_next_one_probe(autojump_cloc
             await w.chat()
         assert await w.answered_by() == "a"
         assert w.fleet.members["a"].standing.circuit is Circuit.CLOSED
+
+
+async def test_a_revoked_attempt_has_used_its_prompt(autojump_clock: MockClock) -> None:
+    limits = RateLimits(tokens_per_minute=6000)
+    providers = [provider("a", "m", rate_limits=limits), provider("b", "m")]
+    async with world(*providers, routing=PRIORITY, script={"a": [HANGS]}) as w, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(w.chat, prompt_tokens=1000, max_tokens=500))
+        await trio.sleep(1)
+        w.fleet.members["a"].ref.tell(Revoke("it is taken out"))
+        await trio.lowlevel.checkpoint()
+        await w.settled()
+        bucket = w.fleet.members["a"].gate.tokens
+        assert bucket is not None
+        assert bucket.available(trio.current_time()) == pytest.approx(6000 - 1000 + 100)  # refilled in a second

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
+from infermux.actors.gate import Gate
 from infermux.actors.lease import Lease
 from infermux.actors.messages import Circuit, Health, Reason, Standing, Want
 from infermux.actors.plan import Plan
@@ -18,6 +20,7 @@ from infermux.actors.router import Acquire
 from infermux.actors.strategy import Choice, Option
 from infermux.config.settings import (
     RateLimits,
+    Routing,
 )
 from infermux.errors import (
     FailureKind,
@@ -37,6 +40,7 @@ from tests.actors._scripted import (
     USAGE,
     Step,
     World,
+    crash,
     fails,
     provider,
     streams,
@@ -320,3 +324,27 @@ async def test_who_finds_a_provider_being_explored_goes_back_to_the_router(autoj
         ref.tell(Acquire(plans[0], explore, w.fleet.router, 3))
         await w.settled()
         assert w.in_flight("a") == 2
+
+
+async def test_a_probe_that_is_given_up_gives_back_what_it_drew(autojump_clock: MockClock) -> None:
+    """A reload ends it, or the actor's crash: the next one draws anew."""
+    limits = RateLimits(requests_per_minute=10, tokens_per_minute=60)
+    probes = {"a": [Step(hangs=True), Step(hangs=True)]}
+    async with world(provider("a", "m", probed=True, rate_limits=limits), probes=probes) as w:
+        await trio.lowlevel.checkpoint()
+        crash(w, "a")
+        await trio.sleep(1)
+        gate = w.fleet.members["a"].gate
+        assert len(w["a"].probed) == 2
+        assert gate.tokens is not None
+        assert gate.tokens.available(trio.current_time()) == pytest.approx(60 - 16 + 1, abs=1)
+
+
+def test_a_probe_that_was_never_sent_gives_back_its_request_too() -> None:
+    limits = RateLimits(requests_per_minute=10, tokens_per_minute=60)
+    gate = Gate(provider("a", "m", rate_limits=limits), Routing())
+    assert gate.requests is not None
+    for sent, left in ((False, 10), (True, 9)):
+        gate.reserve_probe(16, 0.0)
+        gate.probe_cut(16, 0.0, sent=sent)
+        assert gate.requests.available(0.0) == left
