@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings, Routing
-from infermux.errors import FailureKind, UpstreamFailure
+from infermux.errors import UpstreamFailure
 from infermux.providers.interface import Usage
 from infermux.providers.ratelimits import Quotas
 
@@ -24,28 +24,14 @@ from .learned import LearnedTokens
 from .learned_limits import LearnedLimits, Mark
 from .lease import Lease
 from .messages import Health, Outcome, Reason, Standing, Want
+from .obstacles import HEALTH_REASONS, why_blocked
+from .outcomes import ended_otherwise, probed, succeeded, worked
 from .penalty import Penalty
 from .plan import Refusal
 from .slow_start import SlowStart
 from .transition import KEPT, Transition
 
 WHOLE_PROBE_FACTOR = 3.0
-
-BREAKER_FAILURES = frozenset(
-    {
-        FailureKind.CONNECT,
-        FailureKind.CONNECT_TIMEOUT,
-        FailureKind.FIRST_TOKEN_TIMEOUT,
-        FailureKind.IDLE_TIMEOUT,
-        FailureKind.TOTAL_TIMEOUT,
-        FailureKind.SERVER_ERROR,
-        FailureKind.BROKEN,
-        FailureKind.MALFORMED,
-    }
-)
-
-
-OVERLOADED = frozenset({503, 529})
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -100,7 +86,7 @@ class Gate:
 
     def __attrs_post_init__(self) -> None:
         limits = self.settings.rate_limits
-        self.health = HealthState(disabled=self._is_unchecked)
+        self.health = HealthState(disabled=self.is_unchecked)
         self.breaker = Breaker(self.settings.circuit_breaker)
         self.requests = TokenBucket(limits.requests_per_minute) if limits.requests_per_minute else None
         self.tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
@@ -120,7 +106,7 @@ class Gate:
         return limit if isinstance(limit, int) else None
 
     @property
-    def _is_unchecked(self) -> bool:
+    def is_unchecked(self) -> bool:
         check = self.settings.health_check
         return check.disabled or check.method is ProbeMethod.NONE
 
@@ -137,8 +123,8 @@ class Gate:
         if renewed:
             self._begin_anew(now)
             return
-        if (self.health.health is Health.UNCHECKED) is not self._is_unchecked:
-            self.health = HealthState(disabled=self._is_unchecked)
+        if (self.health.health is Health.UNCHECKED) is not self.is_unchecked:
+            self.health = HealthState(disabled=self.is_unchecked)
         self.breaker.adopt(settings.circuit_breaker)
 
     def inherit(self, other: Gate, now: float) -> None:
@@ -159,7 +145,7 @@ class Gate:
             self.adaptive = AdaptiveLimit()
 
     def _begin_anew(self, now: float) -> None:
-        self.health = HealthState(disabled=self._is_unchecked)
+        self.health = HealthState(disabled=self.is_unchecked)
         self.breaker = Breaker(self.settings.circuit_breaker)
         self.cooldown, self.set_aside = Cooldown(), SetAside()
         self.learned, self.penalty = LearnedTokens(), Penalty()
@@ -187,7 +173,7 @@ class Gate:
         if self.tokens is not None:
             reserved = size
             if not self.tokens.can_take(reserved, now):
-                return self._refusal(Reason.TOKEN_LIMIT, self.tokens.ready_at(reserved, now))
+                return self.because(Reason.TOKEN_LIMIT, self.tokens.ready_at(reserved, now))
         key, other_keys = None, 0
         if self.ring is not None or self.told:
             keys = self._keys(want.affinity, model, size, now)
@@ -196,7 +182,7 @@ class Gate:
             key, other_keys = keys
         admission = self.breaker.admit(now)
         if not admission.admitted:
-            return self._circuit_refusal(admission.blocked_until)
+            return self.because_of_circuit(admission.blocked_until)
         mark = self._take(model, key, size, reserved, now)
         bound = self._probe_bound(model) if admission.probe else None
         return Grant(reserved, admission.probe, bound, admission.epoch, key, other_keys, mark)
@@ -219,7 +205,7 @@ class Gate:
             blocked = self.told.blocked((key, model), size, now) if self.told else None
             if blocked is None:
                 return (None, 0) if self.ring is None else (key, len(choice) - place - 1)
-            refusals.append(self._refusal(*blocked, "as it told"))
+            refusals.append(self.because(*blocked, "as it told"))
         return min(refusals, key=_until)
 
     def add(self, lease: Lease) -> None:
@@ -234,7 +220,7 @@ class Gate:
             self.enabled
             and not self.draining
             and self.unavailable is None
-            and self.health.health not in _HEALTH_REASONS
+            and self.health.health not in HEALTH_REASONS
             and self.breaker.is_closed
             and now >= self.cooldown.blocked_until(now)
             and (limit is None or len(self.leases) < limit)
@@ -244,33 +230,7 @@ class Gate:
             and (insists or self.slow_start.is_over)
         ):
             return None
-        return self._why_blocked(now, insists=insists)
-
-    def _why_blocked(self, now: float, *, insists: bool) -> Refusal | None:
-        """The order is the order of how final it is."""
-        if self.unavailable is not None:
-            return self._refusal(Reason.CONFIG_ERROR, detail=self.unavailable)
-        if not self.enabled:
-            return self._refusal(Reason.DISABLED)
-        if self.draining:
-            return self._refusal(Reason.DRAINING)
-        reason = _HEALTH_REASONS.get(self.health.health)
-        if reason is not None:
-            return self._refusal(reason, detail=self.health.last_error or "")
-        until = self.breaker.blocked_until(now)
-        if until > now:
-            return self._circuit_refusal(until)
-        until = max(self.cooldown.blocked_until(now), 0.0 if self.ring is None else self.ring.blocked_until(now))
-        if until > now:
-            return self._refusal(Reason.COOLING_DOWN, until)
-        limit = self.max_concurrent
-        if limit is not None and len(self.leases) >= limit:
-            return self._refusal(Reason.CONCURRENCY)
-        for bucket, why in ((self.requests, Reason.REQUEST_LIMIT), (self.tokens, Reason.TOKEN_LIMIT)):
-            if bucket is not None and not bucket.can_take(1, now):
-                return self._refusal(why, bucket.ready_at(1, now))
-        until = 0.0 if insists else self.slow_start.blocked_until(now)
-        return self._refusal(Reason.SLOW_START, until) if until > now else None
+        return why_blocked(self, now, insists=insists)
 
     def refusal(self, now: float) -> str | None:
         """Why nothing goes to this provider now, in words; None when it is routable."""
@@ -283,12 +243,12 @@ class Gate:
         if not self.set_aside:
             return None
         until = self.set_aside.blocked_until(model, now)
-        return self._refusal(Reason.MODEL_SET_ASIDE, until, model) if now < until else None
+        return self.because(Reason.MODEL_SET_ASIDE, until, model) if now < until else None
 
-    def _circuit_refusal(self, until: float) -> Refusal:
-        return self._refusal(Reason.CIRCUIT_OPEN if math.isfinite(until) else Reason.PROBING, until)
+    def because_of_circuit(self, until: float) -> Refusal:
+        return self.because(Reason.CIRCUIT_OPEN if math.isfinite(until) else Reason.PROBING, until)
 
-    def _refusal(self, reason: Reason, until: float = math.inf, detail: str = "") -> Refusal:
+    def because(self, reason: Reason, until: float = math.inf, detail: str = "") -> Refusal:
         return Refusal(self.settings.name, reason, until, detail)
 
     def _probe_bound(self, model: str) -> float:
@@ -312,13 +272,8 @@ class Gate:
     def probe_passed(self, lease: Lease, latency: float, now: float) -> None:
         """The half-open probe has its first token: the circuit closes, and the lease goes on as any other."""
         if lease in self.leases and lease.probe and lease not in self._strangers:
+            worked(self, lease, latency, now)
             lease.probe = False
-            self.breaker.record_success(now, latency, probe=True, epoch=lease.epoch)
-            self._closed_by_probe(now)
-
-    def _closed_by_probe(self, now: float) -> None:
-        if self.breaker.is_closed:
-            self.slow_start.begin(now)
 
     def heard(self, lease: Lease, quotas: Quotas, now: float) -> None:
         """The provider told with an answer what is left of its own limits."""
@@ -336,9 +291,9 @@ class Gate:
             self._strangers.discard(lease)
             return
         if outcome.failure is None and not outcome.cancelled:
-            self._succeeded(lease, outcome, now)
+            succeeded(self, lease, outcome, now)
         else:
-            self._ended_otherwise(lease, outcome, now)
+            ended_otherwise(self, lease, outcome, now)
 
     def _settle_limits(self, lease: Lease, outcome: Outcome, now: float) -> None:
         if self.requests is not None and not outcome.sent:
@@ -348,68 +303,6 @@ class Gate:
             self.tokens.settle(lease.reserved, used, now)
         if lease.mark is not None and not outcome.sent:
             self.told.give_back((lease.key_index or 0, lease.model), lease.mark.size)
-
-    def _succeeded(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        model, first_token = lease.model, outcome.first_token
-        self.slow_start.ended(lease.granted_at, well=True, now=now)
-        self.breaker.record_success(now, outcome.latency, probe=lease.probe, epoch=lease.epoch)
-        if lease.probe:
-            self._closed_by_probe(now)
-        if self.ring is None:
-            self.cooldown.succeeded(now)
-        elif lease.key_index is not None:
-            self.ring.succeeded(lease.key_index, now)
-        was = self.health.health
-        self.health.note_success(now)
-        self._may_have_returned(was, now)
-        self.averages.observe(model, outcome.latency, first_token, self.routing.least_latency.ewma_decay)
-        if self.adaptive is not None:
-            latency = outcome.latency if first_token is None else first_token
-            self.adaptive.succeeded(latency, (model, first_token is None), lease.granted_at, now)
-        if outcome.usage is not None and not outcome.usage.estimated:
-            self.learned.observe(model, outcome.usage.completion_tokens)
-
-    def _may_have_returned(self, was: Health, now: float) -> None:
-        if was in _AWAY and self.health.passes:
-            self.slow_start.begin(now)
-
-    def _ended_otherwise(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        failure = outcome.failure
-        badly = failure in BREAKER_FAILURES
-        self.slow_start.ended(lease.granted_at, well=False, now=now, badly=badly)
-        if failure is not None and self.adaptive is not None and _speaks_of_load(failure, outcome.status):
-            self.adaptive.refused(lease.granted_at, now)
-        if badly:
-            self.breaker.record_failure(now, probe=lease.probe, epoch=lease.epoch)
-            self.penalty.failed(now)
-            return
-        if lease.probe:
-            self.breaker.release_probe(now, epoch=lease.epoch)
-        if failure is FailureKind.RATE_LIMITED:
-            self._rate_limited(lease, outcome.retry_after, now)
-        elif failure is FailureKind.CREDENTIALS:
-            self._refused_credentials(lease, outcome.status, now)
-        elif failure is FailureKind.MODEL_NOT_FOUND:
-            self.set_aside.set_aside(lease.model, now)
-
-    def _rate_limited(self, lease: Lease, retry_after: float | None, now: float) -> None:
-        """The key rests; with it the provider, where it is the only one, or the last that did not."""
-        if self.ring is None or lease.key_index is None:
-            self.slow_start.begin(self.cooldown.rate_limited(now, retry_after))
-            return
-        self.ring.rate_limited(lease.key_index, now, retry_after)
-        until = self.ring.blocked_until(now)
-        if now < until < math.inf:
-            self.slow_start.begin(until)
-
-    def _refused_credentials(self, lease: Lease, status: int | None, now: float) -> None:
-        if self.ring is not None and lease.key_index is not None:
-            self.ring.retire(lease.key_index, f"the provider answered {status} to it", now)
-            if not self.ring.all_retired:
-                return
-            if self._is_unchecked:  # nothing would ever bring them back
-                self.ring.restore_all()
-        self.health.note_credentials_refused(now, f"the provider answered {status} to our credentials")
 
     # Probes and the operator.
 
@@ -442,22 +335,7 @@ class Gate:
         """
         if self.tokens is not None:
             self.tokens.settle(min(reserved, self.tokens.capacity), usage.total if usage else 0, now)
-        was = self.health.health
-        if self.ring is not None and key is not None:
-            if failure is None:
-                self.ring.restore(key)
-            elif failure.kind is FailureKind.CREDENTIALS:
-                self.ring.retire(key, failure.message, now)
-                if not self.ring.all_retired:
-                    return
-            elif key in self.ring.retired() and not self.ring.all_retired:
-                self.ring.looked(key, now)  # whether the key is good is as open as before
-                return
-        if failure is None:
-            self.health.probe_succeeded(now)
-            self._may_have_returned(was, now)
-        else:
-            self.health.probe_failed(now, failure.kind, failure.message)
+        probed(self, failure, key, now)
 
     def enable(self, now: float) -> None:
         self._operate(now, "enabled", enabled=True, draining=False)
@@ -517,15 +395,3 @@ class Gate:
 
 def _until(refusal: Refusal) -> float:
     return refusal.until
-
-
-def _speaks_of_load(failure: FailureKind, status: int | None) -> bool:
-    return failure is FailureKind.RATE_LIMITED or status in OVERLOADED or failure.is_timeout
-
-
-_AWAY = frozenset({Health.UNHEALTHY, Health.CONFIG_ERROR})
-_HEALTH_REASONS = {
-    Health.UNKNOWN: Reason.STARTING,
-    Health.UNHEALTHY: Reason.UNHEALTHY,
-    Health.CONFIG_ERROR: Reason.CONFIG_ERROR,
-}
