@@ -14,13 +14,16 @@ import click
 import trio
 
 from infermux import __version__
+from infermux.config.certificates import load_chain
 from infermux.config.settings import Config
 from infermux.config.values import Address, address
 from infermux.errors import CallerLeft
 from infermux.http.application import Application, open_application
 from infermux.http.inference import is_inference
+from infermux.http.reloading import Load
 from infermux.http.server import Running, serve, tls_context
 from infermux.logs import set_up_logging
+from infermux.watching import watch
 
 log = logging.getLogger("infermux")
 
@@ -40,12 +43,26 @@ curl -N, to watch it come. The providers' states: curl {url}/_infermux/status
 """
 
 
-def serve_command(config: Config, *, demo: bool = False) -> int:
-    """Serve until SIGTERM or Ctrl+C; returns the exit code. OSError when an address cannot be listened on."""
+@attrs.frozen(kw_only=True)
+class Serving:
+    """What is served, and how."""
+
+    config: Config
+    load: Load | None
+    watch: bool
+    demo: bool
+
+
+def serve_command(config: Config, *, load: Load | None = None, watch: bool = False, demo: bool = False) -> int:
+    """Serve until SIGTERM or Ctrl+C; returns the exit code. OSError when an address cannot be listened on.
+
+    `load` reads the configuration again for a reload, None where it came from no file; `watch`: after each change.
+    """
+    serving = Serving(config=config, load=load, watch=watch, demo=demo)
     set_up_logging(config.log)
     _raise_descriptor_limit()
     tls = tls_context(config.tls)
-    unusable = trio.run(partial(_serve, config, tls, demo))
+    unusable = trio.run(partial(_serve, serving, tls))
     if unusable is not None:
         raise unusable
     return 0
@@ -62,9 +79,10 @@ def _raise_descriptor_limit() -> None:
         log.debug("the limit of open files stays as it is: %s", error)
 
 
-async def _serve(config: Config, tls: ssl.SSLContext | None, demo: bool) -> OSError | None:
+async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
     """Serve to the end. An address that cannot be listened on is returned: raised, the nurseries would wrap it."""
-    async with open_application(config) as application, trio.open_nursery() as nursery:
+    config = serving.config
+    async with open_application(config, load=serving.load) as application, trio.open_nursery() as nursery:
         shutdown = trio.Event()
         await nursery.start(_watch_signals, application, shutdown)
         try:
@@ -72,7 +90,14 @@ async def _serve(config: Config, tls: ssl.SSLContext | None, demo: bool) -> OSEr
         except OSError as unusable:
             nursery.cancel_scope.cancel()
             return unusable
-        _announce(config, running, tls is not None, demo)
+        application.reloader.then.append(partial(_adopt, running, tls))
+        if serving.watch and config.source is not None:
+            await nursery.start(
+                partial(watch, more=lambda: _certificates(application.config)),
+                config.source,
+                partial(application.reloader.reload_and_log, f"{config.source} has changed"),
+            )
+        _announce(config, running, tls is not None, serving.demo)
         nursery.start_soon(_tell_health, application)
         gc.collect()
         gc.freeze()  # what lives as long as the server need not be walked again
@@ -105,18 +130,39 @@ async def _listen(
     scope.cancel()
 
 
+def _adopt(running: Running, tls: ssl.SSLContext | None, config: Config) -> None:
+    """What a reload changes outside of the router itself."""
+    set_up_logging(config.log)
+    running.adopt(config.limits)
+    running.grace = config.shutdown_grace + CUT_GRACE
+    if tls is not None and config.tls.cert_file is not None:
+        try:
+            tls_context(config.tls)  # tried first: half loaded, the one in use would be spoilt
+            load_chain(tls, config.tls.cert_file, config.tls.key_file)
+        except OSError as error:
+            log.error("the certificate could not be loaded, the one before stays: %s", error)  # noqa: TRY400
+
+
+def _certificates(config: Config) -> list[str]:
+    return [path for path in (config.tls.cert_file, config.tls.key_file) if path is not None]
+
+
 def _bindable(text: str) -> tuple[str, int]:
     where = address(text)
     return where.host, where.port
 
 
 async def _watch_signals(application: Application, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
-    """First SIGTERM or SIGINT: drain. Second: now."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    """First SIGTERM or SIGINT: drain. Second: now. SIGHUP: reload."""
+    wanted = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    with trio.open_signal_receiver(*wanted) as signals:
         task_status.started()
         async with trio.open_nursery() as nursery:
             async for number in signals:
                 name = signal.Signals(number).name
+                if name == "SIGHUP":
+                    nursery.start_soon(application.reloader.reload_and_log, name)
+                    continue
                 if shutdown.is_set():
                     log.warning("second %s: stopping now", name)
                     application.fleet.revoke_all("the server was told to stop at once")

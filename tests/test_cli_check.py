@@ -199,18 +199,18 @@ def test_serve_hands_over_the_checked_configuration(run: Run, monkeypatch: pytes
     assert code == 0
     assert "warning: no provider has that name" in err
     ((config, options),) = serving.calls
-    assert (config.listen, config.log.level, len(config.providers), options) == (
-        "localhost:0",
-        "debug",
-        2,
-        {"demo": False},
-    )
+    assert (config.listen, config.log.level, len(config.providers)) == ("localhost:0", "debug", 2)
+    assert (options["demo"], options["watch"]) == (False, False)
+    assert options["load"]()[0] == config, "a reload reads the same file, by the same options"
 
 
 def test_serve_demo_needs_no_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     serving = _serving(monkeypatch)
     assert run("serve", "--demo")[0] == 0
     assert serving.calls[0][0].source == "demo"
+    assert serving.calls[0][1]["load"] is None
+    code, _, err = run("serve", "--demo", "--watch")
+    assert (code, "leave --watch out" in err) == (2, True)
 
 
 def test_infer_hands_over_model_and_prompt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "schema": "inspect:schema",
     "models": "inspect:models",
     "infer": "serve:infer",
+    "reload": "reload:reload",
     "simulate": "simulate:simulate",
 }
 

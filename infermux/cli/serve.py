@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -32,10 +33,15 @@ class _Address(click.ParamType[str]):
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warn", "error"]), help="Log this instead of what the file says."
 )
-def serve(path: str | None, demo: bool, listen: str | None, log_level: str | None) -> None:
-    """Serve until SIGTERM or Ctrl+C."""
-    config = _config(path, demo, Overrides(listen=listen, log_level=log_level))
-    sys.exit(_serving().serve_command(config, demo=demo))
+@click.option("--watch", is_flag=True, help="Reload when the file, or one it takes a value from, changes.")
+def serve(*, path: str | None, demo: bool, listen: str | None, log_level: str | None, watch: bool) -> None:
+    """Serve until SIGTERM or Ctrl+C. SIGHUP and `infermux reload` read the configuration again."""
+    if demo and watch:
+        raise click.UsageError("--demo has no file to watch; leave --watch out")
+    overrides = Overrides(listen=listen, log_level=log_level)
+    config = _config(path, demo, overrides)
+    load = None if demo else partial(load_checked, config.source, overrides=overrides)
+    sys.exit(_serving().serve_command(config, load=load, watch=watch, demo=demo))
 
 
 @click.command()
