@@ -96,6 +96,7 @@ class Run:
         self._deadline = Deadline(self.started_at)
         if timeout is not None:
             self._deadline = Deadline(self.started_at, self.started_at + timeout, own=True)
+            self.plan.deadline = self._deadline.at
 
     @property
     def phase(self) -> Phase:

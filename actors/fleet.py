@@ -31,7 +31,7 @@ from .messages import Want
 from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
 from .ref import Ref
 from .reload import reload
-from .router import HealthKnown, RouterActor, Serve
+from .router import HealthKnown, RouterActor, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
 
@@ -156,6 +156,7 @@ class Fleet:
 
     def revoke_all(self, why: str) -> None:
         """End every request in flight: each caller is told, none goes on to another provider."""
+        self.router.deliver(TurnAway(why))
         for member in self.members.values():
             member.ref.deliver(Revoke(why, last_word=True))
 

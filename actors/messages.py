@@ -53,8 +53,23 @@ class Reason(enum.Enum):
 
 
 _LIMITS = frozenset(
-    {Reason.COOLING_DOWN, Reason.REQUEST_LIMIT, Reason.TOKEN_LIMIT, Reason.CONCURRENCY, Reason.SLOW_START}
+    {
+        Reason.COOLING_DOWN,
+        Reason.REQUEST_LIMIT,
+        Reason.TOKEN_LIMIT,
+        Reason.CONCURRENCY,
+        Reason.SLOW_START,
+        Reason.CLAIMED,
+    }
 )
+
+
+class Priority(enum.IntEnum):
+    """The class of a request; where requests wait for a provider, the smaller goes first."""
+
+    INTERACTIVE = 0
+    DEFAULT = 1
+    BATCH = 2
 
 
 class Ewma(msgspec.Struct, frozen=True):
@@ -118,4 +133,4 @@ class Want(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     affinity: bytes = b""
     preferences: Preferences | None = None
-    priority: int = 1  # 0 interactive, 1 default, 2 batch
+    priority: Priority = Priority.DEFAULT

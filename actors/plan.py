@@ -15,7 +15,7 @@ import msgspec
 
 from infermux.errors import ModelNotFound, NoHealthyProviders, RateLimited
 
-from .messages import Reason, Want
+from .messages import Reason, Standing, Want
 
 if TYPE_CHECKING:
     from infermux.errors import InfermuxError
@@ -41,7 +41,7 @@ class Plan:
     providers that stayed silent; `refusals` the last one of each provider. `last` is the choice that was asked last;
     `staying` is one that may be asked once more, where what comes next is another model or nobody. `beside` is the
     model of an attempt that goes on: only providers that answer with the same one count then, and nothing is waited
-    for."""
+    for. `deadline` is the caller's own, on trio's clock."""
 
     want: Want
     route: Route | None = None
@@ -60,12 +60,17 @@ class Plan:
     beside: str | None = None
     held: list[Choice] = attrs.field(factory=list)
     insists: bool = False
+    deadline: float = math.inf
 
     def refuse(self, refusal: Refusal, choice: Choice | None = None) -> None:
         """`refusal` is of `choice`, where it was that far already."""
         self.refusals[refusal.provider] = refusal
         if refusal.reason is Reason.SLOW_START and choice is not None:
             self.held.append(choice)
+
+    def disregards(self, standing: Standing) -> bool:
+        """Whether what stands in the way is nothing to this request."""
+        return self.insists and standing.reason is Reason.SLOW_START
 
     def insist(self) -> bool:
         """Go back to those that slow start alone kept away; False where there are none."""
@@ -90,13 +95,18 @@ class Plan:
         """True when some candidate's first probe is still out: it may yet serve what the others failed at."""
         return any(refusal.reason is Reason.STARTING for refusal in self.refusals.values())
 
+    @property
+    def said(self) -> str:
+        """The refusals, in words."""
+        refusals = self.refusals.values()
+        return "; ".join(f"{r.provider}: {r.reason.value}{f' ({r.detail})' if r.detail else ''}" for r in refusals)
+
     def verdict(self, now: float) -> InfermuxError:
         """The error when nobody took the request, with the reason per provider.
 
         429 when only limits stand in the way, 404 when all said lately not to have the model, else 503.
         """
-        refusals = list(self.refusals.values())
-        said = "; ".join(f"{r.provider}: {r.reason.value}{f' ({r.detail})' if r.detail else ''}" for r in refusals)
+        refusals, said = list(self.refusals.values()), self.said
         until = min((r.until for r in refusals), default=math.inf)
         model = self.want.model
         if refusals and all(refusal.reason.is_limit for refusal in refusals):

@@ -27,8 +27,9 @@ from .gate_view import view
 from .lease import Heard, Lease, ProbePassed, Release
 from .messages import Health, Reason, Standing
 from .plan import Refusal
+from .ref import Ref
 from .reply import Reply
-from .router import Acquire, Advance
+from .router import Acquire, Advance, Freed, Wanted
 
 log = logging.getLogger("infermux.actors")
 
@@ -76,7 +77,7 @@ class Redeclared:
 
 @attrs.frozen
 class ProbeEnded:
-    """What a probe came to. `failure` None: healthy. `key`: the place of the key it was made with, None: the only one."""
+    """What a probe came to. `failure` None: healthy. `key`: the place of the key it was made with, where it has one."""
 
     failure: UpstreamFailure | None
     usage: Usage | None
@@ -116,6 +117,7 @@ class ProviderActor(BaseActor[Any]):
     rng: random.Random
     announce: Callable[[str], None]
     _context: Context[Any] | None = None
+    _wanted_by: Ref[Any] | None = None  # whose queue holds requests for this provider
     _probe_now: trio.Event = attrs.field(factory=trio.Event)
     _probe_askers: list[Reply[Any]] = attrs.field(factory=list)
     _looking: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # what the health loop runs in
@@ -155,11 +157,17 @@ class ProviderActor(BaseActor[Any]):
                     lease.revoke(why, last_word=last_word)
             case Redeclared():
                 self._redeclared(message)
+            case Wanted(router):
+                self._wanted_by = router
             case _:
                 pass
 
     def batch_done(self) -> None:
         self._publish()
+        router = self._wanted_by
+        if router is not None and self.gate.refusal(trio.current_time()) is None:
+            self._wanted_by = None
+            router.deliver(Freed(self.settings.name))
 
     def _publish(self) -> None:
         assert self._context is not None

@@ -11,7 +11,7 @@ from infermux.providers.peek_endpoints import PEEKS, Peek, beginning, estimated_
 from .attempt import Caller
 from .dispatch import Run
 from .fleet import Fleet
-from .messages import Want
+from .messages import Priority, Want
 
 
 def request_run(
@@ -24,12 +24,13 @@ def request_run(
     caller: Caller | None = None,
     timeout: float | None = None,
     affinity: Callable[[bytes], bytes] | None = None,
+    priority: Priority = Priority.DEFAULT,
 ) -> Run:
     """A request, ready to begin. Raises InvalidRequest naming the field.
 
     `headers` are the caller's that go along with its dialect; `strict`: what a translation cannot carry is refused;
     `timeout` in seconds is the caller's own; `affinity` reads the sticky key. Without it a request has one where some
-    provider has several keys: what its conversation begins with.
+    provider has several keys: what its conversation begins with. `priority` is its class where requests wait.
     """
     peek: Peek
     if endpoint is Endpoint.CHAT:
@@ -45,6 +46,7 @@ def request_run(
         max_tokens=peek.completion_bound,
         affinity=_affinity(fleet, endpoint, body, affinity),
         preferences=peek.provider,
+        priority=priority,
     )
     call = Call(
         endpoint=endpoint,

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import attrs
 import trio
 
-from infermux.config.settings import Config, Group, Retry, Routing
-from infermux.errors import InvalidRequest, ModelNotFound
+from infermux.config.settings import Config, Group, Queue, Retry, Routing
+from infermux.errors import InvalidRequest, ModelNotFound, RateLimited, ShuttingDown
 from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
@@ -26,6 +26,7 @@ from .budget import Budget
 from .catalogue import Candidate, Catalogue, Route, Tiers
 from .messages import Reason, Standing
 from .plan import Plan, Refusal
+from .queue import SHORTEST_WAIT, Waiter, WaitingRoom, is_curable
 from .ref import Ref
 from .reply import Reply
 from .strategies import make_strategy
@@ -36,6 +37,9 @@ log = logging.getLogger("infermux.actors")
 # How `provider.sort` of a request names the strategies.
 SORTS = {"price": "cost_weighted", "latency": "least_latency"}
 HEALTH_SLACK = 0.5  # seconds a waiting request is kept beyond the longest first probe
+LOOK_EVERY = 1.0  # seconds after which the queue is looked at again whatever was told
+_FULL = "as many requests wait for a provider as may (queue.max_size is {}); try again later"
+_TOO_LONG = "no provider can take the request within the {:.3g} s it may wait, probably in {:.3g} s ({})"
 PER_MILLION = 1_000_000
 
 
@@ -94,6 +98,32 @@ class Expire:
 
 
 @attrs.frozen
+class Wanted:
+    """Told to a provider's actor: requests wait for it. It tells `router` once, when it next may take one."""
+
+    router: Ref[Any]
+
+
+@attrs.frozen
+class Freed:
+    """A provider that is wanted has let a request go, or is routable again."""
+
+    provider: str
+
+
+@attrs.frozen
+class LookAtQueue:
+    """A limit that somebody waits for has freed, or somebody has waited long enough."""
+
+
+@attrs.frozen
+class TurnAway:
+    """Whoever waits is told `why`; nobody waits from then on."""
+
+    why: str
+
+
+@attrs.frozen
 class Serve:
     """The world as it is from now on: the catalogue, the providers' refs, and the configuration where it is another."""
 
@@ -110,6 +140,7 @@ class RouterActor(BaseActor[Any]):
 
     routing: Routing
     retry: Retry
+    queue: Queue
     rng: random.Random
     plugins: Mapping[str, Callable[..., Strategy]] = attrs.field(factory=dict)
     _catalogue: Catalogue | None = None
@@ -120,14 +151,19 @@ class RouterActor(BaseActor[Any]):
     _waiting: dict[int, tuple[Plan, Reply[Any]]] = attrs.field(factory=dict)
     _context: Context[Any] | None = None
     _budget: Budget = attrs.field(init=False)
+    _room: WaitingRoom = attrs.field(init=False)
+    _wanted: set[str] = attrs.field(factory=set[str])
+    _due: float = math.inf  # when the queue is looked at next
+    _ended: str | None = None  # why nobody waits any more
 
     def __attrs_post_init__(self) -> None:
+        self._room = WaitingRoom(self.queue.max_wait, self.queue.max_size)
         self._budget = Budget(self.retry.budget_ratio, self.retry.budget_min_per_second)
 
     @classmethod
     def made(cls, config: Config, world: Serve, rng: random.Random, plugins: Mapping[str, Any]) -> RouterActor:
         """A router that serves `world` from the start."""
-        actor = cls(config.routing, config.retry, rng, plugins)
+        actor = cls(config.routing, config.retry, config.queue, rng, plugins)
         actor._serve(world)
         return actor
 
@@ -146,9 +182,18 @@ class RouterActor(BaseActor[Any]):
                 self._retry_waiting()
             case Expire(plan):
                 self._expire(plan)
+            case Freed(provider):
+                self._wanted.discard(provider)
+                self._serve_queue()
+            case LookAtQueue():
+                self._due = math.inf
+                self._serve_queue()
+            case TurnAway(why):
+                self._turn_away(why)
             case Serve():
                 self._serve(message)
                 self._retry_waiting()
+                self._serve_queue()
                 if reply is not None:
                     reply.send(None)
             case _:
@@ -170,6 +215,8 @@ class RouterActor(BaseActor[Any]):
             if old == new or (key[1] not in self.plugins and _is_kept(key[0], old, new))
         }
         self.routing, self.retry = new, config.retry
+        self.queue = config.queue
+        self._room.max_wait, self._room.max_size = config.queue.max_wait, config.queue.max_size
         self._budget.ratio, self._budget.per_second = self.retry.budget_ratio, self.retry.budget_min_per_second
 
     # One request.
@@ -205,7 +252,7 @@ class RouterActor(BaseActor[Any]):
             reply.send(
                 ModelNotFound(f"no provider of model {plan.want.model!r} is left by the request's `provider` object")
             )
-        else:
+        elif not self._waits(plan, reply, now):
             reply.send(plan.verdict(now))
 
     def _try(self, plan: Plan, choice: Choice, reply: Reply[Any], now: float) -> bool:
@@ -216,10 +263,13 @@ class RouterActor(BaseActor[Any]):
         ref = self._refs.get(name)
         if ref is None:
             return False
-        if option.standing is not _UNREAD and now < (standing := _standing(ref)).blocked_until:
-            if not (plan.insists and standing.reason is Reason.SLOW_START):
-                plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), choice)
-                return False
+        if self._room and plan not in self._room and self._room.is_claimed(name, plan.want.priority):
+            plan.refuse(Refusal(name, Reason.CLAIMED))
+            return False
+        standing = None if option.standing is _UNREAD else _standing(ref)
+        if standing is not None and now < standing.blocked_until and not plan.disregards(standing):
+            plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), choice)
+            return False
         if not ref.alive:
             plan.refuse(Refusal(name, Reason.CRASHED))
             return False
@@ -277,7 +327,7 @@ class RouterActor(BaseActor[Any]):
 
     def _next_tier(self, plan: Plan, now: float) -> bool:
         if plan.tiers is None:
-            if not plan.parked and plan.beside is None:
+            if not plan.parked and plan.beside is None and plan not in self._room:
                 self._budget.note_request(now)
             plan.route, plan.catalogue = self._route(plan), self._catalogue
             plan.tiers = _tiers(plan)
@@ -348,6 +398,89 @@ class RouterActor(BaseActor[Any]):
             self._lives[name] = standing.life
             self._sent[name] = standing.seen
         return max(self._sent[name] - standing.seen, 0)
+
+    # Requests that wait for a provider to become routable.
+
+    def _waits(self, plan: Plan, reply: Reply[Any], now: float) -> bool:
+        """Whether a request that nobody took stays in the queue, or comes into it."""
+        room = self._room
+        if plan in room:
+            waiter = room.look(plan)
+            if now < waiter.deadline and waiter.providers:
+                self._want(waiter, now)
+                return True
+            room.remove(plan)
+            return False
+        if not room.max_wait or self._ended is not None or plan.beside is not None or not is_curable(plan):
+            return False
+        if room.is_full:
+            reply.send(RateLimited(_FULL.format(room.max_size), retry_after=max(room.pace, SHORTEST_WAIT)))
+            return True
+        waiter = room.add(plan, reply, now)
+        wait = room.wait(waiter, now)
+        if now + wait > waiter.deadline:
+            room.remove(plan)
+            reply.send(RateLimited(_TOO_LONG.format(waiter.deadline - now, wait, plan.said), retry_after=wait))
+            return True
+        assert self._context is not None
+        self._context.hold(reply)
+        self._want(waiter, now)
+        return True
+
+    def _want(self, waiter: Waiter, now: float) -> None:
+        """Be told when those it waits for free, and look again when time alone frees one."""
+        assert self._context is not None
+        if math.isinf(waiter.free_at):
+            for name in waiter.providers:
+                ref = self._refs.get(name)
+                if ref is not None and name not in self._wanted:
+                    self._wanted.add(name)
+                    ref.deliver(Wanted(self._context.ref))
+        due = min(waiter.deadline, max(waiter.free_at, now), now + LOOK_EVERY)
+        if due < self._due:
+            self._due = due
+            self._context.start_soon(self._look_later, due)
+
+    async def _look_later(self, due: float) -> None:
+        await trio.sleep_until(due)
+        assert self._context is not None
+        if due == self._due:  # an earlier look has taken its place otherwise
+            self._context.ref.deliver(LookAtQueue())
+
+    def _serve_queue(self) -> None:
+        """Whoever can be served now is, the best class and the earliest deadline first."""
+        now, room = trio.current_time(), self._room
+        room.sweep(now)
+        taken: set[str] = set()
+        for waiter in room.in_order():
+            plan, reply = waiter.plan, waiter.reply
+            if now >= waiter.deadline:
+                room.remove(plan)
+                reply.send(plan.verdict(now))
+            elif taken.issuperset(waiter.providers) or not self._may_serve(waiter, now):
+                self._want(waiter, now)
+            else:
+                plan.restart()
+                self._advance(plan, reply)
+                if reply.done:
+                    room.remove(plan, now)
+                else:
+                    taken.update(waiter.providers)
+
+    def _may_serve(self, waiter: Waiter, now: float) -> bool:
+        """Whether some provider of its is routable now, as far as is published."""
+        refs = (self._refs.get(name) for name in waiter.providers)
+        return any(ref is None or now >= _standing(ref).blocked_until for ref in refs)
+
+    def _turn_away(self, why: str) -> None:
+        self._ended = why
+        error = ShuttingDown(f"the request was still waiting for a provider: {why}")
+        for waiter in self._room.in_order():
+            self._room.remove(waiter.plan)
+            waiter.reply.send(error)
+        waiting, self._waiting = self._waiting, {}
+        for _, reply in waiting.values():
+            reply.send(error)
 
     # Strategies.
 

@@ -15,6 +15,7 @@ import trio
 
 from infermux.actors.dispatch import Run, Sink
 from infermux.actors.fleet import Fleet
+from infermux.actors.messages import Priority
 from infermux.actors.requests import request_run
 from infermux.config.settings import AuthMode, Price
 from infermux.config.values import duration
@@ -54,6 +55,8 @@ KEPT_HEADERS = 4096  # rendered heads, by what is the same in many answers
 _BETAS = (b"openai-beta", b"anthropic-beta", b"anthropic-version")
 """Headers of the callers' dialects: they go on to a provider that speaks the same."""
 _STRICT = b"x-infermux-strict"
+_PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
+_PRIORITY_WORDS = "interactive, default or batch"
 _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
@@ -137,6 +140,7 @@ class Inference:
             timeout=None if timeout is None else _timeout(timeout),
             affinity=b"" if self.rules.sticky_by in (None, "prefix") else self._affinity(head, Endpoint.CHAT, b""),
             betas=_betas(head),
+            priority=_priority(head),
         )
 
     def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes) -> Run:
@@ -152,6 +156,7 @@ class Inference:
             caller=exchange,
             timeout=None if timeout is None else _timeout(timeout),
             affinity=None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body),
+            priority=_priority(head),
         )
 
     def _affinity(self, head: Head, endpoint: Endpoint, body: bytes) -> bytes:
@@ -330,6 +335,16 @@ def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
     if head.get(_BETAS[0]) is None and head.get(_BETAS[1]) is None and head.get(_BETAS[2]) is None:
         return ()  # nearly always
     return tuple([pair for pair in head.headers if pair[0] in _BETAS])
+
+
+def _priority(head: Head) -> Priority:
+    given = head.get(b"x-infermux-priority")
+    if given is None:
+        return Priority.DEFAULT
+    priority = _PRIORITIES.get(given.strip().lower())
+    if priority is None:
+        raise InvalidRequest(f"X-Infermux-Priority must be {_PRIORITY_WORDS}", param="X-Infermux-Priority")
+    return priority
 
 
 def _is_true(text: bytes) -> bool:

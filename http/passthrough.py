@@ -7,7 +7,7 @@ from typing import Final
 
 from infermux.actors.dispatch import Run
 from infermux.actors.fleet import Fleet
-from infermux.actors.messages import Want
+from infermux.actors.messages import Priority, Want
 from infermux.errors import InvalidRequest, NotFound, UnsupportedMediaType
 from infermux.providers.interface import Call, Endpoint
 from infermux.providers.peek import check_preferences, prompt_tokens
@@ -35,7 +35,13 @@ _FORM: Final = b"multipart/form-data"
 
 
 async def passed_run(
-    fleet: Fleet, exchange: Exchange, *, timeout: float | None, affinity: bytes, betas: tuple[tuple[bytes, bytes], ...]
+    fleet: Fleet,
+    exchange: Exchange,
+    *,
+    timeout: float | None,
+    affinity: bytes,
+    betas: tuple[tuple[bytes, bytes], ...],
+    priority: Priority = Priority.DEFAULT,
 ) -> Run:
     """A request that is passed through, ready to begin; read as far as its model. Whoever runs it closes its upload.
 
@@ -65,6 +71,7 @@ async def passed_run(
         max_tokens=0,
         affinity=affinity,
         preferences=peek.provider,
+        priority=priority,
     )
     call = Call(
         endpoint=endpoint,
