@@ -17,6 +17,7 @@ from infermux.actors.messages import Want
 from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings, Retry, Routing
 from infermux.errors import FailureKind, InfermuxError, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
+from infermux.providers.ratelimits import Quotas
 from infermux.secret import Secret
 
 USAGE = Usage(prompt_tokens=10, completion_tokens=5)
@@ -28,7 +29,7 @@ class Step:
 
     `chunks` makes it a stream: the first comes with the answer's head, each later one `gap` seconds after the one
     before. `content_at` is the chunk that is the first with content. After the last chunk the stream ends, or `breaks`,
-    or stays silent (`stalls`).
+    or stays silent (`stalls`). `quotas` are what the answer's headers say.
     """
 
     seconds: float = 0.0
@@ -42,6 +43,7 @@ class Step:
     stalls: bool = False
     usage: Usage | None = USAGE
     body: bytes = b'{"choices":[]}'
+    quotas: Quotas | None = None
 
 
 NO_STAYING = Retry(same_provider=0)
@@ -80,6 +82,7 @@ class Scripted:
         self.probe_rest = OK
         self.asked: list[tuple[float, Call]] = []
         self.probed: list[tuple[float, ProbeMethod, str | None]] = []
+        self.probed_keys: list[Secret | None] = []
         self.open = self.peak = self.cancelled = 0
         self.closed = False
         self.listed: Sequence[str] = ()
@@ -102,7 +105,10 @@ class Scripted:
         self.open += 1
         self.peak = max(self.peak, self.open)
         try:
-            await _do(step)
+            await trio.sleep(step.seconds)
+            if step.quotas is not None and call.heard is not None:
+                call.heard(step.quotas)
+            await _do(attrs.evolve(step, seconds=0.0))
         except BaseException as error:
             self.left(cancelled=isinstance(error, trio.Cancelled))
             raise
@@ -119,6 +125,7 @@ class Scripted:
 
     async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         self.probed.append((trio.current_time(), method, model))
+        self.probed_keys.append(key)
         step = self.probes.pop(0) if self.probes else self.probe_rest
         await _do(step)
         return step.usage
