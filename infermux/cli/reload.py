@@ -91,11 +91,11 @@ def named(url: str) -> Target:
     """The target of `--url`."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        port = parts.port
+        port, usable = parts.port, True
     except ValueError:
-        port = None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise click.UsageError(f"--url takes an address such as http://127.0.0.1:8080, not {url!r}")
+        port, usable = None, False
+    if not usable or parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise click.UsageError("--url takes an address such as http://127.0.0.1:8080, without a user")
     secure = parts.scheme == "https"
     return Target(host=parts.hostname, port=port or (443 if secure else 80), secure=secure)
 

@@ -20,7 +20,7 @@ import trio
 ROOT = Path(__file__).parents[2]
 STARTS_WITHIN = 20.0
 ENDS_WITHIN = 15.0
-_LISTENS = re.compile(r"(?:listens on|Running on) https?://127\.0\.0\.1:(\d+)")
+LISTENS = re.compile(r"(?:listens on|Running on) https?://127\.0\.0\.1:(\d+)")
 _MANAGED = re.compile(r"management is on https?://127\.0\.0\.1:(\d+)")
 
 
@@ -83,6 +83,11 @@ class Process:
             self._news.set()
 
 
+def minimal_environ(home: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process needs, and `environ`. It runs this checkout, whichever one is installed."""
+    return {"PATH": os.environ["PATH"], "HOME": home, "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT), **environ}
+
+
 def _kill_group(process: trio.Process) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -100,7 +105,7 @@ async def running(command: Sequence[str], *, environ: Mapping[str, str], cwd: st
         stderr=subprocess.PIPE,
         cwd=cwd,
         start_new_session=True,  # so that a worker process of its own ends with it
-        env={"PATH": os.environ["PATH"], "HOME": cwd, "LANG": "C.UTF-8", **environ},
+        env=minimal_environ(cwd, environ),
     )
     started = Process(process, trio.current_time())
     assert process.stdout is not None
@@ -139,6 +144,6 @@ async def serving(
         env = {"INFERMUX_CONFIG": str(path), **(environ or {})}
         async with running(command, environ=env, cwd=folder) as process:
             if ready:
-                process.port = int((await process.says(_LISTENS))[1])
+                process.port = int((await process.says(LISTENS))[1])
                 process.ready_at = trio.current_time()
             yield process
