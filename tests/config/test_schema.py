@@ -40,6 +40,7 @@ ONLY_THE_LOADER_SEES = {
     "header-name",
     "script-clash",
     "both-keys",
+    "keys-of-bedrock",
     "backoff",
     "model-number",
 }

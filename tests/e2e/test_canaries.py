@@ -25,13 +25,24 @@ from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 pytestmark = pytest.mark.slow
 
 API_KEY = "sk-canary/provider+key=="
+SECOND = "sk-canary-second"
 HEADER = "canary-header-value"
 STATIC = "sk-canary-static-key"
 TOKEN = "canary-management-token"
 SENT = "sk-canary-sent-by-a-caller"
 PASSWORD = "canary-proxy-password"
 PROMPT = "canary in the prompt"
-CANARIES = (API_KEY, HEADER, STATIC, TOKEN, SENT, PASSWORD, "canary", "Y2FuYXJ5")  # the last is base64 of "canary"
+CANARIES = (
+    API_KEY,
+    SECOND,
+    HEADER,
+    STATIC,
+    TOKEN,
+    SENT,
+    PASSWORD,
+    "canary",
+    "Y2FuYXJ5",
+)  # the last is base64 of "canary"
 
 ECHO = f"your key {API_KEY} and your header {HEADER} are wrong"
 ECHOED = json.dumps({"error": {"message": ECHO, "type": "server_error", "param": API_KEY, "code": HEADER}}).encode()
@@ -68,6 +79,7 @@ def providers(echoing: OpenAIUpstream, refusing: OpenAIUpstream, behind_tls: Ope
     return [
         provider("echoing", echoing, **common, models=["gpt-4o"]),
         provider("refusing", refusing, **{**common, **checked}, models=["refusing"]),
+        provider("several", echoing, **{**common, "api_key": None, "api_keys": [API_KEY, SECOND]}, models=["several"]),
         provider("dead", refused_url(), **{**common, **checked}, models=["dead"]),
         provider("tls", behind_tls, **{**common, **checked}, models=["tls"]),
         provider("proxied", refused_url(), **common, models=["proxied"], proxy=f"http://user:{PASSWORD}@127.0.0.1:1"),
@@ -102,7 +114,10 @@ async def test_no_secret_is_seen_whatever_goes_wrong(binding: str, log_format: s
                     seen.append(await ask(web, "gpt-4o", stream=stream))
                     await operate(web, "reset")
                     await operate(web, "probe")
-            seen += [await ask(web, model) for model in ("refusing", "dead", "tls", "proxied", "nobody-has-it")]
+            seen += [
+                await ask(web, model)
+                for model in ("refusing", "several", "several", "dead", "tls", "proxied", "nobody-has-it")
+            ]
             seen += await walk(web)
         shown = [str(answer.headers) + answer.text for answer in seen]
         assert len(echoing.chats) > len(FAULTS)  # the faults were reached
@@ -125,7 +140,7 @@ async def walk(web: httpx.AsyncClient) -> list[httpx.Response]:
     """Every page, with and without keys, and some that are not there."""
     token = {"authorization": f"Bearer {TOKEN}"}
     pages = ["health", "ready", "status", "providers", "nothing", "", "providers/nobody", "config"]
-    pages += [f"providers/{name}" for name in ("echoing", "refusing", "dead", "tls", "proxied", "sim")]
+    pages += [f"providers/{name}" for name in ("echoing", "refusing", "several", "dead", "tls", "proxied", "sim")]
     seen = [await web.get(f"/_infermux/{page}", headers=token) for page in pages]
     seen += [await web.get(f"/_infermux/{page}") for page in pages]
     seen += [await web.get("/v1/models", headers={"authorization": f"Bearer {key}"}) for key in (STATIC, SENT)]

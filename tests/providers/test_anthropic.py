@@ -15,6 +15,8 @@ from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.anthropic import make
 from infermux.providers.interface import Endpoint, Usage
+from infermux.providers.ratelimits import Quotas
+from infermux.secret import Secret
 from tests.mocks.anthropic_upstream import KEY, MODELS, AnthropicUpstream, Recorded, Reply, betas_of
 from tests.mocks.anthropic_upstream import Usage as MockUsage
 from tests.providers._messages import MESSAGES, MODEL, adapter, call, chat, drained, failure, opened, whole, written
@@ -321,3 +323,22 @@ def test_an_address_that_cannot_be_used_is_refused(more: Mapping[str, Any]) -> N
 
 def settings(**more: Any) -> ProviderSettings:
     return ProviderSettings(name="p", type="anthropic", **more)
+
+
+async def test_a_key_of_the_call_goes_in_the_place_of_the_settings() -> None:
+    async with AnthropicUpstream(keys=[KEY, "two"]) as upstream:
+        provider = adapter(upstream)
+        for key in (None, Secret("two"), None):
+            await whole(provider, msgspec.structs.replace(call(), key=key))
+        await provider.probe(ProbeMethod.MODELS, None, Secret("two"))
+        assert [request.header("x-api-key") for request in upstream.requests] == [KEY, "two", KEY, "two"]
+
+
+async def test_what_the_head_says_of_limits_is_told_at_once() -> None:
+    at = (datetime.now(UTC) + timedelta(seconds=30)).isoformat(timespec="seconds")
+    headers = (("anthropic-ratelimit-requests-remaining", "4"), ("anthropic-ratelimit-requests-reset", at))
+    async with AnthropicUpstream() as upstream:
+        upstream.script.append(Reply(headers=headers))
+        heard = list[Quotas]()
+        await whole(adapter(upstream), msgspec.structs.replace(call(), heard=heard.append))
+        assert [quotas.requests is not None and quotas.requests.remaining for quotas in heard] == [4]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -13,6 +14,8 @@ from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Usage
 from infermux.providers.openai import make
+from infermux.providers.ratelimits import Quota, Quotas
+from infermux.secret import Secret
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream, Reply
 from tests.providers._calls import MESSAGES, adapter, call, drained, failure, opened, whole
 
@@ -347,3 +350,38 @@ async def test_what_it_says_of_itself() -> None:
 def test_the_default_address_is_openais() -> None:
     provider = make(ProviderSettings(name="p", type="openai"), environ={})
     assert repr(provider) == "OpenAI('p', 'https://api.openai.com/v1', express)"
+
+
+async def test_a_key_of_the_call_goes_in_the_place_of_the_settings_and_both_kinds_of_heads_are_kept() -> None:
+    async with OpenAIUpstream(keys=["one", "two"], any_model=True) as upstream:
+        provider = adapter(upstream, key="one")
+        for key in (None, Secret("two"), Secret("two"), None):
+            await whole(provider, msgspec.structs.replace(call(), key=key))
+        assert [request.header("authorization") for request in upstream.requests] == [
+            "Bearer one",
+            "Bearer two",
+            "Bearer two",
+            "Bearer one",
+        ]
+        assert "two" not in repr(vars(provider))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_the_head_says_of_limits_is_told_at_once(stream: bool) -> None:
+    headers = (
+        ("x-ratelimit-limit-requests", "60"),
+        ("x-ratelimit-remaining-requests", "59"),
+        ("x-ratelimit-reset-requests", "1s"),
+    )
+    async with OpenAIUpstream() as upstream:
+        upstream.script.extend([Reply(headers=headers), Reply(status=429, headers=headers)])
+        provider, heard = adapter(upstream), list[Quotas]()
+        asked = msgspec.structs.replace(call(stream=stream), heard=heard.append)
+        if stream:
+            answer = await provider.send(asked)
+            assert not isinstance(answer, Answer)
+            await drained(answer)
+        else:
+            await whole(provider, asked)
+        assert (await failure(provider, asked)).kind is FailureKind.RATE_LIMITED
+        assert heard == [Quotas(Quota(59, 1.0, 60))] * 2
