@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage bench install clean
+.PHONY: help run test check lint types layout wheel coverage bench install campaign routing-quality clean
 
 PYTHON ?=
 ARGS ?=
@@ -51,6 +51,12 @@ coverage: $(DEV_READY)  ## branch coverage of actors/ by its own tests, at least
 
 bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 	@$(PY) -m bench.run $(ARGS)
+
+campaign: $(DEV_READY)  ## 1000 random schedules of faults, reloads and leaving callers; ARGS="--seed 7" replays one
+	@$(PY) -m tests.campaign.run $(ARGS)
+
+routing-quality: $(DEV_READY)  ## latency and success of every strategy under faults, as a plot, in bench/results
+	@$(PY) -m bench.routing_quality $(ARGS)
 
 clean:  ## remove .venv, caches and what was built
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage bench/build
