@@ -15,6 +15,7 @@ from infermux.actors.fleet import AdapterMaker, Fleet, open_fleet
 from infermux.actors.provider import Description, Verb
 from infermux.actors.requests import chat_run
 from infermux.config import load, load_text
+from infermux.config.difference import Difference
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import InvalidRequest
 from infermux.providers.interface import Answer
@@ -74,6 +75,14 @@ class Router:
     async def remove_provider(self, name: str, *, grace: float = 0.0) -> None:
         """Take a provider out. What is in flight there has `grace` seconds to end. Raises NotFound."""
         await self.fleet.remove(name, grace=grace)
+
+    async def reload(self, config: Config | Mapping[str, Any] | str | os.PathLike[str]) -> Difference:
+        """Serve another configuration from now on; returns what it changed. Raises ConfigError, and nothing has then.
+
+        Providers that are declared as before are not touched; those that `add_provider` added stay. Of the front end's
+        keys, which mean nothing here, nothing takes effect.
+        """
+        return await self.fleet.reload(_config(config, self.environ))
 
     async def provider(self, name: str) -> Description:
         """A provider's health, circuit, buckets, averages and transitions. Raises NotFound."""

@@ -313,3 +313,15 @@ async def test_commands_by_verb_or_by_word(autojump_clock: MockClock) -> None:
 def test_a_router_does_not_show_the_environment() -> None:
     fields = {field.name: field.repr for field in attrs.fields(infermux.Router)}
     assert fields["environ"] is False
+
+
+async def test_another_configuration_takes_over_and_what_was_added_by_hand_stays(autojump_clock: MockClock) -> None:
+    one = {"name": "one", "type": "simulated", "models": ["m"], "health_check": {"disabled": True}}
+    async with infermux.open_router({"providers": [one]}, environ={}) as router:
+        await router.add_provider({**one, "name": "hand", "models": ["h"]})
+        found = await router.reload({"providers": [{**one, "name": "two", "models": ["n"]}]})
+        assert (found.added, found.removed) == (("two",), ("one",))
+        assert sorted(router.models) == ["h", "n"]
+        with pytest.raises(ConfigError, match="colour"):
+            await router.reload({"providers": [{**one, "colour": "red"}]})
+        assert sorted(router.models) == ["h", "n"]

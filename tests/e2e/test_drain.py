@@ -1,0 +1,64 @@
+"""Draining, in the phases and on the connections that tests/e2e/test_process.py does not look at."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import httpx
+import pytest
+import trio
+
+from tests.e2e._process import serving
+from tests.e2e._router import HELLO, provider, until
+from tests.mocks.openai_upstream import OpenAIUpstream, Reply
+
+pytestmark = pytest.mark.slow
+
+BODY = json.dumps({"model": "gpt-4o", "messages": HELLO}).encode()
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
+
+
+async def test_a_request_that_waits_for_a_first_probe_is_told_after_the_grace() -> None:
+    async with (
+        OpenAIUpstream(default=Reply(hang=True)) as silent,
+        serving(provider("one", silent, health_check={"timeout": "30s"}), shutdown_grace="200ms") as process,
+        httpx.AsyncClient(base_url=process.url, trust_env=False, verify=False, timeout=10) as web,
+    ):
+        answers: list[httpx.Response] = []
+
+        async def ask(stream: bool) -> None:
+            body = {"model": "gpt-4o", "messages": HELLO, "stream": stream}
+            answers.append(await web.post("/v1/chat/completions", json=body))
+
+        async with trio.open_nursery() as nursery:
+            for stream in (False, True):
+                nursery.start_soon(ask, stream)
+            await until(lambda: len(silent.chats) == 1)  # the probe
+            await trio.sleep(0.2)
+            process.send(signal.SIGTERM)
+            await process.says("finishing 2 requests")
+        assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [
+            (503, "shutting_down")
+        ] * 2
+        assert await process.ended() == 0
+        assert "Traceback" not in process.output
+
+
+async def test_a_kept_connection_is_told_that_it_closes_and_a_new_one_is_refused() -> None:
+    async with OpenAIUpstream(default=Reply(delay=0.4)) as upstream, serving(provider("one", upstream)) as process:
+        kept = await trio.open_tcp_stream("127.0.0.1", process.port)
+        await kept.send_all(HEAD % len(BODY) + BODY)
+        await until(lambda: len(upstream.chats) == 1)
+        process.send(signal.SIGTERM)
+        await process.says("finishing 1 requests")
+        with pytest.raises(OSError, match=r"refused|failed"):
+            await trio.open_tcp_stream("127.0.0.1", process.port)
+        said = b"".join([data async for data in kept])  # to its end: it is closed after the answer
+        await kept.aclose()
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in said
+        assert await process.ended() == 0
