@@ -49,8 +49,11 @@ async def test_a_request_that_waits_for_a_first_probe_is_told_after_the_grace() 
 
 
 async def test_a_kept_connection_is_told_that_it_closes_and_a_new_one_is_refused() -> None:
-    async with OpenAIUpstream(default=Reply(delay=0.4)) as upstream, serving(provider("one", upstream)) as process:
-        kept = await trio.open_tcp_stream("127.0.0.1", process.port)
+    async with (
+        OpenAIUpstream(default=Reply(delay=0.4)) as upstream,
+        serving(provider("one", upstream)) as process,
+        await trio.open_tcp_stream("127.0.0.1", process.port) as kept,
+    ):
         await kept.send_all(HEAD % len(BODY) + BODY)
         await until(lambda: len(upstream.chats) == 1)
         process.send(signal.SIGTERM)
@@ -58,7 +61,6 @@ async def test_a_kept_connection_is_told_that_it_closes_and_a_new_one_is_refused
         with pytest.raises(OSError, match=r"refused|failed"):
             await trio.open_tcp_stream("127.0.0.1", process.port)
         said = b"".join([data async for data in kept])  # to its end: it is closed after the answer
-        await kept.aclose()
         assert said.startswith(b"HTTP/1.1 200 ")
         assert b"\r\nconnection: close\r\n" in said
         assert await process.ended() == 0
