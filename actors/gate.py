@@ -72,8 +72,9 @@ class Gate:
     requests: TokenBucket | None = attrs.field(init=False)
     tokens: TokenBucket | None = attrs.field(init=False)
     adaptive: AdaptiveLimit | None = None  # where `max_concurrent` is to be found out
+    _fixed_limit: int | None = None
     ring: KeyRing | None = None  # where there are several keys
-    told: LearnedLimits = attrs.field(factory=LearnedLimits)
+    told: LearnedLimits | None = None  # of the provider's own limits, once its answers say something
     slow_start: SlowStart = attrs.field(factory=SlowStart)
     cooldown: Cooldown = attrs.field(factory=Cooldown)
     set_aside: SetAside = attrs.field(factory=SetAside)
@@ -90,7 +91,7 @@ class Gate:
         self.breaker = Breaker(self.settings.circuit_breaker)
         self.requests = TokenBucket(limits.requests_per_minute) if limits.requests_per_minute else None
         self.tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
-        self.adaptive = AdaptiveLimit() if limits.max_concurrent == "auto" else None
+        self._limit_concurrency()
         self.ring = self._new_ring()
 
     def _new_ring(self) -> KeyRing | None:
@@ -100,10 +101,13 @@ class Gate:
     @property
     def max_concurrent(self) -> int | None:
         """How many requests may be in flight now; None: any number."""
-        if self.adaptive is not None:
-            return self.adaptive.limit
+        return self._fixed_limit if self.adaptive is None else self.adaptive.limit
+
+    def _limit_concurrency(self) -> None:
+        """By the settings; what was found out is kept where it still is to be."""
         limit = self.settings.rate_limits.max_concurrent
-        return limit if isinstance(limit, int) else None
+        self._fixed_limit = limit if isinstance(limit, int) else None
+        self.adaptive = (self.adaptive or AdaptiveLimit()) if limit == "auto" else None
 
     @property
     def is_unchecked(self) -> bool:
@@ -139,17 +143,14 @@ class Gate:
         limits = self.settings.rate_limits
         self.requests = resized(other.requests, limits.requests_per_minute, now)
         self.tokens = resized(other.tokens, limits.tokens_per_minute, now)
-        if limits.max_concurrent != "auto":
-            self.adaptive = None
-        elif self.adaptive is None:
-            self.adaptive = AdaptiveLimit()
+        self._limit_concurrency()
 
     def _begin_anew(self, now: float) -> None:
         self.health = HealthState(disabled=self.is_unchecked)
         self.breaker = Breaker(self.settings.circuit_breaker)
         self.cooldown, self.set_aside = Cooldown(), SetAside()
         self.learned, self.penalty = LearnedTokens(), Penalty()
-        self.averages, self.ring, self.told = Averages(), self._new_ring(), LearnedLimits()
+        self.averages, self.ring, self.told = Averages(), self._new_ring(), None
         self.adaptive = None if self.adaptive is None else AdaptiveLimit()
         self.slow_start.stop()
         self.found_models = ()
@@ -167,7 +168,7 @@ class Gate:
         if blocked is not None:
             return blocked
         size = reserved = 0
-        if self.tokens is not None or self.told:
+        if self.tokens is not None or self.told is not None:
             capacity = None if self.tokens is None else self.tokens.capacity
             size = self.learned.reservation(model, want.prompt_tokens, want.max_tokens, capacity)
         if self.tokens is not None:
@@ -175,7 +176,7 @@ class Gate:
             if not self.tokens.can_take(reserved, now):
                 return self.because(Reason.TOKEN_LIMIT, self.tokens.ready_at(reserved, now))
         key, other_keys = None, 0
-        if self.ring is not None or self.told:
+        if self.ring is not None or self.told is not None:
             keys = self._keys(want.affinity, model, size, now)
             if isinstance(keys, Refusal):
                 return keys
@@ -192,17 +193,18 @@ class Gate:
             self.requests.take(1, now)
         if self.tokens is not None:
             self.tokens.take(reserved, now)
-        self.slow_start.sent()
+        if not self.slow_start.is_over:
+            self.slow_start.sent()
         if self.adaptive is not None:
             self.adaptive.granted(len(self.leases) + 1)
-        return self.told.take((key or 0, model), size) if self.told else None
+        return None if self.told is None else self.told.take((key or 0, model), size)
 
     def _keys(self, affinity: bytes, model: str, size: int, now: float) -> tuple[int | None, int] | Refusal:
         """The key for a request and how many others would do, or why none does: what the provider told of each."""
         choice = [0] if self.ring is None else self.ring.choose(affinity, now)
         refusals: list[Refusal] = []
         for place, key in enumerate(choice):
-            blocked = self.told.blocked((key, model), size, now) if self.told else None
+            blocked = None if self.told is None else self.told.blocked((key, model), size, now)
             if blocked is None:
                 return (None, 0) if self.ring is None else (key, len(choice) - place - 1)
             refusals.append(self.because(*blocked, "as it told"))
@@ -215,7 +217,8 @@ class Gate:
 
     def _blocked(self, now: float, *, insists: bool = False) -> Refusal | None:
         """What keeps every request out, whatever its model and size."""
-        requests, tokens, limit = self.requests, self.tokens, self.max_concurrent
+        requests, tokens = self.requests, self.tokens
+        limit = self._fixed_limit if self.adaptive is None else self.adaptive.limit
         if (
             self.enabled
             and not self.draining
@@ -278,6 +281,7 @@ class Gate:
     def heard(self, lease: Lease, quotas: Quotas, now: float) -> None:
         """The provider told with an answer what is left of its own limits."""
         if lease in self.leases and lease not in self._strangers:
+            self.told = self.told or LearnedLimits()
             self.told.hear((lease.key_index or 0, lease.model), quotas, lease.mark, now)
 
     def settle(self, lease: Lease, outcome: Outcome, now: float) -> None:
@@ -301,7 +305,7 @@ class Gate:
         if self.tokens is not None:
             used = outcome.usage.total if outcome.usage is not None else 0
             self.tokens.settle(lease.reserved, used, now)
-        if lease.mark is not None and not outcome.sent:
+        if lease.mark is not None and not outcome.sent and self.told is not None:
             self.told.give_back((lease.key_index or 0, lease.model), lease.mark.size)
 
     # Probes and the operator.
@@ -356,16 +360,13 @@ class Gate:
             self.operator.append(Transition(now, source, target, "operator"))
 
     def reset(self, now: float) -> None:
-        """Forget circuit, cool-down, set-aside models, penalty, what the provider told and what became of its keys.
-
-        Limits that are configured stay: what was used was used.
-        """
+        """Forget circuit, cool-downs, models set aside, penalty, retired keys, told limits; those configured stay."""
         self.breaker.reset(now)
         self.cooldown.reset()
         self.set_aside.clear()
         self.penalty.reset()
         self.slow_start.stop()
-        self.told = LearnedLimits()
+        self.told = None
         if self.ring is not None:
             self.ring.reset()
         self.operator.append(Transition(now, "", "reset", "operator"))

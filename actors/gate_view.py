@@ -26,7 +26,7 @@ def view(gate: Gate, now: float) -> dict[str, Any]:
             "tokens": _bucket(gate.tokens, now),
             "max_concurrent": gate.max_concurrent,
             "slow_start": gate.slow_start.allowed(now),
-            "told": gate.told.statistics(now),
+            "told": [] if gate.told is None else gate.told.statistics(now),
         },
         "keys": [] if ring is None else ring.statistics(now),
         "ewma": {

@@ -82,7 +82,7 @@ class _Told:
 
 
 class LearnedLimits:
-    """One provider's. Costs nothing while it is empty (falsy): ask before calling. At most 256 pairs are kept."""
+    """One provider's. At most 256 pairs are kept."""
 
     __slots__ = ("_told",)
 

@@ -18,37 +18,33 @@ _SLACK = 1e-6  # seconds: what is promised for a time must hold at that time, wh
 class SlowStart:
     """One provider's ramp. Only requests that went out since it began count. Times are seconds on one clock."""
 
-    __slots__ = ("_began", "_out", "_successes")
+    __slots__ = ("_began", "_out", "_successes", "is_over")
 
     def __init__(self) -> None:
-        self._began: float | None = None
+        self.is_over = True  # while nothing is held back nobody need ask, or tell
+        self._began = 0.0
         self._out = 0
         self._successes = 0
 
     def begin(self, at: float) -> None:
         """The provider is, or will be, back at the time `at`. Begins anew where a ramp is under way."""
+        self.is_over = False
         self._began = at
         self._out = self._successes = 0
 
     def stop(self) -> None:
-        self._began = None
-
-    @property
-    def is_over(self) -> bool:
-        """True while nothing is held back; False when `blocked_until` has more to say."""
-        return self._began is None
+        self.is_over = True
 
     def allowed(self, now: float) -> int | None:
         """How many requests may be out at once; None: as many as will."""
-        began = self._began
-        if began is None:
+        if self.is_over:
             return None
-        steps = max(0, int((now - began) / DOUBLES_EVERY + _SLACK))
+        steps = max(0, int((now - self._began) / DOUBLES_EVERY + _SLACK))
         if steps < ENOUGH.bit_length():
             allowed = (1 + self._successes) << steps
             if allowed < ENOUGH:
                 return allowed
-        self._began = None
+        self.is_over = True
         return None
 
     def blocked_until(self, now: float) -> float:
@@ -56,21 +52,19 @@ class SlowStart:
         allowed = self.allowed(now)
         if allowed is None or self._out < allowed:
             return 0.0
-        began = self._began
-        assert began is not None
         steps = 0
         while (1 + self._successes) << steps <= self._out:
             steps += 1
-        return began + steps * DOUBLES_EVERY
+        return self._began + steps * DOUBLES_EVERY
 
     def sent(self) -> None:
         """A request goes out."""
-        if self._began is not None:
+        if not self.is_over:
             self._out += 1
 
     def ended(self, sent_at: float, *, well: bool, now: float, badly: bool = False) -> None:
         """A request sent at `sent_at` has ended: `well`, `badly` (the ramp begins anew), or neither."""
-        if self._began is None or sent_at < self._began:
+        if self.is_over or sent_at < self._began:
             return
         self._out = max(0, self._out - 1)
         self._successes += well
@@ -78,4 +72,4 @@ class SlowStart:
             self.begin(now)
 
     def __repr__(self) -> str:
-        return f"<SlowStart began={self._began} out={self._out} successes={self._successes}>"
+        return f"<SlowStart over={self.is_over} began={self._began} out={self._out} successes={self._successes}>"

@@ -23,8 +23,8 @@ class Simulated:
     demand: int = 10_000
     limit: AdaptiveLimit = attrs.field(factory=AdaptiveLimit)
     now: float = 0.0
-    seen: list[int] = attrs.field(factory=list)
-    _out: list[tuple[float, float, bool]] = attrs.field(factory=list)
+    seen: list[int] = attrs.field(factory=list[int])
+    _out: list[tuple[float, float, bool]] = attrs.field(factory=list[tuple[float, float, bool]])
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds

@@ -21,7 +21,7 @@ def told(*, requests: Quota | None = None, tokens: Quota | None = None, at: floa
 
 def test_where_nothing_was_told_nothing_is_held_back() -> None:
     limits = LearnedLimits()
-    assert not limits
+    assert len(limits) == 0
     assert limits.blocked(M, 10**9, 0.0) is None
     assert limits.take(M, 1) is None
 
