@@ -42,8 +42,10 @@ def worked(gate: Gate, lease: Lease, latency: float, now: float) -> None:
 def succeeded(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
     """An attempt ended well."""
     model, first_token = lease.model, outcome.first_token
-    gate.slow_start.ended(lease.granted_at, well=True, now=now)
+    if not gate.slow_start.is_over:
+        gate.slow_start.ended(lease.granted_at, well=True, now=now)
     worked(gate, lease, outcome.latency, now)
+    gate.penalty.succeeded()
     if gate.ring is None:
         gate.cooldown.succeeded(now)
     elif lease.key_index is not None:

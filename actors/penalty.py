@@ -1,7 +1,12 @@
 """The weight of recent failures in orderings.
 
 The latency average sees successes only, so a provider that fails at once would keep looking as fast as it was, or as
-idle as it is. Each failure therefore adds seconds that decay by half every `HALF_LIFE` seconds.
+idle as it is. Failures therefore count as seconds, which decay by half every `HALF_LIFE` seconds.
+
+How many depends on what succeeded meanwhile. With F failures and S successes, each decayed to now, they are
+`PER_FAILURE * F * F / (F + S) / (S + 1)`: all of `PER_FAILURE` for each failure where nothing succeeds, 5 s where half
+of many requests fail, some milliseconds where 2 % do. Were it the failures alone that count, the provider that serves
+most would have most of them, and a strategy that prefers the fastest would leave it for slower ones that fail as often.
 """
 
 from __future__ import annotations
@@ -23,15 +28,29 @@ def decayed(value: float, at: float, now: float) -> float:
 class Penalty:
     """One provider's penalty. `level` (seconds) as of `at`: what a standing publishes, for `decayed` to read later."""
 
-    __slots__ = ("at", "level")
+    __slots__ = ("_failures", "_fresh", "_successes", "at", "level")
 
     def __init__(self) -> None:
         self.level = 0.0
         self.at = 0.0
+        self._failures = 0.0
+        self._successes = 0.0
+        self._fresh = 0  # successes since `at`, decayed with the next failure: each costs next to nothing
+
+    def succeeded(self) -> None:
+        """A request succeeded."""
+        self._fresh += 1
 
     def failed(self, now: float) -> None:
-        """A request failed: `PER_FAILURE` seconds more, `MOST` in all."""
-        self.level = min(self.value(now) + PER_FAILURE, MOST)
+        """A request failed: the level is what this and all before it weigh now, at most `MOST`."""
+        halvings = max(now - self.at, 0.0) / HALF_LIFE
+        left = math.exp2(-halvings)
+        # The mean of what is left of something that came evenly over the time since then.
+        mean = (1.0 - left) / (halvings * math.log(2)) if halvings else 1.0
+        failures = self._failures = self._failures * left + 1.0
+        successes = self._successes = self._successes * left + self._fresh * mean
+        self._fresh = 0
+        self.level = min(PER_FAILURE * failures * failures / (failures + successes) / (successes + 1.0), MOST)
         self.at = now
 
     def value(self, now: float) -> float:
@@ -39,7 +58,8 @@ class Penalty:
         return decayed(self.level, self.at, now)
 
     def reset(self) -> None:
-        self.level = 0.0
+        self.level = self._failures = self._successes = 0.0
+        self._fresh = 0
 
     def __repr__(self) -> str:
         return f"<Penalty {self.level:.3f} s at {self.at}>"

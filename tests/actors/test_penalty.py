@@ -67,3 +67,29 @@ def test_it_agrees_with_the_sum_over_all_failures(steps: list[float]) -> None:
     assert penalty.value(now) <= min(total, MOST) * (1 + 1e-9)
     if total < MOST:
         assert penalty.value(now) == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("every", "seconds"), [(50, pytest.approx(0.005, abs=0.004)), (2, pytest.approx(5, rel=0.1)), (1, MOST)]
+)
+@pytest.mark.parametrize("rate", [5, 50])
+def test_where_others_succeed_a_failure_weighs_by_their_share_at_any_rate(
+    every: int, seconds: float, rate: int
+) -> None:
+    """One in `every` requests fails, at `rate` requests a second."""
+    penalty = Penalty()
+    for number in range(1, 100 * rate + 1):
+        if number % every == 0:
+            penalty.failed(number / rate)
+        else:
+            penalty.succeeded()
+    assert penalty.value(100.0) == seconds
+
+
+def test_a_provider_that_begins_to_fail_is_soon_heavy() -> None:
+    penalty = Penalty()
+    for _ in range(300):
+        penalty.succeeded()
+    for number in range(30):
+        penalty.failed(60.0 + number / 5)
+    assert penalty.value(66.0) > 1.0
