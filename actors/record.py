@@ -1,0 +1,74 @@
+"""What became of one request: made once, when it has ended, for whoever keeps books of it."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from infermux.errors import Fault
+from infermux.providers.interface import Usage
+
+from .identity import NOBODY, Identity
+
+
+class Ending(enum.Enum):
+    """How a request ended. The values are words of logs, metrics and the ledger."""
+
+    OK = "ok"  # a whole answer
+    BROKEN = "broken"  # a part of an answer, and the caller was told that it is one
+    REFUSED = "refused"  # an error in place of an answer
+    LEFT = "left"  # the caller went away
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt. Times in seconds since the request began; `first_token` None: it had none.
+
+    `outcome` is "ok", "cancelled" or the value of a `FailureKind`. `cost` in US dollars, None: nobody knows the price.
+    """
+
+    provider: str
+    model: str
+    started: float
+    ended: float
+    first_token: float | None = None
+    outcome: str = "ok"
+    status: int | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    probe: bool = False
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, from its head to its last byte.
+
+    `at` is the time it came, in seconds since 1970. `latency`, `first_token`, `waited` (queued, and in pauses before
+    the same provider was asked again) and `overhead` (what is neither a provider's time nor waiting: our own) are
+    seconds. `requested` is the model the caller named, `model` and `provider` those that answered, "" where none did.
+    `usage` is of all attempts together, `cost` too: US dollars, None where the price of one of them is unknown.
+    `status` is the HTTP status the caller got; 499 where it left before. `code` is the error's, "" without one.
+    """
+
+    id: str
+    at: float
+    who: Identity = NOBODY
+    endpoint: str = ""
+    stream: bool = False
+    requested: str = ""
+    group: str = ""
+    strategy: str = ""
+    provider: str = ""
+    model: str = ""
+    attempts: tuple[Tried, ...] = ()
+    rescues: int = 0
+    ending: Ending = Ending.OK
+    status: int = 200
+    code: str = ""
+    fault: Fault | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    latency: float = 0.0
+    first_token: float | None = None
+    waited: float = 0.0
+    overhead: float = 0.0
+    cache: str = ""  # hit, miss or bypass; "" where nothing is cached
