@@ -56,6 +56,16 @@ class InternalError(InfermuxError):
     """A bug in infermux; the log has the traceback."""
 
 
+class DatabaseUnavailable(InfermuxError):
+    """The database cannot be used now: away, locked, full, not ours to write. It may work later."""
+
+    status, code = 503, "database_unavailable"
+
+
+class SchemaTooNew(DatabaseUnavailable):
+    """A newer infermux has written to the database: what it put there would be misread."""
+
+
 # The caller's doing.
 class CallerError(InfermuxError):
     """The request cannot be served as it is."""
@@ -81,6 +91,12 @@ class Forbidden(CallerError):
     status, code = 403, "forbidden"
 
 
+class ModelNotAllowed(CallerError):
+    """The key may not use the model, or the route group that it is in."""
+
+    status, code = 403, "model_not_allowed"
+
+
 class ModelNotFound(CallerError):
     """No provider serves the model."""
 
@@ -103,6 +119,12 @@ class RequestTimeout(CallerError):
     """The request's head or body came too slowly."""
 
     status, code = 408, "request_timeout"
+
+
+class Conflict(CallerError):
+    """What was asked for does not go with what is there."""
+
+    status, code = 409, "conflict"
 
 
 class LengthRequired(CallerError):
@@ -176,6 +198,12 @@ class Overloaded(PolicyError):
     """More concurrent requests than `limits.max_concurrent_requests`."""
 
     status, code = 503, "overloaded"
+
+
+class KeysUnavailable(PolicyError):
+    """The database of keys cannot be asked, and the key is not one that is known."""
+
+    status, code = 503, "keys_unavailable"
 
 
 class ShuttingDown(PolicyError):

@@ -1,0 +1,111 @@
+"""Connections to the database: how each kind is opened, and whose fault its errors are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from infermux.errors import DatabaseUnavailable
+
+from .place import Place
+
+BUSY_TIMEOUT = 5.0  # seconds SQLite waits for another process's transaction
+CONNECT_TIMEOUT = 5  # seconds, per address of the server
+UNANSWERED = 10_000  # milliseconds after which a server whose machine does not answer any more counts as gone
+READ_ONLY = "infermux_read_only"
+
+
+def open_engine(place: Place, *, create: bool) -> Engine:
+    """An engine for `place`; only SQLite's file is touched: made, with its folder, where `create` and it is not there.
+
+    Raises DatabaseUnavailable where the file cannot be made or is not there, or a driver is not installed.
+    """
+    if place.postgresql:
+        return _postgresql(place)
+    if place.file is None:
+        engine = sqlalchemy.create_engine(place.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        _make(place, create=create)
+        engine = sqlalchemy.create_engine(
+            f"sqlite:///{place.file}", connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}
+        )
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make(place: Place, *, create: bool) -> None:
+    """The file, for its owner only; SQLite gives its companions (-wal, -shm) the same mode."""
+    assert place.file is not None
+    try:
+        if not create:
+            os.stat(place.file)
+            return
+        os.makedirs(place.file.parent, mode=0o700, exist_ok=True)
+        os.close(os.open(place.file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise DatabaseUnavailable(f"{place}: {error.strerror}") from None
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    # Transactions begin where we say so (see _begin_sqlite), not where the driver guesses: it leaves DDL outside.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that first reads and then writes would fail at once, without waiting, where another process wrote
+    # in between; one that is to write at all says so when it begins.
+    reads = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _postgresql(place: Place) -> Engine:
+    try:
+        return sqlalchemy.create_engine(
+            place.url,
+            pool_size=2,  # one for what is written, one for what is read
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": UNANSWERED,
+                "application_name": "infermux",
+            },
+        )
+    except ModuleNotFoundError:
+        raise DatabaseUnavailable(f"{place}: PostgreSQL needs a driver: pip install 'infermux[postgres]'") from None
+
+
+@contextmanager
+def told(place: Place) -> Generator[None]:
+    """Turn what the driver raises into DatabaseUnavailable, but for what it has against the values themselves.
+
+    Those are DataError and IntegrityError: sent again, they would be refused again.
+    """
+    try:
+        yield
+    except (DataError, IntegrityError):
+        raise
+    except DBAPIError as error:
+        raise DatabaseUnavailable(f"{place}: {reason_of(error)}") from error
+    except SQLAlchemyError as error:  # of the pool or the URL
+        raise DatabaseUnavailable(f"{place}: {type(error).__name__}") from error
+
+
+def reason_of(error: DBAPIError) -> str:
+    """The first line of what the driver says; it names no values, and psycopg no password."""
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__

@@ -1,0 +1,109 @@
+"""The schema's versions, and how a database comes from its own to the newest.
+
+A step, once released, is never changed: databases are out there that went through it. A new step goes to the end of
+`STEPS` with the next number, and `tables` says what the schema is afterwards; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import attrs
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from infermux.errors import SchemaTooNew
+
+from .place import Place
+
+log = logging.getLogger("infermux.database")
+
+_LOCK = 7_293_417_001  # any number: PostgreSQL's name for "somebody is migrating an infermux database"
+
+
+@attrs.frozen
+class Step:
+    """From version `version - 1` to `version`. In its statements `{int64}` is a whole number of 64 bits.
+
+    SQLite's own word for a key that is the row's number is INTEGER; elsewhere that has 32 bits.
+    """
+
+    version: int
+    what: str
+    statements: tuple[str, ...]
+
+
+STEPS = (
+    Step(
+        1,
+        "requests, their attempts, their tags",
+        (
+            """CREATE TABLE requests (
+                seq {int64} PRIMARY KEY, id TEXT NOT NULL, at DOUBLE PRECISION NOT NULL, day TEXT NOT NULL,
+                caller TEXT NOT NULL, key TEXT NOT NULL, endpoint TEXT NOT NULL, stream BOOLEAN NOT NULL,
+                requested TEXT NOT NULL, route_group TEXT NOT NULL, strategy TEXT NOT NULL, provider TEXT NOT NULL,
+                model TEXT NOT NULL, attempts INTEGER NOT NULL, rescues INTEGER NOT NULL, outcome TEXT NOT NULL,
+                status INTEGER NOT NULL, code TEXT NOT NULL, fault TEXT NOT NULL, cache TEXT NOT NULL,
+                prompt_tokens {int64}, cached_tokens {int64}, cache_write_tokens {int64}, completion_tokens {int64},
+                reasoning_tokens {int64}, estimated BOOLEAN, cost DOUBLE PRECISION, latency DOUBLE PRECISION NOT NULL,
+                first_token DOUBLE PRECISION, waited DOUBLE PRECISION NOT NULL, overhead DOUBLE PRECISION NOT NULL
+            )""",
+            "CREATE INDEX requests_at ON requests (at)",
+            """CREATE TABLE attempts (
+                seq {int64} NOT NULL REFERENCES requests ON DELETE CASCADE, number INTEGER NOT NULL,
+                provider TEXT NOT NULL, model TEXT NOT NULL, outcome TEXT NOT NULL, status INTEGER,
+                started DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION NOT NULL, first_token DOUBLE PRECISION,
+                prompt_tokens {int64}, cached_tokens {int64}, cache_write_tokens {int64}, completion_tokens {int64},
+                reasoning_tokens {int64}, estimated BOOLEAN, cost DOUBLE PRECISION,
+                PRIMARY KEY (seq, number)
+            )""",
+            """CREATE TABLE tags (
+                seq {int64} NOT NULL REFERENCES requests ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL,
+                PRIMARY KEY (seq, name)
+            )""",
+        ),
+    ),
+    Step(
+        2,
+        "keys",
+        (
+            """CREATE TABLE api_keys (
+                id TEXT PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, created_at DOUBLE PRECISION NOT NULL,
+                expires_at DOUBLE PRECISION, revoked_at DOUBLE PRECISION, old_digest TEXT, old_until DOUBLE PRECISION,
+                allows TEXT NOT NULL, revision {int64} NOT NULL
+            )""",
+            "CREATE UNIQUE INDEX api_keys_name ON api_keys (name) WHERE revoked_at IS NULL",
+        ),
+    ),
+)
+NEWEST = STEPS[-1].version
+
+
+def migrate(connection: Connection, place: Place, steps: tuple[Step, ...] = STEPS) -> None:
+    """Bring the database to the newest version, in the transaction of `connection`: all of it or nothing.
+
+    Two processes that start at once do it one after the other, and the second finds nothing to do. Raises SchemaTooNew
+    where a newer infermux was here.
+    """
+    postgresql = connection.dialect.name == "postgresql"
+    if postgresql:  # until the end of the transaction; SQLite's own began as a writer, and there is but one
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    connection.execute(
+        text("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, what TEXT, at DOUBLE PRECISION)")
+    )
+    version = connection.execute(text("SELECT max(version) FROM schema_version")).scalar_one() or 0
+    newest = steps[-1].version
+    if version > newest:
+        raise SchemaTooNew(
+            f"{place} has schema version {version}, written by a newer infermux; this one knows versions up to "
+            f"{newest}. Upgrade infermux, or name another database in ledger.url"
+        )
+    for step in steps[version:]:
+        for statement in step.statements:
+            connection.exec_driver_sql(statement.format(int64="BIGINT" if postgresql else "INTEGER"))
+        connection.execute(
+            text("INSERT INTO schema_version VALUES (:version, :what, :at)"),
+            {"version": step.version, "what": step.what, "at": time.time()},
+        )
+        log.info("%s: schema version %d (%s)", place, step.version, step.what)

@@ -1,0 +1,57 @@
+"""A database for trio tasks: what blocks runs in a worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import attrs
+import trio
+
+from .place import Place
+from .store import Store
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Database:
+    """The database of one router. One thread at a time writes, another reads: a long report holds up no row.
+
+    Cancellation is heard at once; what was asked for then goes on in its thread, and whoever comes next waits for it.
+    """
+
+    store: Store
+    _writer: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
+    _reader: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
+
+    @classmethod
+    def at(cls, place: Place) -> Database:
+        """The database at `place`, opened on first use."""
+        database = cls(Store(place))
+        if place.in_memory:  # it is one connection, which is not for two threads at once
+            database._reader = database._writer
+        return database
+
+    @property
+    def place(self) -> Place:
+        return self.store.place
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """`Store.write` in the writing thread: `work` must not touch what belongs to tasks."""
+        return await trio.to_thread.run_sync(
+            lambda: self.store.write(work), abandon_on_cancel=True, limiter=self._writer
+        )
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """`Store.read` in the reading thread."""
+        return await trio.to_thread.run_sync(
+            lambda: self.store.read(work), abandon_on_cancel=True, limiter=self._reader
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections, once no thread writes any more."""
+        await trio.to_thread.run_sync(self.store.close, abandon_on_cancel=True, limiter=self._writer)

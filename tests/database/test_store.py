@@ -1,0 +1,145 @@
+"""The store: what is on disk, in whose hands, and what is said when it cannot be had."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from infermux.database import engine
+from infermux.database.place import Place
+from infermux.database.store import Store
+from infermux.errors import DatabaseUnavailable
+
+
+def store_in(folder: Path) -> Store:
+    return Store(Place.of(f"sqlite:///{folder}/ledger.db"))
+
+
+def add(connection: Connection, seq: int = 1) -> None:
+    connection.execute(text("INSERT INTO schema_version VALUES (:seq, '', 0)"), {"seq": -seq})
+
+
+def added(connection: Connection) -> int:
+    found: int = connection.execute(text("SELECT count(*) FROM schema_version WHERE version < 0")).scalar_one()
+    return found
+
+
+def test_the_folder_and_the_file_are_for_their_owner_only(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "new")
+    store.write(add)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "new").iterdir()} == {0o600}
+
+
+def test_work_that_raises_leaves_nothing(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+
+    def fail(connection: Connection) -> None:
+        add(connection)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        store.write(fail)
+    assert store.read(added) == 0
+
+
+def test_what_the_database_has_against_the_values_passes_as_it_is(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.write(add)
+    with pytest.raises(IntegrityError):
+        store.write(add)
+
+
+def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+
+    def write_and_read_elsewhere(connection: Connection) -> int:
+        add(connection)
+        return store.read(added)
+
+    assert store.write(write_and_read_elsewhere) == 0
+    assert store.read(added) == 1
+
+
+def test_a_database_that_another_process_holds_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.01)
+    store = store_in(tmp_path)
+    store.write(add)
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DatabaseUnavailable, match=r"ledger\.db: database is locked"):
+        store.write(add)
+    other.close()
+    store.write(lambda connection: add(connection, 2))
+    assert store.read(added) == 2
+
+
+def test_a_removed_file_is_made_anew_instead_of_being_written_unseen(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.write(add)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    store.write(add)
+    assert store_in(tmp_path).read(added) == 1
+
+
+def test_a_full_disk_is_unavailable_and_the_file_stays_whole(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.write(add)
+
+    def fill(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")  # as many as there are: no page more
+        for seq in range(2, 10_000):
+            add(connection, seq)
+
+    with pytest.raises(DatabaseUnavailable, match="full"):
+        store.write(fill)
+    assert store.read(added) == 1
+    assert store.read(lambda connection: connection.exec_driver_sql("PRAGMA integrity_check").scalar()) == "ok"
+
+
+def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"anything else" * 100)
+    with pytest.raises(DatabaseUnavailable, match="not a database"):
+        store_in(tmp_path).read(added)
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatabaseUnavailable, match=r"file/ledger\.db: (Not a directory|File exists)"):
+        store_in(tmp_path / "file").write(add)
+
+
+def test_who_only_reads_makes_no_file(tmp_path: Path) -> None:
+    store = Store(Place.of(f"sqlite:///{tmp_path}/ledger.db"), create=False)
+    with pytest.raises(DatabaseUnavailable, match="No such file"):
+        store.read(added)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_store_opens_again(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.write(add)
+    store.close()
+    store.close()
+    assert store.read(added) == 1
+
+
+def test_a_store_in_memory_keeps_what_it_has_between_uses() -> None:
+    store = Store(Place.of("sqlite://"))
+    store.write(add)
+    assert store.read(added) == 1
+
+
+def test_a_server_that_is_not_there_is_unavailable_and_its_password_is_not_told() -> None:
+    store = Store(Place.of("postgresql://somebody:hidden@127.0.0.1:1/ledger"))
+    with pytest.raises(DatabaseUnavailable) as refused:
+        store.read(added)
+    assert "127.0.0.1" in refused.value.message
+    assert "hidden" not in refused.value.message
