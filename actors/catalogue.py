@@ -9,19 +9,16 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
 
 from infermux.config.settings import Config, Group, Price, ProviderSettings, Routing
 from infermux.providers.interface import Endpoint
+from infermux.providers.prices import PriceBook
 
 KEPT_ROUTES = 4096  # callers choose model names, so what is remembered of them is bounded
-
-# Of a self-hosted type a request costs nothing unless `pricing` says otherwise (SPEC section 8).
-SELF_HOSTED = frozenset({"ollama", "process", "simulated"})
-FREE = Price()
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +40,7 @@ class Candidate:
 
     entry: Entry
     model: str
-    price: Price | None
+    price: Price | None  # None: nobody knows it
 
 
 Tiers = tuple[tuple[Candidate, ...], ...]
@@ -80,7 +77,7 @@ class Catalogue:
     """The declared models of all providers, by name."""
 
     routing: Routing
-    pricing: Mapping[str, Mapping[str, Price]]
+    prices: PriceBook
     entries: dict[str, Entry]
     _listed: dict[str, list[Candidate]] = attrs.field(factory=dict, repr=False)
     _aliased: dict[str, list[Candidate]] = attrs.field(factory=dict, repr=False)
@@ -89,9 +86,10 @@ class Catalogue:
     _kept: OrderedDict[tuple[str, Endpoint], Route] = attrs.field(factory=OrderedDict, repr=False)
 
     @classmethod
-    def build(cls, config: Config, entries: Iterable[Entry]) -> Catalogue:
-        """The catalogue of `entries`, in the order of their index."""
-        made = cls(config.routing, config.pricing, {entry.name: entry for entry in sorted(entries, key=_by_index)})
+    def build(cls, config: Config, entries: Iterable[Entry], prices: PriceBook | None = None) -> Catalogue:
+        """The catalogue of `entries`, in the order of their index. Without `prices`: those of `config`."""
+        prices = prices or PriceBook.of(config)
+        made = cls(config.routing, prices, {entry.name: entry for entry in sorted(entries, key=_by_index)})
         for entry in made.entries.values():
             made._add(entry)
         made._groups = [(_globs(group.models), group) for group in config.routing.groups]
@@ -111,14 +109,7 @@ class Catalogue:
             self._open_ended.append(entry)
 
     def _candidate(self, entry: Entry, model: str) -> Candidate:
-        return Candidate(entry, model, self.price(entry.settings, model))
-
-    def price(self, settings: ProviderSettings, model: str) -> Price | None:
-        """The declared price of a provider's model; None when nobody knows it."""
-        declared = self.pricing.get(settings.name, {}).get(model)
-        if declared is None and settings.type in SELF_HOSTED:
-            return FREE
-        return declared
+        return Candidate(entry, model, self.prices.price(entry.settings, model))
 
     @property
     def default_model(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from infermux.config.difference import Difference, difference
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import NotFound
 from infermux.providers.interface import Adapter, Endpoint
+from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
@@ -25,6 +27,7 @@ from .dispatch import Anyone, Run
 from .gate import Gate
 from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack
+from .journal import Journal
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
@@ -39,13 +42,14 @@ log = logging.getLogger("infermux.actors")
 
 ROUTER = "infermux.router"  # no provider can be called so: `check` refuses the name
 ROUTER_SLACK = 1024  # mailbox room beyond one message per concurrent request
+PRICES_POLL = 60.0  # seconds between looks whether another price holds by now
 
 AdapterMaker = Callable[[ProviderSettings], Adapter]
 
 
 @attrs.define(eq=False)
 class Fleet:
-    """The running actors. Made by `open_fleet`."""
+    """The running actors. Made by `open_fleet`. `journal` is told of every request that has ended."""
 
     config: Config
     rng: random.Random
@@ -54,6 +58,7 @@ class Fleet:
     members: dict[str, Member] = attrs.field(factory=dict)
     hold_back: HoldBack = attrs.field(factory=HoldBack)
     hedging: Hedging | None = None
+    journal: Journal = attrs.field(factory=Journal)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
@@ -85,6 +90,7 @@ class Fleet:
             self._check_running()
             if settings.name in self.members:
                 raise ValueError(f"there is a provider named {settings.name!r} already")
+            await library_for(settings)
             member = await self.hire(settings)
             member.by_hand = True
             self.serve(self.config, [*self.members.values(), member])
@@ -113,6 +119,7 @@ class Fleet:
         """
         async with self._changing:
             self._check_running()
+            await library_for(*config.providers)
             return await reload(self, config)
 
     def difference(self, config: Config) -> Difference:
@@ -162,6 +169,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Start the providers' actors, then the router's."""
+        await library_for(*self.config.providers)
         for settings in self.config.providers:
             self.members[settings.name] = await self.hire(settings)
         self._number()
@@ -262,6 +270,14 @@ class Fleet:
                 member.departure = None
                 await self.dismiss(member)
 
+    async def keep_prices(self) -> None:
+        """Some prices change at an hour or on a day: then everything is priced anew."""
+        while True:
+            await trio.sleep(PRICES_POLL)
+            if time.time() >= self.catalogue.prices.changes_at:
+                self._number()
+                self.router.deliver(self._world())
+
     # What the router is told.
 
     def _number(self) -> None:
@@ -269,7 +285,8 @@ class Fleet:
         for index, member in enumerate(self.members.values()):
             member.entry = attrs.evolve(member.entry, index=index)
             member.gate.routing = self.config.routing
-        self.catalogue = Catalogue.build(self.config, [member.entry for member in self.members.values()])
+        prices = PriceBook.of(self.config, loaded_library())
+        self.catalogue = Catalogue.build(self.config, [member.entry for member in self.members.values()], prices)
         self.shares_keys = any(member.gate.ring is not None for member in self.members.values())
 
     def _world(self) -> Serve:
@@ -318,6 +335,7 @@ async def open_fleet(
         nursery.start_soon(fleet.hold_back.run)
         try:
             await fleet.start()
+            nursery.start_soon(fleet.keep_prices)
             yield fleet
         except Exception as error:
             raised = error  # the nursery would wrap it in a group, and who uses the router expects its errors

@@ -7,6 +7,8 @@ import random
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from infermux.providers.prices import price_of_prompt
+
 from .messages import Want
 from .penalty import decayed
 from .strategy import Choice, Option
@@ -165,7 +167,10 @@ class CostWeighted:
             price = option.price
             cost = math.inf
             if price is not None:
+                if price.above:
+                    price = price_of_prompt(price, prompt)
                 cost = (prompt * price.input_per_million + completion * price.output_per_million) / 1e6
+                cost += price.per_request
             ranked.append((cost, share(option, now), option.index, at, option))
         return rotate_head(ranked, self._rotation, want.model)
 

@@ -43,7 +43,8 @@ class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer. `estimated` marks numbers that the provider did not give.
 
     `prompt_tokens` is the whole prompt: the `cached_tokens` read from a cache and the `cache_write_tokens` newly
-    written to one are part of it, as `reasoning_tokens` are of `completion_tokens`.
+    written to one are part of it, as `reasoning_tokens` are of `completion_tokens`. `service_tier` is the one the
+    provider says it has served the request in, "" where it says none.
     """
 
     prompt_tokens: int = 0
@@ -52,6 +53,7 @@ class Usage(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
     estimated: bool = False
     cache_write_tokens: int = 0
+    service_tier: str = ""
 
     @property
     def total(self) -> int:

@@ -7,7 +7,15 @@ import shutil
 
 import pytest
 
+from infermux.config.settings import ProviderSettings
+from infermux.providers.prices import loaded_library
+
 _NO_SKIPS = "INFERMUX_TEST_NO_SKIPS"
+
+
+def pytest_sessionstart() -> None:
+    """Load the prices now: a fleet would load them in a thread, and virtual time does not wait for threads."""
+    loaded_library(ProviderSettings(name="any", type="openai"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

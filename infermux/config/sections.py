@@ -45,6 +45,14 @@ def _config(*, providers: tuple[Draft, ...] = (), **given: Any) -> settings.Conf
     return settings.Config(providers=ready, **given)
 
 
+def _price(*, above: tuple[settings.PriceStep, ...] = (), **given: Any) -> settings.Price:
+    return settings.Price(above=tuple(sorted(above, key=lambda step: step.prompt_tokens)), **given)
+
+
+def _step(*, prompt_tokens: int, **rates: Any) -> settings.PriceStep:
+    return settings.PriceStep(prompt_tokens=prompt_tokens, price=settings.Price(**rates))
+
+
 LOG = section_of(
     settings.LogSettings,
     (
@@ -201,12 +209,45 @@ QUEUE = section_of(
         ("max_size", COUNT, "How many may wait at once."),
     ),
 )
-_PRICE = section_of(
+_RATES = keys_of(
     settings.Price,
-    keys_of(
-        settings.Price,
-        ("input_per_million", AMOUNT, "US dollars per million prompt tokens."),
-        ("output_per_million", AMOUNT, "US dollars per million answer tokens."),
+    ("input_per_million", AMOUNT, "US dollars per million prompt tokens."),
+    ("output_per_million", AMOUNT, "US dollars per million answer tokens."),
+    (
+        "cached_input_per_million",
+        AMOUNT.or_null(),
+        "Of prompt tokens read from the provider's cache; null: as input.",
+    ),
+    (
+        "cache_write_per_million",
+        AMOUNT.or_null(),
+        "Of prompt tokens written to the provider's cache; null: as input.",
+    ),
+    ("reasoning_per_million", AMOUNT.or_null(), "Of answer tokens that are reasoning; null: as output."),
+    ("per_request", AMOUNT, "US dollars for each answer, whatever its length."),
+)
+_STEP = Section(
+    make=_step,
+    keys=(Key(name="prompt_tokens", kind=COUNT, doc="Prompts longer than this.", default=1, required=True), *_RATES),
+)
+_PRICE = Section(
+    make=_price,
+    keys=(
+        *_RATES,
+        Key(
+            name="above",
+            kind=ListOf(item=_STEP, what="a list of prices for longer prompts"),
+            doc="Prices of requests with longer prompts, for all of their tokens.",
+            default=(),
+        ),
+        Key(
+            name="service_tiers",
+            kind=MapOf(
+                value=Section(keys=_RATES, make=settings.Price), what="a mapping of the provider's tiers to prices"
+            ),
+            doc="Prices where the answer names such a tier (`batch`, `flex`, `priority`).",
+            default={},
+        ),
     ),
 )
 PRICING = MapOf(
@@ -280,7 +321,7 @@ ROOT = Section(
             ),
             ("hedge", HEDGE, "Second attempts beside a slow first one."),
             ("queue", QUEUE, "Waiting for a provider to become routable."),
-            ("pricing", PRICING, "Prices by provider name and model, for `cost_weighted`."),
+            ("pricing", PRICING, "Prices by provider name and model, before those of the price library."),
         ),
         *_LATER_SECTIONS,
     ),

@@ -200,10 +200,29 @@ class Routing:
 
 @attrs.frozen(kw_only=True)
 class Price:
-    """US dollars per million tokens."""
+    """US dollars per million tokens, and `per_request` dollars for each answer whatever its length.
+
+    None is as `input_per_million` (cached input, cache writes), and as `output_per_million` (reasoning). `above`, in
+    ascending order: with a longer prompt these prices hold, for all of the request's tokens. `service_tiers`: where the
+    provider's answer names one of them as the tier it was served in.
+    """
 
     input_per_million: float = 0.0
     output_per_million: float = 0.0
+    cached_input_per_million: float | None = None
+    cache_write_per_million: float | None = None
+    reasoning_per_million: float | None = None
+    per_request: float = 0.0
+    above: tuple[PriceStep, ...] = ()
+    service_tiers: Mapping[str, Price] = _frozen_dict()
+
+
+@attrs.frozen(kw_only=True)
+class PriceStep:
+    """The prices of a request whose prompt has more than `prompt_tokens`."""
+
+    prompt_tokens: int
+    price: Price
 
 
 @attrs.frozen(kw_only=True)

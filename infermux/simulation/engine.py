@@ -13,9 +13,9 @@ from infermux.actors.fleet import Fleet, open_fleet
 from infermux.actors.requests import request_run
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import CallerLeft, InfermuxError
-from infermux.http.inference import cost
 from infermux.providers.interface import Adapter, Answer, Endpoint, Usage
 from infermux.providers.peek_endpoints import beginning
+from infermux.providers.prices import cost
 
 from .faults import Fault, Pace, pace_of
 from .traffic import Request

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infermux.actors.catalogue import FREE, KEPT_ROUTES, Catalogue, Entry, Route, spellings
+from infermux.actors.catalogue import KEPT_ROUTES, Catalogue, Entry, Route, spellings
 from infermux.config.settings import Config, Group, Price, ProviderSettings, Routing, Timeouts
 from infermux.providers.interface import Endpoint
+from infermux.providers.prices import FREE
 
 CHAT = Endpoint.CHAT
 
