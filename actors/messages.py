@@ -13,6 +13,8 @@ from infermux.errors import FailureKind
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.peek import Preferences
 
+from .identity import NOBODY, Identity
+
 
 class Health(enum.Enum):
     UNKNOWN = "unknown"
@@ -125,7 +127,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Want(msgspec.Struct, frozen=True):
-    """One request as the router sees it. `affinity` is the sticky key, `max_tokens` None when the caller gave none."""
+    """One request as the router sees it. `affinity` is the sticky key, `max_tokens` None when the caller gave none.
+
+    `who` asks, as far as anybody said.
+    """
 
     model: str
     endpoint: Endpoint = Endpoint.CHAT
@@ -134,3 +139,4 @@ class Want(msgspec.Struct, frozen=True):
     affinity: bytes = b""
     preferences: Preferences | None = None
     priority: Priority = Priority.DEFAULT
+    who: Identity = NOBODY

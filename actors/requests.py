@@ -7,10 +7,12 @@ from collections.abc import Callable
 from infermux.providers.interface import Call, Endpoint
 from infermux.providers.peek import check_preferences, peek_chat, prompt_tokens
 from infermux.providers.peek_endpoints import PEEKS, Peek, beginning, estimated_prompt
+from infermux.secret import Secret
 
 from .attempt import Caller
 from .dispatch import Run
 from .fleet import Fleet
+from .identity import NOBODY, Identity
 from .messages import Priority, Want
 
 
@@ -25,12 +27,15 @@ def request_run(
     timeout: float | None = None,
     affinity: Callable[[bytes], bytes] | None = None,
     priority: Priority = Priority.DEFAULT,
+    who: Identity = NOBODY,
+    lent: Secret | None = None,
 ) -> Run:
     """A request, ready to begin. Raises InvalidRequest naming the field.
 
     `headers` are the caller's that go along with its dialect; `strict`: what a translation cannot carry is refused;
     `timeout` in seconds is the caller's own; `affinity` reads the sticky key. Without it a request has one where some
-    provider has several keys: what its conversation begins with. `priority` is its class where requests wait.
+    provider has several keys: what its conversation begins with. `priority` is its class where requests wait, `who`
+    asks. `lent` is the caller's own credential for providers that go without one.
     """
     peek: Peek
     if endpoint is Endpoint.CHAT:
@@ -47,6 +52,7 @@ def request_run(
         affinity=_affinity(fleet, endpoint, body, affinity),
         preferences=peek.provider,
         priority=priority,
+        who=who,
     )
     call = Call(
         endpoint=endpoint,
@@ -58,6 +64,7 @@ def request_run(
         remove=("provider",) if peek.provider is not None else (),
         headers=headers,
         strict=strict,
+        lent=lent,
     )
     return fleet.run(want, call, caller=caller, timeout=timeout)
 

@@ -105,6 +105,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""  # below /v1, with its query, where the endpoint does not say it
     upload: Upload | None = None  # the body, where it is not in `body`
     key: Secret | None = None  # the credential, where the provider has several; None: the one of its settings
+    lent: Secret | None = None  # the caller's own credential, for a provider that goes without; empty: none was sent
     heard: Callable[[Quotas], None] | None = None  # told what the answer's headers say of the provider's own limits
 
 

@@ -1,0 +1,93 @@
+"""The limits of one key: requests and tokens per minute, requests at once. Pure state, the time is an argument."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import msgspec
+
+from infermux.keys import Allowance
+
+from .bucket import TokenBucket, resized
+
+UNKNOWN_WAIT = 1.0  # seconds a caller is told to wait where another request of the key has to end first
+
+
+class Overrun(msgspec.Struct, frozen=True):
+    """A limit that is used up: `limit` is its name, `until` when a request is covered again, None: nobody can say."""
+
+    limit: str
+    bound: int
+    until: float | None = None
+
+    def wait(self, now: float) -> float:
+        """Seconds to tell the caller."""
+        return UNKNOWN_WAIT if self.until is None else max(self.until - now, 0.0)
+
+    def said(self, name: str, now: float) -> str:
+        """In words, for the caller whose key is called `name`."""
+        wait = max(math.ceil(self.wait(now)), 1)
+        return f"the limit of the key {name!r} is used up ({self.limit}: {self.bound}); try again in {wait} s"
+
+
+@attrs.define(eq=False)
+class KeyLimits:
+    """What is left of one key's limits.
+
+    Invariants: `admit` takes from every limit or from none; at most `max_concurrent` requests are in flight; each
+    bucket holds its own bound (see `TokenBucket`). A change of the limits keeps their levels, or it would refill them.
+    """
+
+    in_flight: int = 0
+    _max_concurrent: int | None = None
+    _requests: TokenBucket | None = None
+    _tokens: TokenBucket | None = None
+
+    def adopt(self, allows: Allowance, now: float) -> None:
+        """Go on by these limits."""
+        self._max_concurrent = allows.max_concurrent
+        self._requests = resized(self._requests, allows.requests_per_minute, now)
+        self._tokens = resized(self._tokens, allows.tokens_per_minute, now)
+
+    @property
+    def capacity(self) -> int | None:
+        """The most tokens one request can reserve; None where they are not limited."""
+        return None if self._tokens is None else self._tokens.capacity
+
+    def admit(self, tokens: int, now: float) -> int | Overrun:
+        """Tokens reserved for a request that may need `tokens`, everything it needs taken; or what is used up.
+
+        Reserved is min(`tokens`, `capacity`): a request larger than the whole limit waits for a full bucket and leaves
+        a debt, in place of being refused for ever.
+        """
+        if self._max_concurrent is not None and self.in_flight >= self._max_concurrent:
+            return Overrun("max_concurrent", self._max_concurrent)
+        requests, bucket = self._requests, self._tokens
+        if requests is not None and not requests.can_take(1, now):
+            return Overrun("requests_per_minute", requests.capacity, requests.ready_at(1, now))
+        reserved = 0
+        if bucket is not None:
+            reserved = min(max(tokens, 1), bucket.capacity)
+            if not bucket.can_take(reserved, now):
+                return Overrun("tokens_per_minute", bucket.capacity, bucket.ready_at(reserved, now))
+            bucket.take(reserved, now)
+        if requests is not None:
+            requests.take(1, now)
+        self.in_flight += 1
+        return reserved
+
+    def settle(self, reserved: int, used: int, now: float) -> None:
+        """A request that was admitted has ended: what it used takes the place of what was reserved."""
+        self.in_flight -= 1
+        if self._tokens is not None:
+            self._tokens.settle(reserved, used, now)
+
+    def levels(self, now: float) -> dict[str, object]:
+        """What is left, for people."""
+        requests, tokens = self._requests, self._tokens
+        return {
+            "in_flight": self.in_flight,
+            "requests_left": None if requests is None else round(requests.available(now), 3),
+            "tokens_left": None if tokens is None else round(tokens.available(now), 3),
+        }

@@ -1,0 +1,140 @@
+"""Who a request is from, by its head: what its key says, and what its headers say where those are believed."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from infermux.actors.identity import NOBODY, Identity
+from infermux.actors.keys import Keys, Known
+from infermux.actors.messages import Priority
+from infermux.config.settings import AuthMode, Config
+from infermux.errors import InvalidRequest, KeysUnavailable
+from infermux.secret import Secret
+
+from .access import check_key, given_key
+from .exchange import Head
+
+CALLER: Final = b"x-infermux-caller"
+TAGS: Final = b"x-infermux-tags"
+PRIORITY: Final = b"x-infermux-priority"
+LONGEST_CALLER: Final = 128
+MOST_TAGS: Final = 16
+LONGEST_TAGS: Final = 1024  # bytes of the header
+
+_PRIORITIES: Final = {priority.name.lower().encode(): priority for priority in Priority}
+_PRIORITY_WORDS: Final = "interactive, default or batch"
+_CALLER: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_TAG: Final = re.compile(
+    r"([A-Za-z0-9._-]{1,64})=([\x21-\x2b\x2d-\x7e](?:[\x20-\x2b\x2d-\x7e]{0,126}[\x21-\x2b\x2d-\x7e])?)"
+)
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """Who may come in, and as whom.
+
+    `key` is the key of `auth.mode: keys`; `lent` the caller's own credential for a provider, which
+    `auth.mode: passthrough` passes on (an empty one: none was sent), None in every other mode.
+    """
+
+    who: Identity = NOBODY
+    priority: Priority = Priority.DEFAULT
+    key: Known | None = None
+    lent: Secret | None = None
+
+
+_ANYBODY: Final = Admitted()
+
+
+def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
+    """What the head says of who asks. Raises Unauthorized, KeysUnavailable, and InvalidRequest for a bad header.
+
+    A key has a class of priority: the header may put a request behind others, never before those of its class.
+    """
+    auth = config.auth
+    key, lent = None, None
+    match auth.mode:
+        case AuthMode.OPEN:
+            if head.get(CALLER) is None and head.get(TAGS) is None and head.get(PRIORITY) is None:
+                return _ANYBODY
+        case AuthMode.STATIC_KEY:
+            if auth.key is not None:
+                check_key(head, auth.key)
+        case AuthMode.KEYS:
+            key = known_key(head, keys)
+        case AuthMode.PASSTHROUGH:
+            lent = Secret((given_key(head) or b"").decode("latin-1"))
+    return Admitted(identity_of(head, key), priority_of(head, key), key, lent)
+
+
+def known_key(head: Head, keys: Keys | None) -> Known:
+    """The key a request came with, by `auth.mode: keys`. Raises Unauthorized, KeysUnavailable."""
+    if keys is None:
+        raise KeysUnavailable("this router has no database of keys; set ledger.url", retry_after=60)
+    return keys.find(given_key(head))
+
+
+def identity_of(head: Head, key: Known | None = None) -> Identity:
+    """Who asks. A key names its caller itself, unless it is one that may name others. Raises InvalidRequest."""
+    caller, tags = head.get(CALLER), head.get(TAGS)
+    if key is not None and not key.stored.allows.names_callers:
+        caller = None
+    if caller is None and tags is None:
+        return NOBODY if key is None else key.who
+    name = "" if key is None else key.stored.name
+    return Identity(
+        caller=name if caller is None else _caller(caller),
+        key="" if key is None else key.stored.id,
+        tags={} if tags is None else _tags(tags),
+    )
+
+
+def priority_of(head: Head, key: Known | None = None) -> Priority:
+    """The class a request waits in. Raises InvalidRequest."""
+    best = Priority.DEFAULT if key is None else key.priority
+    given = head.get(PRIORITY)
+    if given is None:
+        return best
+    priority = _PRIORITIES.get(given.strip().lower())
+    if priority is None:
+        raise InvalidRequest(f"X-Infermux-Priority must be {_PRIORITY_WORDS}", param="X-Infermux-Priority")
+    return priority if key is None else max(priority, best)
+
+
+def _caller(given: bytes) -> str:
+    given = given.strip()
+    if len(given) > LONGEST_CALLER or not _CALLER.fullmatch(given):
+        raise InvalidRequest(
+            f"X-Infermux-Caller must be a name of 1 to {LONGEST_CALLER} printable ASCII characters",
+            param="X-Infermux-Caller",
+        )
+    return given.decode("ascii")
+
+
+def _tags(given: bytes) -> dict[str, str]:
+    """`a=b,c=d`; blanks around each count for nothing."""
+    tags: dict[str, str] = {}
+    for part in given.decode("latin-1").split(",") if len(given) <= LONGEST_TAGS else ("",):
+        found = _TAG.fullmatch(part.strip())
+        if found is None or found[1] in tags or len(tags) == MOST_TAGS:
+            raise InvalidRequest(
+                f"X-Infermux-Tags must be up to {MOST_TAGS} different tags like team=search,env=prod "
+                f"(names of letters, digits and . _ -), in at most {LONGEST_TAGS} bytes",
+                param="X-Infermux-Tags",
+            )
+        tags[found[1]] = found[2]
+    return tags
+
+
+def caller_affinity(head: Head, who: Identity) -> bytes:
+    """What tells callers apart: who they are, else a hash of the key they sent, else their address."""
+    said = who.caller or who.key
+    if said:
+        return said.encode()
+    given = given_key(head)
+    if given is not None:
+        return blake2b(given, digest_size=16).digest()  # it travels with the request, which shows itself in a repr
+    return head.client[0].encode() if head.client else b""
