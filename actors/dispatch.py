@@ -65,7 +65,8 @@ class Run:
     """One request. `call` is what is sent, but for the model, which each lease decides.
 
     Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `timeout` is the
-    caller's own, in seconds, or None. `committed`: a part of the answer has gone to the caller.
+    caller's own, in seconds, or None. `committed`: a part of the answer has gone to the caller. `trail` has every
+    attempt's lease, in the order of their beginning; `waited` seconds went by in queues and pauses.
     """
 
     router: Ref[Any]
@@ -82,6 +83,8 @@ class Run:
     started_at: float = attrs.field(factory=trio.current_time)
     attempt: Attempt | None = None
     usage: Usage | None = None
+    trail: list[Lease] = attrs.field(factory=list[Lease])
+    waited: float = 0.0
     _phase: Phase = Phase.LEASING
     _deadline: Deadline = attrs.field(init=False)
     _pause: float = 0.0
@@ -208,6 +211,7 @@ class Run:
         if not isinstance(granted, Lease):
             hedging.give_back()
             return None
+        self.trail.append(granted)
         return Attempt(lease=granted, want=self.want, call=self.call, deadline=self._deadline, choice=aside.last)
 
     def _note(self, attempt: Attempt) -> None:
@@ -274,6 +278,7 @@ class Run:
                 message = Advance(self.plan)
                 continue
             if isinstance(granted, Lease):
+                self.trail.append(granted)
                 return granted
             if granted is Stay.HERE:
                 await self._wait(self._pause)
@@ -289,20 +294,28 @@ class Run:
         if reply.done:
             return reply.take()
         self._phase = Phase.QUEUED
-        with trio.CancelScope(deadline=self._deadline.at) as scope:
-            self.caller.watch(scope)
-            granted = await reply.wait()
-            self._phase = Phase.LEASING
-            return granted
+        since = trio.current_time()
+        try:
+            with trio.CancelScope(deadline=self._deadline.at) as scope:
+                self.caller.watch(scope)
+                granted = await reply.wait()
+                self._phase = Phase.LEASING
+                return granted
+        finally:
+            self.waited += trio.current_time() - since
         self._gave_up()
 
     async def _wait(self, seconds: float) -> None:
         self._phase = Phase.PAUSING
-        with trio.CancelScope(deadline=self._deadline.at) as scope:
-            self.caller.watch(scope)
-            await trio.sleep(seconds)
-            self._phase = Phase.LEASING
-            return
+        since = trio.current_time()
+        try:
+            with trio.CancelScope(deadline=self._deadline.at) as scope:
+                self.caller.watch(scope)
+                await trio.sleep(seconds)
+                self._phase = Phase.LEASING
+                return
+        finally:
+            self.waited += trio.current_time() - since
         self._gave_up()
 
     def _gave_up(self) -> NoReturn:

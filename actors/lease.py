@@ -54,6 +54,7 @@ class Lease:
     `other_keys` of them could have been used as well. `mark` is for the limits that the provider tells.
     `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
     `last_word`: the request ends with it, no other provider is tried.
+    `first_token_at`, on trio's clock, and `outcome` are what became of the attempt, as far as it has come.
     """
 
     provider: str
@@ -75,6 +76,8 @@ class Lease:
     scope: trio.CancelScope | None = None
     revoked: str | None = None
     last_word: bool = False
+    first_token_at: float | None = None
+    outcome: Outcome | None = None
     _released: bool = False
 
     @property
@@ -85,10 +88,12 @@ class Lease:
         """Give the lease back. Synchronous and never raises, so it works in `finally`; only the first call counts."""
         if not self._released:
             self._released = True
+            self.outcome = outcome
             self.ref.deliver(Release(self, outcome))
 
     def passed_first_token(self, now: float) -> None:
         """The first token came: for a half-open probe that is the verdict, a long stream need not end first."""
+        self.first_token_at = now
         if self.probe:
             self.ref.deliver(ProbePassed(self, now - self.granted_at))
 

@@ -46,7 +46,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     the same provider was asked again) and `overhead` (what is neither a provider's time nor waiting: our own) are
     seconds. `requested` is the model the caller named, `model` and `provider` those that answered, "" where none did.
     `usage` is of all attempts together, `cost` too: US dollars, None where the price of one of them is unknown.
-    `status` is the HTTP status the caller got; 499 where it left before. `code` is the error's, "" without one.
+    `status` is the HTTP status the caller got; 499 where it left before. `code` is the error's, "" without one, and
+    `message` what it said, which may quote a provider: for whoever operates this router.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ending: Ending = Ending.OK
     status: int = 200
     code: str = ""
+    message: str = ""
     fault: Fault | None = None
     usage: Usage | None = None
     cost: float | None = None

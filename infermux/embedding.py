@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
 import msgspec
 
 from infermux.actors.dispatch import Run
+from infermux.actors.draft import Draft
 from infermux.actors.fleet import AdapterMaker, Fleet, open_fleet
 from infermux.actors.provider import Description, Verb
 from infermux.actors.requests import chat_run
 from infermux.config import load, load_text
 from infermux.config.difference import Difference
 from infermux.config.settings import Config, ProviderSettings
-from infermux.errors import InvalidRequest
+from infermux.errors import InfermuxError, InvalidRequest
 from infermux.providers.interface import Answer
 from infermux.providers.sse import SseParser
 
@@ -28,6 +31,8 @@ class Router:
 
     fleet: Fleet
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ, repr=False)
+    _ids: itertools.count[int] = attrs.field(factory=itertools.count, repr=False)
+    _id_prefix: bytes = attrs.field(factory=lambda: b"emb-" + secrets.token_hex(6).encode() + b"-", repr=False)
 
     async def chat(self, request: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         """Send a chat completion request (OpenAI's shape, as a dict) and return the whole answer.
@@ -35,15 +40,15 @@ class Router:
         `timeout` bounds it in seconds. Raises `InfermuxError`; cancelling closes the provider's connection and
         releases the lease.
         """
-        run = self._run({**request, "stream": False}, timeout)
-        try:
+        with self._drafted() as draft:
+            run = draft.run = self._run({**request, "stream": False}, timeout)
             answer = await run.begin()
             if not isinstance(answer, Answer):
                 raise InvalidRequest("the provider streamed an answer that was not to be streamed", param="stream")
+            draft.status = answer.status
             decoded: dict[str, Any] = msgspec.json.decode(answer.body)
+            draft.ended_well()
             return decoded
-        finally:
-            run.close()
 
     @asynccontextmanager
     async def stream(
@@ -55,13 +60,12 @@ class Router:
         error is a whole answer; a stream that breaks raises `InfermuxError`. Leaving the block early closes the
         provider's connection.
         """
-        run = self._run({**request, "stream": True}, timeout)
-        try:
+        with self._drafted() as draft:
+            run = draft.run = self._run({**request, "stream": True}, timeout)
             await run.begin()
-            async with aclosing(_chunks(run)) as chunks:
+            draft.status = 200
+            async with aclosing(_chunks(run, draft)) as chunks:
                 yield chunks
-        finally:
-            run.close()
 
     async def add_provider(self, provider: ProviderSettings | Mapping[str, Any]) -> None:
         """Add a provider: settings, or a mapping like an entry of `providers` in the configuration file.
@@ -101,16 +105,36 @@ class Router:
         shared = attrs.asdict(self.fleet.config.circuit_breaker)
         return _config({"circuit_breaker": shared, "providers": [dict(provider)]}, self.environ).providers[0]
 
+    @contextmanager
+    def _drafted(self) -> Generator[Draft]:
+        """What is done here becomes a record when it has ended; its run is closed."""
+        draft = Draft(journal=self.fleet.journal, id=self._id_prefix + b"%x" % next(self._ids), endpoint="chat")
+        try:
+            yield draft
+        except InfermuxError as error:
+            if draft.ending is None and not draft.status:
+                draft.refused(error)
+            raise
+        finally:
+            if draft.run is not None:
+                draft.run.close()
+            draft.close()
+
     def _run(self, request: dict[str, Any], timeout: float | None) -> Run:
         return chat_run(self.fleet, msgspec.json.encode(request), timeout=timeout)
 
 
-async def _chunks(run: Run) -> AsyncGenerator[dict[str, Any]]:
+async def _chunks(run: Run, draft: Draft) -> AsyncGenerator[dict[str, Any]]:
     parser = SseParser()
-    while (data := await run.receive()) is not None:
-        for event in parser.feed(data):
-            if event.data != b"[DONE]":
-                yield msgspec.json.decode(event.data)
+    try:
+        while (data := await run.receive()) is not None:
+            for event in parser.feed(data):
+                if event.data != b"[DONE]":
+                    yield msgspec.json.decode(event.data)
+    except InfermuxError as error:
+        draft.broke(error)
+        raise
+    draft.ended_well()
 
 
 @asynccontextmanager

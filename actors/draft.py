@@ -1,0 +1,204 @@
+"""A record that is still being written: what is noted of a request while it is served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from infermux.errors import InfermuxError, ShuttingDown
+from infermux.providers.interface import Usage
+from infermux.providers.prices import cost
+
+from .dispatch import Run
+from .identity import NOBODY, Identity
+from .journal import Journal
+from .lease import Lease
+from .messages import Outcome
+from .record import Ending, Record, Tried
+
+LEFT = 499  # nginx's status for a caller that went away; it is never sent
+LONGEST_MODEL = 256  # characters: the name is the caller's
+LONGEST_MESSAGE = 500
+
+
+@attrs.define(eq=False, kw_only=True)
+class Draft:
+    """Of one request, made when its head is there. `close` tells the journal, once.
+
+    `id` is the request's, in bytes of ASCII; `began` is on trio's clock, `at` in seconds since 1970. `received` are
+    seconds that went by until its body was there. `status` is 0 until an answer has begun.
+    """
+
+    journal: Journal
+    id: bytes
+    endpoint: str = ""
+    who: Identity = NOBODY
+    began: float = attrs.field(factory=trio.current_time)
+    at: float = attrs.field(factory=time.time)
+    received: float = 0.0
+    run: Run | None = None
+    status: int = 0
+    ending: Ending | None = None
+    error: InfermuxError | None = None
+    cache: str = ""
+
+    def ended_well(self) -> None:
+        """The whole answer went out, unless something else was noted before."""
+        if self.ending is None:
+            self.ending = Ending.OK
+
+    def refused(self, error: InfermuxError) -> None:
+        """`error` is told in place of an answer."""
+        self.ending, self.error, self.status = Ending.REFUSED, error, error.status
+
+    def broke(self, error: InfermuxError) -> None:
+        """`error` is told in the middle of an answer."""
+        self.ending, self.error = Ending.BROKEN, error
+
+    def left(self) -> None:
+        """The caller went away."""
+        self.ending = Ending.LEFT
+
+    def close(self, *, shutting_down: bool = False) -> None:
+        """It is over: the journal is told, if anybody listens. What has no ending was cancelled.
+
+        `shutting_down` says that the server did so; otherwise it was for the caller's leaving. The run is closed.
+        """
+        if self.ending is None:
+            if not shutting_down:
+                self.left()
+            elif self.status:
+                self.broke(ShuttingDown("the server ended while the answer was on its way"))
+            else:
+                self.refused(ShuttingDown("the server ended before there was an answer"))
+        if self.journal:
+            self.journal.tell(self.record())
+
+    def record(self) -> Record:
+        """What there is to say, as of now."""
+        latency = trio.current_time() - self.began
+        run, error, ending = self.run, self.error, self.ending or Ending.OK
+        status = self.status or LEFT
+        code, message, fault = "", "", None
+        if error is not None:
+            code, message, fault = error.code, error.message[:LONGEST_MESSAGE], error.fault
+        if run is None:
+            return Record(
+                id=self.id.decode("ascii", "replace"),
+                at=self.at,
+                who=self.who,
+                endpoint=self.endpoint,
+                ending=ending,
+                status=status,
+                code=code,
+                message=message,
+                fault=fault,
+                latency=latency,
+                overhead=max(0.0, latency - self.received),
+                cache=self.cache,
+            )
+        trail, plan, want = run.trail, run.plan, run.want
+        tried = tuple([_tried(lease, self.began) for lease in trail])
+        answered = _answered(run) if self.status and ending is not Ending.REFUSED else None
+        return Record(
+            id=self.id.decode("ascii", "replace"),
+            at=self.at,
+            who=self.who,
+            endpoint=self.endpoint,
+            stream=run.call.stream,
+            requested=want.model[:LONGEST_MODEL],
+            group=plan.group,
+            strategy=plan.strategy,
+            provider="" if answered is None else answered.provider,
+            model="" if answered is None else answered.model[:LONGEST_MODEL],
+            attempts=tried,
+            ending=ending,
+            status=status,
+            code=code,
+            message=message,
+            fault=fault,
+            usage=total_usage(tried),
+            cost=total_cost(tried),
+            latency=latency,
+            first_token=min([each.first_token for each in tried if each.first_token is not None], default=None),
+            waited=run.waited,
+            overhead=max(0.0, latency - self.received - run.waited - covered(tried)),
+            cache=self.cache,
+        )
+
+
+def _answered(run: Run) -> Lease | None:
+    return run.lease or (run.trail[-1] if run.trail else None)
+
+
+def _tried(lease: Lease, began: float) -> Tried:
+    # Without an outcome nobody has ended it: its actor died with it.
+    outcome = lease.outcome or Outcome(cancelled=True, latency=trio.current_time() - lease.granted_at)
+    started, first, price, usage = lease.granted_at - began, lease.first_token_at, lease.price, outcome.usage
+    return Tried(
+        provider=lease.provider,
+        model=lease.model[:LONGEST_MODEL],
+        started=started,
+        ended=started + outcome.latency,
+        first_token=None if first is None else first - began,
+        outcome=_word(outcome),
+        status=outcome.status,
+        usage=usage,
+        cost=None if price is None else 0.0 if usage is None else cost(price, usage),
+        probe=lease.probe,
+    )
+
+
+def _word(outcome: Outcome) -> str:
+    if outcome.failure is not None:
+        return outcome.failure.value
+    return "cancelled" if outcome.cancelled else "ok"
+
+
+def total_cost(tried: Sequence[Tried]) -> float | None:
+    """US dollars of all attempts; None where one used something at a price that nobody knows, or there was none."""
+    if not tried:
+        return None
+    total = 0.0
+    for each in tried:
+        if each.cost is not None:
+            total += each.cost
+        elif each.usage is not None:
+            return None
+    return total
+
+
+def total_usage(tried: Sequence[Tried]) -> Usage | None:
+    """What all attempts have used together; None: nothing is known to have been used."""
+    total: Usage | None = None
+    for each in tried:
+        usage = each.usage
+        if usage is not None:
+            total = usage if total is None else _sum(total, usage)
+    return total
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
+        estimated=one.estimated or other.estimated,
+        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
+    )
+
+
+def covered(tried: Sequence[Tried]) -> float:
+    """Seconds in which at least one attempt was under way. Those of a hedged request overlap."""
+    if len(tried) == 1:
+        return tried[0].ended - tried[0].started
+    total, until = 0.0, 0.0
+    for each in sorted(tried, key=lambda each: each.started):
+        if each.ended > until:
+            total += each.ended - max(each.started, until)
+            until = each.ended
+    return total
