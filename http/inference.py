@@ -14,10 +14,11 @@ import attrs
 import trio
 
 from infermux.actors.dispatch import Run, Sink
+from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
-from infermux.actors.messages import Priority
+from infermux.actors.key_access import check_model
+from infermux.actors.keys import Keys, Known, Permit
 from infermux.actors.requests import request_run
-from infermux.config.settings import AuthMode, Price
 from infermux.config.values import duration
 from infermux.errors import (
     CallerLeft,
@@ -28,13 +29,14 @@ from infermux.errors import (
     ShuttingDown,
     UnsupportedMediaType,
 )
-from infermux.providers.interface import Answer, Endpoint, Stream, Usage
+from infermux.providers.interface import Answer, Endpoint, Stream
 from infermux.providers.peek_endpoints import beginning
+from infermux.providers.prices import cost
 
-from .access import check_key, given_key
+from .admission import Admitted, admitted, caller_affinity
 from .errors import error_answer, error_event, shape_of
 from .exchange import Exchange, Head, HeaderLines
-from .passthrough import PREFIXES, passed_run
+from .passthrough import PREFIXES, passed_name, passed_run
 from .rules import Rules
 
 log = logging.getLogger("infermux.requests")
@@ -48,15 +50,14 @@ ROUTES = {
     b"/v1/messages/count_tokens": Endpoint.COUNT_TOKENS,
 }
 """The endpoint of a path. Its dialect is the caller's. What is passed through has other paths: see `passthrough`."""
-PER_MILLION = 1_000_000
+ENDPOINT_NAMES = {endpoint: endpoint.name.lower() for endpoint in Endpoint}
+"""What an endpoint is called in logs, metrics and the ledger."""
 LONGEST_ID = 128
 
 KEPT_HEADERS = 4096  # rendered heads, by what is the same in many answers
 _BETAS = (b"openai-beta", b"anthropic-beta", b"anthropic-version")
 """Headers of the callers' dialects: they go on to a provider that speaks the same."""
 _STRICT = b"x-infermux-strict"
-_PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
-_PRIORITY_WORDS = "interactive, default or batch"
 _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
@@ -69,10 +70,14 @@ def is_inference(method: bytes, path: bytes) -> bool:
 
 @attrs.define(eq=False)
 class Inference:
-    """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones."""
+    """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
+
+    `keys` are those of `auth.mode: keys`.
+    """
 
     fleet: Fleet
     rules: Rules
+    keys: Keys | None = None
     in_flight: int = 0
     draining: bool = False
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
@@ -83,44 +88,51 @@ class Inference:
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
-        request_id = self._request_id(exchange.head)
+        head = exchange.head
+        endpoint = ROUTES.get(head.path)
+        draft = Draft(
+            journal=self.fleet.journal,
+            id=self._request_id(head),
+            endpoint=ENDPOINT_NAMES[endpoint] if endpoint is not None else passed_name(head.path),
+        )
         self.in_flight += 1
-        run: Run | None = None
+        permit: Permit | None = None
         try:
-            self._admit(exchange.head)
-            endpoint = ROUTES.get(exchange.head.path)
-            if endpoint is None:
-                run = await self._passed_run(exchange)
-            else:
-                run = self._run(exchange, endpoint, await exchange.body())
+            found = self._admit(head)
+            draft.who = found.who
+            run = draft.run = await self._received(exchange, endpoint, draft, found)
+            if found.key is not None:
+                permit = await self._permit(found.key, run)
             if run.call.stream:
-                await self._stream(exchange, run, request_id)
+                await self._stream(exchange, run, draft)
             else:
-                await self._answer(exchange, run, await run.begin(), request_id)
+                await self._answer(exchange, run, await run.begin(), draft)
+            draft.ended_well()
         except InfermuxError as error:
-            await self._refuse(exchange, run, error, request_id)
+            await self._refuse(exchange, error, draft)
         except CallerLeft:
-            log.info("request %s: 499 the caller left", request_id.decode("latin-1"))
+            draft.left()
             raise
         except Exception:
-            log.exception("request %s crashed", request_id.decode("latin-1"))
-            await self._refuse(exchange, run, _crashed(), request_id)
+            log.exception("request %s crashed", draft.id.decode("latin-1"))
+            await self._refuse(exchange, _crashed(), draft)
         finally:
             self.in_flight -= 1
-            if run is not None:
-                run.close()
-                if run.call.upload is not None:
-                    run.call.upload.close()
+            if draft.run is not None:
+                draft.run.close()
+                if permit is not None:
+                    permit.release(lease.outcome for lease in draft.run.trail)
+                if draft.run.call.upload is not None:
+                    draft.run.call.upload.close()
+            draft.close(shutting_down=exchange.shutting_down and not exchange.left)
 
     # In.
 
-    def _admit(self, head: Head) -> None:
+    def _admit(self, head: Head) -> Admitted:
         rules = self.rules
         if rules.host_ruled:
             rules.host_rule.check(head)
-        auth = rules.config.auth
-        if auth.mode is AuthMode.STATIC_KEY and auth.key is not None:
-            check_key(head, auth.key)
+        found = admitted(head, rules.config, self.keys)
         if self.draining:
             raise ShuttingDown("the router is shutting down; send the request to another one", retry_after=1)
         if self.in_flight > rules.config.limits.max_concurrent_requests:
@@ -130,20 +142,41 @@ class Inference:
         content_type = head.get(b"content-type")
         if content_type is not None and b"json" not in content_type.lower() and head.path in ROUTES:
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
+        return found
 
-    async def _passed_run(self, exchange: Exchange) -> Run:
+    async def _permit(self, key: Known, run: Run) -> Permit:
+        """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited."""
+        assert self.keys is not None
+        check_model(key.stored, run.want, self.fleet.catalogue)
+        return await self.keys.admit(key, run.want)
+
+    async def _received(self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted) -> Run:
+        """The request, with as much of its body as it takes to route it."""
+        try:
+            if endpoint is None:
+                return await self._passed_run(exchange, found)
+            body = await exchange.body()
+        finally:
+            draft.received = trio.current_time() - draft.began
+        return self._run(exchange, endpoint, body, found)
+
+    async def _passed_run(self, exchange: Exchange, found: Admitted) -> Run:
         head = exchange.head
         timeout = head.get(b"x-infermux-timeout")
         return await passed_run(
             self.fleet,
             exchange,
             timeout=None if timeout is None else _timeout(timeout),
-            affinity=b"" if self.rules.sticky_by in (None, "prefix") else self._affinity(head, Endpoint.CHAT, b""),
+            affinity=b""
+            if self.rules.sticky_by in (None, "prefix")
+            else self._affinity(head, Endpoint.CHAT, b"", found),
             betas=_betas(head),
-            priority=_priority(head),
+            priority=found.priority,
+            who=found.who,
+            lent=found.lent,
         )
 
-    def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes) -> Run:
+    def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes, found: Admitted) -> Run:
         head = exchange.head
         timeout = head.get(b"x-infermux-timeout")
         strict = head.get(_STRICT)
@@ -155,16 +188,17 @@ class Inference:
             strict=strict is not None and _is_true(strict),
             caller=exchange,
             timeout=None if timeout is None else _timeout(timeout),
-            affinity=None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body),
-            priority=_priority(head),
+            affinity=None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body, found),
+            priority=found.priority,
+            who=found.who,
+            lent=found.lent,
         )
 
-    def _affinity(self, head: Head, endpoint: Endpoint, body: bytes) -> bytes:
+    def _affinity(self, head: Head, endpoint: Endpoint, body: bytes, found: Admitted) -> bytes:
         """What keeps a conversation on one provider: its first messages, its caller, or a header."""
         by = self.rules.sticky_by or "prefix"
         if by == "caller":
-            client = head.client[0].encode() if head.client else b""
-            return head.get(b"x-infermux-caller") or given_key(head) or client
+            return caller_affinity(head, found.who)
         if by.startswith("header:"):
             return head.get(by[7:].lower().encode()) or b""
         return beginning(endpoint, body)
@@ -177,14 +211,15 @@ class Inference:
 
     # Out.
 
-    async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, request_id: bytes) -> None:
+    async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> None:
         if isinstance(answer, Answer):
-            await self._respond(exchange, run, answer, request_id)
+            await self._respond(exchange, run, answer, draft)
         else:
-            await self._pump(exchange, run, Opening(self, exchange, run, request_id), answer)
+            await self._pump(exchange, run, Opening(self, exchange, run, draft), answer)
 
-    async def _respond(self, exchange: Exchange, run: Run, answer: Answer, request_id: bytes) -> None:
-        lines = self._headers(run, answer, request_id)
+    async def _respond(self, exchange: Exchange, run: Run, answer: Answer, draft: Draft) -> None:
+        draft.status = answer.status
+        lines = self._headers(run, answer, draft.id)
         if answer.estimated:
             lines += b"x-infermux-estimated: true\r\n"
         usage = run.usage
@@ -198,9 +233,9 @@ class Inference:
                 lines += b"x-infermux-cost: %.8f\r\n" % cost(price, usage)
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
-    async def _stream(self, exchange: Exchange, run: Run, request_id: bytes) -> None:
+    async def _stream(self, exchange: Exchange, run: Run, draft: Draft) -> None:
         """A request for a stream: its answer may have to begin before its first content is there."""
-        opening = Opening(self, exchange, run, request_id)
+        opening = Opening(self, exchange, run, draft)
         try:
             answer = await run.begin(opening.commit)
         except InfermuxError as error:
@@ -209,7 +244,7 @@ class Inference:
             await self._break_off(exchange, run, opening, error)
             return
         if isinstance(answer, Answer):
-            await self._respond(exchange, run, answer, request_id)
+            await self._respond(exchange, run, answer, draft)
         else:
             await self._pump(exchange, run, opening, answer)
 
@@ -223,13 +258,14 @@ class Inference:
         except CallerLeft:
             raise
         except Exception:
-            log.exception("request %s crashed while streaming", opening.request_id.decode("latin-1"))
+            log.exception("request %s crashed while streaming", opening.draft.id.decode("latin-1"))
+            opening.draft.broke(_crashed())
             exchange.send_now(_told_in_band(_crashed(), exchange.head, sink))
         await exchange.finish()
 
     async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:
         """Tell the caller in its stream that there is no more, where that can be told."""
-        log.warning("request %s: stream broke: %s", opening.request_id.decode("latin-1"), error)
+        opening.draft.broke(error)
         if run.call.path and not opening.is_events:
             exchange.abort()  # in the middle of a picture or of speech nothing can be told
             return
@@ -260,12 +296,11 @@ class Inference:
             run.attempts,
         )
 
-    async def _refuse(self, exchange: Exchange, run: Run | None, error: InfermuxError, request_id: bytes) -> None:
-        headers, body = error_answer(error, shape_of(exchange.head.path), request_id=request_id)
-        attempts = b"%d" % (run.attempts if run is not None else 0)
-        extra = [(b"x-request-id", request_id), (b"x-infermux-attempts", attempts)]
-        if error.status >= 500:
-            log.warning("request %s: %d %s: %s", request_id.decode("latin-1"), error.status, error.code, error.message)
+    async def _refuse(self, exchange: Exchange, error: InfermuxError, draft: Draft) -> None:
+        draft.refused(error)
+        headers, body = error_answer(error, shape_of(exchange.head.path), request_id=draft.id)
+        attempts = b"%d" % (draft.run.attempts if draft.run is not None else 0)
+        extra = [(b"x-request-id", draft.id), (b"x-infermux-attempts", attempts)]
         await exchange.respond(error.status, [*headers, *extra], body)
 
 
@@ -285,7 +320,7 @@ class Opening:
     inference: Inference
     exchange: Exchange
     run: Run
-    request_id: bytes
+    draft: Draft
     sink: Sink = attrs.field(init=False)
     is_open: bool = False
     is_events: bool = False
@@ -298,7 +333,8 @@ class Opening:
         if not self.is_open:
             self.is_open = True
             self.is_events = stream.content_type.lower().startswith(b"text/event-stream")
-            self.inference.start_stream(self.exchange, self.run, stream, self.request_id)
+            self.draft.status = 200
+            self.inference.start_stream(self.exchange, self.run, stream, self.draft.id)
         return self.sink
 
     def commit(self, stream: Stream, data: bytes) -> None:
@@ -337,16 +373,6 @@ def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
     return tuple([pair for pair in head.headers if pair[0] in _BETAS])
 
 
-def _priority(head: Head) -> Priority:
-    given = head.get(b"x-infermux-priority")
-    if given is None:
-        return Priority.DEFAULT
-    priority = _PRIORITIES.get(given.strip().lower())
-    if priority is None:
-        raise InvalidRequest(f"X-Infermux-Priority must be {_PRIORITY_WORDS}", param="X-Infermux-Priority")
-    return priority
-
-
 def _is_true(text: bytes) -> bool:
     value = text.strip().lower()
     if value in (b"true", b"1"):
@@ -354,13 +380,6 @@ def _is_true(text: bytes) -> bool:
     if value in (b"false", b"0", b""):
         return False
     raise InvalidRequest("X-Infermux-Strict must be true or false", param="X-Infermux-Strict")
-
-
-def cost(price: Price, usage: Usage) -> float:
-    """US dollars of one answer."""
-    return (
-        usage.prompt_tokens * price.input_per_million + usage.completion_tokens * price.output_per_million
-    ) / PER_MILLION
 
 
 def _crashed() -> InternalError:

@@ -7,11 +7,13 @@ from typing import Final
 
 from infermux.actors.dispatch import Run
 from infermux.actors.fleet import Fleet
+from infermux.actors.identity import NOBODY, Identity
 from infermux.actors.messages import Priority, Want
 from infermux.errors import InvalidRequest, NotFound, UnsupportedMediaType
 from infermux.providers.interface import Call, Endpoint
 from infermux.providers.peek import check_preferences, prompt_tokens
 from infermux.providers.peek_endpoints import PassedPeek, peek_passed
+from infermux.secret import Secret
 
 from .exchange import Exchange, Head
 from .upload import read_form
@@ -42,6 +44,8 @@ async def passed_run(
     affinity: bytes,
     betas: tuple[tuple[bytes, bytes], ...],
     priority: Priority = Priority.DEFAULT,
+    who: Identity = NOBODY,
+    lent: Secret | None = None,
 ) -> Run:
     """A request that is passed through, ready to begin; read as far as its model. Whoever runs it closes its upload.
 
@@ -72,6 +76,7 @@ async def passed_run(
         affinity=affinity,
         preferences=peek.provider,
         priority=priority,
+        who=who,
     )
     call = Call(
         endpoint=endpoint,
@@ -84,8 +89,17 @@ async def passed_run(
         headers=headers,
         path=path,
         upload=upload,
+        lent=lent,
     )
     return fleet.run(want, call, caller=exchange, timeout=timeout)
+
+
+def passed_name(path: bytes) -> str:
+    """What the endpoint below `path` is called in logs, metrics and the ledger."""
+    for word, endpoint in _ENDPOINTS.items():
+        if path.startswith(word, len(b"/v1/")):
+            return endpoint.name.lower()
+    return ""
 
 
 def _place(head: Head) -> tuple[Endpoint, str]:
