@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,14 @@ from .place import Place
 BUSY_TIMEOUT = 5.0  # seconds SQLite waits for another process's transaction
 CONNECT_TIMEOUT = 5  # seconds, per address of the server
 UNANSWERED = 10_000  # milliseconds after which a server whose machine does not answer any more counts as gone
+_LIBPQ = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": UNANSWERED,
+    "application_name": "infermux",
+}
 READ_ONLY = "infermux_read_only"
 
 
@@ -31,15 +39,18 @@ def open_engine(place: Place, *, create: bool) -> Engine:
     if place.postgresql:
         return _postgresql(place)
     if place.file is None:
-        engine = sqlalchemy.create_engine(place.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        engine = _engine(place.url, {"check_same_thread": False}, poolclass=StaticPool)
     else:
         _make(place, create=create)
-        engine = sqlalchemy.create_engine(
-            f"sqlite:///{place.file}", connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}
-        )
+        engine = _engine(f"sqlite:///{place.file}", {"timeout": BUSY_TIMEOUT, "check_same_thread": False})
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _engine(url: str, arguments: Mapping[str, Any], **pool: Any) -> Engine:
+    # Without its parameters an error shows nobody's names, and no key's hash.
+    return sqlalchemy.create_engine(url, connect_args=dict(arguments), hide_parameters=True, **pool)
 
 
 def _make(place: Place, *, create: bool) -> None:
@@ -71,20 +82,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _postgresql(place: Place) -> Engine:
     try:
-        return sqlalchemy.create_engine(
-            place.url,
-            pool_size=2,  # one for what is written, one for what is read
-            max_overflow=0,
-            pool_pre_ping=True,
-            connect_args={
-                "connect_timeout": CONNECT_TIMEOUT,
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-                "tcp_user_timeout": UNANSWERED,
-                "application_name": "infermux",
-            },
-        )
+        # Two connections: one for what is written, one for what is read.
+        return _engine(place.url, _LIBPQ, pool_size=2, max_overflow=0, pool_pre_ping=True)
     except ModuleNotFoundError:
         raise DatabaseUnavailable(f"{place}: PostgreSQL needs a driver: pip install 'infermux[postgres]'") from None
 

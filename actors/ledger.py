@@ -1,0 +1,280 @@
+"""The ledger: every request that has ended, written down in batches by an actor that no request waits for.
+
+A request's task puts its record into a queue and goes on. What cannot be written is kept and tried again; beyond a
+bound the oldest is shed and counted. A row may be sent twice, after a connection that was lost while it committed: it
+has a number of its own, by which the tables take it once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from infermux.database.rows import write_entries
+from infermux.database.worker import Database
+from infermux.errors import DatabaseUnavailable
+
+from .actor import BaseActor, Context
+from .journal import Journal
+from .kit_errors import ActorDied
+from .ledger_rows import entry_of
+from .record import Record
+from .ref import Ref
+from .reply import Reply
+from .supervisor import Backoff, Child, Supervisor
+
+log = logging.getLogger("infermux.ledger")
+
+LEDGER = "infermux.ledger"  # no provider can be called so
+FLUSH_EVERY = 0.25  # seconds a row waits for company: with the writing itself well below the second that may be lost
+BATCH = 2_000  # rows; with so many waiting it is not waited any longer
+MAX_PENDING = 50_000  # rows, of about 1 KiB each
+OPENS_AFTER = 1.0  # seconds without a row, so that neither start nor first request shares the processor with imports
+BACKOFF = Backoff(base=0.25, max=10.0)
+GRACE = 5.0  # seconds for what is left at the end
+
+Numbered = tuple[int, Record]
+
+
+class Shelf(Protocol):
+    """Where rows are kept. Both raise DatabaseUnavailable."""
+
+    async def open(self) -> None:
+        """See that rows can be kept."""
+        ...
+
+    async def keep(self, rows: Sequence[Numbered]) -> int:
+        """Keep these rows, those that are there already left as they are; how many of them can never be kept."""
+        ...
+
+
+@attrs.frozen
+class DatabaseShelf:
+    """The tables of a database."""
+
+    database: Database
+
+    async def open(self) -> None:
+        await self.database.write(lambda _: None)
+
+    async def keep(self, rows: Sequence[Numbered]) -> int:
+        # The rows are made in the thread too.
+        return await self.database.write(
+            lambda connection: write_entries(connection, [entry_of(seq, record) for seq, record in rows])
+        )
+
+
+@attrs.frozen(kw_only=True)
+class LedgerStatistics:
+    """Rows since the start. `refused` are those no database would take; `error`: why nothing is written now."""
+
+    written: int
+    pending: int
+    shed: int
+    refused: int
+    error: str | None
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """The rows that are still to be written, and what became of the others. It outlives its actor's crashes."""
+
+    shelf: Shelf
+    bound: int = MAX_PENDING
+    written: int = 0
+    shed: int = 0
+    refused: int = 0
+    error: str | None = None
+    came: trio.Event = attrs.field(factory=trio.Event)  # some row waits
+    enough: trio.Event = attrs.field(factory=trio.Event)  # a whole batch does, or somebody wants it now
+    _queue: deque[Numbered] = attrs.field(factory=deque[Numbered])
+    _writing: int = 0
+    _shed_before: int = 0  # this outage
+    _last: int = 0  # microseconds since 1970 in the last number
+    _origin: int = attrs.field(factory=lambda: secrets.randbits(11))
+
+    @property
+    def pending(self) -> int:
+        """Rows that are not known to be written."""
+        return len(self._queue) + self._writing
+
+    def note(self, record: Record) -> None:
+        """Take a record into the queue: a listener of the journal. Never waits."""
+        queue = self._queue
+        if len(queue) + self._writing >= self.bound:
+            self.shed += 1
+            if not queue:
+                return
+            queue.popleft()
+        queue.append((self._number(), record))
+        if len(queue) == 1:
+            self.came.set()
+        elif len(queue) == BATCH:
+            self.enough.set()
+
+    def statistics(self) -> LedgerStatistics:
+        return LedgerStatistics(
+            written=self.written, pending=self.pending, shed=self.shed, refused=self.refused, error=self.error
+        )
+
+    async def wait(self) -> None:
+        """Return when some row waits to be written."""
+        if not self._queue:
+            self.came = trio.Event()
+            await self.came.wait()
+
+    async def open(self) -> None:
+        """See that rows can be written, and say so where they cannot. Raises DatabaseUnavailable."""
+        try:
+            await self.shelf.open()
+        except DatabaseUnavailable as error:
+            self._fails(error)
+            raise
+        self._works()
+
+    async def write_out(self) -> None:
+        """Write what waits now, in batches. Raises DatabaseUnavailable; what was not written then waits as before."""
+        self.enough = trio.Event()
+        for _ in range(math.ceil(len(self._queue) / BATCH)):
+            rows = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            if rows:
+                await self._write(rows)
+
+    async def drain(self, grace: float) -> None:
+        """At the end: write what is left within `grace` seconds, whoever is cancelled. The rest is shed."""
+        with trio.CancelScope(deadline=trio.current_time() + grace, shield=True):
+            while self._queue:
+                try:
+                    await self.write_out()
+                except DatabaseUnavailable:
+                    await trio.sleep(BACKOFF.base)
+        if self._queue:
+            self.shed += len(self._queue)
+            log.error("%d rows could not be written within %g s of the end: %s", len(self._queue), grace, self.error)
+            self._queue.clear()
+
+    async def _write(self, rows: list[Numbered]) -> None:
+        self._writing += len(rows)
+        kept = False
+        try:
+            refused = await self.shelf.keep(rows)
+            kept = True
+        except DatabaseUnavailable as error:
+            self._fails(error)
+            raise
+        finally:
+            # Cancelled too: whether they were written is not known, and the next try finds out.
+            self._writing -= len(rows)
+            if not kept:
+                self._queue.extendleft(reversed(rows))
+        self.written += len(rows) - refused
+        self.refused += refused
+        self._works()
+
+    def _fails(self, error: DatabaseUnavailable) -> None:
+        if self.error is None:
+            log.warning("%s; up to %d rows are kept until it works, requests go on", error.message, self.bound)
+            self._shed_before = self.shed
+        self.error = error.message
+
+    def _works(self) -> None:
+        if self.error is not None:
+            lost = self.shed - self._shed_before
+            log.warning("rows are written again; %s", f"{lost} were shed" if lost else "none was lost")
+            self.error = None
+
+    def _number(self) -> int:
+        """Unique, ascending, 63 bits: the microsecond, and 11 bits that tell this router from those beside it."""
+        self._last = max(self._last + 1, time.time_ns() // 1000)
+        return self._last << 11 | self._origin
+
+
+@attrs.frozen
+class Flush:
+    """Ask: write what waits now. The reply, None, comes when it is written, or is DatabaseUnavailable."""
+
+
+class LedgerActor(BaseActor[Flush]):
+    """Writes the ledger's rows for as long as it lives."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._asked: list[Reply[Any]] = []
+
+    async def started(self, context: Context[Flush]) -> None:
+        context.start_soon(self._run)
+
+    def receive(self, message: Flush, reply: Reply[Any] | None) -> None:
+        if reply is not None:
+            self._asked.append(reply)
+        self._ledger.came.set()
+        self._ledger.enough.set()
+
+    async def _run(self) -> None:
+        ledger, failures = self._ledger, 0
+        with trio.move_on_after(OPENS_AFTER):
+            await ledger.wait()
+        while True:
+            asked, self._asked = self._asked, []
+            try:
+                await (ledger.write_out() if ledger.pending else ledger.open())
+            except DatabaseUnavailable as error:
+                failures += 1
+                for reply in asked:
+                    reply.fail(DatabaseUnavailable(error.message))
+                await trio.sleep(BACKOFF.delay(failures))
+                continue
+            failures = 0
+            for reply in asked:
+                reply.send(None)
+            if not self._asked:
+                await self._company()
+
+    async def _company(self) -> None:
+        """Return when there is something to write and enough of it, or it has waited long enough."""
+        await self._ledger.wait()
+        with trio.move_on_after(FLUSH_EVERY):
+            await self._ledger.enough.wait()
+
+
+@attrs.frozen
+class Books:
+    """A running ledger: `ledger` is told of records, `ref` is its actor."""
+
+    ledger: Ledger
+    ref: Ref[Flush]
+    database: Database
+
+    async def flush(self, within: float) -> bool:
+        """Write what waits now; False where that could not be done within so many seconds."""
+        with trio.move_on_after(within):
+            try:
+                await self.ref.ask(Flush())
+                return True
+            except (ActorDied, DatabaseUnavailable):
+                return False
+        return False
+
+
+@asynccontextmanager
+async def open_ledger(supervisor: Supervisor, journal: Journal, database: Database) -> AsyncGenerator[Books]:
+    """Write down what `journal` is told. Leaving the block writes what is left, bounded by `GRACE`."""
+    ledger = Ledger(DatabaseShelf(database))
+    ref = await supervisor.start_child(Child(LEDGER, lambda: LedgerActor(ledger)))
+    forget = journal.listen(ledger.note)
+    try:
+        yield Books(ledger, ref, database)
+    finally:
+        forget()
+        with trio.CancelScope(deadline=trio.current_time() + GRACE, shield=True):
+            await supervisor.stop_child(LEDGER)
+        await ledger.drain(GRACE)
