@@ -11,12 +11,14 @@ import attrs
 import msgspec
 import trio
 
+from infermux.config.checks import needs_key
 from infermux.errors import (
     CallerError,
     CallerLeft,
     DeadlineExceeded,
     FailureKind,
     ShuttingDown,
+    Unauthorized,
     UpstreamFailure,
 )
 from infermux.providers.interface import Answer, Call, Stream, Usage
@@ -28,6 +30,8 @@ from .messages import Outcome, Want
 from .strategy import Choice
 
 log = logging.getLogger("infermux.requests")
+
+_OF_ACCOUNT = frozenset({FailureKind.RATE_LIMITED, FailureKind.MODEL_NOT_FOUND})
 
 Commit = Callable[[Stream, bytes], None]
 """Begins the caller's answer if it has not begun, and sends it bytes of the stream. Must not wait."""
@@ -106,7 +110,7 @@ class Attempt:
     async def _send(self, hold_back: HoldBack | None) -> UpstreamFailure | None:
         lease, call = self.lease, self.call
         try:
-            call = msgspec.structs.replace(call, model=lease.model, key=lease.key, heard=lease.heard)
+            call = self._for_provider(call)
             CONNECTING.set(self)
             answer = await lease.adapter.send(call)
             if isinstance(answer, Answer):
@@ -118,7 +122,7 @@ class Attempt:
                 self.first_token_at = trio.current_time()
                 lease.passed_first_token(self.first_token_at)
         except UpstreamFailure as failure:
-            return failure
+            return self._attributed(failure)
         except CallerError:  # what was asked cannot be said to this provider, or the rest of it did not come
             self._release(Outcome(failure=FailureKind.CALLER, sent=call.upload is not None, latency=self.seconds))
             raise
@@ -127,6 +131,32 @@ class Attempt:
         except Exception as bug:
             return crashed(lease, bug)
         return None
+
+    def _for_provider(self, call: Call) -> Call:
+        """What is sent under this lease. The caller's credential goes only where there is none of ours.
+
+        What such a provider tells of its limits is about the caller's account. Raises Unauthorized for a caller without
+        a credential where everybody needs one.
+        """
+        lease = self.lease
+        if not lease.settings.borrows:
+            return msgspec.structs.replace(call, model=lease.model, key=lease.key, lent=None, heard=lease.heard)
+        if not call.lent and needs_key(lease.settings):
+            raise Unauthorized(
+                f"provider {lease.provider} is called with your own key for it: send that as "
+                "`Authorization: Bearer KEY` or `x-api-key: KEY`"
+            )
+        return msgspec.structs.replace(call, model=lease.model, key=None)
+
+    def _attributed(self, failure: UpstreamFailure) -> UpstreamFailure:
+        """A refusal of the caller's own credential is the caller's error, and goes back as it is."""
+        if failure.kind is FailureKind.CREDENTIALS and self.lease.settings.borrows:
+            failure.kind = FailureKind.CALLER
+        return failure
+
+    def _told(self, kind: FailureKind) -> FailureKind:
+        """What the provider's actor is told: what happens to the caller's account says nothing of the provider."""
+        return FailureKind.CALLER if kind in _OF_ACCOUNT and self.lease.settings.borrows else kind
 
     async def _hold_back(self, stream: Stream, hold_back: HoldBack | None) -> None:
         """Read up to the first content: until then nothing was said that could not be said by another provider."""
@@ -196,7 +226,8 @@ class Attempt:
         assert self.stream is not None
         try:
             return await self.stream.receive()
-        except UpstreamFailure:
+        except UpstreamFailure as failure:
+            self._attributed(failure)
             raise
         except Exception as bug:
             raise crashed(self.lease, bug) from bug
@@ -242,7 +273,7 @@ class Attempt:
         self.usage = self._consumed(None if revoked else failure.kind)
         self._release(
             Outcome(
-                failure=None if revoked else failure.kind,
+                failure=None if revoked else self._told(failure.kind),
                 cancelled=revoked,
                 status=failure.status,
                 latency=self.seconds,

@@ -112,7 +112,8 @@ class Gate:
     @property
     def is_unchecked(self) -> bool:
         check = self.settings.health_check
-        return check.disabled or check.method is ProbeMethod.NONE
+        # A probe would need somebody's credential: one that borrows its callers' is judged by their requests alone.
+        return check.disabled or check.method is ProbeMethod.NONE or self.settings.borrows
 
     # Another declaration of the same provider.
 

@@ -8,6 +8,7 @@ be asked, known keys stay what they were, and a key that is not known is refused
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Protocol
@@ -20,29 +21,26 @@ from infermux.errors import (
     DatabaseUnavailable,
     InfermuxError,
     KeysUnavailable,
-    NotFound,
     Overloaded,
     RateLimited,
-    Unauthorized,
 )
-from infermux.keys import KeyBudget, StoredKey, read_key, rotated
+from infermux.keys import KeyBudget, StoredKey, pick, rotated
 from infermux.secret import Secret
 
 from .actor import BaseActor, Context
-from .identity import Identity
-from .key_limits import KeyLimits, Overrun
+from .key_limits import Overrun
+from .key_table import LOOK_EVERY, KeyTable, Known
 from .kit_errors import ActorDied, MailboxFull
 from .learned import LearnedTokens
-from .messages import Outcome, Priority, Want
+from .messages import Outcome, Want
 from .ref import Ref
 from .reply import Reply
+from .supervisor import Child, Supervisor
 
 log = logging.getLogger("infermux.keys")
 
-LOOK_EVERY: Final = 2.0  # seconds between two looks at the store
+NAME: Final = "infermux.keys"  # no provider can be called so
 STORE_PATIENCE: Final = 5.0  # seconds it may take to answer
-NO_KEY: Final = "this router asks for a key: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
-NOT_OURS: Final = "the key that was sent is not this router's"
 
 
 class KeyStore(Protocol):
@@ -66,99 +64,6 @@ class KeyStore(Protocol):
         Conflict: that has changed meanwhile, or is gone.
         """
         ...
-
-
-@attrs.define(eq=False)
-class Known:
-    """A key in memory. `priority` is the best class its requests may have; `who` who they are from unless they say."""
-
-    stored: StoredKey
-    limits: KeyLimits = attrs.field(factory=KeyLimits)
-    priority: Priority = attrs.field(init=False)
-    who: Identity = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.adopt(self.stored, 0.0)
-
-    def adopt(self, stored: StoredKey, now: float) -> None:
-        self.stored = stored
-        self.limits.adopt(stored.allows, now)
-        self.priority = Priority[stored.allows.priority.upper()]
-        self.who = Identity(caller=stored.name, key=stored.id)
-
-
-@attrs.define(eq=False)
-class KeyTable:
-    """All keys that are known, by id. It outlives its actor: a crash must not refill a limit.
-
-    `loaded`: the store was read at least once. `trouble` is why it could not be asked last time. `changes` counts what
-    was put in by hand, so that what was read before it is not taken for newer.
-    """
-
-    keys: dict[str, Known] = attrs.field(factory=dict[str, Known])
-    learned: LearnedTokens = attrs.field(factory=LearnedTokens)
-    loaded: bool = False
-    trouble: str | None = None
-    revision: int = -1
-    changes: int = 0
-
-    def find(self, given: bytes | None, wall: float) -> Known:
-        """The key that `given` is; `wall` in seconds since 1970.
-
-        Raises Unauthorized, and KeysUnavailable for a key that is unknown only because the store cannot be asked. An id
-        is public, so that it takes another time to find one that is known than one that is not tells nobody anything;
-        secrets are compared in constant time.
-        """
-        if given is None:
-            raise Unauthorized(NO_KEY)
-        read = read_key(given)
-        if read is None:
-            raise Unauthorized(NOT_OURS)
-        known = self.keys.get(read[0])
-        if known is None:
-            if self.trouble is not None or not self.loaded:
-                raise KeysUnavailable(
-                    "the key that was sent is not known yet, and the router cannot look it up now; try again",
-                    retry_after=LOOK_EVERY,
-                )
-            raise Unauthorized(NOT_OURS)
-        stored = known.stored
-        if not stored.is_of(read[1], wall):
-            raise Unauthorized(NOT_OURS)
-        state = stored.state(wall)
-        if state != "active":
-            raise Unauthorized(f"the key {stored.name!r} {'has expired' if state == 'expired' else 'was revoked'}")
-        return known
-
-    def adopt(self, keys: Iterable[StoredKey], now: float) -> None:
-        """These are all keys there are."""
-        found = {stored.id: stored for stored in keys}
-        self.keys = {key_id: known for key_id, known in self.keys.items() if key_id in found}
-        for stored in found.values():
-            self._set(stored, now)
-        self.loaded = True
-
-    def put(self, stored: StoredKey, now: float) -> None:
-        """One key is new, or another one than before."""
-        self.changes += 1
-        self._set(stored, now)
-
-    def _set(self, stored: StoredKey, now: float) -> None:
-        known = self.keys.get(stored.id)
-        if known is None:
-            self.keys[stored.id] = Known(stored)
-        elif known.stored != stored:
-            known.adopt(stored, now)
-
-
-def pick(name: str, keys: Iterable[StoredKey]) -> StoredKey:
-    """The key with the id `name`, or the one of that name that is not revoked. NotFound, Conflict: there are both."""
-    found = [key for key in keys if key.id == name or (key.name == name and key.revoked_at is None)]
-    if not found:
-        raise NotFound(f"there is no key with the id or name {name!r}")
-    if len(found) > 1:
-        raise Conflict(f"{name!r} is the id of one key and the name of another; use the id of the one that is meant")
-    return found[0]
 
 
 # What the actor is told and asked.
@@ -186,6 +91,13 @@ class Put:
     """The store has this from now on."""
 
     stored: StoredKey
+
+
+@attrs.frozen
+class Watch:
+    """Keys are asked for from now on, or not any more."""
+
+    wanted: bool
 
 
 @attrs.frozen
@@ -222,6 +134,9 @@ class KeysActor(BaseActor[Any]):
                 self.table.put(stored, now)
                 if reply is not None:
                     reply.send(None)
+            case Watch(wanted):
+                self.table.watched = wanted
+                self._look_now.set()
             case Look() if reply is not None:
                 assert self._context is not None
                 self._context.hold(reply)
@@ -233,10 +148,11 @@ class KeysActor(BaseActor[Any]):
     async def _watch(self) -> None:
         while True:
             askers, self._askers = self._askers, []
-            await self._look()
+            if self.table.watched or askers:
+                await self._look()
             for asker in askers:
                 asker.send(None)
-            with trio.move_on_after(LOOK_EVERY):
+            with trio.move_on_after(LOOK_EVERY if self.table.watched else math.inf):
                 await self._look_now.wait()
             self._look_now = trio.Event()
 
@@ -353,6 +269,10 @@ class Keys:
         await self._put(changed)
         return text, changed
 
+    def watch(self, *, wanted: bool) -> None:
+        """Whether callers are asked for keys, so that the store is to be looked at."""
+        self.ref.deliver(Watch(wanted))
+
     async def look(self) -> None:
         """Look at the store now; returns when that has ended, well or not. Raises ActorDied."""
         await self.ref.ask(Look())
@@ -363,3 +283,12 @@ class Keys:
                 await self.ref.ask(Put(key))
             except (InfermuxError, ActorDied, MailboxFull):
                 self.table.revision = -1  # whoever comes next reads it from the store
+
+
+async def start_keys(
+    supervisor: Supervisor, store: KeyStore, *, capacity: int, wall: Callable[[], float] = time.time
+) -> Keys:
+    """Start the actor. `capacity` is how many requests may wait for it. Nothing is read before it is told to watch."""
+    table = KeyTable()
+    ref = await supervisor.start_child(Child(NAME, lambda: KeysActor(table=table, store=store), capacity=capacity))
+    return Keys(ref=ref, table=table, store=store, wall=wall)

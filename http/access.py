@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from infermux.config.settings import AuthMode, Config
+from infermux.config.settings import Config
 from infermux.errors import Forbidden, Unauthorized
 from infermux.secret import Secret
 
@@ -101,4 +101,4 @@ def _is_same(origin: str, authority: str) -> bool:
 
 def needs_host_rule(config: Config) -> bool:
     """The inference paths are under the rule where no key keeps strangers out."""
-    return config.auth.mode is AuthMode.OPEN
+    return config.auth.mode.lets_anybody_in

@@ -9,10 +9,11 @@ from typing import Final
 import msgspec
 
 from infermux.actors.identity import NOBODY, Identity
-from infermux.actors.keys import Keys, Known
+from infermux.actors.key_table import Known
+from infermux.actors.keys import Keys
 from infermux.actors.messages import Priority
 from infermux.config.settings import AuthMode, Config
-from infermux.errors import InvalidRequest, KeysUnavailable
+from infermux.errors import InvalidRequest, KeysUnavailable, Unauthorized
 from infermux.secret import Secret
 
 from .access import check_key, given_key
@@ -27,6 +28,7 @@ LONGEST_TAGS: Final = 1024  # bytes of the header
 
 _PRIORITIES: Final = {priority.name.lower().encode(): priority for priority in Priority}
 _PRIORITY_WORDS: Final = "interactive, default or batch"
+_CREDENTIAL: Final = re.compile(rb"[\x21-\x7e]{1,8192}")
 _CALLER: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _TAG: Final = re.compile(
     r"([A-Za-z0-9._-]{1,64})=([\x21-\x2b\x2d-\x7e](?:[\x20-\x2b\x2d-\x7e]{0,126}[\x21-\x2b\x2d-\x7e])?)"
@@ -66,7 +68,7 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
         case AuthMode.KEYS:
             key = known_key(head, keys)
         case AuthMode.PASSTHROUGH:
-            lent = Secret((given_key(head) or b"").decode("latin-1"))
+            lent = _lent(head)
     return Admitted(identity_of(head, key), priority_of(head, key), key, lent)
 
 
@@ -75,6 +77,14 @@ def known_key(head: Head, keys: Keys | None) -> Known:
     if keys is None:
         raise KeysUnavailable("this router has no database of keys; set ledger.url", retry_after=60)
     return keys.find(given_key(head))
+
+
+def _lent(head: Head) -> Secret:
+    """The caller's credential for a provider, empty where it sent none. Raises Unauthorized for what is no header."""
+    given = given_key(head) or b""
+    if given and not _CREDENTIAL.fullmatch(given):
+        raise Unauthorized("the credential that was sent cannot be passed on: it must be printable ASCII")
+    return Secret(given.decode("ascii"))
 
 
 def identity_of(head: Head, key: Known | None = None) -> Identity:

@@ -15,26 +15,22 @@ import base64
 import fnmatch
 import hashlib
 import hmac
-import math
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 
 import attrs
 
-from .config.values import decimal, duration
+from .errors import Conflict, NotFound
 from .secret import Secret
 
 PRIORITIES: Final = ("interactive", "default", "batch")
 PERIODS: Final = ("day", "week", "month")
-LONGEST_NAME: Final = 100
 
 _KEY: Final = re.compile(rb"ifx_([a-z2-7]{12})_([a-z2-7]{52})")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]*")
-_LONG: Final = re.compile(r"([1-9][0-9]{0,4})(d|w)")
-_SECONDS: Final = {"d": 86_400.0, "w": 7 * 86_400.0}
 
 
 @attrs.frozen(kw_only=True)
@@ -174,50 +170,11 @@ def _random(count: int) -> str:
     return base64.b32encode(secrets.token_bytes(count)).decode().lower().rstrip("=")
 
 
-# How what a key allows is written, by the command line and by the API. Each raises ValueError saying what is right.
-
-
-def read_name(text: str) -> str:
-    """A key's name: it shows in logs and headers, and names the caller."""
-    if len(text) > LONGEST_NAME or not _NAME.fullmatch(text):
-        raise ValueError(f"must be 1 to {LONGEST_NAME} letters, digits and any of . _ @ : / + - (the first no sign)")
-    return text
-
-
-def read_budget(text: str) -> KeyBudget:
-    """`50/month`."""
-    amount, _, period = text.partition("/")
-    try:
-        limit = decimal(amount.strip().removeprefix("$"))
-    except ValueError:
-        limit = math.nan
-    if not limit > 0 or period.strip() not in PERIODS:
-        raise ValueError(f"must be US dollars per {', '.join(PERIODS[:-1])} or {PERIODS[-1]}, such as 50/month")
-    return KeyBudget(limit_usd=limit, period=period.strip())
-
-
-def read_lifetime(text: str) -> float:
-    """Seconds from `90d`, `2w`, `12h` and what else a duration may be; above zero."""
-    found = _LONG.fullmatch(text.strip())
-    if found is not None:
-        return float(found[1]) * _SECONDS[found[2]]
-    try:
-        seconds = duration(text.strip())
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise ValueError("must be a time above zero such as 90d, 2w or 12h")
-    return seconds
-
-
-def read_limit(number: object) -> int:
-    """A whole number above zero."""
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= 2**53:
-        raise ValueError("must be a whole number above zero")
-    return number
-
-
-def read_priority(text: str) -> str:
-    if text not in PRIORITIES:
-        raise ValueError(f"must be {', '.join(PRIORITIES[:-1])} or {PRIORITIES[-1]}")
-    return text
+def pick(name: str, keys: Iterable[StoredKey]) -> StoredKey:
+    """The key with the id `name`, or the one of that name that is not revoked. NotFound, Conflict: there are both."""
+    found = [key for key in keys if key.id == name or (key.name == name and key.revoked_at is None)]
+    if not found:
+        raise NotFound(f"there is no key with the id or name {name!r}")
+    if len(found) > 1:
+        raise Conflict(f"{name!r} is the id of one key and the name of another; use the id of the one that is meant")
+    return found[0]

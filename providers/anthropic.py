@@ -26,6 +26,7 @@ from .anthropic_bodies import check_count, malformed, prepare_body, read_message
 from .anthropic_errors import classify_refusal
 from .classify import MAX_ERROR_BODY, secrets_of
 from .interface import Answer, Call, Endpoint, Stream, Usage
+from .lent import lent_header, secrets_with
 from .messages_stream import MessagesStream
 from .ratelimits import listen
 from .splice import merge_defaults
@@ -83,13 +84,16 @@ class Anthropic:
         body = prepare_body(call, {} if counting else self._extra)
         requests = self._requests_of(call.key)
         template = requests.count if counting else requests.messages
-        response = await self._transport.send(template, body, self._of_caller(call))
+        headers = self._of_caller(call)
+        if call.lent is not None:
+            headers = (*headers, *lent_header(call, self._settings, api_key))
+        response = await self._transport.send(template, body, headers)
         listen(call.heard, response.headers)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
-            return MessagesStream(response, secrets=self._secrets)
+            return MessagesStream(response, secrets=secrets_with(call, self._secrets))
         try:
             if not 200 <= response.status < 300:
-                raise await self._failure(response)
+                raise await self._failure(response, call)
             return await self._whole(response, call)
         finally:
             response.close()
@@ -106,16 +110,17 @@ class Anthropic:
         body = await response.read()
         status = response.status
         if call.endpoint is Endpoint.COUNT_TOKENS:
-            check_count(body, status=status, secrets=self._secrets)
+            check_count(body, status=status, secrets=secrets_with(call, self._secrets))
             return Answer(status, response.content_type, body, Usage())  # counting costs no tokens
-        usage = read_message(body, status=status, secrets=self._secrets)
+        usage = read_message(body, status=status, secrets=secrets_with(call, self._secrets))
         if call.stream:  # callers that asked for events find none in a JSON body, and would see an empty answer
             raise malformed("answered a streaming request with a whole message", status)
         return Answer(status, response.content_type, body, usage)
 
-    async def _failure(self, response: Response) -> UpstreamFailure:
+    async def _failure(self, response: Response, call: Call | None = None) -> UpstreamFailure:
         body = await _read_some(response)
-        return classify_refusal(response.status, response.get, body, now=time.time(), secrets=self._secrets)
+        secrets = self._secrets if call is None else secrets_with(call, self._secrets)
+        return classify_refusal(response.status, response.get, body, now=time.time(), secrets=secrets)
 
     async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         if method is not ProbeMethod.GENERATE or model is None:
@@ -188,6 +193,11 @@ class _Requests:
     models: RequestTemplate
 
 
+def api_key(key: str) -> tuple[bytes, bytes]:
+    """The credential as Anthropic takes it."""
+    return b"x-api-key", key.encode()
+
+
 def _headers(settings: ProviderSettings, key: Secret | None) -> Headers:
     """The fixed headers; those of the settings take the place of ours with the same name."""
     ours = [
@@ -195,7 +205,7 @@ def _headers(settings: ProviderSettings, key: Secret | None) -> Headers:
         (b"Accept", b"application/json, text/event-stream"),
     ]
     if key:
-        ours.append((b"x-api-key", key.reveal().encode()))
+        ours.append(api_key(key.reveal()))
     theirs = [(name.encode(), value.encode()) for name, value in settings.headers.items()]
     names = {name.lower() for name, _ in theirs}
     return [header for header in ours if header[0].lower() not in names] + theirs

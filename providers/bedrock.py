@@ -21,7 +21,7 @@ import attrs
 import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
-from infermux.errors import FailureKind, UpstreamFailure
+from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 from infermux.secret import Secret
 
 from .bedrock_errors import STALE, classify, no_model_access
@@ -147,6 +147,11 @@ class Bedrock:
         return self._runtime.name
 
     async def send(self, call: Call) -> Answer | Stream:
+        if self._settings.borrows:
+            raise InvalidRequest(
+                f"provider {self._settings.name} is of type bedrock, whose requests are signed: a caller's credential "
+                "cannot be passed on to it, and it has none of its own"
+            )
         target = Target(model=call.model, default_max_tokens=self._settings.default_max_tokens)
         dialect = BedrockConverse(call.model)
         return await send_translated(

@@ -30,6 +30,7 @@ from .counting import estimated_count
 from .dialects import openai_chat
 from .dialects.dialect import Target
 from .interface import Answer, Call, Endpoint, Stream, Usage
+from .lent import lent_header, secrets_with
 from .openai_bodies import embeddings_usage, is_unknown_endpoint, malformed, model_names, prepare_body, read_completion
 from .passing import PASSED, passed
 from .ratelimits import listen
@@ -142,11 +143,11 @@ class OpenAI:
         asks_usage = call.stream and not call.asked_usage and endpoint not in self._without_options
         response = await self._post(call, path, prepare_body(call, self._extra, ask_usage=asks_usage))
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
-            return ChatStream(response, asked_usage=call.asked_usage, secrets=self._secrets)
+            return ChatStream(response, asked_usage=call.asked_usage, secrets=secrets_with(call, self._secrets))
         try:
             if 200 <= response.status < 300:
-                return await self._whole(response, stream=call.stream)
-            failure = await self._failure(response)
+                return await self._whole(response, call)
+            failure = await self._failure(response, call)
         finally:
             response.close()
         if not (asks_usage and _is_about_stream_options(failure)):
@@ -169,8 +170,10 @@ class OpenAI:
 
     async def _post(self, call: Call, path: str, body: bytes) -> Response:
         template = self._template(b"POST", self._dialect.target(call.model, path), call.key)
-        betas = [pair for pair in call.headers if pair[0] == _BETA] if call.headers else ()
-        response = await self._transport.send(template, body, betas)
+        more: Headers = [pair for pair in call.headers if pair[0] == _BETA] if call.headers else ()
+        if call.lent is not None:
+            more = (*more, *lent_header(call, self._settings, self._dialect.credential))
+        response = await self._transport.send(template, body, more)
         listen(call.heard, response.headers)
         return response
 
@@ -178,9 +181,9 @@ class OpenAI:
         response = await self._post(call, "/embeddings", prepare_body(call, self._extra, ask_usage=False))
         try:
             if not 200 <= response.status < 300:
-                raise await self._failure(response)
+                raise await self._failure(response, call)
             body = await response.read()
-            usage = embeddings_usage(body, secrets=self._secrets)
+            usage = embeddings_usage(body, secrets=secrets_with(call, self._secrets))
             return Answer(response.status, response.content_type, body, usage)
         finally:
             response.close()
@@ -202,12 +205,12 @@ class OpenAI:
     async def _respond_natively(self, call: Call) -> Answer | Stream:
         response = await self._post(call, "/responses", prepare_body(call, self._extra, ask_usage=False))
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
-            return ResponsesStream(response, secrets=self._secrets)
+            return ResponsesStream(response, secrets=secrets_with(call, self._secrets))
         try:
             if not 200 <= response.status < 300:
-                raise await self._failure(response)
+                raise await self._failure(response, call)
             body = await response.read()
-            usage = read_response(body, status=response.status, secrets=self._secrets)
+            usage = read_response(body, status=response.status, secrets=secrets_with(call, self._secrets))
         finally:
             response.close()
         if call.stream:
@@ -217,15 +220,16 @@ class OpenAI:
     async def _pass(self, call: Call) -> Answer | Stream:
         """As it came, but for the model; the headers are the caller's where they say what the body is."""
         template = self._template(b"POST", self._dialect.target(call.model, call.path), call.key, bare=True)
+        headers = (*call.headers, *lent_header(call, self._settings, self._dialect.credential))
         if call.upload is not None:
-            response = await self._transport.send(template, call.upload.open(call.model), call.headers)
+            response = await self._transport.send(template, call.upload.open(call.model), headers)
         else:
-            response = await self._transport.send(template, prepare_body(call, {}, ask_usage=False), call.headers)
+            response = await self._transport.send(template, prepare_body(call, {}, ask_usage=False), headers)
         listen(call.heard, response.headers)
         if 200 <= response.status < 300:
             return await passed(response)
         try:
-            raise await self._failure(response)
+            raise await self._failure(response, call)
         finally:
             response.close()
 
@@ -236,18 +240,19 @@ class OpenAI:
             self.send, call, endpoint=Endpoint.CHAT, provider=openai_chat.DIALECT, target=target
         )
 
-    async def _whole(self, response: Response, *, stream: bool) -> Answer:
+    async def _whole(self, response: Response, call: Call) -> Answer:
         body = await response.read()
-        usage = read_completion(body, status=response.status, secrets=self._secrets)
-        if stream:
+        usage = read_completion(body, status=response.status, secrets=secrets_with(call, self._secrets))
+        if call.stream:
             # Callers that asked for events find none in a JSON body and would see an empty answer. Another provider
             # may answer as asked, which a caller is served better by than by a conversion that arrives all at once.
             raise malformed("answered a streaming request with a whole completion", response.status)
         return Answer(response.status, response.content_type, body, usage)
 
-    async def _failure(self, response: Response) -> UpstreamFailure:
+    async def _failure(self, response: Response, call: Call | None = None) -> UpstreamFailure:
         body = await _read_some(response)
-        return classify(response.status, response.get, body, now=time.time(), secrets=self._secrets)
+        secrets = self._secrets if call is None else secrets_with(call, self._secrets)
+        return classify(response.status, response.get, body, now=time.time(), secrets=secrets)
 
     async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         if method is not ProbeMethod.GENERATE or model is None:

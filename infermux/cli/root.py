@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "models": "inspect:models",
     "infer": "serve:infer",
     "reload": "reload:reload",
+    "keys": "keys:keys",
     "simulate": "simulate:simulate",
 }
 

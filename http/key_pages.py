@@ -1,0 +1,78 @@
+"""Management of the router's keys: what `infermux keys` does by the database, by a running router instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+import trio
+from quart import request
+from quart_trio import QuartTrio
+
+from infermux.actors.keys import Keys
+from infermux.errors import InvalidRequest, KeysUnavailable
+from infermux.key_declaration import read_declaration, read_keep_old
+from infermux.keys import StoredKey, new_key, pick
+
+PATH = "/_infermux/keys"
+
+
+def add_keys(app: QuartTrio, keys_of: Callable[[], Keys | None]) -> None:
+    """The pages below `/_infermux/keys`. A key's text is in the answer to POST, once, and nowhere else."""
+
+    @app.get(PATH)
+    async def keys() -> dict[str, Any]:
+        found = _keys(keys_of)
+        return {"keys": [_shown(found, key) for key in await found.all()]}
+
+    @app.get(f"{PATH}/<path:name>")
+    async def key(name: str) -> dict[str, Any]:
+        found = _keys(keys_of)
+        return _shown(found, pick(name, await found.all()))
+
+    @app.post(PATH)
+    async def create() -> tuple[dict[str, Any], int]:
+        found = _keys(keys_of)
+        declared = read_declaration(await _fields())
+        now = found.wall()
+        expires_at = None if declared.lifetime is None else now + declared.lifetime
+        text, stored = new_key(name=declared.name, allows=declared.allows, now=now, expires_at=expires_at)
+        await found.create(stored)
+        return {"key": text.reveal(), **_shown(found, stored)}, 201
+
+    @app.delete(f"{PATH}/<path:name>")
+    async def revoke(name: str) -> dict[str, Any]:
+        found = _keys(keys_of)
+        return _shown(found, await found.revoke(name))
+
+    @app.post(f"{PATH}/<path:name>/rotate")
+    async def rotate(name: str) -> dict[str, Any]:
+        found = _keys(keys_of)
+        text, stored = await found.rotate(name, keep_old=read_keep_old(await _fields()))
+        return {"key": text.reveal(), **_shown(found, stored)}
+
+
+def _keys(keys_of: Callable[[], Keys | None]) -> Keys:
+    keys = keys_of()
+    if keys is None:
+        raise KeysUnavailable("this router has no database to keep keys in; set ledger.url")
+    return keys
+
+
+async def _fields() -> dict[str, object]:
+    """The body: an object, or nothing."""
+    body = await request.get_data(as_text=False)
+    try:
+        fields: Any = msgspec.json.decode(body) if body.strip() else {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise InvalidRequest('the body must be a JSON object such as {"name": "team-a", "budget": "50/month"}')
+    return cast("dict[str, object]", fields)
+
+
+def _shown(keys: Keys, key: StoredKey) -> dict[str, Any]:
+    known = keys.table.keys.get(key.id)
+    use = None if known is None else known.limits.levels(trio.current_time())
+    return {**key.shown(keys.wall()), "use": use}
