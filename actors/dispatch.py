@@ -36,6 +36,7 @@ from .messages import Reason, Want
 from .plan import Plan, Refusal
 from .ref import Ref
 from .router import Advance, Again, Longer, Stay
+from .treasury import Account
 from .verdict import Failed, History, Move, failure_error
 
 ROUTER_RESTARTS = 20  # waits for a crashed router actor ...
@@ -84,6 +85,7 @@ class Run:
     attempt: Attempt | None = None
     usage: Usage | None = None
     trail: list[Lease] = attrs.field(factory=list[Lease])
+    account: Account | None = None  # where it is under a budget
     waited: float = 0.0
     _phase: Phase = Phase.LEASING
     _deadline: Deadline = attrs.field(init=False)
@@ -128,9 +130,12 @@ class Run:
         """Make attempts until one has an answer, or the first content of a stream.
 
         With `commit`, a stream whose start-up events were held back for two seconds is given to the caller before its
-        first content. Raises an `InfermuxError` when no attempt has an answer, CallerLeft when the caller left.
+        first content. Raises an `InfermuxError` when no attempt has an answer or a budget no room, CallerLeft when the
+        caller left.
         Cancellation ends the attempt; `close` releases its lease.
         """
+        if self.account is not None:
+            await self.account.open()
         message: Any = Advance(self.plan)
         while True:
             self._phase = Phase.LEASING
@@ -428,6 +433,8 @@ class Run:
         self.caller.watch(None)
         if self.attempt is not None:
             self.attempt.abandon()
+        if self.account is not None:
+            self.account.close(self.trail)
         self._phase = Phase.DONE
 
 

@@ -37,6 +37,7 @@ from .reload import reload
 from .router import HealthKnown, RouterActor, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
+from .treasury import TREASURY, BudgetStore, Treasury, TreasuryActor
 
 log = logging.getLogger("infermux.actors")
 
@@ -59,6 +60,7 @@ class Fleet:
     hold_back: HoldBack = attrs.field(factory=HoldBack)
     hedging: Hedging | None = None
     journal: Journal = attrs.field(factory=Journal)
+    treasury: Treasury = attrs.field(factory=Treasury)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
@@ -69,7 +71,11 @@ class Fleet:
 
     def run(self, want: Want, call: Any, *, caller: Caller | None = None, timeout: float | None = None) -> Run:
         """A request, ready to begin."""
+        treasury, account = self.treasury, None
+        if treasury.is_needed:
+            account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
         return Run(
+            account=account,
             router=self.router,
             want=want,
             call=call,
@@ -170,6 +176,8 @@ class Fleet:
     async def start(self) -> None:
         """Start the providers' actors, then the router's."""
         await library_for(*self.config.providers)
+        child = Child(TREASURY, lambda: TreasuryActor(self.treasury), capacity=self._capacity)
+        self.treasury.ref = await self.supervisor.start_child(child)
         for settings in self.config.providers:
             self.members[settings.name] = await self.hire(settings)
         self._number()
@@ -178,6 +186,7 @@ class Fleet:
             ROUTER, lambda: RouterActor.made(self.config, self._world(), self.rng, plugins), capacity=self._capacity
         )
         self.router = await self.supervisor.start_child(child)
+        await self.treasury.ready()
 
     # Providers come, go, and come back.
 
@@ -222,6 +231,7 @@ class Fleet:
         if config.hedge != self.config.hedge:
             self.hedging = hedging_of(config.hedge)
         self.config = config
+        self.treasury.adopt(config.budgets)
         self.members = {member.settings.name: member for member in members}
         self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
         self._number()
@@ -302,7 +312,8 @@ class Fleet:
             router.deliver(HealthKnown(name))
 
     async def aclose(self) -> None:
-        """Close every adapter. The actors end with the supervisor."""
+        """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
+        await self.treasury.aclose()
         for member in self.members.values():
             await close(member.adapter, member.settings.name)
 
@@ -314,12 +325,14 @@ async def open_fleet(
     environ: Mapping[str, str] | None = None,
     rng: random.Random | None = None,
     adapters: AdapterMaker | None = None,
+    budget_store: BudgetStore | None = None,
 ) -> AsyncGenerator[Fleet]:
     """Run the actors of `config` in a nursery of their own.
 
-    `adapters` replaces how a provider's adapter is made (tests, embedding). A crash that the supervisor cannot mend is
-    raised here, in a group; what the block itself raises comes out as it is, and so does a failed start. Leaving the
-    block ends all actors and closes every connection.
+    `adapters` replaces how a provider's adapter is made (tests, embedding). `budget_store` keeps what was spent of
+    budgets; without one they begin anew with each start. A crash that the supervisor cannot mend is raised here, in a
+    group; what the block itself raises comes out as it is, and so does a failed start. Leaving the block ends all
+    actors and closes every connection.
     """
     env = os.environ if environ is None else environ
     kept: ThinkingStores = {}
@@ -327,7 +340,10 @@ async def open_fleet(
     supervisor = Supervisor(
         intensity=None, backoff=Backoff(base=0.1, max=30.0), when_exhausted="abandon", on_restart=_report
     )
-    fleet = Fleet(config, rng or random.Random(), maker, supervisor, hedging=hedging_of(config.hedge))
+    treasury = Treasury(budgets=config.budgets, store=budget_store)
+    fleet = Fleet(
+        config, rng or random.Random(), maker, supervisor, hedging=hedging_of(config.hedge), treasury=treasury
+    )
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         fleet.nursery = nursery

@@ -188,6 +188,12 @@ class RateLimited(PolicyError):
     status, code = 429, "rate_limited"
 
 
+class BudgetExceeded(PolicyError):
+    """A budget has no room for what the request may cost; `retry_after` (seconds) says until when."""
+
+    status, code = 429, "budget_exceeded"
+
+
 class NoHealthyProviders(PolicyError):
     """Health or circuits stand in the way; the message gives the reason per provider."""
 

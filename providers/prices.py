@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
+from infermux.config.redact import plain
 from infermux.config.settings import Config, Price, ProviderSettings
 
 from .interface import Usage
@@ -124,6 +125,15 @@ class PriceBook:
         if self.library is None:
             return UNKNOWN
         return self.library.quote(settings, model, datetime.fromtimestamp(self.clock(), UTC)) or UNKNOWN
+
+
+def priced(book: PriceBook, settings: ProviderSettings) -> Iterator[dict[str, Any]]:
+    """The price of every model a provider declares, by its own name for it; `price` null where nobody knows it."""
+    for model in dict.fromkeys((*(settings.models or ()), *settings.model_aliases.values())):
+        quote = book.quote(settings, model)
+        row = attrs.asdict(quote, recurse=False)
+        del row["until"]
+        yield {"provider": settings.name, "model": model, **row, "price": plain(quote.price)}
 
 
 def _changed(path: str | None) -> str | None:

@@ -73,15 +73,18 @@ def declared(config: Config) -> Iterator[Declared]:
 @options.demo
 @options.as_json
 def models(path: str | None, demo: bool, as_json: bool) -> None:
-    """List the models and aliases the configuration declares, by provider."""
+    """List the models and aliases the configuration declares, by provider. As JSON with their prices."""
     from infermux.config.checks import is_open_ended
     from infermux.config.demo import demo_config
+    from infermux.providers.prices import PriceBook, loaded_library, priced
 
     config = demo_config() if demo else load(path)
     rows = list(declared(config))
     open_ended = [provider.name for provider in config.providers if is_open_ended(provider)]
     if as_json:
-        print_json({"models": [attrs.asdict(row) for row in rows], "open_ended": open_ended})
+        book = PriceBook.of(config, loaded_library(*config.providers))
+        prices = [row for provider in config.providers for row in priced(book, provider)]
+        print_json({"models": [attrs.asdict(row) for row in rows], "open_ended": open_ended, "prices": prices})
         return
     print_table(
         ("MODEL", "PROVIDER", "TYPE", "ALIAS FOR"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from .budgets import check_budgets
 from .certificates import authorities_problem, chain_problem
+from .credentials import carries_credentials
 from .reading import Path, Reading, quoted
 from .script import clashes, never_reached
 from .settings import AuthMode, Config, Group, ProviderSettings
@@ -30,6 +33,8 @@ def check(config: Config, reading: Reading) -> None:
     _unique(((provider.name, ("providers", i)) for i, provider in enumerate(config.providers)), reading)
     _unique(((group.name, ("routing", "groups", i)) for i, group in enumerate(config.routing.groups)), reading)
     _server(config, reading)
+    check_budgets(config, reading)
+    _ledger(config, reading)
     _open_to_strangers(config, reading)
     if _known(config, reading, "name"):
         _groups(config, reading)
@@ -104,10 +109,16 @@ def _provider(provider: ProviderSettings, path: Path, reading: Reading) -> None:
     if provider.api_keys and provider.type == "bedrock":
         reading.problem((*path, "api_keys"), "bedrock takes one `api_key`")
     known = reading.fine((*path, "api_key")) and reading.fine((*path, "api_keys"))
-    if needs_key(provider) and not provider.keys and known:
+    if needs_key(provider) and not provider.keys and not provider.borrows and known:
         reading.problem(
             (*path, "api_key"),
             f'is required for type {provider.type}{_hosted_by(provider)}: "${{NAME}}" takes it from the environment',
+        )
+    if provider.borrows and provider.type not in HOSTED_TYPES:
+        reading.warn(
+            (*path, "type"),
+            f"{provider.type} cannot be called with a caller's credential, which auth.mode: passthrough passes on: "
+            "requests for it are refused; give it an `api_key` of its own",
         )
     if provider.type == "azure_openai":
         _azure(provider, path, reading)
@@ -177,8 +188,11 @@ def _server(config: Config, reading: Reading) -> None:
             reading.problem(("tls", unusable[0]), unusable[1])
     if config.auth.mode is AuthMode.STATIC_KEY and config.auth.key is None and reading.fine(("auth",)):
         reading.problem(("auth", "key"), 'is required with mode static_key, such as "${INFERMUX_API_KEY}"')
-    if config.auth.mode is AuthMode.OPEN and config.auth.key is not None and reading.fine(("auth",)):
-        reading.warn(("auth", "key"), "has no effect with mode open; set auth.mode: static_key to ask callers for it")
+    mode = config.auth.mode
+    if mode is not AuthMode.STATIC_KEY and config.auth.key is not None and reading.fine(("auth",)):
+        reading.warn(
+            ("auth", "key"), f"has no effect with mode {mode.value}; set auth.mode: static_key to ask callers for it"
+        )
     management = config.management_listen
     if management is not None and not address(management).is_loopback and not reading.environ.get(MANAGEMENT_TOKEN):
         reading.warn(("management_listen",), f"is not loopback: management needs ${MANAGEMENT_TOKEN}, which is not set")
@@ -196,7 +210,7 @@ def _clash(one: Address, other: Address) -> bool:
 
 
 def _open_to_strangers(config: Config, reading: Reading) -> None:
-    if config.auth.mode is not AuthMode.OPEN or not reading.fine(("auth",)) or not reading.fine(("listen",)):
+    if not config.auth.mode.lets_anybody_in or not reading.fine(("auth",)) or not reading.fine(("listen",)):
         return
     why = open_to_strangers(config)
     if why is not None:
@@ -206,26 +220,21 @@ def _open_to_strangers(config: Config, reading: Reading) -> None:
 def open_to_strangers(config: Config) -> str | None:
     """Why `listen` must not be what it is, None when it may."""
     owners = [provider.name for provider in config.providers if carries_credentials(provider)]
-    if config.auth.mode is not AuthMode.OPEN or not owners or address(config.listen).is_loopback:
+    mode = config.auth.mode
+    if not mode.lets_anybody_in or not owners or address(config.listen).is_loopback:
         return None
     return (
-        "is not a loopback address, while auth.mode is open and "
+        f"is not a loopback address, while auth.mode is {mode.value} and "
         f"{'a provider carries' if len(owners) == 1 else f'{len(owners)} providers carry'} credentials: anybody who "
-        "reaches it could spend them. Listen on loopback (127.0.0.1:8080), or set auth.mode: static_key, or take the "
-        "credentials out of the providers"
+        "reaches it could spend them. Listen on loopback (127.0.0.1:8080), or set auth.mode: static_key or keys, or "
+        "take the credentials out of the providers"
     )
 
 
-def carries_credentials(provider: ProviderSettings) -> bool:
-    """Whether requests to it are made in our name: a key, or extra headers, which may be one."""
-    return bool(provider.keys) or any(_is_credential(header) for header in provider.headers)
-
-
-def _is_credential(header: str) -> bool:
-    word = header.lower()
-    return word in {"authorization", "proxy-authorization", "cookie"} or any(
-        part in word for part in ("key", "token", "secret", "auth")
-    )
+def _ledger(config: Config, reading: Reading) -> None:
+    url = config.ledger.url
+    if url is not None and url.reveal().startswith("postgres") and find_spec("psycopg") is None:
+        reading.warn(("ledger", "url"), "needs a driver, or nothing is written: pip install 'infermux[postgres]'")
 
 
 def _groups(config: Config, reading: Reading) -> None:

@@ -21,6 +21,7 @@ _TITLES = {
     "": "Top level",
     "providers[]": "`providers[]`: one provider",
     "routing.groups[]": "`routing.groups[]`: one group",
+    "budgets[]": "`budgets[]`: one budget",
     "pricing.*.*": "`pricing.PROVIDER.MODEL`: one price",
     "pricing.*.*.above[]": "`pricing.PROVIDER.MODEL.above[]`: the price for longer prompts",
     "pricing.*.*.service_tiers.*": "`pricing.PROVIDER.MODEL.service_tiers.TIER`: the price in a tier of service",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from infermux.database.place import Place
+
 from . import values
 from .kinds import TEXT_TAGS, ListOf, NotYet, Value, text
 from .types import BUILT_IN_STRATEGIES, BUILT_IN_TYPES, LATER_TYPES, is_known_strategy, known_types
@@ -61,6 +63,11 @@ def _provider_type(written: str) -> str:
 def _strategy(written: str) -> str:
     if not is_known_strategy(written):
         raise ValueError(written)
+    return written
+
+
+def _database(written: str) -> str:
+    Place.of(written)
     return written
 
 
@@ -201,6 +208,14 @@ CREDENTIAL = Value(
     secret=True,
     nullable=True,
 )
+DATABASE = Value(
+    what="a database: sqlite:///PATH, sqlite:// (in memory) or postgresql://USER:PASSWORD@HOST/NAME",
+    convert=_database,
+    tags=TEXT_TAGS,
+    json={"type": "string", "pattern": "^(sqlite|postgresql|postgres|postgresql\\+psycopg)://"},
+    secret=True,
+    shown=lambda value: value.reveal(),  # of a default, which is no secret
+)
 PROXY = Value(
     what="the http:// or https:// URL of a proxy, with a host",
     convert=values.proxy_url,
@@ -231,4 +246,5 @@ STICKY_KEY = Value(
     words=("prefix", "caller"),
 )
 HOST = text("a host name without a port", values.host, pattern=r"^[^/:\[\]]+$|^\[.*\]$")
+TAG = text("a tag NAME=VALUE, or NAME=* for each value", values.tag, pattern=r"^[A-Za-z0-9._-]{1,64}=[^,]+$")
 TEXTS = ListOf(item=TEXT, what="a list of text")

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from . import settings
-from .kinds import ListOf, MapOf, Raw, one_of
+from .credentials import goes_without
+from .kinds import ListOf, MapOf, one_of
 from .provider_section import CIRCUIT_BREAKER, PROVIDER, Draft
 from .scalars import (
     ADDRESS,
@@ -18,6 +19,7 @@ from .scalars import (
     COUNT,
     COUNT_OR_ZERO,
     CREDENTIAL,
+    DATABASE,
     DURATION,
     DURATION_OR_ZERO,
     FILE,
@@ -30,6 +32,7 @@ from .scalars import (
     STICKY_KEY,
     STRATEGY,
     SWITCH,
+    TAG,
     TEXT,
 )
 from .section import Key, Section, keys_of, later, section_of
@@ -38,8 +41,13 @@ from .values import name
 
 def _config(*, providers: tuple[Draft, ...] = (), **given: Any) -> settings.Config:
     breaker = given.get("circuit_breaker", settings.CircuitBreaker())
+    lends = given.get("auth", settings.AuthSettings()).mode is settings.AuthMode.PASSTHROUGH
     ready = tuple(
-        attrs.evolve(draft.settings, circuit_breaker=attrs.evolve(breaker, **draft.circuit_breaker))
+        attrs.evolve(
+            draft.settings,
+            circuit_breaker=attrs.evolve(breaker, **draft.circuit_breaker),
+            borrows=lends and goes_without(draft.settings),
+        )
         for draft in providers
     )
     return settings.Config(providers=ready, **given)
@@ -79,8 +87,10 @@ AUTH = section_of(
         settings.AuthSettings,
         (
             "mode",
-            one_of(("open", "static_key"), settings.AuthMode, later=("passthrough", "keys")),
-            "Who may call: anybody (`open`), or who sends `key` as `Authorization: Bearer` or `x-api-key`.",
+            one_of(("open", "static_key", "keys", "passthrough"), settings.AuthMode),
+            "Who may call: anybody (`open`); who sends `key` as `Authorization: Bearer` or `x-api-key` (`static_key`), "
+            "or one of the keys that `infermux keys` hands out (`keys`); anybody, with a provider's own credential "
+            "(`passthrough`).",
         ),
         ("key", CREDENTIAL, "The key of `static_key`."),
     ),
@@ -257,11 +267,47 @@ PRICING = MapOf(
     key_what="a provider's name",
 )
 
+BUDGET = Section(
+    make=settings.Budget,
+    what="a budget: a mapping with limit_usd and period",
+    keys=(
+        *keys_of(
+            settings.Budget,
+            ("caller", TEXT.or_null(), 'Of one caller by its name; "*": of each that no other budget names.'),
+            ("key", TEXT.or_null(), 'Of one key by its id; "*" as above.'),
+            ("tag", TAG.or_null(), 'Of requests with that tag: "NAME=VALUE"; "NAME=*": of each value.'),
+            ("group", TEXT.or_null(), 'Of one route group; "*" as above.'),
+        ),
+        Key(name="limit_usd", kind=AMOUNT, doc="US dollars per period.", default=0.0, required=True),
+        Key(
+            name="period",
+            kind=one_of(("day", "week", "month")),
+            doc="When it begins anew: at midnight, on Monday, on the first; UTC.",
+            default="month",
+            required=True,
+        ),
+        *keys_of(
+            settings.Budget,
+            ("hard", SWITCH, "Refuse what does not fit (429), or only say so in `X-Infermux-Budget` and the log."),
+            (
+                "unpriced",
+                one_of(("allow", "refuse")),
+                "Of a hard one: models whose price nobody knows count as 0, or are refused.",
+            ),
+        ),
+    ),
+)
+LEDGER = section_of(
+    settings.LedgerSettings,
+    keys_of(
+        settings.LedgerSettings,
+        ("url", DATABASE.or_null(), "The database of requests and their costs; null: nothing is written down."),
+    ),
+)
+
 _LATER_SECTIONS = later(
     ("providers_file", FILE.or_null(), None, "A providers.json to add."),
     ("workers", COUNT, 1, "Worker processes."),
-    ("budgets", ListOf(item=Raw(), what="a list of budgets"), (), "Spending limits per caller."),
-    ("ledger", Section(keys=later(("url", TEXT, "sqlite:///~/.infermux/ledger.db", "Database."))), {}, "Costs."),
     ("state", Section(keys=later(("url", TEXT.or_null(), None, "Redis."))), {}, "State shared by several nodes."),
     (
         "cache",
@@ -322,6 +368,8 @@ ROOT = Section(
             ("hedge", HEDGE, "Second attempts beside a slow first one."),
             ("queue", QUEUE, "Waiting for a provider to become routable."),
             ("pricing", PRICING, "Prices by provider name and model, before those of the price library."),
+            ("budgets", ListOf(item=BUDGET, what="a list of budgets"), "What callers, keys, tags or groups may spend."),
+            ("ledger", LEDGER, "Where requests are written down, and keys kept."),
         ),
         *_LATER_SECTIONS,
     ),

@@ -21,6 +21,11 @@ class AuthMode(enum.Enum):
     PASSTHROUGH = "passthrough"
     KEYS = "keys"
 
+    @property
+    def lets_anybody_in(self) -> bool:
+        """Whether nothing is asked for that a stranger does not have."""
+        return self is AuthMode.OPEN or self is AuthMode.PASSTHROUGH
+
 
 class ProbeMethod(enum.Enum):
     AUTO = "auto"
@@ -122,7 +127,10 @@ class Simulate:
 
 @attrs.frozen(kw_only=True)
 class ProviderSettings:
-    """One entry of `providers`. `circuit_breaker` has the global section's values with this provider's overrides."""
+    """One entry of `providers`. `circuit_breaker` has the global section's values with this provider's overrides.
+
+    `borrows`: it has no credential of its own and is called with the caller's (`auth.mode: passthrough`).
+    """
 
     name: str
     type: str
@@ -149,6 +157,7 @@ class ProviderSettings:
     proxy: str | None = attrs.field(default=None, repr=False)
     tls: ClientTls = attrs.field(factory=ClientTls)
     simulate: Simulate = attrs.field(factory=Simulate)
+    borrows: bool = False
 
     @property
     def keys(self) -> tuple[Secret, ...]:
@@ -268,6 +277,31 @@ class Queue:
 
 
 @attrs.frozen(kw_only=True)
+class Budget:
+    """What one caller, key, tag (`NAME=VALUE`) or group may spend; none of the four: all of them together.
+
+    "*" is everyone whom no other budget of that kind names, each for itself. `period` day, week or month, UTC. `hard`:
+    requests are refused, otherwise they are only told. `unpriced` "refuse": a hard one takes no model without a price.
+    """
+
+    caller: str | None = None
+    key: str | None = None
+    tag: str | None = None
+    group: str | None = None
+    limit_usd: float = 0.0
+    period: str = "month"
+    hard: bool = True
+    unpriced: str = "allow"
+
+
+@attrs.frozen(kw_only=True)
+class LedgerSettings:
+    """`url` may hold a password. None: nothing is written down."""
+
+    url: Secret | None = Secret("sqlite:///~/.infermux/ledger.db")
+
+
+@attrs.frozen(kw_only=True)
 class Config:
     """A whole, checked configuration. `source` is the file it came from."""
 
@@ -287,4 +321,6 @@ class Config:
     hedge: Hedge = attrs.field(factory=Hedge)
     queue: Queue = attrs.field(factory=Queue)
     pricing: Mapping[str, Mapping[str, Price]] = _frozen_dict()
+    budgets: tuple[Budget, ...] = ()
+    ledger: LedgerSettings = attrs.field(factory=LedgerSettings)
     source: str | None = None

@@ -17,6 +17,7 @@ _WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9_]*)")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _DURATION = re.compile(r"(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m)?(?:(?P<s>[0-9.]+)s)?(?:(?P<ms>[0-9.]+)ms)?")
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_TAG = re.compile(r"[A-Za-z0-9._-]{1,64}=[\x20-\x2b\x2d-\x7e]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(KB|MB|GB|KiB|MiB|GiB)?")
 _SIZE_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -108,6 +109,13 @@ def show_size(count: int) -> str:
 def name(text: str) -> str:
     """A name fit for headers, URLs and log lines."""
     if not _NAME.fullmatch(text) or text in {".", ".."}:
+        raise ValueError(text)
+    return text
+
+
+def tag(text: str) -> str:
+    """`NAME=VALUE` as callers write their tags."""
+    if not _TAG.fullmatch(text):
         raise ValueError(text)
     return text
 

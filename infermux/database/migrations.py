@@ -76,6 +76,16 @@ STEPS = (
             "CREATE UNIQUE INDEX api_keys_name ON api_keys (name) WHERE revoked_at IS NULL",
         ),
     ),
+    Step(
+        3,
+        "what budgets have spent",
+        (
+            """CREATE TABLE budgets_spent (
+                scope TEXT NOT NULL, name TEXT NOT NULL, period TEXT NOT NULL, start {int64} NOT NULL,
+                amount {int64} NOT NULL, PRIMARY KEY (scope, name, period, start)
+            )""",
+        ),
+    ),
 )
 NEWEST = STEPS[-1].version
 

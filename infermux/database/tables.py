@@ -79,3 +79,12 @@ API_KEYS = Table(
     *_filled(Text, "allows"),
     *_filled(BigInteger, "revision"),
 )
+
+# What budgets have spent, by whose they are and in which period; `amount` in nano-dollars.
+BUDGETS_SPENT = Table(
+    "budgets_spent",
+    METADATA,
+    *(Column(name, Text, primary_key=True) for name in ("scope", "name", "period")),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("amount", BigInteger, nullable=False),
+)

@@ -1,0 +1,257 @@
+"""What may be spent, what was, and what is promised: the pure part of budgets. Time is passed in, nothing waits.
+
+Amounts are whole nano-dollars (10**-9 US dollars): a token of the cheapest models costs some, and sums are exact.
+A `Purse` is what one caller, key, tag or group spends in one period; a budget is a limit on a purse, which may have
+several.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import attrs
+
+from infermux.config.settings import Budget
+from infermux.database.budgets import NANO, Spent
+
+from .identity import Identity
+
+MOST_PURSES = 100_000  # callers choose their names, so what is remembered of them is bounded ...
+OTHERS = "*"  # ... and whoever comes then shares a purse
+ANYBODY = "*"
+_DAY = timedelta(days=1)
+
+
+def nano(dollars: float) -> int:
+    """Dollars as nano-dollars, to the nearest."""
+    return round(dollars * NANO)
+
+
+def bounds(period: str, at: float) -> tuple[float, float]:
+    """Begin and end of the day, week (from Monday) or month (UTC) in which `at` lies; seconds since 1970."""
+    day = datetime.fromtimestamp(at, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    match period:
+        case "day":
+            start, end = day, day + _DAY
+        case "week":
+            start = day - day.weekday() * _DAY
+            end = start + 7 * _DAY
+        case "month":
+            start = day.replace(day=1)
+            end = (start + 31 * _DAY).replace(day=1)
+        case _:
+            raise ValueError(f"{period!r} is not day, week or month")
+    return start.timestamp(), end.timestamp()
+
+
+class PurseKey(NamedTuple):
+    """Whose money: `scope` is caller, key, tag, group or all, `name` who of them ("" for all)."""
+
+    scope: str
+    name: str
+    period: str
+
+    def __str__(self) -> str:
+        whose = self.scope if self.scope == "all" else f"{self.scope}:{self.name}"
+        return f"{whose}/{self.period}"
+
+
+class Claim(NamedTuple):
+    """A budget that a request is under, and the purse it is about."""
+
+    budget: Budget
+    key: PurseKey
+
+    @property
+    def limit(self) -> int:
+        return nano(self.budget.limit_usd)
+
+
+@attrs.define(eq=False)
+class Purse:
+    """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount."""
+
+    key: PurseKey
+    start: float
+    end: float
+    spent: int = 0
+    reserved: int = 0
+    unpriced: int = 0
+    _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
+
+    @property
+    def row(self) -> Spent:
+        """What is to be kept of it."""
+        return Spent(*self.key, int(self.start), self.spent)
+
+    def left(self, limit: int) -> int:
+        """What may still be promised; below zero where more was spent."""
+        return limit - self.spent - self.reserved
+
+    def crossed(self, limit: int) -> bool:
+        """Whether `limit` is used up and nobody was told yet."""
+        if self.spent < limit or limit in self._told:
+            return False
+        self._told.add(limit)
+        return True
+
+
+@attrs.frozen
+class Ticket:
+    """A promise of `amount` to one request, in these purses. It is settled once."""
+
+    amount: int
+    claims: Sequence[tuple[Claim, Purse]]
+
+    @property
+    def purses(self) -> tuple[Purse, ...]:
+        """Each once, however many budgets are about it."""
+        return tuple(dict.fromkeys(purse for _, purse in self.claims))
+
+
+@attrs.frozen(kw_only=True)
+class Refused:
+    """A hard budget has no room. `until` is when it may have, in seconds from now."""
+
+    claim: Claim
+    purse: Purse
+    amount: int
+    until: float
+
+
+@attrs.define(eq=False)
+class Purses:
+    """All purses of the running periods. It outlives its actor: a crash must not refill a purse.
+
+    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over.
+    """
+
+    current: dict[PurseKey, Purse] = attrs.field(factory=dict[PurseKey, Purse])
+    changed: dict[Purse, None] = attrs.field(factory=dict[Purse, None])
+    most: int = MOST_PURSES
+
+    def purse(self, key: PurseKey, at: float) -> Purse:
+        """The purse of the period in which `at` lies. A clock that goes backwards stays in the period it was in."""
+        found = self.current.get(key)
+        if found is None:
+            if len(self.current) >= self.most and key.name != OTHERS:
+                self._sweep(at)
+                if len(self.current) >= self.most:
+                    return self.purse(key._replace(name=OTHERS), at)
+        elif at < found.end:
+            return found
+        start, end = bounds(key.period, at)
+        found = self.current[key] = Purse(key, start, end)
+        return found
+
+    def _sweep(self, at: float) -> None:
+        """Forget purses that say nothing: of a period that is over, or in which nothing was spent."""
+        self.current = {
+            key: purse for key, purse in self.current.items() if at < purse.end and (purse.spent or purse.reserved)
+        }
+
+    def reserve(self, claims: Iterable[Claim], amount: int, at: float) -> Ticket | Refused:
+        """Promise `amount` out of every purse that is claimed, or out of none where a hard budget has no room."""
+        held = [(claim, self.purse(claim.key, at)) for claim in claims]
+        refused = [
+            Refused(claim=claim, purse=purse, amount=amount, until=_until(claim, purse, amount, at))
+            for claim, purse in held
+            if claim.budget.hard and _is_over(purse.left(claim.limit), amount)
+        ]
+        if refused:
+            return max(refused, key=lambda each: each.until)
+        ticket = Ticket(amount, held)
+        for purse in ticket.purses:
+            purse.reserved += amount
+        return ticket
+
+    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> list[tuple[Claim, Purse]]:
+        """In the place of what was promised, `amount` was spent; in the period in which it was promised.
+
+        Returns the budgets that this used up.
+        """
+        for purse in ticket.purses:
+            purse.reserved -= ticket.amount
+            purse.spent += amount
+            purse.unpriced += unpriced
+            if amount:
+                self.changed[purse] = None
+        return [(claim, purse) for claim, purse in ticket.claims if purse.crossed(claim.limit)]
+
+    def take_changed(self) -> tuple[Purse, ...]:
+        """Those whose amount is to be kept; `changed` is empty then. What cannot be kept goes back into it."""
+        taken, self.changed = self.changed, {}
+        return tuple(taken)
+
+    def restore(self, rows: Iterable[Spent], at: float) -> None:
+        """Add what was kept of the running periods: once, whatever was spent meanwhile."""
+        for row in rows:
+            purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
+            if int(purse.start) == row.start and row.amount:
+                purse.spent += row.amount
+                self.changed[purse] = None
+
+
+def _is_over(left: int, amount: int) -> bool:
+    """A budget that is used up has no room even for what costs nothing: what it will cost is an estimate."""
+    return left <= 0 or amount > left
+
+
+def _until(claim: Claim, purse: Purse, amount: int, at: float) -> float:
+    """Where requests under way hold what is missing, it may come back when they end; otherwise with the next period."""
+    return 1.0 if not _is_over(claim.limit - purse.spent, amount) else max(1.0, math.ceil(purse.end - at))
+
+
+# Whose budgets.
+
+
+@attrs.frozen
+class Rules:
+    """Which budgets a request is under. `*` is everybody of its scope whom no budget of that scope names."""
+
+    budgets: tuple[Budget, ...]
+    named: frozenset[tuple[str, str]] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "named", frozenset(scope_of(budget) for budget in self.budgets))
+
+    def claims(self, who: Identity, group: str, own: Budget | None = None) -> tuple[Claim, ...]:
+        """For a request of `who` in a route group ("": none). `own` is the budget that its key came with."""
+        claims = [claim for budget in self.budgets if (claim := self._claim(budget, who, group)) is not None]
+        if own is not None and who.key:
+            claims.append(Claim(own, PurseKey("key", who.key, own.period)))
+        return tuple(claims)
+
+    def _claim(self, budget: Budget, who: Identity, group: str) -> Claim | None:
+        scope, name = scope_of(budget)
+        theirs: str | None = ""
+        anybody = name == ANYBODY
+        match scope:
+            case "caller":
+                theirs = who.caller
+            case "key":
+                theirs = who.key or None
+            case "group":
+                theirs = group or None
+            case "tag":
+                tag, _, value = name.partition("=")
+                said = who.tags.get(tag)
+                theirs = None if said is None else f"{tag}={said}"
+                anybody = value == ANYBODY
+            case _:
+                return Claim(budget, PurseKey("all", "", budget.period))
+        if theirs is None or (anybody and (scope, theirs) in self.named) or not (anybody or theirs == name):
+            return None
+        return Claim(budget, PurseKey(scope, theirs, budget.period))
+
+
+def scope_of(budget: Budget) -> tuple[str, str]:
+    """What a budget is about: caller, key, tag or group with the name, or ("all", "")."""
+    for scope in ("caller", "key", "tag", "group"):
+        name: str | None = getattr(budget, scope)
+        if name is not None:
+            return scope, name
+    return "all", ""

@@ -1,0 +1,299 @@
+"""Budgets without actors: periods, whose they are, promises and what was spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from infermux.actors.identity import NOBODY, Identity
+from infermux.actors.purses import OTHERS, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, bounds, nano
+from infermux.config.settings import Budget
+from infermux.database.budgets import Spent
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+NOW = at("2026-11-22T12:00")  # a Sunday
+DAY = 86_400.0
+
+
+def claim(dollars: float, name: str = "a", period: str = "day", *, hard: bool = True) -> Claim:
+    return Claim(Budget(caller=name, limit_usd=dollars, period=period, hard=hard), PurseKey("caller", name, period))
+
+
+def ticket(of: Ticket | Refused) -> Ticket:
+    assert isinstance(of, Ticket)
+    return of
+
+
+def refused(of: Ticket | Refused) -> Refused:
+    assert isinstance(of, Refused)
+    return of
+
+
+# Periods
+
+
+@pytest.mark.parametrize(
+    ("period", "moment", "start", "end"),
+    [
+        ("day", "2026-11-22T12:00", "2026-11-22", "2026-11-23"),
+        ("day", "2026-11-22T00:00", "2026-11-22", "2026-11-23"),
+        ("week", "2026-11-22T23:59:59", "2026-11-16", "2026-11-23"),
+        ("week", "2026-11-23T00:00", "2026-11-23", "2026-11-30"),
+        ("month", "2026-12-31T12:00", "2026-12-01", "2027-01-01"),
+        ("month", "2028-02-29T12:00", "2028-02-01", "2028-03-01"),
+    ],
+)
+def test_periods_are_those_of_the_calendar_in_utc(period: str, moment: str, start: str, end: str) -> None:
+    assert bounds(period, at(moment)) == (at(start), at(end))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["day", "week", "month"]), st.floats(0, 4e9))
+def test_every_moment_is_in_its_period_and_periods_touch(period: str, moment: float) -> None:
+    start, end = bounds(period, moment)
+    assert start <= moment < end
+    assert bounds(period, end)[0] == end
+    assert bounds(period, start) == (start, end)
+
+
+# Promises
+
+
+def test_what_does_not_fit_is_refused_until_the_period_ends() -> None:
+    purses = Purses()
+    purses.settle(ticket(purses.reserve([claim(1.0)], nano(0.9), NOW)), nano(0.9))
+    answer = refused(purses.reserve([claim(1.0)], nano(0.2), NOW))
+    assert answer.until == DAY / 2
+    assert answer.purse.reserved == 0
+
+
+def test_what_fits_exactly_is_promised() -> None:
+    purses = Purses()
+    assert ticket(purses.reserve([claim(1.0)], nano(1.0), NOW)).purses[0].left(nano(1.0)) == 0
+
+
+def test_what_requests_under_way_hold_may_come_back_soon() -> None:
+    purses = Purses()
+    first = ticket(purses.reserve([claim(1.0)], nano(0.9), NOW))
+    assert refused(purses.reserve([claim(1.0)], nano(0.2), NOW)).until == 1.0
+    purses.settle(first, nano(0.1))
+    assert ticket(purses.reserve([claim(1.0)], nano(0.2), NOW)).amount == nano(0.2)
+
+
+def test_a_budget_that_is_used_up_has_no_room_for_what_costs_nothing() -> None:
+    purses = Purses()
+    purses.settle(ticket(purses.reserve([claim(1.0)], 0, NOW)), nano(1.0))
+    assert isinstance(purses.reserve([claim(1.0)], 0, NOW), Refused)
+    assert isinstance(Purses().reserve([claim(0.0)], 0, NOW), Refused)
+
+
+def test_a_soft_budget_refuses_nothing() -> None:
+    purses = Purses()
+    soft = claim(1.0, hard=False)
+    purses.settle(ticket(purses.reserve([soft], nano(5), NOW)), nano(5))
+    assert ticket(purses.reserve([soft], nano(5), NOW)).purses[0].spent == nano(5)
+
+
+def test_a_request_under_several_budgets_needs_room_in_each_or_is_promised_nothing() -> None:
+    purses = Purses()
+    wide, narrow = claim(10.0, "a"), claim(1.0, "b")
+    assert refused(purses.reserve([wide, narrow], nano(2), NOW)).claim is narrow
+    assert [purses.purse(each.key, NOW).reserved for each in (wide, narrow)] == [0, 0]
+
+
+def test_two_limits_on_one_purse_are_promised_and_spent_once() -> None:
+    purses = Purses()
+    warning, limit = claim(1.0, hard=False), claim(2.0)
+    told = purses.settle(ticket(purses.reserve([warning, limit], nano(1.5), NOW)), nano(1.5))
+    assert purses.purse(limit.key, NOW).spent == nano(1.5)
+    assert told == [(warning, purses.purse(limit.key, NOW))]
+
+
+def test_that_a_budget_is_used_up_is_told_once() -> None:
+    purses = Purses()
+    soft = claim(1.0, hard=False)
+    told = [purses.settle(ticket(purses.reserve([soft], 0, NOW)), nano(0.6)) for _ in range(4)]
+    assert [len(each) for each in told] == [0, 1, 0, 0]
+
+
+def test_a_new_period_begins_with_nothing() -> None:
+    purses = Purses()
+    purses.settle(ticket(purses.reserve([claim(1.0)], 0, NOW)), nano(1.0))
+    assert ticket(purses.reserve([claim(1.0)], nano(1.0), NOW + DAY)).purses[0].spent == 0
+
+
+def test_what_was_promised_before_midnight_is_spent_before_midnight() -> None:
+    purses = Purses()
+    before = ticket(purses.reserve([claim(1.0)], nano(0.5), NOW))
+    after = ticket(purses.reserve([claim(1.0)], nano(0.5), NOW + DAY))
+    purses.settle(before, nano(0.4))
+    assert after.purses[0].spent == 0
+    assert [purse.row for purse in purses.take_changed()] == [
+        Spent("caller", "a", "day", int(at("2026-11-22")), nano(0.4))
+    ]
+
+
+def test_a_clock_that_goes_backwards_opens_no_new_period() -> None:
+    purses = Purses()
+    purses.settle(ticket(purses.reserve([claim(1.0)], 0, NOW + DAY)), nano(1.0))
+    assert isinstance(purses.reserve([claim(1.0)], 0, NOW), Refused)
+
+
+def test_answers_without_a_price_are_counted_apart() -> None:
+    purses = Purses()
+    purses.settle(ticket(purses.reserve([claim(1.0)], 0, NOW)), 0, unpriced=True)
+    purse = purses.purse(claim(1.0).key, NOW)
+    assert (purse.spent, purse.unpriced) == (0, 1)
+
+
+def test_callers_beyond_a_bound_share_a_purse() -> None:
+    purses = Purses(most=2)
+    for name in "abcd":
+        purses.settle(ticket(purses.reserve([claim(1.0, name)], 0, NOW)), nano(0.6))
+    spent = {key.name: purse.spent for key, purse in purses.current.items()}
+    assert spent == {"a": nano(0.6), "b": nano(0.6), OTHERS: nano(1.2)}
+
+
+def test_purses_that_say_nothing_make_room_for_others() -> None:
+    purses = Purses(most=2)
+    for name in "abcd":
+        purses.settle(ticket(purses.reserve([claim(1.0, name)], 0, NOW)), 0)
+    assert OTHERS not in {key.name for key in purses.current}
+
+
+# What is kept
+
+
+def test_what_was_kept_is_added_to_what_was_spent_meanwhile() -> None:
+    purses = Purses()
+    purses.settle(ticket(purses.reserve([claim(1.0)], 0, NOW)), nano(0.1))
+    purses.restore([Spent("caller", "a", "day", int(at("2026-11-22")), nano(0.5))], NOW)
+    assert purses.purse(claim(1.0).key, NOW).spent == nano(0.6)
+
+
+def test_what_was_kept_of_a_period_that_is_over_is_not_restored() -> None:
+    purses = Purses()
+    purses.restore([Spent("caller", "a", "day", int(at("2026-11-21")), nano(0.5))], NOW)
+    assert purses.purse(claim(1.0).key, NOW).spent == 0
+
+
+# Whose budgets
+
+TEAM = Identity(caller="team-a", key="k1", tags={"env": "prod", "x": "1"})
+
+
+def keys(budgets: list[Budget], who: Identity = TEAM, group: str = "fast") -> list[str]:
+    return [str(each.key) for each in Rules(tuple(budgets)).claims(who, group)]
+
+
+@pytest.mark.parametrize(
+    ("whose", "claimed"),
+    [
+        ({"caller": "team-a"}, ["caller:team-a/month"]),
+        ({"caller": "team-b"}, []),
+        ({"caller": "*"}, ["caller:team-a/month"]),
+        ({"key": "k1"}, ["key:k1/month"]),
+        ({"tag": "env=prod"}, ["tag:env=prod/month"]),
+        ({"tag": "env=dev"}, []),
+        ({"tag": "env=*"}, ["tag:env=prod/month"]),
+        ({"tag": "other=*"}, []),
+        ({"group": "fast"}, ["group:fast/month"]),
+        ({"group": "*"}, ["group:fast/month"]),
+        ({}, ["all/month"]),
+    ],
+)
+def test_a_budget_is_about_whom_it_names(whose: Mapping[str, Any], claimed: list[str]) -> None:
+    assert keys([Budget(limit_usd=1, **whose)]) == claimed
+
+
+def test_everybody_is_whom_no_other_budget_names() -> None:
+    budgets = [Budget(caller="*", limit_usd=1), Budget(caller="team-a", limit_usd=50, period="week")]
+    assert keys(budgets) == ["caller:team-a/week"]
+    assert keys(budgets, Identity(caller="team-b")) == ["caller:team-b/month"]
+
+
+def test_who_names_no_caller_is_a_caller_without_a_name() -> None:
+    assert keys([Budget(caller="*", limit_usd=1)], NOBODY) == ["caller:/month"]
+
+
+def test_without_key_tag_or_group_there_is_no_budget_about_them() -> None:
+    budgets = [Budget(key="*"), Budget(tag="env=*"), Budget(group="*")]
+    assert keys(budgets, NOBODY, "") == []
+
+
+def test_a_key_may_come_with_a_budget_of_its_own() -> None:
+    own = Budget(key="k1", limit_usd=3, period="day")
+    assert [str(each.key) for each in Rules(()).claims(TEAM, "", own)] == ["key:k1/day"]
+
+
+# A model: sums over the requests themselves.
+
+
+@attrs.define(eq=False)
+class Request:
+    ticket: Ticket
+    names: tuple[str, ...]
+
+
+class Model(RuleBasedStateMachine):
+    """Hard budgets of $1 each on three names; a request is under some of them."""
+
+    tickets = Bundle("tickets")
+    LIMIT = nano(1.0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.purses = Purses()
+        self.running: list[Request] = []
+        self.spent = dict.fromkeys("abc", 0)
+
+    def _held(self, name: str) -> int:
+        return sum(each.ticket.amount for each in self.running if name in each.names)
+
+    @rule(target=tickets, names=st.sets(st.sampled_from("abc"), min_size=1), amount=st.integers(0, LIMIT))
+    def reserve(self, names: set[str], amount: int) -> Request | None:
+        ordered = tuple(sorted(names))
+        answer = self.purses.reserve([claim(1.0, name) for name in ordered], amount, NOW)
+        used = {name: self.spent[name] + self._held(name) for name in ordered}
+        fits = all(total < self.LIMIT and total + amount <= self.LIMIT for total in used.values())
+        assert isinstance(answer, Ticket) == fits
+        if isinstance(answer, Refused):
+            return None
+        self.running.append(Request(answer, ordered))
+        return self.running[-1]
+
+    @rule(request=consumes(tickets), share=st.floats(0, 1))
+    def settle(self, request: Request | None, share: float) -> None:
+        if request is not None:
+            amount = int(request.ticket.amount * share)
+            self.purses.settle(request.ticket, amount)
+            self.running.remove(request)
+            for name in request.names:
+                self.spent[name] += amount
+
+    @invariant()
+    def the_sums_are_those_of_the_requests(self) -> None:
+        for name in "abc":
+            purse = self.purses.purse(claim(1.0, name).key, NOW)
+            assert (purse.spent, purse.reserved) == (self.spent[name], self._held(name))
+            assert purse.spent + purse.reserved <= self.LIMIT
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+
+
+def test_a_purse_is_what_it_is_called() -> None:
+    assert isinstance(Purses().purse(claim(1.0).key, NOW), Purse)
+    assert str(claim(1.0, "team-a").key) == "caller:team-a/day"
