@@ -288,6 +288,8 @@ class Inference:
         if answer.dropped:
             same += b"x-infermux-dropped: %b\r\n" % _UNPRINTABLE.sub(b"?", ", ".join(answer.dropped).encode())
         if run.call.endpoint is not Endpoint.CHAT and run.call.endpoint in _ANTHROPIC:
+        if run.account is not None and run.account.exceeded:
+            same += b"x-infermux-budget: %b\r\n" % _UNPRINTABLE.sub(b"?", _exceeded(run.account.exceeded))
             same += b"request-id: %b\r\n" % request_id  # where Anthropic's SDK looks for it
         return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
             same,
@@ -374,6 +376,10 @@ def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _is_true(text: bytes) -> bool:
+def _exceeded(budgets: tuple[str, ...]) -> bytes:
+    return ", ".join(f"{each} exceeded" for each in budgets).encode()
+
+
     value = text.strip().lower()
     if value in (b"true", b"1"):
         return True
