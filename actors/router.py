@@ -117,6 +117,11 @@ class LookAtQueue:
 
 
 @attrs.frozen
+class CountWaiting:
+    """Answered with how many requests wait: in the queue, and for a first health result."""
+
+
+@attrs.frozen
 class TurnAway:
     """Whoever waits is told `why`; nobody waits from then on."""
 
@@ -190,6 +195,8 @@ class RouterActor(BaseActor[Any]):
                 self._serve_queue()
             case TurnAway(why):
                 self._turn_away(why)
+            case CountWaiting() if reply is not None:
+                reply.send(len(self._room) + len(self._waiting))
             case Serve():
                 self._serve(message)
                 self._retry_waiting()

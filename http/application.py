@@ -19,6 +19,7 @@ from infermux.watchdog import Watchdog
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
 from .inference import Inference
 from .management import Management, management_app
+from .observing import observe
 from .reloading import Load, Reloader
 from .rules import Rules
 
@@ -70,6 +71,7 @@ async def open_application(
             token_required=not address(config.management_listen or config.listen).is_loopback,
             started_at=trio.current_time(),
             watchdog=watchdog,
+            metrics=observe(inference, watchdog),
         )
         separate = config.management_listen is not None
         application = Application(

@@ -38,7 +38,10 @@ from infermux.watchdog import Watchdog
 from .access import check_key, given_key
 from .errors import error_answer, shape_of
 from .exchange import Head
+from .exposition import Metrics
 from .inference import ROUTES, Inference
+from .metrics_page import ROOT as METRICS
+from .metrics_page import add_metrics
 from .passthrough import RULES
 from .reloading import Reloader
 from .rules import Rules
@@ -62,6 +65,7 @@ class Management:
     token_required: bool
     started_at: float
     watchdog: Watchdog
+    metrics: Metrics
 
     @property
     def rules(self) -> Rules:
@@ -87,6 +91,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         _add_health(app, management)
         _add_providers(app, management)
         _add_configuration(app, management)
+        add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
     return app
 
 
@@ -106,7 +111,7 @@ def _guard(management: Management, managed: bool) -> None:
     path, head = request.path, _head()
     if path in EXEMPT:
         return
-    if managed and path.startswith(PREFIX):
+    if managed and (path.startswith(PREFIX) or path == METRICS):
         management.rules.host_rule.check(head)
         if management.token is not None:
             _check_token(head, management.token)

@@ -1,0 +1,205 @@
+"""What is counted of ended requests: plain numbers in dictionaries, since prometheus_client's take a lock for each.
+
+Labels are bounded. Models are named by callers, so a model has a label of its own only where it is declared, or has
+answered and is among the first `MOST_LEARNED` that have; providers name their own error codes, of which as many count.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+import attrs
+
+from infermux.actors.catalogue import Catalogue
+from infermux.actors.fleet import Fleet
+from infermux.actors.record import Ending, Record, Tried
+from infermux.errors import FailureKind, Fault
+from infermux.providers.interface import Usage
+
+OTHER: Final = "other"
+MOST_LEARNED: Final = 100
+
+SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+GAPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
+OURS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+_FAULTS: Final = {
+    "ok": "",
+    "cancelled": "",
+    FailureKind.CALLER.value: Fault.CALLER.value,
+    FailureKind.CREDENTIALS.value: Fault.POLICY.value,  # of whoever configured them
+}
+
+
+class Distribution:
+    """How many values were at most each of `bounds`, and above the last; and their sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def note(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    def copy(self) -> Distribution:
+        made = Distribution(self.bounds)
+        made.counts, made.sum = self.counts[:], self.sum
+        return made
+
+
+class Times:
+    """The distributions of one endpoint, provider and model."""
+
+    __slots__ = ("duration", "first_token", "gap")
+
+    def __init__(self) -> None:
+        self.duration = Distribution(SECONDS)
+        self.first_token = Distribution(SECONDS)
+        self.gap = Distribution(GAPS)
+
+
+class Used:
+    """Of one provider and model: tokens by kind, and US dollars."""
+
+    __slots__ = ("cache_creation", "cache_read", "cost", "estimated", "input", "output", "reasoning", "unpriced")
+
+    def __init__(self) -> None:
+        self.input = self.output = self.cache_read = self.cache_creation = self.reasoning = self.estimated = 0
+        self.cost = 0.0
+        self.unpriced = 0
+
+    def note(self, usage: Usage, cost: float | None) -> None:
+        self.input += usage.prompt_tokens
+        self.output += usage.completion_tokens
+        self.cache_read += usage.cached_tokens
+        self.cache_creation += usage.cache_write_tokens
+        self.reasoning += usage.reasoning_tokens
+        if usage.estimated:
+            self.estimated += usage.total
+        if cost is None:
+            self.unpriced += 1
+        else:
+            self.cost += cost
+
+
+RequestKey = tuple[str, str, str, str, int, str, str]
+"""Endpoint, model, provider, ending, status, code, fault."""
+
+
+@attrs.define(eq=False)
+class Counts:
+    """A listener of the journal, for the life of the process: `note` is called for each record."""
+
+    fleet: Fleet
+    requests: dict[RequestKey, int] = attrs.field(factory=dict[RequestKey, int])
+    times: dict[tuple[str, str, str], Times] = attrs.field(factory=dict[tuple[str, str, str], Times])
+    overhead: dict[str, Distribution] = attrs.field(factory=dict[str, Distribution])
+    waited: Distribution = attrs.field(factory=lambda: Distribution(SECONDS))
+    attempts: dict[tuple[str, str, str], int] = attrs.field(factory=dict[tuple[str, str, str], int])
+    used: dict[tuple[str, str], Used] = attrs.field(factory=dict[tuple[str, str], Used])
+    rescues: int = 0
+    cache: dict[str, int] = attrs.field(factory=dict[str, int])
+    _models: set[str] = attrs.field(factory=set[str])
+    _learned: set[str] = attrs.field(factory=set[str])
+    _codes: set[str] = attrs.field(factory=set[str])
+    _catalogue: Catalogue | None = None
+
+    def note(self, record: Record) -> None:
+        endpoint, provider, ending = record.endpoint, record.provider, record.ending
+        model = self.model(record.model or record.requested, answered=ending is Ending.OK and bool(record.model))
+        fault = record.fault
+        key = (
+            endpoint,
+            model,
+            provider,
+            ending.value,
+            record.status,
+            self._code(record.code) if record.code else "",
+            "" if fault is None else fault.value,
+        )
+        self.requests[key] = self.requests.get(key, 0) + 1
+        self._note_times(record, model)
+        overhead = self.overhead.get(endpoint)
+        if overhead is None:
+            overhead = self.overhead[endpoint] = Distribution(OURS)
+        overhead.note(record.overhead)
+        for tried in record.attempts:
+            self._note_attempt(tried)
+        if record.waited:
+            self.waited.note(record.waited)
+        if record.rescues:
+            self.rescues += record.rescues
+        if record.cache:
+            self.cache[record.cache] = self.cache.get(record.cache, 0) + 1
+
+    def _note_times(self, record: Record, model: str) -> None:
+        """Only of whole answers: what was refused or left at once says nothing of how long answers take."""
+        if record.ending is not Ending.OK:
+            return
+        key = (record.endpoint, record.provider, model)
+        times = self.times.get(key)
+        if times is None:
+            times = self.times[key] = Times()
+        times.duration.note(record.latency)
+        first, usage = record.first_token, record.usage
+        if first is None:
+            return
+        times.first_token.note(first)
+        if usage is not None and usage.completion_tokens > 1:
+            times.gap.note(max(0.0, record.latency - first) / (usage.completion_tokens - 1))
+
+    def _note_attempt(self, tried: Tried) -> None:
+        outcome = tried.outcome
+        key = (tried.provider, outcome, _FAULTS.get(outcome, Fault.PROVIDER.value))
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        usage = tried.usage
+        if usage is not None:
+            which = (tried.provider, self.model(tried.model))
+            used = self.used.get(which)
+            if used is None:
+                used = self.used[which] = Used()
+            used.note(usage, tried.cost)
+
+    def model(self, name: str, *, answered: bool = False) -> str:
+        """The label of a model."""
+        if self.fleet.catalogue is not self._catalogue:
+            self._catalogue = self.fleet.catalogue
+            aliased = (entry.settings.model_aliases.values() for entry in self._catalogue.entries.values())
+            self._models = {"", *self._catalogue.names(), *(name for names in aliased for name in names)}
+        if name in self._models or name in self._learned:
+            return name
+        if answered and len(self._learned) < MOST_LEARNED:
+            self._learned.add(name)
+            return name
+        return OTHER
+
+    def _code(self, code: str) -> str:
+        if code not in self._codes:
+            if len(self._codes) >= MOST_LEARNED:
+                return OTHER
+            self._codes.add(code)
+        return code
+
+    def copy(self) -> Counts:
+        """As it is now: to be read in another thread while this one counts on."""
+        made = Counts(self.fleet, dict(self.requests), waited=self.waited.copy(), rescues=self.rescues)
+        made.attempts, made.cache = dict(self.attempts), dict(self.cache)
+        made.overhead = {key: each.copy() for key, each in self.overhead.items()}
+        for key, times in self.times.items():
+            copied = made.times[key] = Times()
+            copied.duration, copied.first_token = times.duration.copy(), times.first_token.copy()
+            copied.gap = times.gap.copy()
+        for which, used in self.used.items():
+            kept = made.used[which] = Used()
+            for name in Used.__slots__:
+                setattr(kept, name, getattr(used, name))
+        return made

@@ -1,0 +1,20 @@
+"""Who listens to the requests of a server: its log and its metrics."""
+
+from __future__ import annotations
+
+from infermux.watchdog import Watchdog
+
+from .exposition import Metrics
+from .inference import Inference
+from .metrics import Counts
+from .request_log import log_request
+
+
+def observe(inference: Inference, watchdog: Watchdog) -> Metrics:
+    """Log and count every request that ends, and watch the event loop, for as long as the actors run."""
+    fleet = inference.fleet
+    metrics = Metrics(inference, watchdog, Counts(fleet))
+    fleet.journal.listen(metrics.counts.note)
+    fleet.journal.listen(log_request)
+    fleet.nursery.start_soon(metrics.delay.run)
+    return metrics
