@@ -105,13 +105,13 @@ def read_budget(value: object) -> KeyBudget:
 
 
 def read_lifetime(value: object) -> float:
-    """Seconds from `90d`, `2w`, `12h` and what else a duration may be; above zero."""
+    """Seconds from `90d`, `2w`, `12h` and what else a duration may be; above zero, and with a unit."""
     text = _text(value).strip()
     found = _LONG.fullmatch(text)
     if found is not None:
         return float(found[1]) * _SECONDS[found[2]]
     try:
-        seconds = duration(text)
+        seconds = 0.0 if text[-1:].isdecimal() else duration(text)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
