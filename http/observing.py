@@ -6,6 +6,7 @@ from infermux.watchdog import Watchdog
 
 from .exposition import Metrics
 from .inference import Inference
+from .live_books import budget_values
 from .metrics import Counts
 from .request_log import log_request
 
@@ -16,5 +17,6 @@ def observe(inference: Inference, watchdog: Watchdog) -> Metrics:
     metrics = Metrics(inference, watchdog, Counts(fleet))
     fleet.journal.listen(metrics.counts.note)
     fleet.journal.listen(log_request)
+    metrics.more.append(lambda: budget_values(fleet.treasury))
     fleet.nursery.start_soon(metrics.delay.run)
     return metrics
