@@ -29,6 +29,7 @@ class UsageObject(msgspec.Struct):
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     output_tokens_details: _OutputDetails | None = None
+    service_tier: Any = None
 
     def usage(self) -> Usage:
         """`input_tokens` are those neither read from a cache nor written to one: the whole prompt is all three."""
@@ -40,7 +41,7 @@ class UsageObject(msgspec.Struct):
             cached_tokens=read,
             cache_write_tokens=written,
             reasoning_tokens=(details.thinking_tokens or 0) if details else 0,
-        )
+        ).served_in(self.service_tier)
 
     def updated(self, later: UsageObject) -> UsageObject:
         """These numbers, with those of `later` where it has any."""

@@ -42,10 +42,12 @@ class _Chunk(msgspec.Struct):
     usage: Any = None
     error: Any = None
     object: Any = None
+    service_tier: Any = None
 
 
 class _Details(msgspec.Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
@@ -63,6 +65,7 @@ class UsageObject(msgspec.Struct):
             prompt_tokens=self.prompt_tokens or 0,
             completion_tokens=self.completion_tokens or 0,
             cached_tokens=(read.cached_tokens or 0) if read else 0,
+            cache_write_tokens=(read.cache_write_tokens or 0) if read else 0,
             reasoning_tokens=(written.reasoning_tokens or 0) if written else 0,
         )
 
@@ -178,7 +181,9 @@ class ChatStream:
         usage: object = chunk.usage
         if not isinstance(usage, dict):
             return False
-        self.usage = usage_of(cast("object", usage)) or self.usage
+        found = usage_of(cast("object", usage))
+        if found is not None:
+            self.usage = found.served_in(chunk.service_tier)
         return chunk.choices == [] and not self._asked_usage
 
     def _take_choices(self, choices: object) -> bool:

@@ -39,12 +39,16 @@ class Endpoint(enum.Enum):
     RERANK = "/rerank"
 
 
+# OpenAI's `service_tier` of a request that asked for none, and Anthropic's.
+ORDINARY_TIERS = frozenset({"default", "standard", "auto", ""})
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer. `estimated` marks numbers that the provider did not give.
 
     `prompt_tokens` is the whole prompt: the `cached_tokens` read from a cache and the `cache_write_tokens` newly
     written to one are part of it, as `reasoning_tokens` are of `completion_tokens`. `service_tier` is the one the
-    provider says it has served the request in, "" where it says none.
+    provider says it has served the request in, "" where it says none or the ordinary one.
     """
 
     prompt_tokens: int = 0
@@ -58,6 +62,12 @@ class Usage(msgspec.Struct, frozen=True):
     @property
     def total(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    def served_in(self, tier: object) -> Usage:
+        """The same, in the tier that an answer names: anything that is no word for a special one is the ordinary."""
+        if not isinstance(tier, str) or tier in ORDINARY_TIERS:
+            return self
+        return msgspec.structs.replace(self, service_tier=tier)
 
 
 class Upload(Protocol):

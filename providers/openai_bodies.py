@@ -52,6 +52,7 @@ class _Completion(msgspec.Struct):
     choices: list[msgspec.Raw]
     usage: UsageObject | None = None
     error: msgspec.Raw | None = None
+    service_tier: Any = None
 
 
 class _Anything(msgspec.Struct):
@@ -72,7 +73,7 @@ def read_completion(body: bytes, *, status: int, secrets: Sequence[str] = ()) ->
     try:
         completion = _completions.decode(body)
         if completion.error is None:
-            return completion.usage.usage() if completion.usage else None
+            return completion.usage.usage().served_in(completion.service_tier) if completion.usage else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return _read_odd_completion(body, status, secrets)

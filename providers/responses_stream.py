@@ -72,6 +72,7 @@ class _Response(msgspec.Struct):
     status: Any = None
     usage: Any = None
     error: Any = None
+    service_tier: Any = None
 
 
 class _Item(msgspec.Struct):
@@ -103,15 +104,15 @@ def read_response(body: bytes, *, status: int, secrets: Collection[str] = ()) ->
     if not isinstance(response.output, list):
         message = "answered with JSON that is no response: it has no `output`"
         raise UpstreamFailure(FailureKind.MALFORMED, message, status=status)
-    return response_usage(response.usage)
+    return response_usage(response.usage, response.service_tier)
 
 
-def response_usage(value: object) -> Usage | None:
-    """The usage in a decoded usage object; None for what is none."""
+def response_usage(value: object, tier: object = None) -> Usage | None:
+    """The usage in a decoded usage object, for a response of that service tier; None for what is none."""
     if not isinstance(value, dict):
         return None
     try:
-        return msgspec.convert(cast("object", value), _UsageObject).usage()
+        return msgspec.convert(cast("object", value), _UsageObject).usage().served_in(tier)
     except msgspec.ValidationError:
         return None
 
@@ -194,7 +195,7 @@ class ResponsesStream:
             response = event.response or _Response()
             if kind == "response.failed" and not self.has_content:
                 raise self._in_band(msgspec.json.encode({"error": response.error}))
-            self.usage = response_usage(response.usage)
+            self.usage = response_usage(response.usage, response.service_tier)
             self._ended = self.has_content = True
         elif kind not in _BEGINNINGS or (event.item is not None and event.item.type not in _SILENT_ITEMS):
             self.has_content = True
