@@ -166,12 +166,12 @@ async def routing(
     adapters: AdapterMaker | None = None,
     **config: Any,
 ) -> AsyncGenerator[Router]:
-    """Run a router over `providers` by one of `WAYS`; `config` are further sections of the file.
+    """Run a router over `providers` by one of `WAYS`, without a database unless `config`, further sections, has one.
 
     `adapters` replaces how adapters are made (by `serve` only);
     `headers` go with each request of `web`; `crashes` True: tracebacks in the log are what the test is about.
     """
-    text = json.dumps({"listen": "127.0.0.1:0", "providers": providers, **config})
+    text = json.dumps({"listen": "127.0.0.1:0", "ledger": {"url": None}, "providers": providers, **config})
     made = _served(text, environ or {}, tls, adapters) if way == "serve" else _by_asgi(text, environ or {})
     with no_tracebacks(allowed=crashes):
         async with made as router:
