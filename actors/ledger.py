@@ -254,6 +254,10 @@ class Books:
     ref: Ref[Flush]
     database: Database
 
+    def as_json(self) -> dict[str, Any]:
+        """For machines: where the rows go, and what became of them."""
+        return {"database": str(self.database.place), **attrs.asdict(self.ledger.statistics())}
+
     async def flush(self, within: float) -> bool:
         """Write what waits now; False where that could not be done within so many seconds."""
         with trio.move_on_after(within):

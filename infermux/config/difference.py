@@ -33,8 +33,8 @@ SAME_UPSTREAM = SAME_WIRE | {
     "proxy",
     "tls",
 }
-# Of the whole: sockets are bound once.
-NEEDS_RESTART = frozenset({"listen", "management_listen"})
+# Of the whole: sockets are bound once, and what waits to be written belongs to the database it was meant for.
+NEEDS_RESTART = frozenset({"listen", "management_listen", "ledger", "telemetry"})
 _NO_SETTING = frozenset({"providers", "source"})
 
 

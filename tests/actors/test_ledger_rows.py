@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from infermux.actors.identity import Identity
 from infermux.actors.ledger_rows import entry_of
@@ -49,11 +49,11 @@ def kept(*entries: Entry) -> tuple[list[Any], list[Any], list[Any]]:
     """What the tables have after these were written twice."""
     store = Store(Place.of("sqlite://"))
     assert [store.write(lambda connection: write_entries(connection, entries)) for _ in range(2)] == [0, 0]
-    requests, attempts, tags = (
-        store.read(lambda c, table=table: [dict(row) for row in c.execute(select(table)).mappings()])
-        for table in (REQUESTS, ATTEMPTS, TAGS)
-    )
-    return requests, attempts, tags
+
+    def rows(table: Table) -> list[Any]:
+        return store.read(lambda connection: [dict(row) for row in connection.execute(select(table)).mappings()])
+
+    return rows(REQUESTS), rows(ATTEMPTS), rows(TAGS)
 
 
 def test_everything_a_record_says_is_in_the_tables_once() -> None:

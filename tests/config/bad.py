@@ -320,6 +320,12 @@ TOGETHER = [
         "5: tls.key_file: is missing: cert_file and key_file go together, or leave both out",
     ),
     _added(
+        "ledger",
+        "ledger: {url: 'mysql://somebody:hidden@host/ledger'}\n",
+        "5: ledger.url: must be a database: sqlite:///PATH, sqlite:// (in memory) or "
+        "postgresql://USER:PASSWORD@HOST/NAME, or null",
+    ),
+    _added(
         "group-of-nobody",
         "routing:\n  groups:\n    - name: fast\n      models: ['*']\n      providers: [local, loca]\n",
         '9: routing.groups[0].providers[1]: no provider has the name "loca"; did you mean "local"?',
@@ -360,8 +366,8 @@ TOGETHER = [
         "5: providers[0].weight: must be a number above zero, not -1",
         '6: log.level: must be debug, info, warn or error, not "x"',
         "7: bogus: unknown key; known here: listen, management_listen, management_hosts, log, tls, auth, limits, "
-        "shutdown_grace, providers, circuit_breaker, routing, retry, rescue, hedge, queue, pricing, providers_file, "
-        "workers, budgets, ledger, state, cache, telemetry",
+        "shutdown_grace, providers, circuit_breaker, routing, retry, rescue, hedge, queue, pricing, budgets, "
+        "ledger, providers_file, workers, state, cache, telemetry",
         '8: routing.groups[0].providers[0]: no provider has the name "b"; there are: a',
     ),
 ]

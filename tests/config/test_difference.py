@@ -75,6 +75,13 @@ def test_the_keys_that_keep_the_state_are_keys_of_a_provider() -> None:
     assert {field.name for field in attrs.fields(ProviderSettings)} >= SAME_UPSTREAM
 
 
+def test_another_database_needs_a_restart_and_its_password_is_not_shown() -> None:
+    found = difference(config(), config(ledger={"url": f"postgresql://somebody:{CANARY}@host/ledger"}))
+    assert list(found.lines()) == ["! ledger.url: changed (needs a restart)"]
+    assert CANARY not in json.dumps(found.as_json())
+    assert effective(config(), config(ledger={"url": None})).ledger == config().ledger
+
+
 def test_what_is_bound_at_the_start_needs_a_restart_and_the_rest_does_not() -> None:
     old = config(log={"level": "info"})
     new = config(
