@@ -170,9 +170,13 @@ def infermux_config(site: Site, *, providers: int = 1) -> Path:
     ]
     config = site.folder / "infermux.yml"
     # JSON is YAML, and needs no quoting rules of ours.
-    config.write_text(
-        json.dumps({"listen": f"127.0.0.1:{site.port}", "log": {"level": "warn"}, "providers": entries}, indent=2)
-    )
+    settings = {
+        "listen": f"127.0.0.1:{site.port}",
+        "log": {"level": "warn"},
+        "ledger": {"url": None},  # as before there was one, and not the user's own
+        "providers": entries,
+    }
+    config.write_text(json.dumps(settings, indent=2))
     return config
 
 

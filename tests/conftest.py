@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from glob import glob
 
 import pytest
 
@@ -13,15 +15,28 @@ from infermux.providers.prices import loaded_library
 _NO_SKIPS = "INFERMUX_TEST_NO_SKIPS"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every test, and what it starts, a home of its own: whose tests these are has a ledger at ~/.infermux."""
+    home = tempfile.TemporaryDirectory(prefix="infermux-home-")
+    os.environ["HOME"] = home.name
+    config.add_cleanup(home.cleanup)
+
+
 def pytest_sessionstart() -> None:
     """Load the prices now: a fleet would load them in a thread, and virtual time does not wait for threads."""
     loaded_library(ProviderSettings(name="any", type="openai"))
 
 
+def which(program: str) -> str | None:
+    """The path of a program; those of PostgreSQL are not on Debian's PATH."""
+    return shutil.which(program) or next(iter(sorted(glob(f"/usr/lib/postgresql/*/bin/{program}"), reverse=True)), None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `needs("gcc")` where that program is not installed."""
     for mark in item.iter_markers("needs"):
-        missing = [program for program in mark.args if shutil.which(program) is None]
+        missing = [program for program in mark.args if which(program) is None]
         if missing:
             pytest.skip(f"needs {', '.join(missing)}: not installed")
 

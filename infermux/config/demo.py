@@ -6,6 +6,7 @@ from .loader import NO_OVERRIDES, Overrides, load_text
 from .settings import Config
 
 DEMO = """\
+ledger: {url: "sqlite://"}  # in memory: a look leaves nothing behind
 providers:
   - name: quick
     type: simulated

@@ -29,7 +29,7 @@ class File:
     text: str
 
     def write(self, *providers: dict[str, Any], **config: Any) -> None:
-        self.text = json.dumps({"providers": providers, **config})
+        self.text = json.dumps({"providers": providers, "ledger": {"url": None}, **config})
 
     def load(self) -> tuple[Config, list[Problem]]:
         return load_text_checked(self.text, source="/etc/infermux.yml", environ={})
