@@ -10,9 +10,15 @@ from typing import Any
 import attrs
 import trio
 
-from infermux.actors.fleet import AdapterMaker, Fleet, open_fleet
-from infermux.config.settings import Config
+from infermux.actors.fleet import ROUTER_SLACK, AdapterMaker, Fleet, open_fleet
+from infermux.actors.keys import Keys, start_keys
+from infermux.actors.ledger import Books, open_ledger
+from infermux.config.settings import AuthMode, Config
 from infermux.config.values import address
+from infermux.database.budgets import DatabaseBudgets
+from infermux.database.keys import DatabaseKeys
+from infermux.database.place import Place
+from infermux.database.worker import Database
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
@@ -23,6 +29,7 @@ from .observing import observe
 from .reloading import Load, Reloader
 from .rules import Rules
 
+CLOSE_GRACE = 2.0  # seconds the database has to close
 TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 
 
@@ -59,9 +66,16 @@ async def open_application(
     """
     env = os.environ if environ is None else environ
     watchdog = Watchdog()
-    async with open_fleet(config, environ=env, adapters=adapters) as fleet:
+    async with (
+        _database(config) as database,
+        _database(config) as of_keys,  # with connections of its own: a long report must not put a revocation off
+        open_fleet(config, environ=env, adapters=adapters, budget_store=_budgets(database)) as fleet,
+        _books(fleet, database) as books,
+    ):
         inference = Inference(fleet, Rules.of(config))
         reloader = Reloader(fleet=fleet, inference=inference, load=load)
+        if of_keys is not None:
+            inference.keys = await _open_keys(fleet, of_keys, reloader)
         token = env.get(TOKEN_VARIABLE)
         management = Management(
             fleet=fleet,
@@ -72,6 +86,7 @@ async def open_application(
             started_at=trio.current_time(),
             watchdog=watchdog,
             metrics=observe(inference, watchdog),
+            books=books,
         )
         separate = config.management_listen is not None
         application = Application(
@@ -83,6 +98,51 @@ async def open_application(
         )
         with watchdog.watching():  # not while the pages are put together, which takes its time
             yield application
+
+
+@asynccontextmanager
+async def _database(config: Config) -> AsyncGenerator[Database | None]:
+    """That of `ledger.url`, opened on first use."""
+    if config.ledger.url is None:
+        yield None
+        return
+    database = Database.at(Place.of(config.ledger.url.reveal()))
+    try:
+        yield database
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_GRACE):
+            await database.aclose()
+
+
+@asynccontextmanager
+async def _books(fleet: Fleet, database: Database | None) -> AsyncGenerator[Books | None]:
+    if database is None:
+        yield None
+        return
+    async with open_ledger(fleet.supervisor, fleet.journal, database) as books:
+        yield books
+
+
+def _budgets(database: Database | None) -> DatabaseBudgets | None:
+    return None if database is None else DatabaseBudgets(database)
+
+
+async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Keys:
+    """The keys of `database`, read before anybody is let in, unless that takes too long."""
+    capacity = fleet.config.limits.max_concurrent_requests + ROUTER_SLACK
+    keys = await start_keys(fleet.supervisor, DatabaseKeys(database), capacity=capacity)
+
+    def adopt(config: Config) -> None:
+        wanted = config.auth.mode is AuthMode.KEYS
+        keys.watch(wanted=wanted)
+        fleet.treasury.key_budget = keys.budget_of if wanted else None
+
+    adopt(fleet.config)
+    reloader.then.append(adopt)
+    if fleet.config.auth.mode is AuthMode.KEYS:
+        await keys.look()
+        await fleet.treasury.ready()
+    return keys
 
 
 def let_finish(app: Any) -> AsgiApp:

@@ -15,11 +15,12 @@ from werkzeug.exceptions import HTTPException
 
 from infermux import __version__
 from infermux.actors.fleet import Fleet
+from infermux.actors.key_access import may_use
 from infermux.actors.kit_errors import ActorDied
+from infermux.actors.ledger import Books
 from infermux.actors.member import Member
 from infermux.actors.provider import Description, Verb
 from infermux.config.redact import redacted
-from infermux.config.settings import AuthMode
 from infermux.errors import (
     ConfigError,
     InfermuxError,
@@ -32,16 +33,21 @@ from infermux.errors import (
     ShuttingDown,
     Unauthorized,
 )
+from infermux.providers.interface import Endpoint
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
-from .access import check_key, given_key
+from .access import given_key
+from .admission import admitted
+from .costs import add_costs
 from .errors import error_answer, shape_of
 from .exchange import Head
 from .exposition import Metrics
 from .inference import ROUTES, Inference
+from .key_pages import add_keys
 from .metrics_page import ROOT as METRICS
 from .metrics_page import add_metrics
+from .money import add_money
 from .passthrough import RULES
 from .reloading import Reloader
 from .rules import Rules
@@ -65,6 +71,7 @@ class Management:
     token_required: bool
     started_at: float
     watchdog: Watchdog
+    books: Books | None
     metrics: Metrics
 
     @property
@@ -92,6 +99,9 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         _add_providers(app, management)
         _add_configuration(app, management)
         add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
+        add_keys(app, lambda: management.inference.keys)
+        add_money(app, management.fleet, PREFIX)
+        add_costs(app, management.books)
     return app
 
 
@@ -122,9 +132,7 @@ def _guard(management: Management, managed: bool) -> None:
         return
     if management.rules.host_ruled:
         management.rules.host_rule.check(head)
-    auth = management.rules.config.auth
-    if auth.mode is AuthMode.STATIC_KEY and auth.key is not None:
-        check_key(head, auth.key)
+    admitted(head, management.rules.config, management.inference.keys)
 
 
 def _check_token(head: Head, token: Secret) -> None:
@@ -209,6 +217,16 @@ async def _never(rest: str = "") -> Response:
 
 
 def _models(management: Management) -> dict[str, list[Member]]:
+    """Those that the caller may ask for, with who serves them."""
+    found = _all_models(management)
+    key = admitted(_head(), management.rules.config, management.inference.keys).key
+    if key is None:
+        return found
+    allows, catalogue = key.stored.allows, management.fleet.catalogue
+    return {name: listed for name, listed in found.items() if may_use(allows, name, Endpoint.CHAT, catalogue)}
+
+
+def _all_models(management: Management) -> dict[str, list[Member]]:
     fleet = management.fleet
     names = fleet.catalogue.names()
     found = {
@@ -273,6 +291,7 @@ def _add_health(app: QuartTrio, management: Management) -> None:
             "default_model": fleet.catalogue.default_model,
             "routable": sum(row["routable"] for row in rows),
             "event_loop": management.watchdog.statistics(),
+            "ledger": None if management.books is None else management.books.as_json(),
             "providers": rows,
         }
 

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "infer": "serve:infer",
     "reload": "reload:reload",
     "keys": "keys:keys",
+    "costs": "costs:costs",
     "simulate": "simulate:simulate",
 }
 
