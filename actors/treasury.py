@@ -92,6 +92,9 @@ class Exceeded:
     until: float
 
 
+Listener = Callable[[Exceeded], None]
+
+
 @attrs.define(eq=False)
 class TreasuryActor(BaseActor[Any]):
     """The one who may change purses."""
@@ -134,7 +137,7 @@ class Treasury:
     store: BudgetStore | None = None
     clock: Callable[[], float] = time.time
     key_budget: Callable[[str], KeyBudget | None] | None = None
-    listeners: list[Callable[[Exceeded], None]] = attrs.field(factory=list[Callable[[Exceeded], None]])
+    listeners: list[Listener] = attrs.field(factory=list[Listener])
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     is_restored: bool = False
@@ -210,7 +213,7 @@ class Treasury:
             hard=budget.hard,
             until=purse.end,
         )
-        log.warning("the budget %s of $%g is used up: $%.4f spent", told.budget, told.limit_usd, told.spent_usd)
+        log.warning("the budget %s of $%g is used up: $%.6g spent", told.budget, told.limit_usd, told.spent_usd)
         for listener in self.listeners:
             try:
                 listener(told)

@@ -139,7 +139,7 @@ async def test_a_soft_budget_refuses_nothing_and_says_so(
             exceeded.append(run.account.exceeded)
         assert exceeded == [(), (), ("caller:team-a/month",), ("caller:team-a/month",)]
         assert [(each.budget, each.spent_usd, each.hard) for each in told] == [("caller:team-a/month", 6.0, False)]
-        assert caplog.text.count("the budget caller:team-a/month of $4 is used up: $6.0000 spent") == 1
+        assert caplog.text.count("the budget caller:team-a/month of $4 is used up: $6 spent") == 1
         assert row(w, "caller:team-a/month")["left_usd"] == 0
 
 

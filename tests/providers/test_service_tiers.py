@@ -12,9 +12,9 @@ from infermux.providers.interface import ORDINARY_TIERS, Usage
 from infermux.providers.openai_bodies import read_completion
 from infermux.providers.responses_stream import read_response
 
-CHAT = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
-RESPONSE = {"output": [], "usage": {"input_tokens": 1, "output_tokens": 2}}
-MESSAGE = {"type": "message", "content": [], "stop_reason": "end_turn"}
+CHAT: Any = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+RESPONSE: Any = {"output": [], "usage": {"input_tokens": 1, "output_tokens": 2}}
+MESSAGE: Any = {"type": "message", "content": [], "stop_reason": "end_turn"}
 
 
 def body(**fields: Any) -> bytes:
