@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import click
@@ -116,8 +116,7 @@ def show(path: str | None, as_json: bool, key: str) -> None:
         return
     width = max(map(len, shown))
     for name, value in shown.items():
-        said = _words(value) if isinstance(value, list) else "-" if value is None else str(value)
-        click.echo(f"{name.ljust(width)}  {said}")
+        click.echo(f"{name.ljust(width)}  {_said(value)}")
 
 
 @keys.command()
@@ -192,6 +191,12 @@ def _usage(wrong: InvalidRequest) -> click.UsageError:
 def _listed(given: Sequence[str]) -> list[str] | None:
     items = [part.strip() for text in given for part in text.split(",") if part.strip()]
     return items or None
+
+
+def _said(value: object) -> str:
+    if isinstance(value, list):
+        return _words(cast("list[str]", value))
+    return "-" if value is None else str(value)
 
 
 def _words(items: Sequence[str]) -> str:

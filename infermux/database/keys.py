@@ -7,8 +7,8 @@ the newest of some number or time would miss those that commit late.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 import msgspec
@@ -41,7 +41,7 @@ def load(connection: Connection) -> list[StoredKey]:
     from .tables import API_KEYS
 
     rows = connection.execute(select(API_KEYS).order_by(API_KEYS.c.created_at, API_KEYS.c.id)).mappings()
-    return [_key(row) for row in rows]
+    return [_key(cast("Mapping[str, Any]", row)) for row in rows]
 
 
 def add(connection: Connection, key: StoredKey) -> None:
@@ -80,16 +80,12 @@ def _row(key: StoredKey) -> dict[str, Any]:
     return row
 
 
-def _key(row: Any) -> StoredKey:
-    old = row["old_digest"]
-    return StoredKey(
-        **{
-            **row,
-            "digest": bytes.fromhex(row["digest"]),
-            "old_digest": None if old is None else bytes.fromhex(old),
-            "allows": msgspec.json.decode(row["allows"], type=Allowance),
-        }
-    )
+def _key(row: Mapping[str, Any]) -> StoredKey:
+    fields, old = dict(row), row["old_digest"]
+    fields["digest"] = bytes.fromhex(row["digest"])
+    fields["old_digest"] = None if old is None else bytes.fromhex(old)
+    fields["allows"] = msgspec.json.decode(row["allows"], type=Allowance)
+    return StoredKey(**fields)
 
 
 @attrs.frozen

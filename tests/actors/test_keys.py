@@ -106,7 +106,7 @@ async def test_nothing_is_asked_of_the_store_where_nobody_is_asked_for_keys(auto
             keys.find(text)
         keys.watch(wanted=True)
         await trio.sleep(0.1)
-        assert keys.find(text)
+        keys.find(text)
         keys.watch(wanted=False)
         await trio.sleep(5)
         looks = store.looks
@@ -119,7 +119,7 @@ async def test_a_key_ends_when_it_expires(autojump_clock: MockClock) -> None:
     text, _ = store.made(expires_at=WALL + 100)
     async with running(store) as keys:
         await trio.sleep(99)
-        assert keys.find(text)
+        keys.find(text)
         await trio.sleep(1)
         with pytest.raises(Unauthorized, match="the key 'team' has expired"):
             keys.find(text)
@@ -147,7 +147,7 @@ async def test_while_the_store_is_away_known_keys_stay_good(
     async with running(store) as keys:
         store.away = True
         await trio.sleep(1000)
-        assert keys.find(text)
+        keys.find(text)
         with pytest.raises(KeysUnavailable) as unknown:
             keys.find(STRANGE)
         assert (unknown.value.status, unknown.value.retry_after) == (503, 2.0)
@@ -166,7 +166,7 @@ async def test_a_store_that_does_not_answer_is_away(autojump_clock: MockClock) -
     async with running(store) as keys:
         store.seconds = 1000.0
         await trio.sleep(8)
-        assert keys.find(text)
+        keys.find(text)
         with pytest.raises(KeysUnavailable):
             keys.find(STRANGE)
 
@@ -180,7 +180,7 @@ async def test_a_router_starts_without_its_store(autojump_clock: MockClock) -> N
             keys.find(text)
         store.away = False
         await trio.sleep(2.01)
-        assert keys.find(text)
+        keys.find(text)
 
 
 # Management.
@@ -191,10 +191,10 @@ async def test_what_is_changed_here_counts_at_once(autojump_clock: MockClock) ->
     async with running(store) as keys:
         text, stored = new_key(name="new", allows=Allowance(), now=WALL)
         await keys.create(stored)
-        assert keys.find(text.reveal().encode())
+        keys.find(text.reveal().encode())
         again, _ = await keys.rotate("new", keep_old=5)
-        assert keys.find(again.reveal().encode())
-        assert keys.find(text.reveal().encode())
+        keys.find(again.reveal().encode())
+        keys.find(text.reveal().encode())
         await trio.sleep(5)
         with pytest.raises(Unauthorized):
             keys.find(text.reveal().encode())

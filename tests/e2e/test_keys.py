@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 import trio
 from click.testing import CliRunner
 
 from infermux.cli.root import cli
-from tests.e2e._router import HELLO, SAID, WAYS, Router, provider, routing
-from tests.mocks.openai_upstream import OpenAIUpstream
+from infermux.config import load_text
+from infermux.http.application import open_application
+from tests.e2e._router import HELLO, SAID, WAYS, Router, provider, routing, until
+from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
+
+MODES = ("open", "keys")
 
 
 def ledger(tmp_path: Path) -> dict[str, Any]:
@@ -166,6 +173,9 @@ async def test_while_the_database_is_away_known_keys_go_on_and_others_are_told_t
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "keys_unavailable")
         assert refused.headers["retry-after"] == "2"
         assert (await router.web.post("/_infermux/keys", json={"name": "new"})).status_code == 503
+        (tmp_path / "keys.db").rmdir()
+        await keys.look()
+        assert (await ask(router, "ifx_aaaaaaaaaaaa_" + "a" * 52)).status_code == 401
 
 
 async def test_the_api_says_what_is_wrong_with_a_declaration(tmp_path: Path) -> None:
@@ -210,3 +220,61 @@ async def test_only_a_hash_of_a_key_is_kept(tmp_path: Path) -> None:
         assert key["id"] in rows
         assert secret not in rows
         assert secret.encode() not in kept
+
+
+async def test_a_key_is_seen_in_no_log_error_or_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with (
+        OpenAIUpstream() as upstream,
+        routing(
+            provider("one", upstream),
+            routing={"strategy": "sticky", "sticky": {"key": "caller"}},
+            retry={"max_attempts": 1},
+            **ledger(tmp_path),
+        ) as router,
+    ):
+        text = (await made(router, models=["gpt-4o"], requests_per_minute=20))["key"]
+        secret = text.rpartition("_")[2]
+        seen: list[httpx.Response] = []
+        for reply in (
+            Reply(),
+            Reply(status=400),
+            Reply(status=401),
+            Reply(status=429),
+            Reply(status=500),
+            Reply(reset=True),
+        ):
+            for stream in (False, True):
+                upstream.script.append(reply)
+                seen.append(await ask(router, text, stream=stream))
+        seen += [await ask(router, key) for key in (f"{text}x", text.upper(), secret, f"ifx_{secret}")]
+        seen.append(await ask(router, text, model="gpt-4o-mini"))
+        seen += [await ask(router, text) for _ in range(12)]
+        assert seen[-1].status_code == 429
+        assert (await router.web.delete("/_infermux/keys/team-a")).status_code == 200
+        seen.append(await ask(router, text))
+        pages = ("status", "providers", "config", "keys", "keys/nobody", "metrics", "requests", "costs", "budgets")
+        seen += [await router.web.get(f"/_infermux/{page}") for page in pages]
+        assert secret not in str([sent.headers for sent in upstream.requests])
+    told = "\n".join(f"{answer.headers}{answer.text}" for answer in seen)
+    logged = [record.getMessage() for record in caplog.records if not record.name.startswith(("httpcore", "httpx"))]
+    for text in (told, *logged):
+        assert secret not in text.lower()
+    assert secret.encode() not in b"".join((tmp_path / name).read_bytes() for name in os.listdir(tmp_path))
+
+
+async def test_a_reload_begins_and_ends_to_ask_for_keys(tmp_path: Path) -> None:
+    simulated = {"name": "one", "type": "simulated", "models": ["m"]}
+    texts = {mode: json.dumps({"providers": [simulated], **ledger(tmp_path), "auth": {"mode": mode}}) for mode in MODES}
+    wanted = "open"
+    async with open_application(
+        load_text(texts["open"], environ={}), environ={}, load=lambda: (load_text(texts[wanted], environ={}), [])
+    ) as application:
+        keys = application.inference.keys
+        assert keys is not None
+        assert not keys.table.watched
+        for wanted in ("keys", "open", "keys"):
+            await application.reloader.reload()
+            await until(lambda: keys.table.loaded)
+            assert keys.table.watched is (wanted == "keys")
+        assert keys.table.loaded
