@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import attrs
+import msgspec
 
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO, Spent
@@ -22,6 +23,7 @@ from .identity import Identity
 MOST_PURSES = 100_000  # callers choose their names, so what is remembered of them is bounded ...
 OTHERS = "*"  # ... and whoever comes then shares a purse
 ANYBODY = "*"
+CLAIMS_KEPT = 4096
 _DAY = timedelta(days=1)
 
 
@@ -60,14 +62,16 @@ class PurseKey(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A budget that a request is under, and the purse it is about."""
+    """A budget that a request is under, and the purse it is about. `limit` in nano-dollars."""
 
     budget: Budget
     key: PurseKey
+    limit: int
+    hard: bool
 
-    @property
-    def limit(self) -> int:
-        return nano(self.budget.limit_usd)
+    @classmethod
+    def of(cls, budget: Budget, scope: str, name: str) -> Claim:
+        return cls(budget, PurseKey(scope, name, budget.period), nano(budget.limit_usd), budget.hard)
 
 
 @attrs.define(eq=False)
@@ -99,20 +103,15 @@ class Purse:
         return True
 
 
-@attrs.frozen
-class Ticket:
-    """A promise of `amount` to one request, in these purses. It is settled once."""
+class Ticket(msgspec.Struct, frozen=True):
+    """A promise of `amount` to one request. It is settled once. `purses`: each once, however many budgets it has."""
 
     amount: int
     claims: Sequence[tuple[Claim, Purse]]
-
-    @property
-    def purses(self) -> tuple[Purse, ...]:
-        """Each once, however many budgets are about it."""
-        return tuple(dict.fromkeys(purse for _, purse in self.claims))
+    purses: Sequence[Purse]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Refused:
     """A hard budget has no room. `until` is when it may have, in seconds from now."""
 
@@ -156,17 +155,16 @@ class Purses:
     def reserve(self, claims: Iterable[Claim], amount: int, at: float) -> Ticket | Refused:
         """Promise `amount` out of every purse that is claimed, or out of none where a hard budget has no room."""
         held = [(claim, self.purse(claim.key, at)) for claim in claims]
-        refused = [
-            Refused(claim=claim, purse=purse, amount=amount, until=_until(claim, purse, amount, at))
-            for claim, purse in held
-            if claim.budget.hard and _is_over(purse.left(claim.limit), amount)
-        ]
-        if refused:
+        full = [each for each in held if each[0].hard and _is_over(each[1].left(each[0].limit), amount)]
+        if full:
+            refused = [Refused(claim, purse, amount, _until(claim, purse, amount, at)) for claim, purse in full]
             return max(refused, key=lambda each: each.until)
-        ticket = Ticket(amount, held)
-        for purse in ticket.purses:
+        purses = [each[1] for each in held]
+        if len(purses) > 1:
+            purses = list(dict.fromkeys(purses))
+        for purse in purses:
             purse.reserved += amount
-        return ticket
+        return Ticket(amount, held, purses)
 
     def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> list[tuple[Claim, Purse]]:
         """In the place of what was promised, `amount` was spent; in the period in which it was promised.
@@ -179,7 +177,7 @@ class Purses:
             purse.unpriced += unpriced
             if amount:
                 self.changed[purse] = None
-        return [(claim, purse) for claim, purse in ticket.claims if purse.crossed(claim.limit)]
+        return [each for each in ticket.claims if each[1].spent >= each[0].limit and each[1].crossed(each[0].limit)]
 
     def take_changed(self) -> tuple[Purse, ...]:
         """Those whose amount is to be kept; `changed` is empty then. What cannot be kept goes back into it."""
@@ -214,16 +212,29 @@ class Rules:
 
     budgets: tuple[Budget, ...]
     named: frozenset[tuple[str, str]] = attrs.field(init=False)
+    _kept: dict[tuple[str, str, str], tuple[Claim, ...]] = attrs.field(
+        factory=dict[tuple[str, str, str], "tuple[Claim, ...]"], repr=False, eq=False
+    )
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "named", frozenset(scope_of(budget) for budget in self.budgets))
 
     def claims(self, who: Identity, group: str, own: Budget | None = None) -> tuple[Claim, ...]:
         """For a request of `who` in a route group ("": none). `own` is the budget that its key came with."""
-        claims = [claim for budget in self.budgets if (claim := self._claim(budget, who, group)) is not None]
-        if own is not None and who.key:
-            claims.append(Claim(own, PurseKey("key", who.key, own.period)))
-        return tuple(claims)
+        if who.tags:
+            claims = self._claims(who, group)
+        else:
+            key = (who.caller, who.key, group)
+            kept = self._kept.get(key)
+            if kept is None:
+                if len(self._kept) >= CLAIMS_KEPT:
+                    self._kept.clear()
+                kept = self._kept[key] = self._claims(who, group)
+            claims = kept
+        return claims if own is None else (*claims, Claim.of(own, "key", who.key))
+
+    def _claims(self, who: Identity, group: str) -> tuple[Claim, ...]:
+        return tuple(claim for budget in self.budgets if (claim := self._claim(budget, who, group)) is not None)
 
     def _claim(self, budget: Budget, who: Identity, group: str) -> Claim | None:
         scope, name = scope_of(budget)
@@ -242,10 +253,10 @@ class Rules:
                 theirs = None if said is None else f"{tag}={said}"
                 anybody = value == ANYBODY
             case _:
-                return Claim(budget, PurseKey("all", "", budget.period))
+                return Claim.of(budget, "all", "")
         if theirs is None or (anybody and (scope, theirs) in self.named) or not (anybody or theirs == name):
             return None
-        return Claim(budget, PurseKey(scope, theirs, budget.period))
+        return Claim.of(budget, scope, theirs)
 
 
 def scope_of(budget: Budget) -> tuple[str, str]:

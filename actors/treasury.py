@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 import attrs
+import msgspec
 import trio
 
 from infermux.config.settings import Budget
@@ -55,8 +56,7 @@ class BudgetStore(Protocol):
         ...
 
 
-@attrs.frozen
-class Reserve:
+class Reserve(msgspec.Struct, frozen=True):
     """Asked before a request is sent; answered with a Ticket, or with what Refused it."""
 
     claims: tuple[Claim, ...]
@@ -64,8 +64,7 @@ class Reserve:
     at: float
 
 
-@attrs.frozen
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """Told when it has ended, once per Ticket."""
 
     ticket: Ticket
@@ -357,16 +356,16 @@ class Account:
             reply = treasury.ref.request(Reserve(self.claims, amount, treasury.clock()))
             answer: Any = reply.take() if reply.done else await reply.wait()
         except (ActorDied, MailboxFull) as trouble:
-            if any(claim.budget.hard for claim in self.claims):
+            if any(claim.hard for claim in self.claims):
                 raise Overloaded("budgets cannot be looked at just now; try again", retry_after=1) from trouble
             return
         if isinstance(answer, Refused):
             raise _error(answer)
         ticket: Ticket = answer
         self._ticket = ticket
-        self.exceeded = tuple(
-            str(claim.key) for claim, purse in ticket.claims if not claim.budget.hard and purse.spent >= claim.limit
-        )
+        over = [claim for claim, purse in ticket.claims if not claim.hard and purse.spent >= claim.limit]
+        if over:
+            self.exceeded = tuple(str(claim.key) for claim in over)
 
     def close(self, trail: Iterable[Lease]) -> None:
         """Settle what the attempts have used. Synchronous, idempotent; without `open` there is nothing to settle."""
@@ -391,7 +390,7 @@ class Account:
 
     def _judge(self, provider: str, model: str) -> None:
         for claim in self.claims:
-            if claim.budget.hard and claim.budget.unpriced == "refuse":
+            if claim.hard and claim.budget.unpriced == "refuse":
                 raise BudgetExceeded(
                     f"the budget {claim.key} takes no request whose price is unknown, and nobody knows that of "
                     f"{model[:200]!r} at provider {provider}: `pricing` of the configuration can say it"

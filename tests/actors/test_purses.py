@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from infermux.actors.identity import NOBODY, Identity
-from infermux.actors.purses import OTHERS, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, bounds, nano
+from infermux.actors.purses import OTHERS, Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano
 from infermux.config.settings import Budget
 from infermux.database.budgets import Spent
 
@@ -27,7 +27,7 @@ DAY = 86_400.0
 
 
 def claim(dollars: float, name: str = "a", period: str = "day", *, hard: bool = True) -> Claim:
-    return Claim(Budget(caller=name, limit_usd=dollars, period=period, hard=hard), PurseKey("caller", name, period))
+    return Claim.of(Budget(caller=name, limit_usd=dollars, period=period, hard=hard), "caller", name)
 
 
 def ticket(of: Ticket | Refused) -> Ticket:

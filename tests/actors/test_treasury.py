@@ -17,7 +17,7 @@ from infermux.actors.actor import spawn
 from infermux.actors.catalogue import Route
 from infermux.actors.identity import Identity
 from infermux.actors.messages import Want
-from infermux.actors.purses import Claim, PurseKey, nano
+from infermux.actors.purses import Claim, nano
 from infermux.actors.treasury import TREASURY, Account, Exceeded, Reserve, Treasury, TreasuryActor
 from infermux.config.settings import Budget, Config, Group, Hedge, Price, ProviderSettings, Retry, Routing
 from infermux.database.budgets import Spent, Term
@@ -346,7 +346,7 @@ async def test_while_it_restarts_a_soft_budget_stops_nobody(autojump_clock: Mock
 
 async def test_an_asker_that_was_cancelled_holds_nothing() -> None:
     treasury = Treasury(budgets=(TEN,))
-    claims = (Claim(TEN, PurseKey("caller", "team-a", "month")),)
+    claims = (Claim.of(TEN, "caller", "team-a"),)
     async with trio.open_nursery() as nursery:
         treasury.ref = await spawn(nursery, TreasuryActor(treasury), name=TREASURY)
         reply = treasury.ref.request(Reserve(claims, nano(3), START))
