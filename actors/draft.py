@@ -17,7 +17,7 @@ from .identity import NOBODY, Identity
 from .journal import Journal
 from .lease import Lease
 from .messages import Outcome
-from .record import Ending, Record, Tried
+from .record import Ending, Place, Record, Tried
 
 LEFT = 499  # nginx's status for a caller that went away; it is never sent
 LONGEST_MODEL = 256  # characters: the name is the caller's
@@ -44,6 +44,7 @@ class Draft:
     ending: Ending | None = None
     error: InfermuxError | None = None
     cache: str = ""
+    trace: Place | None = None
 
     def ended_well(self) -> None:
         """The whole answer went out, unless something else was noted before."""
@@ -99,6 +100,7 @@ class Draft:
                 latency=latency,
                 overhead=max(0.0, latency - self.received),
                 cache=self.cache,
+                trace=self.trace,
             )
         trail, plan, want = run.trail, run.plan, run.want
         tried = tuple([_tried(lease, self.began) for lease in trail])
@@ -127,6 +129,7 @@ class Draft:
             waited=run.waited,
             overhead=max(0.0, latency - self.received - run.waited - covered(tried)),
             cache=self.cache,
+            trace=self.trace,
         )
 
 

@@ -39,6 +39,19 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     probe: bool = False
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A place in a distributed trace, in lower case hexadecimal digits as W3C's Trace Context has them.
+
+    `span` is the request's own, `parent` that of the caller: "" where the trace begins here. Without spans of our own
+    (`telemetry`) `span` is the caller's too. `sampled`: whoever decides about the trace wants it kept.
+    """
+
+    trace: str
+    span: str
+    parent: str = ""
+    sampled: bool = True
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One request, from its head to its last byte.
 
@@ -46,6 +59,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     the same provider was asked again) and `overhead` (what is neither a provider's time nor waiting: our own) are
     seconds. `requested` is the model the caller named, `model` and `provider` those that answered, "" where none did.
     `usage` is of all attempts together, `cost` too: US dollars, None where the price of one of them is unknown.
+    `trace` is its place in a distributed trace, where it has one.
     `status` is the HTTP status the caller got; 499 where it left before. `code` is the error's, "" without one, and
     `message` what it said, which may quote a provider: for whoever operates this router.
     """
@@ -73,4 +87,5 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     first_token: float | None = None
     waited: float = 0.0
     overhead: float = 0.0
+    trace: Place | None = None
     cache: str = ""  # hit, miss or bypass; "" where nothing is cached

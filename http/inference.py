@@ -36,8 +36,10 @@ from infermux.providers.prices import cost
 from .admission import Admitted, admitted, caller_affinity
 from .errors import error_answer, error_event, shape_of
 from .exchange import Exchange, Head, HeaderLines
+from .overheard import Overheard
 from .passthrough import PREFIXES, passed_name, passed_run
 from .rules import Rules
+from .trace_context import Carried, Sampler, place_of
 
 log = logging.getLogger("infermux.requests")
 
@@ -72,12 +74,13 @@ def is_inference(method: bytes, path: bytes) -> bool:
 class Inference:
     """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
 
-    `keys` are those of `auth.mode: keys`.
+    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace.
     """
 
     fleet: Fleet
     rules: Rules
     keys: Keys | None = None
+    sampler: Sampler | None = None
     in_flight: int = 0
     draining: bool = False
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
@@ -95,12 +98,16 @@ class Inference:
             id=self._request_id(head),
             endpoint=ENDPOINT_NAMES[endpoint] if endpoint is not None else passed_name(head.path),
         )
+        overheard: Overheard | None = None
+        if self.rules.config.log.bodies:
+            exchange = overheard = Overheard(exchange)
+        draft.trace, carried = place_of(head, self.sampler)
         self.in_flight += 1
         permit: Permit | None = None
         try:
             found = self._admit(head)
             draft.who = found.who
-            run = draft.run = await self._received(exchange, endpoint, draft, found)
+            run = draft.run = await self._received(exchange, endpoint, draft, found, carried)
             if found.key is not None:
                 permit = await self._permit(found.key, run)
             if run.call.stream:
@@ -125,6 +132,8 @@ class Inference:
                 if draft.run.call.upload is not None:
                     draft.run.call.upload.close()
             draft.close(shutting_down=exchange.shutting_down and not exchange.left)
+            if overheard is not None:
+                overheard.tell(draft.id, self.rules.config)
 
     # In.
 
@@ -150,17 +159,19 @@ class Inference:
         check_model(key.stored, run.want, self.fleet.catalogue)
         return await self.keys.admit(key, run.want)
 
-    async def _received(self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted) -> Run:
+    async def _received(
+        self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted, carried: Carried
+    ) -> Run:
         """The request, with as much of its body as it takes to route it."""
         try:
             if endpoint is None:
-                return await self._passed_run(exchange, found)
+                return await self._passed_run(exchange, found, carried)
             body = await exchange.body()
         finally:
             draft.received = trio.current_time() - draft.began
-        return self._run(exchange, endpoint, body, found)
+        return self._run(exchange, endpoint, body, found, carried)
 
-    async def _passed_run(self, exchange: Exchange, found: Admitted) -> Run:
+    async def _passed_run(self, exchange: Exchange, found: Admitted, carried: Carried) -> Run:
         head = exchange.head
         timeout = head.get(b"x-infermux-timeout")
         return await passed_run(
@@ -170,13 +181,13 @@ class Inference:
             affinity=b""
             if self.rules.sticky_by in (None, "prefix")
             else self._affinity(head, Endpoint.CHAT, b"", found),
-            betas=_betas(head),
+            betas=_betas(head) + carried,
             priority=found.priority,
             who=found.who,
             lent=found.lent,
         )
 
-    def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes, found: Admitted) -> Run:
+    def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes, found: Admitted, carried: Carried) -> Run:
         head = exchange.head
         timeout = head.get(b"x-infermux-timeout")
         strict = head.get(_STRICT)
@@ -184,7 +195,7 @@ class Inference:
             self.fleet,
             endpoint,
             body,
-            headers=_betas(head),
+            headers=_betas(head) + carried,
             strict=strict is not None and _is_true(strict),
             caller=exchange,
             timeout=None if timeout is None else _timeout(timeout),

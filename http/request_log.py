@@ -45,6 +45,8 @@ class RequestLine(Fields):
         if who is not NOBODY:
             given = {"caller": who.caller, "key": who.key, "tags": dict(who.tags)}
             found.update({name: value for name, value in given.items() if value})
+        if record.trace is not None:
+            found["trace"] = record.trace.trace
         _add_choice(found, record)
         _add_times(found, record)
         usage = record.usage

@@ -25,7 +25,7 @@ from infermux.secret import Secret
 from .anthropic_bodies import check_count, malformed, prepare_body, read_message, read_models
 from .anthropic_errors import classify_refusal
 from .classify import MAX_ERROR_BODY, secrets_of
-from .interface import Answer, Call, Endpoint, Stream, Usage
+from .interface import TRACE_HEADERS, Answer, Call, Endpoint, Stream, Usage
 from .lent import lent_header, secrets_with
 from .messages_stream import MessagesStream
 from .ratelimits import listen
@@ -104,7 +104,8 @@ class Anthropic:
             return self._version
         betas = [header for header in call.headers if header[0].lower() == _BETA]
         given = [header for header in call.headers if header[0].lower() == _VERSION]
-        return [*(given[:1] if given and self._version else self._version), *betas]
+        traced = [header for header in call.headers if header[0] in TRACE_HEADERS]
+        return [*(given[:1] if given and self._version else self._version), *betas, *traced]
 
     async def _whole(self, response: Response, call: Call) -> Answer:
         body = await response.read()

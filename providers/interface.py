@@ -43,6 +43,10 @@ class Endpoint(enum.Enum):
 ORDINARY_TIERS = frozenset({"default", "standard", "auto", ""})
 
 
+TRACE_HEADERS = (b"traceparent", b"tracestate")
+"""W3C's Trace Context among a call's headers: passed on whatever the dialect (https://www.w3.org/TR/trace-context/)."""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer. `estimated` marks numbers that the provider did not give.
 
@@ -110,7 +114,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     asked_usage: bool = False
     remove: tuple[str, ...] = ()
-    headers: tuple[tuple[bytes, bytes], ...] = ()  # the caller's that belong to the dialect, such as anthropic-beta
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # the caller's that belong to the dialect, and `TRACE_HEADERS`
     strict: bool = False  # refuse (InvalidRequest naming the fields) what a translation cannot carry
     path: str = ""  # below /v1, with its query, where the endpoint does not say it
     upload: Upload | None = None  # the body, where it is not in `body`

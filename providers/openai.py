@@ -29,7 +29,7 @@ from .classify import MAX_ERROR_BODY, classify, secrets_of
 from .counting import estimated_count
 from .dialects import openai_chat
 from .dialects.dialect import Target
-from .interface import Answer, Call, Endpoint, Stream, Usage
+from .interface import TRACE_HEADERS, Answer, Call, Endpoint, Stream, Usage
 from .lent import lent_header, secrets_with
 from .openai_bodies import embeddings_usage, is_unknown_endpoint, malformed, model_names, prepare_body, read_completion
 from .passing import PASSED, passed
@@ -41,7 +41,7 @@ from .transport import Headers, RequestTemplate, Response, Transport, choose_tra
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 _MAX_TEMPLATES: Final = 256
-_BETA: Final = b"openai-beta"
+_OF_CALLER: Final = (b"openai-beta", *TRACE_HEADERS)
 _ABOUT_BODIES: Final = (b"content-type", b"accept")
 _ABOUT_STREAM_OPTIONS: Final = re.compile(rb"stream.?options|include.?usage", re.IGNORECASE)
 _ABOUT_MAX_TOKENS: Final = re.compile(rb"max.?(?:completion.?)?tokens", re.IGNORECASE)
@@ -170,7 +170,7 @@ class OpenAI:
 
     async def _post(self, call: Call, path: str, body: bytes) -> Response:
         template = self._template(b"POST", self._dialect.target(call.model, path), call.key)
-        more: Headers = [pair for pair in call.headers if pair[0] == _BETA] if call.headers else ()
+        more: Headers = [pair for pair in call.headers if pair[0] in _OF_CALLER] if call.headers else ()
         if call.lent is not None:
             more = (*more, *lent_header(call, self._settings, self._dialect.credential))
         response = await self._transport.send(template, body, more)

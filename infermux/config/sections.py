@@ -34,6 +34,7 @@ from .scalars import (
     SWITCH,
     TAG,
     TEXT,
+    URL,
 )
 from .section import Key, Section, keys_of, later, section_of
 from .values import name
@@ -63,14 +64,24 @@ def _step(*, prompt_tokens: int, **rates: Any) -> settings.PriceStep:
 
 LOG = section_of(
     settings.LogSettings,
-    (
-        *keys_of(
-            settings.LogSettings,
-            ("level", one_of(("debug", "info", "warn", "error")), "What is logged: this level and above."),
-            ("format", one_of(("text", "json")), "Lines for people, or one JSON object a line."),
-            ("timestamps", SWITCH, "Whether each line begins with the time."),
+    keys_of(
+        settings.LogSettings,
+        ("level", one_of(("debug", "info", "warn", "error")), "What is logged: this level and above."),
+        ("format", one_of(("text", "json")), "Lines for people, or one JSON object a line."),
+        ("timestamps", SWITCH, "Whether each line begins with the time."),
+        ("bodies", SWITCH, "Log prompts and answers too, the first 16 KiB of each, at level `info`."),
+    ),
+)
+TELEMETRY = section_of(
+    settings.TelemetrySettings,
+    keys_of(
+        settings.TelemetrySettings,
+        (
+            "otlp_endpoint",
+            URL.or_null(),
+            "An OpenTelemetry collector, by OTLP over HTTP (`/v1/traces` is added); null: no traces. "
+            "Needs the extra `infermux[otel]`.",
         ),
-        *later(("bodies", SWITCH, False, "Log prompts and answers.")),
     ),
 )
 TLS = section_of(
@@ -322,12 +333,6 @@ _LATER_SECTIONS = later(
         {},
         "Answers kept.",
     ),
-    (
-        "telemetry",
-        Section(keys=later(("otlp_endpoint", TEXT.or_null(), None, "OpenTelemetry collector."))),
-        {},
-        "Traces.",
-    ),
 )
 
 ROOT = Section(
@@ -370,6 +375,7 @@ ROOT = Section(
             ("pricing", PRICING, "Prices by provider name and model, before those of the price library."),
             ("budgets", ListOf(item=BUDGET, what="a list of budgets"), "What callers, keys, tags or groups may spend."),
             ("ledger", LEDGER, "Where requests are written down, and keys kept."),
+            ("telemetry", TELEMETRY, "Traces."),
         ),
         *_LATER_SECTIONS,
     ),

@@ -302,6 +302,13 @@ class LedgerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class TelemetrySettings:
+    """`otlp_endpoint` is a collector's base URL; None: no traces."""
+
+    otlp_endpoint: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Config:
     """A whole, checked configuration. `source` is the file it came from."""
 
@@ -323,4 +330,5 @@ class Config:
     pricing: Mapping[str, Mapping[str, Price]] = _frozen_dict()
     budgets: tuple[Budget, ...] = ()
     ledger: LedgerSettings = attrs.field(factory=LedgerSettings)
+    telemetry: TelemetrySettings = attrs.field(factory=TelemetrySettings)
     source: str | None = None

@@ -367,7 +367,7 @@ TOGETHER = [
         '6: log.level: must be debug, info, warn or error, not "x"',
         "7: bogus: unknown key; known here: listen, management_listen, management_hosts, log, tls, auth, limits, "
         "shutdown_grace, providers, circuit_breaker, routing, retry, rescue, hedge, queue, pricing, budgets, "
-        "ledger, providers_file, workers, state, cache, telemetry",
+        "ledger, telemetry, providers_file, workers, state, cache",
         '8: routing.groups[0].providers[0]: no provider has the name "b"; there are: a',
     ),
 ]
