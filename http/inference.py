@@ -17,7 +17,8 @@ from infermux.actors.dispatch import Run, Sink
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
 from infermux.actors.key_access import check_model
-from infermux.actors.keys import Keys, Known, Permit
+from infermux.actors.key_table import Known
+from infermux.actors.keys import Keys, Permit
 from infermux.actors.requests import request_run
 from infermux.config.values import duration
 from infermux.errors import (
@@ -298,9 +299,9 @@ class Inference:
             same = self._rendered[key] = _same_lines(*key)
         if answer.dropped:
             same += b"x-infermux-dropped: %b\r\n" % _UNPRINTABLE.sub(b"?", ", ".join(answer.dropped).encode())
-        if run.call.endpoint is not Endpoint.CHAT and run.call.endpoint in _ANTHROPIC:
         if run.account is not None and run.account.exceeded:
             same += b"x-infermux-budget: %b\r\n" % _UNPRINTABLE.sub(b"?", _exceeded(run.account.exceeded))
+        if run.call.endpoint is not Endpoint.CHAT and run.call.endpoint in _ANTHROPIC:
             same += b"request-id: %b\r\n" % request_id  # where Anthropic's SDK looks for it
         return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
             same,
@@ -386,11 +387,11 @@ def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
     return tuple([pair for pair in head.headers if pair[0] in _BETAS])
 
 
-def _is_true(text: bytes) -> bool:
 def _exceeded(budgets: tuple[str, ...]) -> bytes:
     return ", ".join(f"{each} exceeded" for each in budgets).encode()
 
 
+def _is_true(text: bytes) -> bool:
     value = text.strip().lower()
     if value in (b"true", b"1"):
         return True
