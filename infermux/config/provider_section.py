@@ -158,7 +158,8 @@ PROVIDER = Section(
             (
                 "api_key",
                 CREDENTIAL,
-                "Its credential. Required for anthropic, azure_openai, and openai at its hosted address.",
+                "Its credential. Required for anthropic, azure_openai, and openai at its hosted address, but with "
+                "`auth.mode: passthrough`.",
             ),
             (
                 "api_keys",

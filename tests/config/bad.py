@@ -351,12 +351,22 @@ TOGETHER = [
         "routing: {default_model: auto}\n",
         '5: routing.default_model: must be a model, not "auto", which means this default',
     ),
+    _added(
+        "a-budget-without-a-period",
+        "budgets: [{caller: a, limit_usd: 50}]\n",
+        "5: budgets[0].period: is required: day, week or month",
+    ),
+    _added(
+        "a-mode-that-is-none",
+        "auth: {mode: key}\n",
+        '5: auth.mode: must be open, static_key, keys or passthrough, not "key"; did you mean "keys"?',
+    ),
     _bad(
         "open-to-strangers",
         "listen: ':8080'\nproviders:\n  - {name: a, type: anthropic, api_key: k}\n",
         "1: listen: is not a loopback address, while auth.mode is open and a provider carries credentials: anybody who "
-        "reaches it could spend them. Listen on loopback (127.0.0.1:8080), or set auth.mode: static_key, or take the "
-        "credentials out of the providers",
+        "reaches it could spend them. Listen on loopback (127.0.0.1:8080), or set auth.mode: static_key or keys, or "
+        "take the credentials out of the providers",
     ),
     _bad(
         "many",
@@ -374,14 +384,8 @@ TOGETHER = [
 
 LATER_KEYS = [
     _added("workers", "workers: 4\n", f"5: workers: {LATER}: 1"),
-    _added("budgets", "budgets: [{caller: a, limit_usd: 50}]\n", f"5: budgets: {LATER}: []"),
     _added("cache", "cache: {enabled: true}\n", f"5: cache.enabled: {LATER}: false"),
     _added("state", "state: {url: 'redis://h'}\n", f"5: state.url: {LATER}: null"),
-    _added(
-        "auth-keys",
-        "auth: {mode: keys}\n",
-        '5: auth.mode: is not available in this version; must be open or static_key, not "keys"',
-    ),
     _bad(
         "types",
         "providers:\n  - {name: a, type: process, cwd: /}\n",
