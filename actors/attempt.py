@@ -211,7 +211,7 @@ class Attempt:
             raise CallerLeft
         if lease.revoked is not None:
             if lease.last_word:
-                raise ShuttingDown(f"the request was ended: {lease.revoked}")
+                raise lease.error or ShuttingDown(f"the request was ended: {lease.revoked}")
             return UpstreamFailure(FailureKind.BROKEN, lease.revoked)
         now = trio.current_time()
         if self._timeout is None or (self.deadline.own and now >= self.deadline.at):

@@ -67,7 +67,8 @@ class Run:
 
     Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `timeout` is the
     caller's own, in seconds, or None. `committed`: a part of the answer has gone to the caller. `trail` has every
-    attempt's lease, in the order of their beginning; `waited` seconds went by in queues and pauses.
+    attempt's lease, in the order of their beginning; `waited` seconds went by in queues and pauses. `killed` is what
+    the caller of a killed one is told.
     """
 
     router: Ref[Any]
@@ -87,6 +88,8 @@ class Run:
     trail: list[Lease] = attrs.field(factory=list[Lease])
     account: Account | None = None  # where it is under a budget
     waited: float = 0.0
+    killed: InfermuxError | None = None
+    _waiting: trio.CancelScope | None = None  # without a lease: in a queue, or in a pause
     _phase: Phase = Phase.LEASING
     _deadline: Deadline = attrs.field(init=False)
     _pause: float = 0.0
@@ -138,6 +141,8 @@ class Run:
             await self.account.open()
         message: Any = Advance(self.plan)
         while True:
+            if self.killed is not None:
+                raise self.killed
             self._phase = Phase.LEASING
             lease = await self._lease(message)
             attempt = self.attempt = self._attempt(lease)
@@ -302,11 +307,13 @@ class Run:
         since = trio.current_time()
         try:
             with trio.CancelScope(deadline=self._deadline.at) as scope:
+                self._waiting = scope
                 self.caller.watch(scope)
                 granted = await reply.wait()
                 self._phase = Phase.LEASING
                 return granted
         finally:
+            self._waiting = None
             self.waited += trio.current_time() - since
         self._gave_up()
 
@@ -315,11 +322,13 @@ class Run:
         since = trio.current_time()
         try:
             with trio.CancelScope(deadline=self._deadline.at) as scope:
+                self._waiting = scope
                 self.caller.watch(scope)
                 await trio.sleep(seconds)
                 self._phase = Phase.LEASING
                 return
         finally:
+            self._waiting = None
             self.waited += trio.current_time() - since
         self._gave_up()
 
@@ -327,7 +336,7 @@ class Run:
         """A wait without a lease was cancelled."""
         if self.caller.left:
             raise CallerLeft
-        raise self._deadline.error(None)
+        raise self.killed or self._deadline.error(None)
 
     async def _after_death(self, restarts: int, died: ActorDied) -> None:
         """A provider's actor crashed under us: go on without it. The router's own: wait for its restart."""
@@ -421,12 +430,23 @@ class Run:
         attempt.failed(failure)
         self._phase = Phase.DONE
         if lease.revoked is not None:
-            self._broken = ShuttingDown(f"the answer of provider {lease.provider} was cut: {lease.revoked}")
+            self._broken = lease.error or ShuttingDown(
+                f"the answer of provider {lease.provider} was cut: {lease.revoked}"
+            )
         else:
             self._broken = failure_error(Failed(lease.provider, lease.model, failure), 1)
         raise self._broken
 
     # Always.
+
+    def kill(self, error: InfermuxError) -> None:
+        """End it at its next wait, what is sent upstream too: its caller is told `error`. Nothing when it has ended."""
+        self.killed = error
+        for lease in self.trail:
+            if not lease.is_released:
+                lease.revoke(error.message, last_word=True, error=error)
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def close(self) -> None:
         """End what is under way: the lease is released as cancelled, the upstream closed. Synchronous, idempotent."""

@@ -12,7 +12,7 @@ from infermux.errors import InfermuxError, ShuttingDown
 from infermux.providers.interface import Usage
 from infermux.providers.prices import cost
 
-from .dispatch import Run
+from .dispatch import Phase, Run
 from .identity import NOBODY, Identity
 from .journal import Journal
 from .lease import Lease
@@ -44,6 +44,7 @@ class Draft:
     ending: Ending | None = None
     error: InfermuxError | None = None
     cache: str = ""
+    killed: InfermuxError | None = None
     trace: Place | None = None
 
     def ended_well(self) -> None:
@@ -63,8 +64,23 @@ class Draft:
         """The caller went away."""
         self.ending = Ending.LEFT
 
-    def close(self, *, shutting_down: bool = False) -> None:
-        """It is over: the journal is told, if anybody listens. What has no ending was cancelled.
+    def kill(self, error: InfermuxError) -> bool:
+        """End it, so that its caller is told `error`. False: its whole answer is on its way out already.
+
+        What is still being received ends when it has come, before anything is sent.
+        """
+        run = self.run
+        if run is not None and run.phase is Phase.DONE:
+            return False
+        self.killed = error
+        if run is not None:
+            run.kill(error)
+        return True
+
+    def close(self, *, shutting_down: bool = False) -> Record | None:
+        """It is over: the journal is told, if anybody listens, and what it is told is returned.
+
+        What has no ending was cancelled.
 
         `shutting_down` says that the server did so; otherwise it was for the caller's leaving. The run is closed.
         """
@@ -75,8 +91,11 @@ class Draft:
                 self.broke(ShuttingDown("the server ended while the answer was on its way"))
             else:
                 self.refused(ShuttingDown("the server ended before there was an answer"))
-        if self.journal:
-            self.journal.tell(self.record())
+        if not self.journal:
+            return None
+        record = self.record()
+        self.journal.tell(record)
+        return record
 
     def record(self) -> Record:
         """What there is to say, as of now."""

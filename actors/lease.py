@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from infermux.config.settings import Price, ProviderSettings
+from infermux.errors import InfermuxError
 from infermux.providers.interface import Adapter
 from infermux.providers.ratelimits import Quotas
 from infermux.secret import Secret
@@ -53,7 +54,7 @@ class Lease:
     `key` is the credential to send, at its place `key_index`, where the provider has several: None otherwise;
     `other_keys` of them could have been used as well. `mark` is for the limits that the provider tells.
     `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
-    `last_word`: the request ends with it, no other provider is tried.
+    `last_word`: the request ends with it, no other provider is tried; its caller is told `error` where there is one.
     `first_token_at`, on trio's clock, and `outcome` are what became of the attempt, as far as it has come.
     """
 
@@ -76,6 +77,7 @@ class Lease:
     scope: trio.CancelScope | None = None
     revoked: str | None = None
     last_word: bool = False
+    error: InfermuxError | None = None
     first_token_at: float | None = None
     outcome: Outcome | None = None
     _released: bool = False
@@ -107,9 +109,10 @@ class Lease:
         if self.revoked is not None:
             scope.cancel()
 
-    def revoke(self, why: str, *, last_word: bool = False) -> None:
+    def revoke(self, why: str, *, last_word: bool = False, error: InfermuxError | None = None) -> None:
         """End the attempt that runs under this lease, at its next wait."""
         self.revoked = why
+        self.error = error
         self.last_word = last_word
         if self.scope is not None:
             self.scope.cancel()

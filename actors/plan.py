@@ -7,7 +7,7 @@ in order only when the tiers before it are used up.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -35,13 +35,22 @@ class Refusal(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class Look(msgspec.Struct, frozen=True):
+    """One tier as it was put in order: who could have answered, and `steps`, those who could do so then."""
+
+    strategy: str
+    group: str
+    candidates: tuple[Candidate, ...]
+    steps: Sequence[Choice]
+
+
 @attrs.define(eq=False)
 class Plan:
     """`catalogue` is what `route` was found in. `tried` holds (provider, model) pairs that had an attempt; `silent`
     providers that stayed silent; `refusals` the last one of each provider. `last` is the choice that was asked last;
     `staying` is one that may be asked once more, where what comes next is another model or nobody. `beside` is the
     model of an attempt that goes on: only providers that answer with the same one count then, and nothing is waited
-    for. `deadline` is the caller's own, on trio's clock."""
+    for. `deadline` is the caller's own, on trio's clock. `looks` are the orders so far, for whoever asks why."""
 
     want: Want
     route: Route | None = None
@@ -61,6 +70,7 @@ class Plan:
     held: list[Choice] = attrs.field(factory=list)
     insists: bool = False
     deadline: float = math.inf
+    looks: list[Look] = attrs.field(factory=list[Look])
 
     def refuse(self, refusal: Refusal, choice: Choice | None = None) -> None:
         """`refusal` is of `choice`, where it was that far already."""
@@ -87,6 +97,7 @@ class Plan:
         self.steps = []
         self.position = 0
         self.refusals.clear()
+        self.looks.clear()
         self.held = []
         self.insists = False
 

@@ -25,7 +25,7 @@ from .actor import BaseActor, Context
 from .budget import Budget
 from .catalogue import Candidate, Catalogue, Route, Tiers
 from .messages import Reason, Standing
-from .plan import Plan, Refusal
+from .plan import Look, Plan, Refusal
 from .queue import SHORTEST_WAIT, Waiter, WaitingRoom, is_curable
 from .ref import Ref
 from .reply import Reply
@@ -346,6 +346,7 @@ class RouterActor(BaseActor[Any]):
         plan.group = route.group.name if route.group else ""
         plan.strategy = self._strategy_name(route.group, plan.want.preferences)
         plan.steps = self._order(plan, route, tier, now)
+        plan.looks.append(Look(plan.strategy, plan.group, tier, plan.steps))
         plan.position = 0
         return True
 

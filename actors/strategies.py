@@ -69,6 +69,18 @@ _OWN: dict[str, StrategyFactory] = {
     "sticky": _sticky,
 }
 
+SCORES: Mapping[str, str] = {
+    "round_robin": "its turn: the place in the rotation, the lowest first",
+    "least_latency": "seconds: average latency plus the penalty of recent failures, the lowest first",
+    "cost_weighted": "US dollars this request is expected to cost, the lowest first; none where the price is unknown",
+    "random": "a random draw by weight, the lowest first",
+    "priority": "its place in the file, the lowest first",
+    "least_busy": "requests in flight, with recent failures, for its weight; the lowest first",
+    "peak_ewma": "seconds: (average latency + penalty) x (in flight + 1) / weight; the better of two drawn comes first",
+    "sticky": "drawn from the hashes of the conversation and its name, the lowest first; those overloaded come last",
+}
+"""What the score of a choice is, by the strategy that gave it."""
+
 STRATEGY_NAMES: tuple[str, ...] = tuple(_OWN)
 
 

@@ -25,7 +25,7 @@ from infermux.watchdog import Watchdog
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
 from .inference import Inference
 from .management import Management, management_app
-from .observing import observe
+from .observing import observe, overlook
 from .reloading import Load, Reloader
 from .rules import Rules
 
@@ -85,7 +85,8 @@ async def open_application(
             token_required=not address(config.management_listen or config.listen).is_loopback,
             started_at=trio.current_time(),
             watchdog=watchdog,
-            metrics=observe(inference, watchdog),
+            metrics=observe(inference, watchdog, books),
+            hub=overlook(inference, watchdog),
             books=books,
         )
         separate = config.management_listen is not None

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from infermux.errors import InfermuxError, ProviderRefusal
+from infermux.errors import InfermuxError, ProviderRefusal, RequestKilled
 
 from .exchange import Headers
 
@@ -84,6 +84,8 @@ def error_answer(
     headers = [(b"x-infermux-error", error.code.encode())]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(math.ceil(error.retry_after), 1)))
+    if isinstance(error, RequestKilled):
+        headers.append((b"x-should-retry", b"false"))  # what OpenAI's and Anthropic's SDKs go by
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if error.provider is not None:

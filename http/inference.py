@@ -13,6 +13,7 @@ import secrets
 import attrs
 import trio
 
+from infermux.actors.decisions import Decisions
 from infermux.actors.dispatch import Run, Sink
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
@@ -75,7 +76,8 @@ def is_inference(method: bytes, path: bytes) -> bool:
 class Inference:
     """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
 
-    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace.
+    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace. `running` has those that
+    are served, in the order of their coming; `decisions` what was decided of the last ones that have ended.
     """
 
     fleet: Fleet
@@ -84,6 +86,8 @@ class Inference:
     sampler: Sampler | None = None
     in_flight: int = 0
     draining: bool = False
+    running: dict[Draft, None] = attrs.field(factory=dict[Draft, None])
+    decisions: Decisions = attrs.field(factory=Decisions)
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
     _id_prefix: bytes = attrs.field(factory=lambda: b"req-" + secrets.token_hex(6).encode() + b"-")
     _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
@@ -104,11 +108,13 @@ class Inference:
             exchange = overheard = Overheard(exchange)
         draft.trace, carried = place_of(head, self.sampler)
         self.in_flight += 1
+        self.running[draft] = None
         permit: Permit | None = None
         try:
             found = self._admit(head)
             draft.who = found.who
             run = draft.run = await self._received(exchange, endpoint, draft, found, carried)
+            run.killed = draft.killed
             if found.key is not None:
                 permit = await self._permit(found.key, run)
             if run.call.stream:
@@ -126,13 +132,16 @@ class Inference:
             await self._refuse(exchange, _crashed(), draft)
         finally:
             self.in_flight -= 1
+            del self.running[draft]
             if draft.run is not None:
                 draft.run.close()
                 if permit is not None:
                     permit.release(lease.outcome for lease in draft.run.trail)
                 if draft.run.call.upload is not None:
                     draft.run.call.upload.close()
-            draft.close(shutting_down=exchange.shutting_down and not exchange.left)
+            record = draft.close(shutting_down=exchange.shutting_down and not exchange.left)
+            if record is not None:
+                self.decisions.note(record, draft.run)
             if overheard is not None:
                 overheard.tell(draft.id, self.rules.config)
 

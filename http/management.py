@@ -40,20 +40,26 @@ from infermux.watchdog import Watchdog
 from .access import given_key
 from .admission import admitted
 from .costs import add_costs
+from .dashboard import add_dashboard, pages
 from .errors import error_answer, shape_of
+from .events import Hub, add_events
 from .exchange import Head
+from .explain import add_explain
 from .exposition import Metrics
 from .inference import ROUTES, Inference
 from .key_pages import add_keys
+from .live_requests import add_requests
 from .metrics_page import ROOT as METRICS
 from .metrics_page import add_metrics
 from .money import add_money
+from .overview import add_overview
 from .passthrough import RULES
 from .reloading import Reloader
 from .rules import Rules
 
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
+PAGES = pages(PREFIX)
 MAX_BODY = 64 * 1024
 
 
@@ -73,6 +79,7 @@ class Management:
     watchdog: Watchdog
     books: Books | None
     metrics: Metrics
+    hub: Hub
 
     @property
     def rules(self) -> Rules:
@@ -102,6 +109,11 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         add_keys(app, lambda: management.inference.keys)
         add_money(app, management.fleet, PREFIX)
         add_costs(app, management.books)
+        add_requests(app, management.inference, PREFIX)
+        add_explain(app, management.inference, PREFIX)
+        add_overview(app, management.hub.overview, PREFIX)
+        add_events(app, management.hub, PREFIX)
+        add_dashboard(app, PREFIX)
     return app
 
 
@@ -117,12 +129,17 @@ def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
 
 
 def _guard(management: Management, managed: bool) -> None:
-    """`health` and `ready` are open, the rest of `/_infermux/` asks for the token; not served, it is like any path."""
+    """`health`, `ready` and the dashboard's files are open, the rest of `/_infermux/` asks for the token.
+
+    Where it is not served, it is like any path.
+    """
     path, head = request.path, _head()
     if path in EXEMPT:
         return
     if managed and (path.startswith(PREFIX) or path == METRICS):
         management.rules.host_rule.check(head)
+        if path in PAGES:
+            return
         if management.token is not None:
             _check_token(head, management.token)
         elif management.token_required:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import trio
+
+from infermux.actors.ledger import Books
 from infermux.watchdog import Watchdog
 
+from .events import Hub
 from .exposition import Metrics
+from .history import History
 from .inference import Inference
-from .live_books import budget_values
+from .live_books import budget_values, ledger_values
 from .metrics import Counts
+from .overview import Overview
 from .request_log import log_request
 from .traces import traces_of
 
 
-def observe(inference: Inference, watchdog: Watchdog) -> Metrics:
+def observe(inference: Inference, watchdog: Watchdog, books: Books | None = None) -> Metrics:
     """Log, count and trace every request that ends, and watch the event loop, for as long as the actors run."""
     fleet = inference.fleet
     metrics = Metrics(inference, watchdog, Counts(fleet))
@@ -24,5 +30,18 @@ def observe(inference: Inference, watchdog: Watchdog) -> Metrics:
         fleet.journal.listen(traces.note)
         fleet.nursery.start_soon(traces.run)
     metrics.more.append(lambda: budget_values(fleet.treasury))
+    if books is not None:
+        metrics.more.append(lambda: ledger_values(books.ledger))
     fleet.nursery.start_soon(metrics.delay.run)
     return metrics
+
+
+def overlook(inference: Inference, watchdog: Watchdog) -> Hub:
+    """What an operator sees of the requests and providers from now on."""
+    fleet = inference.fleet
+    history = History(fleet)
+    overview = Overview(inference=inference, watchdog=watchdog, history=history, started_at=trio.current_time())
+    hub = Hub(overview, fleet.nursery)
+    fleet.journal.listen(history.note)
+    fleet.journal.listen(hub.note)
+    return hub

@@ -218,6 +218,12 @@ class ShuttingDown(PolicyError):
     status, code = 503, "shutting_down"
 
 
+class RequestKilled(PolicyError):
+    """An operator ended this request. It is not to be sent again by itself."""
+
+    status, code = 503, "request_killed"
+
+
 class DeadlineExceeded(PolicyError):
     """The caller's own deadline, or the request's bound, passed."""
 

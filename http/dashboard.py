@@ -1,0 +1,64 @@
+"""The dashboard: a page of its own files, which asks nothing of any other host. What it shows comes by the API.
+
+The files hold nothing that is anybody's, so they are served without the token; their data is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from importlib.resources import files
+from typing import Final
+
+from quart import Response, redirect, request
+from quart_trio import QuartTrio
+from werkzeug.wrappers import Response as Redirect
+
+_TYPES: Final = {
+    "index.html": "text/html; charset=utf-8",
+    "dashboard.css": "text/css; charset=utf-8",
+    "dashboard.js": "text/javascript; charset=utf-8",
+    "charts.js": "text/javascript; charset=utf-8",
+    "wire.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+"""https://www.w3.org/TR/CSP3/: nothing inline, nothing from elsewhere, in no frame."""
+_HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # asked for anew each time, and not sent again where it is the same
+}
+
+
+def pages(prefix: str) -> frozenset[str]:
+    """The paths of the files."""
+    return frozenset([prefix, f"{prefix}/", *(f"{prefix}/dashboard/{name}" for name in _TYPES)])
+
+
+def add_dashboard(app: QuartTrio, prefix: str) -> None:
+    """Serve the page at `PREFIX/` and what belongs to it below `PREFIX/dashboard/`."""
+    folder = files("infermux.http").joinpath("dashboard_files")
+    for name, content_type in _TYPES.items():
+        page = partial(_file, folder.joinpath(name).read_bytes(), content_type)
+        path = f"{prefix}/" if name == "index.html" else f"{prefix}/dashboard/{name}"
+        app.add_url_rule(path, f"dashboard {name}", page, methods=["GET"])
+
+    @app.get(prefix)
+    async def moved() -> Redirect:
+        return redirect(f"{prefix}/", 308)
+
+
+async def _file(body: bytes, content_type: str) -> Response:
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {**_HEADERS, "ETag": tag}
+    if request.headers.get("If-None-Match") == tag:
+        return Response(b"", status=304, headers=headers)
+    return Response(body, content_type=content_type, headers=headers)
