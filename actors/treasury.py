@@ -30,9 +30,10 @@ from .kit_errors import ActorDied, MailboxFull
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
-from .purses import ANYBODY, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, bounds, nano, scope_of
+from .purses import Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano, scope_of
 from .ref import Ref
 from .reply import Reply
+from .statement import row_of, statement
 
 log = logging.getLogger("infermux.budgets")
 
@@ -41,7 +42,6 @@ SAVE_EVERY: Final = 0.5  # seconds
 STORE_PATIENCE: Final = 5.0  # seconds the store may take, before requests and at the end
 WARNED_MODELS: Final = 1000
 PERIODS: Final = ("day", "week", "month")
-SHOWN: Final = 1000  # purses of budgets for everybody
 
 
 class BudgetStore(Protocol):
@@ -128,21 +128,20 @@ class TreasuryActor(BaseActor[Any]):
 class Treasury:
     """The budgets of one router, for its other parts. `ref` is set once its actor runs.
 
-    `key_budget` tells the budget that a key has of its own, by the key's public id. `listeners` are told of budgets
-    that are used up, once per period. `clock` is seconds since 1970.
+    `key_budget` tells the budget that a key has of its own, by the key's public id. `clock` is seconds since 1970.
     """
 
     budgets: tuple[Budget, ...] = ()
     store: BudgetStore | None = None
     clock: Callable[[], float] = time.time
     key_budget: Callable[[str], KeyBudget | None] | None = None
-    listeners: list[Listener] = attrs.field(factory=list[Listener])
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     is_restored: bool = False
     ref: Ref[Any] = attrs.field(init=False)
     rules: Rules = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
+    _listeners: tuple[Listener, ...] = ()
     _quiet: bool = False
     _asking: trio.Lock = attrs.field(factory=trio.Lock)
 
@@ -153,6 +152,10 @@ class Treasury:
         """These are the budgets from now on. What was spent stays spent."""
         self.budgets = budgets
         self.rules = Rules(budgets)
+
+    def listen(self, listener: Listener) -> None:
+        """Tell `listener` of every budget that is used up, once per period. It must not wait."""
+        self._listeners = (*self._listeners, listener)
 
     # Requests.
 
@@ -203,7 +206,7 @@ class Treasury:
             )
 
     def tell(self, claim: Claim, purse: Purse) -> None:
-        """A budget is used up. Listeners must not wait; one that fails is logged."""
+        """A budget is used up: said in the log and to the listeners. One that fails is logged too."""
         budget = claim.budget
         told = Exceeded(
             budget=str(claim.key),
@@ -213,7 +216,7 @@ class Treasury:
             until=purse.end,
         )
         log.warning("the budget %s of $%g is used up: $%.6g spent", told.budget, told.limit_usd, told.spent_usd)
-        for listener in self.listeners:
+        for listener in self._listeners:
             try:
                 listener(told)
             except Exception:
@@ -282,51 +285,14 @@ class Treasury:
     # What is shown.
 
     def statement(self) -> list[dict[str, Any]]:
-        """Every budget with its purses: those for everybody one row per name, the largest first."""
+        """Every budget with its purses; see `statement.statement`. Keys' own budgets come last."""
         at = self.clock()
-        rows: list[dict[str, Any]] = []
-        for budget in self.budgets:
-            rows += [_row(budget, purse) for purse in self._purses(budget, at)]
+        rows = statement(self.rules, self.purses, at)
         for key, purse in self.purses.current.items():
             own = self._own_budget(key.name) if key.scope == "key" and at < purse.end else None
             if own is not None and own.period == key.period:
-                rows.append(_row(own, purse))
+                rows.append(row_of(own, purse))
         return rows
-
-    def _purses(self, budget: Budget, at: float) -> Iterable[Purse]:
-        scope, name = scope_of(budget)
-        if not name.endswith(ANYBODY):
-            return [self.purses.purse(PurseKey(scope, name, budget.period), at)]
-        tag = name.removesuffix(ANYBODY)
-        found = [
-            purse
-            for key, purse in self.purses.current.items()
-            if key.scope == scope
-            and key.period == budget.period
-            and at < purse.end
-            and key.name.startswith(tag)
-            and (scope, key.name) not in self.rules.named
-        ]
-        return sorted(found, key=lambda purse: -purse.spent)[:SHOWN]
-
-
-def _row(budget: Budget, purse: Purse) -> dict[str, Any]:
-    limit = nano(budget.limit_usd)
-    return {
-        "budget": str(purse.key),
-        "scope": purse.key.scope,
-        "name": purse.key.name,
-        "period": budget.period,
-        "hard": budget.hard,
-        "limit_usd": budget.limit_usd,
-        "spent_usd": purse.spent / NANO,
-        "reserved_usd": purse.reserved / NANO,
-        "left_usd": max(0, purse.left(limit)) / NANO,
-        "exceeded": purse.spent >= limit,
-        "unpriced_answers": purse.unpriced,
-        "since": purse.start,
-        "until": purse.end,
-    }
 
 
 @attrs.define(eq=False)

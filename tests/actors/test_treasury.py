@@ -131,8 +131,8 @@ async def test_a_soft_budget_refuses_nothing_and_says_so(
 ) -> None:
     told: list[Exceeded] = []
     async with budgeted(Budget(caller="team-a", limit_usd=4, hard=False)) as w:
-        w.fleet.treasury.listeners.append(told.append)
-        exceeded = []
+        w.fleet.treasury.listen(told.append)
+        exceeded: list[tuple[str, ...]] = []
         for _ in range(4):
             run = await w.chat(who=TEAM, prompt_tokens=1, max_tokens=2)
             assert run.account is not None
@@ -148,7 +148,7 @@ async def test_a_listener_that_fails_is_logged(autojump_clock: MockClock, caplog
         raise RuntimeError(told.budget)
 
     async with budgeted(Budget(limit_usd=1, hard=False)) as w:
-        w.fleet.treasury.listeners.append(fail)
+        w.fleet.treasury.listen(fail)
         await chat(w)
         await chat(w)
     assert "a listener of budgets failed" in caplog.text
@@ -233,7 +233,7 @@ async def test_the_dearest_candidate_is_what_is_reserved(autojump_clock: MockClo
 
 async def test_without_a_bound_an_answer_is_taken_to_be_as_long_as_the_models_are(autojump_clock: MockClock) -> None:
     async with budgeted(Budget(caller="team-a", limit_usd=2000)) as w:
-        amounts = []
+        amounts: list[float] = []
         for _ in range(2):
             run = w.run(who=TEAM, prompt_tokens=1)
             assert run.account is not None
