@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from infermux.actors.ledger import Books
+from infermux.actors.ledger import Books
 from infermux.watchdog import Watchdog
 
 from .events import Hub
@@ -30,6 +31,8 @@ def observe(inference: Inference, watchdog: Watchdog, books: Books | None = None
         fleet.journal.listen(traces.note)
         fleet.nursery.start_soon(traces.run)
     metrics.more.append(lambda: budget_values(fleet.treasury))
+    if books is not None:
+        metrics.more.append(lambda: ledger_values(books.ledger))
     if books is not None:
         metrics.more.append(lambda: ledger_values(books.ledger))
     fleet.nursery.start_soon(metrics.delay.run)

@@ -74,7 +74,9 @@ class Traces:
         return cls(fleet, provider, provider.get_tracer("infermux", __version__), ids)
 
     def sampler(self, trace: int) -> bool:
-        return self.provider.sampler.should_sample(None, trace, "").decision.is_sampled()
+        from opentelemetry.sdk.trace.sampling import Decision
+
+        return self.provider.sampler.should_sample(None, trace, "").decision is Decision.RECORD_AND_SAMPLE
 
     async def run(self) -> None:
         """Until cancelled; then what was not sent yet has `GRACE` seconds."""

@@ -150,7 +150,10 @@ async def test_a_pause_before_the_same_provider_is_waiting(autojump_clock: MockC
 
 
 async def test_a_record_is_made_only_for_those_who_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infermux.actors.draft.Record", lambda **_: pytest.fail("nobody listens"))
+    def made(**_: object) -> None:
+        pytest.fail("nobody listens")
+
+    monkeypatch.setattr("infermux.actors.draft.Record", made)
     draft = Draft(journal=Journal(), id=b"r1")
     draft.refused(UpstreamError("no"))
     draft.close()
