@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     FromClause,
     Select,
     and_,
@@ -15,7 +16,6 @@ from sqlalchemy import (
     func,
     literal,
     null,
-    or_,
     select,
     union_all,
 )
@@ -27,8 +27,8 @@ from infermux.errors import InvalidRequest
 from .tables import ATTEMPTS, REQUESTS, TAGS
 
 _TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
-_OF_REQUESTS = {"caller": "caller", "key": "key", "group": "route_group", "day": "day"}
-_OF_PARTS = {"provider": "provider", "model": "model"}
+_COLUMNS = {name: name for name in ("caller", "model", "provider", "key", "day")} | {"group": "route_group"}
+_OF_ATTEMPTS = ("provider", "model")
 
 
 def costs(connection: Connection, query: CostQuery) -> Costs:
@@ -54,7 +54,7 @@ def _order(query: CostQuery) -> Callable[[CostLine], Any]:
 
 
 def _line(row: Row[Any], group: Iterable[str]) -> CostLine:
-    known, unpriced = float(row.cost or 0.0), row.unpriced
+    known, unpriced = float(row.cost or 0.0), row.unpriced or 0
     return CostLine(
         group=tuple(group),
         requests=row.requests or 0,
@@ -67,61 +67,64 @@ def _line(row: Row[Any], group: Iterable[str]) -> CostLine:
 
 
 def _grouped(query: CostQuery, names: list[str]) -> Select[Any]:
-    parts = _parts().subquery("parts")
-    source: FromClause = parts.join(REQUESTS, REQUESTS.c.seq == parts.c.seq)
+    parts = _parts(query).subquery("parts")
+    source: FromClause = parts
     groups: list[ColumnElement[Any]] = []
     for key, name in zip(query.group_by, names, strict=True):
-        if key in _OF_REQUESTS:
-            groups.append(REQUESTS.c[_OF_REQUESTS[key]].label(name))
-        elif key in _OF_PARTS:
-            groups.append(parts.c[_OF_PARTS[key]].label(name))
+        if key in _COLUMNS:
+            groups.append(parts.c[_COLUMNS[key]].label(name))
+            continue
+        tags = TAGS.alias(f"tags_of_{name}")
+        wanted = tags.c.seq == parts.c.seq
+        if key.startswith(TAG):
+            source = source.outerjoin(tags, and_(wanted, tags.c.name == key.removeprefix(TAG)))
+            groups.append(tags.c.value.label(name))
         else:
-            tags = TAGS.alias(f"tags_of_{name}")
-            wanted = tags.c.seq == REQUESTS.c.seq
-            if key.startswith(TAG):
-                source = source.outerjoin(tags, and_(wanted, tags.c.name == key.removeprefix(TAG)))
-                groups.append(tags.c.value.label(name))
-            else:
-                source = source.outerjoin(tags, wanted)
-                groups.append((tags.c.name + "=" + tags.c.value).label(name))
-    selected = select(*groups, *_sums(parts)).select_from(source)
-    if query.since is not None:
-        selected = selected.where(REQUESTS.c.at >= query.since)
-    if query.until is not None:
-        selected = selected.where(REQUESTS.c.at < query.until)
-    return selected.group_by(*groups)
+            source = source.outerjoin(tags, wanted)
+            groups.append((tags.c.name + "=" + tags.c.value).label(name))
+    return select(*groups, *_sums(parts)).select_from(source).group_by(*groups)
 
 
-def _parts() -> Any:
+def _parts(query: CostQuery) -> CompoundSelect[Any]:
     """What was sent to whom: each request, without its tokens and money where its attempts have them, and those."""
-    alone = REQUESTS.c.attempts <= 1
+    when = [REQUESTS.c.at >= query.since] if query.since is not None else []
+    when += [REQUESTS.c.at < query.until] if query.until is not None else []
     kinds = (*_TOKENS, "estimated", "cost")
+    same = [REQUESTS.c[_COLUMNS[key]] for key in query.group_by if key in _COLUMNS and key not in _OF_ATTEMPTS]
+    alone = REQUESTS.c.attempts <= 1
     requests = select(
+        *same,
         REQUESTS.c.seq,
         REQUESTS.c.provider,
         REQUESTS.c.model,
         literal(1).label("counts"),
+        case((REQUESTS.c.outcome.in_(("refused", "broken")), 1), else_=0).label("fails"),
+        case((and_(alone, REQUESTS.c.cost.is_(None)), 1), else_=0).label("unpriced"),
+        null().label("tried"),
         *(case((alone, REQUESTS.c[kind]), else_=null()).label(kind) for kind in kinds),
-        case((and_(alone, REQUESTS.c.cost.is_(None)), REQUESTS.c.seq), else_=null()).label("unpriced"),
     )
     attempts = select(
+        *same,
         ATTEMPTS.c.seq,
         ATTEMPTS.c.provider,
         ATTEMPTS.c.model,
-        literal(0).label("counts"),
+        *(literal(0).label(name) for name in ("counts", "fails", "unpriced")),
+        ATTEMPTS.c.seq.label("tried"),
         *(ATTEMPTS.c[kind] for kind in kinds),
-        case((ATTEMPTS.c.cost.is_(None), ATTEMPTS.c.seq), else_=null()).label("unpriced"),
-    )
-    return union_all(requests, attempts)
+    ).join_from(ATTEMPTS, REQUESTS, REQUESTS.c.seq == ATTEMPTS.c.seq)
+    return union_all(requests.where(*when), attempts.where(*when))
 
 
-def _sums(parts: Any) -> list[ColumnElement[Any]]:
-    failed = or_(REQUESTS.c.outcome == "refused", REQUESTS.c.outcome == "broken")
+def _sums(parts: FromClause) -> list[ColumnElement[Any]]:
+    # Two attempts of one request that nobody can price are one request. Distinct numbers are dear, so only theirs are
+    # looked at: most requests have but one attempt.
+    once, one = parts.c.tried.is_(None), parts.c.tried
+    guessed = func.sum(case((and_(once, parts.c.estimated.is_(True)), 1), else_=0))
     return [
         func.sum(parts.c.counts).label("requests"),
-        func.sum(case((failed, parts.c.counts), else_=0)).label("failed"),
+        func.sum(parts.c.fails).label("failed"),
         *(func.sum(parts.c[kind]).label(kind) for kind in _TOKENS),
-        func.count(distinct(case((parts.c.estimated.is_(True), parts.c.seq)))).label("estimated"),
+        (guessed + func.count(distinct(case((parts.c.estimated.is_(True), one))))).label("estimated"),
         func.sum(parts.c.cost).label("cost"),
-        func.count(distinct(parts.c.unpriced)).label("unpriced"),
+        (func.sum(parts.c.unpriced) + func.count(distinct(case((parts.c.cost.is_(None), one))))).label("unpriced"),
     ]
