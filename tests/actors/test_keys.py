@@ -316,6 +316,21 @@ async def test_the_limits_survive_a_crash_of_the_actor(autojump_clock: MockClock
             await keys.admit(known, WANT)
 
 
+async def test_a_revocation_does_not_wait_for_the_actors_restart(autojump_clock: MockClock) -> None:
+    store = MemoryKeys()
+    text, stored = store.made()
+    async with running(store) as keys:
+        keys.ref.tell(Poison())
+        while keys.ref.alive:
+            await trio.lowlevel.checkpoint()
+        await keys.revoke(stored.id)
+        with pytest.raises(Unauthorized):
+            keys.find(text)
+        await trio.sleep(5)
+        with pytest.raises(Unauthorized):
+            keys.find(text)
+
+
 async def test_a_full_mailbox_is_an_overload(autojump_clock: MockClock) -> None:
     store = MemoryKeys()
     text, _ = store.made()
