@@ -5,7 +5,6 @@ from __future__ import annotations
 import trio
 
 from infermux.actors.ledger import Books
-from infermux.actors.ledger import Books
 from infermux.watchdog import Watchdog
 
 from .events import Hub
@@ -31,8 +30,6 @@ def observe(inference: Inference, watchdog: Watchdog, books: Books | None = None
         fleet.journal.listen(traces.note)
         fleet.nursery.start_soon(traces.run)
     metrics.more.append(lambda: budget_values(fleet.treasury))
-    if books is not None:
-        metrics.more.append(lambda: ledger_values(books.ledger))
     if books is not None:
         metrics.more.append(lambda: ledger_values(books.ledger))
     fleet.nursery.start_soon(metrics.delay.run)
