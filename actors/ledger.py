@@ -38,7 +38,7 @@ LEDGER = "infermux.ledger"  # no provider can be called so
 FLUSH_EVERY = 0.25  # seconds a row waits for company: with the writing itself well below the second that may be lost
 BATCH = 2_000  # rows; with so many waiting it is not waited any longer
 MAX_PENDING = 50_000  # rows, of about 1 KiB each
-OPENS_AFTER = 0.25  # seconds without a row: the server shall listen before the imports take the processor
+OPENS_AFTER = 1.0  # seconds without a row: the server shall listen before the imports take the processor
 BACKOFF = Backoff(base=0.25, max=10.0)
 GRACE = 5.0  # seconds for what is left at the end, and ...
 GRACE_AWAY = 1.0  # ... where nothing could be written before either

@@ -56,7 +56,7 @@ async def test_the_curl_lines_work() -> None:
         for name in ("quick", "slow")
     ]
     providers[0]["model_aliases"] = {"smart": "demo-large"}
-    async with routing(*providers) as router:
+    async with routing(*providers, ledger={"url": "sqlite://"}) as router:
         await router.wait_for("quick", health="healthy")
         for command in commands:
             line = command.replace("127.0.0.1:8080", f"127.0.0.1:{router.port}").replace("curl", "curl -sS --fail", 1)
