@@ -151,7 +151,8 @@ async def test_after_the_recovery_window_exactly_one_request_is_the_half_open_pr
         assert all(request.at >= probe.finished_at for request in later)
         assert answered_by(answers)["failing"] == 1 + len(later)
         failing.default = Reply()
-        assert answered_by(await gather(10, router.chat)) == {"failing": 10}  # one success has closed it
+        for _ in range(5):  # one success has closed it; many at once it gets only after a slow start
+            assert answered_by([await router.chat()]) == {"failing": 1}
 
 
 async def test_no_request_passes_the_limit_under_two_hundred_concurrent_callers() -> None:
@@ -294,7 +295,8 @@ async def test_a_provider_is_used_again_after_it_came_back() -> None:
             async with upstream:
                 await trio.sleep(0.25)
                 assert answered_by([await router.chat()]) == {"first": 1}
-                assert answered_by(await gather(5, router.chat)) == {"first": 5}
+                for _ in range(3):  # slow start: one after the other
+                    assert answered_by([await router.chat()]) == {"first": 1}
 
 
 async def test_requests_that_arrive_before_the_first_probe_wait_for_it() -> None:
