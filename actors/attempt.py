@@ -61,7 +61,8 @@ class Attempt:
     """One try. `begin` runs it up to its whole answer, or to the commit point of its stream; then `next` reads on.
 
     It ends with one of `succeeded`, `failed` and `abandon`: each releases the lease and closes the stream, the first
-    one counts. `committed`: bytes of its stream have gone to the caller, nothing can replace it unseen.
+    one counts. `committed`: bytes of its stream have gone to the caller, nothing can replace it unseen. `join`: it goes
+    on with the answer of another one, and this is what makes its stream the rest of that.
     """
 
     lease: Lease
@@ -69,6 +70,7 @@ class Attempt:
     call: Call
     deadline: Deadline
     choice: Choice | None = None  # how the router came to it
+    join: Callable[[Stream], Stream] | None = None
     answer: Answer | None = None
     stream: Stream | None = None
     usage: Usage | None = None
@@ -103,6 +105,16 @@ class Attempt:
                 return None
         return failure or self._why_cancelled(caller)
 
+    async def go_on(self, caller: Caller) -> UpstreamFailure | None:
+        """As `begin`, for the rest of another one's answer. What cannot be said to this provider is its failure too."""
+        try:
+            failure = await self.begin(caller)
+        except CallerError as refused:
+            return UpstreamFailure(FailureKind.CALLER, refused.message)
+        if failure is None and self.stream is None:
+            return UpstreamFailure(FailureKind.MALFORMED, "answered a streaming request with a whole answer")
+        return failure
+
     async def _send(self, hold_back: HoldBack | None) -> UpstreamFailure | None:
         lease, call = self.lease, self.call
         try:
@@ -112,9 +124,9 @@ class Attempt:
             if isinstance(answer, Answer):
                 self.answer = answer
             else:
-                self.stream = answer
+                self.stream = answer if self.join is None else self.join(answer)
                 if not answer.has_content:
-                    await self._hold_back(answer, hold_back)
+                    await self._hold_back(self.stream, hold_back)
                 self.first_token_at = trio.current_time()
                 lease.passed_first_token(self.first_token_at)
         except UpstreamFailure as failure:

@@ -31,6 +31,7 @@ from .messages import Want
 from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
 from .ref import Ref
 from .reload import reload
+from .rescue import Rescue, rescue_of
 from .router import HealthKnown, RouterActor, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
@@ -54,6 +55,7 @@ class Fleet:
     members: dict[str, Member] = attrs.field(factory=dict)
     hold_back: HoldBack = attrs.field(factory=HoldBack)
     hedging: Hedging | None = None
+    rescue: Rescue | None = None
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
@@ -73,6 +75,7 @@ class Fleet:
             rng=self.rng,
             hold_back=self.hold_back,
             hedging=self.hedging,
+            rescue=self.rescue,
             timeout=timeout,
         )
 
@@ -213,6 +216,8 @@ class Fleet:
         now = trio.current_time()
         if config.hedge != self.config.hedge:
             self.hedging = hedging_of(config.hedge)
+        if config.rescue != self.config.rescue:
+            self.rescue = rescue_of(config.rescue)
         self.config = config
         self.members = {member.settings.name: member for member in members}
         self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
@@ -310,7 +315,8 @@ async def open_fleet(
     supervisor = Supervisor(
         intensity=None, backoff=Backoff(base=0.1, max=30.0), when_exhausted="abandon", on_restart=_report
     )
-    fleet = Fleet(config, rng or random.Random(), maker, supervisor, hedging=hedging_of(config.hedge))
+    fleet = Fleet(config, rng or random.Random(), maker, supervisor)
+    fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         fleet.nursery = nursery

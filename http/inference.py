@@ -13,9 +13,10 @@ import secrets
 import attrs
 import trio
 
-from infermux.actors.dispatch import Run, Sink
+from infermux.actors.dispatch import Run
 from infermux.actors.fleet import Fleet
 from infermux.actors.messages import Priority
+from infermux.actors.pump import Sink
 from infermux.actors.requests import request_run
 from infermux.config.settings import AuthMode, Price
 from infermux.config.values import duration

@@ -25,6 +25,7 @@ from infermux.secret import Secret
 from .anthropic_bodies import check_count, malformed, prepare_body, read_message, read_models
 from .anthropic_errors import classify_refusal
 from .classify import MAX_ERROR_BODY, secrets_of
+from .dialects.claude import claude
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .messages_stream import MessagesStream
 from .ratelimits import listen
@@ -129,6 +130,11 @@ class Anthropic:
                 return None  # it read the request and knows the model: it is alive
             raise
         return read_message(answer, status=200, secrets=self._secrets)
+
+    def takes_prefill(self, model: str) -> bool:
+        """Whether `model` goes on with the beginning of an answer. One whose name says nothing is asked."""
+        known = claude(model)
+        return known is None or known.prefill
 
     async def list_models(self) -> Sequence[str]:
         """All pages of `/v1/models`, the first twenty at most."""

@@ -30,6 +30,7 @@ from .bedrock_stream import CONTENT_TYPE, ConverseStream
 from .classify import MAX_ERROR_BODY, secrets_of
 from .dialects.bedrock_converse import BedrockConverse
 from .dialects.bedrock_converse_answers import read_answer
+from .dialects.bedrock_converse_models import traits
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
 from .interface import Answer, Call, Endpoint, Stream, Usage
@@ -203,6 +204,11 @@ class Bedrock:
             if failure.code == "AccessDeniedException" and b"bedrock:List" in (failure.body or b""):
                 return
             raise
+
+    def takes_prefill(self, model: str) -> bool:
+        """Whether `model` goes on with the beginning of an answer: of the many, the Claude models that still do."""
+        known = traits(model).claude
+        return known is not None and known.prefill
 
     async def list_models(self) -> Sequence[str]:
         """The ids that can be called as they are: models on demand, and the account's inference profiles."""

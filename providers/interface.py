@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import attrs
 import msgspec
@@ -181,3 +181,21 @@ class Adapter(Protocol):
     async def aclose(self) -> None:
         """Close every idle connection; those in use close when given back."""
         ...
+
+
+class Prefilling(Protocol):
+    """What an adapter may have besides: it knows which models go on with the beginning of their answer."""
+
+    def takes_prefill(self, model: str) -> bool:
+        """Whether `model` goes on with an assistant message at the end of a conversation, in place of answering anew.
+
+        True may turn out wrong: a model that refuses it is then asked otherwise.
+        """
+        ...
+
+
+def takes_prefill(adapter: Adapter, model: str) -> bool:
+    """False for an adapter that does not know."""
+    if not hasattr(adapter, "takes_prefill"):
+        return False
+    return cast("Prefilling", adapter).takes_prefill(model)

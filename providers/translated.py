@@ -18,7 +18,7 @@ from infermux.secret import Secret
 from .counting import estimated_count
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
-from .interface import Adapter, Answer, Call, Endpoint, Stream, Usage
+from .interface import Adapter, Answer, Call, Endpoint, Stream, Usage, takes_prefill
 from .translate import DIALECTS, send_translated
 
 _VIA: Final = (Endpoint.MESSAGES, Endpoint.CHAT)
@@ -70,6 +70,10 @@ class Translating:
 
     async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         return await self.adapter.probe(method, model, key)
+
+    def takes_prefill(self, model: str) -> bool:
+        """Whether `model` goes on with the beginning of an answer: as the adapter says."""
+        return takes_prefill(self.adapter, model)
 
     async def list_models(self) -> Sequence[str]:
         return await self.adapter.list_models()

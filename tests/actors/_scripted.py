@@ -255,14 +255,16 @@ async def world(
     *providers: ProviderSettings,
     script: Mapping[str, Sequence[Step]] | None = None,
     probes: Mapping[str, Sequence[Step]] | None = None,
+    wires: Mapping[str, Scripted] | None = None,
     seed: int = 1,
     **config: Any,
 ) -> AsyncGenerator[World]:
-    """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each.
+    """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each,
+    `wires` those that are not to be made here.
 
     Unless `retry` says otherwise no provider is asked twice in one request.
     """
-    wires = {settings.name: Scripted(settings.name) for settings in providers}
+    wires = {settings.name: Scripted(settings.name) for settings in providers} | dict(wires or {})
     for name, steps in (script or {}).items():
         wires[name].script = list(steps)
     for name, steps in (probes or {}).items():
