@@ -9,10 +9,11 @@ from typing import Final
 
 from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
 from .neutral import Completion, Conversation, ErrorReport
-from .openai_chat_answers import read_answer, read_error, write_answer, write_error, write_stream_error
+from .openai_chat_answers import read_answer, write_answer, write_stream_error
 from .openai_chat_read import read_request
 from .openai_chat_stream import ChatReader, ChatWriter
 from .openai_chat_write import write_request
+from .openai_errors import read_error, write_error
 from .sse_events import EventReader
 
 

@@ -1,14 +1,13 @@
-"""Chat completions and errors, read and written whole. Shapes: see `openai_chat_shapes`."""
+"""Chat completions, read and written whole. Shapes: see `openai_chat_shapes`."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from ..classify import read_error as read_error_body
-from .dialect import Asked, kind_of_status, malformed, new_id
-from .neutral import Completion, ErrorKind, ErrorReport, Part, Refusal, StopReason, Text, Thinking, ToolCall
+from .dialect import Asked, malformed, new_id
+from .neutral import Completion, ErrorReport, Part, Refusal, StopReason, Text, Thinking, ToolCall
 from .openai_chat_shapes import (
     FINISH_WORDS,
     Choice,
@@ -24,21 +23,9 @@ from .openai_chat_shapes import (
     write_annotation,
     write_usage,
 )
+from .openai_errors import write_error
 
 Json = dict[str, Any]
-
-_TYPES: Final = {
-    ErrorKind.INVALID_REQUEST: "invalid_request_error",
-    ErrorKind.AUTHENTICATION: "authentication_error",
-    ErrorKind.BILLING: "insufficient_quota",
-    ErrorKind.PERMISSION: "permission_error",
-    ErrorKind.NOT_FOUND: "not_found_error",
-    ErrorKind.TOO_LARGE: "invalid_request_error",
-    ErrorKind.RATE_LIMIT: "rate_limit_error",
-    ErrorKind.TIMEOUT: "timeout_error",
-    ErrorKind.OVERLOADED: "server_error",
-    ErrorKind.SERVER: "server_error",
-}
 
 
 def read_answer(body: bytes) -> Completion:
@@ -157,51 +144,6 @@ def write_call(call: ToolCall) -> Json:
     if call.freeform:
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
-
-
-def read_error(status: int, body: bytes) -> ErrorReport:
-    """Never raises."""
-    info = read_error_body(body)
-    kind = kind_of_status(status)
-    if info.code == "insufficient_quota" or info.type == "insufficient_quota":
-        kind = ErrorKind.BILLING
-    return ErrorReport(
-        kind=kind,
-        status=status,
-        message=info.message or f"the provider answered {status}",
-        type=info.type or None,
-        code=info.known_code,
-        param=_param(body),
-    )
-
-
-class _Inner(msgspec.Struct):
-    param: str | None = None
-
-
-class _Error(msgspec.Struct):
-    error: _Inner | None = None
-
-
-_errors: Final = msgspec.json.Decoder(_Error)
-
-
-def _param(body: bytes) -> str | None:
-    try:
-        inner = _errors.decode(body).error
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return None
-    return inner.param if inner else None
-
-
-def error_object(error: ErrorReport) -> Json:
-    """`{"error": {...}}`. The type is the source's own word where it has one: here it is free text."""
-    kind = error.type or _TYPES[error.kind]
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-
-
-def write_error(error: ErrorReport) -> bytes:
-    return msgspec.json.encode(error_object(error))
 
 
 def write_stream_error(error: ErrorReport) -> bytes:

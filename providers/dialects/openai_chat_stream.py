@@ -35,7 +35,7 @@ from .neutral import (
     ThinkingDelta,
     ToolCall,
 )
-from .openai_chat_answers import finish_word, read_error, write_call, write_stream_error
+from .openai_chat_answers import finish_word, write_call, write_stream_error
 from .openai_chat_shapes import (
     Choice,
     Chunk,
@@ -53,6 +53,7 @@ from .openai_chat_shapes import (
     write_annotation,
     write_usage,
 )
+from .openai_errors import read_error
 
 _encode: Final = msgspec.json.Encoder().encode
 _NO_CHOICE: Final = Choice()

@@ -10,7 +10,8 @@ from typing import Final
 from ..sse import SseParser
 from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
 from .neutral import Completion, Conversation, ErrorReport
-from .openai_responses_answers import read_answer, read_error, write_answer, write_error, write_stream_error
+from .openai_errors import read_error, write_error
+from .openai_responses_answers import read_answer, write_answer, write_stream_error
 from .openai_responses_read import read_request
 from .openai_responses_shapes import NAME
 from .openai_responses_stream import ResponsesWriter

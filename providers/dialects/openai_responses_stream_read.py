@@ -33,7 +33,8 @@ from .neutral import (
     ThinkingDelta,
     ToolCall,
 )
-from .openai_responses_answers import read_call, read_error, read_reasoning
+from .openai_errors import read_error
+from .openai_responses_answers import read_call, read_reasoning
 from .openai_responses_shapes import (
     BETWEEN,
     Content,
