@@ -35,7 +35,7 @@ from .interface import Answer, Call, Endpoint, Stream, Usage
 from .registry import TypeNotAvailable
 from .splice import merge_defaults
 from .translate import DIALECTS, Fetched, send_translated
-from .transport import Headers, Origin, RequestTemplate, Response, Transport, choose_transport, target_of
+from .transport import Headers, Origin, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
 _MAX_TEMPLATES: Final = 256
 _MAX_PAGES: Final = 20
@@ -249,7 +249,7 @@ class Bedrock:
         """The body of a 2xx answer. Raises `UpstreamFailure` for any other."""
         if 200 <= response.status < 300:
             return await response.read()
-        body = await _read_some(response)
+        body = await read_some(response, MAX_ERROR_BODY)
         failure = classify(response.status, response.get, body, now=time.time(), secrets=self._secrets)
         if failure.code in STALE:
             self._signer.forget()
@@ -297,16 +297,3 @@ def _names(page: Mapping[str, object], members: str, name: str) -> list[str]:
 
 def _is_event_stream(response: Response) -> bool:
     return response.content_type.partition(b";")[0].strip().lower() == CONTENT_TYPE
-
-
-async def _read_some(response: Response) -> bytes:
-    """The first 64 KiB of an error's body, or what came of it before the connection broke."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while size < MAX_ERROR_BODY and (data := await response.receive()) is not None:
-            parts.append(data)
-            size += len(data)
-    except UpstreamFailure:
-        pass  # the status says more than the rest of the body would have
-    return b"".join(parts)[:MAX_ERROR_BODY]
