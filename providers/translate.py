@@ -15,7 +15,7 @@ import msgspec
 
 from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
-from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses
+from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses, tool_names
 from .dialects.dialect import Asked, Dialect, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
@@ -86,18 +86,20 @@ def translate_conversation(
     texts: frozenset[str] = frozenset()
     if not provider.takes_freeform_tools:
         sent, texts = freeform.wrap(sent)
+    sent, names = tool_names.rename(sent, provider.longest_tool_name)
     try:
         written = provider.write_request(sent, target)
     except RecursionError:  # a schema nested almost as deeply as JSON can be read, and not quite as it can be written
         raise InvalidRequest("the body is nested too deeply") from None
     if strict and written.loss:
-        names = written.loss.header
-        raise InvalidRequest(f"the provider cannot be given what X-Infermux-Strict insists on: {names}", param=names)
+        lost = written.loss.header
+        raise InvalidRequest(f"the provider cannot be given what X-Infermux-Strict insists on: {lost}", param=lost)
     return Translation(
         caller=caller,
         provider=provider,
         written=written,
         asked=Asked(conversation=conversation, now=int(now)),
+        names=names,
         text_tools=texts,
         kept=kept if provider.carries_signatures and not caller.carries_signatures else None,
     )
@@ -107,13 +109,15 @@ def translate_conversation(
 class Translation:
     """One request on its way: what the provider is sent, and how its answer is read for the caller.
 
-    `text_tools` are the tools that are text to the caller and functions to the provider.
+    `names` are the caller's names of tools by those the provider was given, where they differ; `text_tools` the tools
+    that are text to the caller and functions to the provider.
     """
 
     caller: Dialect
     provider: Dialect
     written: Written
     asked: Asked
+    names: Mapping[str, str] = attrs.field(factory=dict[str, str])
     text_tools: frozenset[str] = frozenset()
     kept: ThinkingStore | None = None
 
@@ -128,6 +132,8 @@ class Translation:
     def answer(self, answer: Answer) -> Answer:
         """A whole answer, for the caller. Raises UpstreamFailure(MALFORMED)."""
         completion = self.provider.read_answer(answer.body)
+        if self.names:
+            completion = tool_names.restore(completion, self.names)
         if self.kept is not None:
             self.kept.keep(completion.parts, self.asked.now)
         if self.written.json_tool is not None:
@@ -257,6 +263,8 @@ class TranslatedStream:
             self._ended = True
             if last.usage is None and self._stream.usage is not None:
                 events[-1] = attrs.evolve(last, usage=self._stream.usage)
+        if self._translation.names:
+            events = tool_names.restore_events(events, self._translation.names)
         if self._folder is not None:
             self._keep(self._folder, events)
         if self._json is not None:

@@ -104,6 +104,11 @@ class Dialect(Protocol):
         """Whether every provider of this dialect has tools that take text; elsewhere they become functions of one."""
         ...
 
+    @property
+    def longest_tool_name(self) -> int:
+        """The most characters that the API takes for a tool's name, of `a-z A-Z 0-9 _ -`."""
+        ...
+
     def read_request(self, body: bytes) -> Conversation: ...
 
     def write_request(self, conversation: Conversation, target: Target) -> Written:
