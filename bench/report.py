@@ -192,11 +192,12 @@ def markdown(outcome: Outcome) -> str:
             table.append([row.front, "FAIL", *([""] * (len(columns) - 1))])
             notes.append(f"{row.front}: FAIL, {row.failure}")
     notes += [f"{name}: missing, {reason}" for name, reason in outcome.missing.items()]
-    lines = [f"### {outcome.scenario.name}: {outcome.scenario.title}", "", *_aligned(table), ""]
+    lines = [f"### {outcome.scenario.name}: {outcome.scenario.title}", "", *aligned(table), ""]
     return "\n".join(lines + [f"- {note}" for note in notes] + ([""] if notes else []))
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table whose first line is the head."""
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     made = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in table

@@ -14,14 +14,14 @@ from types import FrameType
 import attrs
 import msgspec
 
-from . import report, startup
+from . import report, startup, translated
 from .fronts import FRONTS, OWN, PEERS, Front
 from .machine import Placement, describe, pinned, placement
 from .rounds import run_scenario
 from .scenarios import SCENARIOS
 from .tools import HERE, CannotCompile, compiled
 
-ALL = (*SCENARIOS, "decision", "import")
+ALL = (*SCENARIOS, *translated.SCENARIOS, "decision", "import")
 
 
 @attrs.frozen(kw_only=True)
@@ -102,6 +102,13 @@ def _run(name: str, options: argparse.Namespace, cpus: Placement, scratch: Path)
         _say("import: measuring starts")
         found = startup.measure(cpus=cpus, scratch=scratch, rounds=3 if options.quick else 7)
         finding = Finding(markdown=startup.markdown(found), data={"scenario": name, **attrs.asdict(found)})
+    elif name in translated.SCENARIOS:
+        outcome = translated.measure(
+            translated.SCENARIOS[name], quick=options.quick, rounds=options.rounds, cpus=cpus, scratch=scratch, say=_say
+        )
+        finding = Finding(
+            markdown=translated.markdown(outcome), data=translated.as_data(outcome), failed=translated.failed(outcome)
+        )
     else:
         finding = _loaded(name, _fronts(options), options, cpus, scratch)
     print(finding.markdown, flush=True)
