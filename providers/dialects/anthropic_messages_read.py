@@ -134,7 +134,7 @@ def _part(block: Fields, lost: list[str]) -> Iterator[Part]:
             citations = tuple(read_citation(item) for item in block.objects("citations"))
             yield Text(text=block.need_text("text"), citations=citations, cache_control=mark)
         case "image":
-            yield Image(source=_image_source(block.need_child("source")), cache_control=mark)
+            yield Image(source=_image_source(block.need_child("source")), cache_control=mark, at=block.path)
         case "document":
             yield from _document(block, mark, lost)
         case "search_result":
@@ -198,7 +198,7 @@ def _document(block: Fields, mark: CacheControl | None, lost: list[str]) -> Iter
             yield from (part for part in parts if isinstance(part, Image))
         case _:
             found = _image_source(source)
-    yield Document(source=found, title=title, context=context, citations=asked, cache_control=mark)
+    yield Document(source=found, title=title, context=context, citations=asked, cache_control=mark, at=block.path)
 
 
 def _search_result(block: Fields, mark: CacheControl | None, lost: list[str]) -> Document:

@@ -122,23 +122,29 @@ class Text:
 
 @attrs.frozen(kw_only=True)
 class Image:
-    """`detail` as OpenAI writes it: `low`, `high`, `original`; None: `auto`."""
+    """`detail` as OpenAI writes it: `low`, `high`, `original`; None: `auto`.
+
+    `at` is where it stands in the caller's request (`messages[2].content[1]`), for a refusal to name; no part of what
+    it is.
+    """
 
     source: Url | Base64 | FileId
     detail: str | None = None
     cache_control: CacheControl | None = None
+    at: str = attrs.field(default="", eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
 class Document:
     """`title` is the file's name where it has one; `context` is text about it that is not cited from; `citations`
-    asks for citations."""
+    asks for citations. `at` as of `Image`."""
 
     source: Url | Base64 | PlainText | FileId
     title: str | None = None
     context: str | None = None
     citations: bool = False
     cache_control: CacheControl | None = None
+    at: str = attrs.field(default="", eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -170,15 +170,17 @@ class _Messages:
                 image = fields.need_child("image_url")
                 detail = image.text("detail")
                 source = read_url(image.need_text("url"))
-                yield Image(source=source, detail=None if detail == "auto" else detail, cache_control=mark)
+                detail = None if detail == "auto" else detail
+                yield Image(source=source, detail=detail, cache_control=mark, at=fields.path)
             case "file":
-                yield from self._file(fields.need_child("file"), mark)
+                yield from self._file(fields, mark)
             case _:
                 self._lost.append(f"{generic(fields.path)}.{kind}")
                 return
         self._lost += fields.lost()
 
-    def _file(self, fields: Fields, mark: CacheControl | None) -> Iterator[Part]:
+    def _file(self, part: Fields, mark: CacheControl | None) -> Iterator[Part]:
+        fields = part.need_child("file")
         data = fields.text("file_data")
         if data is None:
             self._lost.append(f"{generic(fields.path)}.file_id")  # lives with the provider it was uploaded to
@@ -186,7 +188,7 @@ class _Messages:
         source = read_url(data)
         if not isinstance(source, Base64):
             source = Base64(data=data, media_type="application/pdf")  # bare base64, as the older SDKs sent it
-        yield Document(source=source, title=fields.text("filename"), cache_control=mark)
+        yield Document(source=source, title=fields.text("filename"), cache_control=mark, at=part.path)
         self._lost += fields.lost()
 
     def _assistant(self, message: Fields) -> list[Part]:

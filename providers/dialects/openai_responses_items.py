@@ -179,7 +179,8 @@ def _image(fields: Fields, mark: CacheControl | None) -> Image:
     if url is None and file_id is None:
         missing(fields.at("image_url"))
     source = read_url(url) if url is not None else FileId(id=file_id or "", dialect=NAME)
-    return Image(source=source, detail=None if detail == "auto" else detail, cache_control=mark)
+    detail = None if detail == "auto" else detail
+    return Image(source=source, detail=detail, cache_control=mark, at=fields.path)
 
 
 def _file(fields: Fields, mark: CacheControl | None) -> Document:
@@ -195,7 +196,7 @@ def _file(fields: Fields, mark: CacheControl | None) -> Document:
         source = FileId(id=file_id, dialect=NAME)
     else:
         missing(fields.at("file_data"))
-    return Document(source=source, title=fields.text("filename"), cache_control=mark)
+    return Document(source=source, title=fields.text("filename"), cache_control=mark, at=fields.path)
 
 
 def read_cache_control(fields: Fields) -> CacheControl | None:
