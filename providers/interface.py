@@ -149,7 +149,10 @@ class Adapter(Protocol):
     """One provider's wire. Made by an `AdapterFactory` from its settings; owned by the provider's actor."""
 
     @property
-    def endpoints(self) -> frozenset[Endpoint]: ...
+    def endpoints(self) -> frozenset[Endpoint]:
+        """What it serves itself. One that the provider turns out not to have is gone when `send` raises for it."""
+        ...
+
     @property
     def transport(self) -> str:
         """`express`, `httpx` or `in-process`: shown by the management API."""

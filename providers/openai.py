@@ -4,8 +4,8 @@ The caller's body goes on byte for byte. Spliced in, where they differ: the mode
 caller wrote wins), and on streams `stream_options.include_usage`; cut out: the router's own members. The answer comes
 back as the provider wrote it. Azure and Ollama are this adapter with other addresses: see `Dialect`.
 
-Messages (Anthropic's API) are translated to chat completions, and so are responses where the provider has no such
-endpoint: the type's own if it says so, or found out by its first 404.
+Callers of other dialects reach it by translation to chat completions (see `translated`), and so do those of responses
+where the provider has no such endpoint: the type's own if it says so, or found out by its first 404.
 
 Shapes: https://platform.openai.com/docs/api-reference and `openai.types` of the openai SDK.
 """
@@ -25,18 +25,15 @@ from infermux.errors import FailureKind, UpstreamFailure
 
 from .chat_stream import ChatStream
 from .classify import MAX_ERROR_BODY, classify, secrets_of
-from .counting import estimated_count
-from .dialects import openai_chat
-from .dialects.dialect import Target
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .openai_bodies import embeddings_usage, is_unknown_endpoint, malformed, model_names, prepare_body, read_completion
 from .passing import PASSED, passed
 from .responses_stream import ResponsesStream, read_response
 from .splice import merge_defaults
-from .translate import send_translated
 from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
+_ENDPOINTS: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS, *PASSED})
 _MAX_TEMPLATES: Final = 256
 _BETA: Final = b"openai-beta"
 _ABOUT_BODIES: Final = (b"content-type", b"accept")
@@ -97,18 +94,6 @@ def bearer(key: str) -> tuple[bytes, bytes]:
 class OpenAI:
     """The adapter; see `interface.Adapter`. Owns its transport."""
 
-    endpoints = frozenset(
-        {
-            Endpoint.CHAT,
-            Endpoint.COMPLETIONS,
-            Endpoint.EMBEDDINGS,
-            Endpoint.RESPONSES,
-            Endpoint.MESSAGES,
-            Endpoint.COUNT_TOKENS,
-            *PASSED,
-        }
-    )
-
     def __init__(self, settings: ProviderSettings, dialect: Dialect, transport: Transport) -> None:
         self._settings = settings
         self._dialect = dialect
@@ -119,7 +104,8 @@ class OpenAI:
         self._templates: dict[bytes, RequestTemplate] = {}
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
         self._without_options: tuple[Endpoint, ...] = ()
-        self._has_responses: bool | None = None if dialect.responses else False
+        self._has_responses = False  # as far as is known
+        self.endpoints = _ENDPOINTS | {Endpoint.RESPONSES} if dialect.responses else _ENDPOINTS
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r}, {self._dialect.base_url!r}, {self.transport})"
@@ -159,12 +145,8 @@ class OpenAI:
                 return await self._embed(call)
             case Endpoint.RESPONSES:
                 return await self._respond(call)
-            case Endpoint.COUNT_TOKENS:
-                return estimated_count(call)
-            case passed if passed in PASSED:
-                return await self._pass(call)
             case _:
-                return await self._translated(call)
+                return await self._pass(call)
 
     async def _post(self, call: Call, path: str, body: bytes) -> Response:
         template = self._template(b"POST", self._dialect.target(call.model, path))
@@ -184,16 +166,13 @@ class OpenAI:
             response.close()
 
     async def _respond(self, call: Call) -> Answer | Stream:
-        """A response, by the provider's own endpoint if it has one. Whether it has is known after the first time."""
-        if self._has_responses is False:
-            return await self._translated(call)
+        """A response, where the provider has the endpoint. Whether it has is known after the first time."""
         try:
             answer = await self._respond_natively(call)
         except UpstreamFailure as failure:
-            if self._has_responses or not is_unknown_endpoint(failure):
-                raise
-            self._has_responses = False
-            return await self._translated(call)
+            if not self._has_responses and is_unknown_endpoint(failure):
+                self.endpoints -= {Endpoint.RESPONSES}
+            raise
         self._has_responses = True
         return answer
 
@@ -225,13 +204,6 @@ class OpenAI:
             raise await self._failure(response)
         finally:
             response.close()
-
-    async def _translated(self, call: Call) -> Answer | Stream:
-        """By way of chat completions."""
-        target = Target(model=call.model, default_max_tokens=self._settings.default_max_tokens)
-        return await send_translated(
-            self.send, call, endpoint=Endpoint.CHAT, provider=openai_chat.DIALECT, target=target
-        )
 
     async def _whole(self, response: Response, *, stream: bool) -> Answer:
         body = await response.read()

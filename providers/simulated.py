@@ -2,8 +2,8 @@
 
 It answers chat completions in OpenAI's shapes (`openai.types.chat.ChatCompletion` and `ChatCompletionChunk` of the
 openai SDK) with text of its own, at the pace of its `simulate` settings, and fails as its script says; embeddings are
-numbers made of the text. Messages and responses are translated to chat completions. All waiting is `trio.sleep`, so
-under a virtual clock nothing really waits.
+numbers made of the text. Callers of other dialects reach it by translation (see `translated`). All waiting is
+`trio.sleep`, so under a virtual clock nothing really waits.
 """
 
 from __future__ import annotations
@@ -21,19 +21,11 @@ from infermux.errors import FailureKind, UpstreamFailure
 
 from .chat_stream import DONE
 from .classify import classify
-from .counting import estimated_count
-from .dialects import openai_chat
-from .dialects.dialect import Target
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .simulated_answer import Event, Pace, Text, broken
 from .simulated_embeddings import embeddings, read_embedding
 from .simulated_request import ChatRequest, Refused, error_body, read_request
 from .simulated_script import NORMAL, Step, parse_script
-from .translate import send_translated
-
-_ENDPOINTS = frozenset(
-    {Endpoint.CHAT, Endpoint.EMBEDDINGS, Endpoint.RESPONSES, Endpoint.MESSAGES, Endpoint.COUNT_TOKENS}
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +48,8 @@ def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Simulated
 class Simulated:
     """The adapter. One per provider; its script and its random failures go on from request to request."""
 
+    endpoints = frozenset({Endpoint.CHAT, Endpoint.EMBEDDINGS})
+
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
         self._simulate = settings.simulate
@@ -64,10 +58,6 @@ class Simulated:
         self._started: float | None = None
         self._serial = itertools.count(1)
         self._requests = self._probes = self._cancelled = self._in_flight = self._peak = 0
-
-    @property
-    def endpoints(self) -> frozenset[Endpoint]:
-        return _ENDPOINTS
 
     @property
     def transport(self) -> str:
@@ -87,16 +77,13 @@ class Simulated:
 
     async def send(self, call: Call) -> Answer | Stream:
         """Answer `call` as the script and the settings say. Raises `UpstreamFailure`, InvalidRequest."""
-        endpoint = call.endpoint
-        if endpoint is not Endpoint.CHAT and endpoint is not Endpoint.EMBEDDINGS:
-            return await self._send_other(call)
         self._requests += 1
         visit = self._enter()
         try:
             step = self._step()
             pace = Pace(step, self._simulate.first_token, self._simulate.tokens_per_second)
             await _fail_as_told(step)
-            if endpoint is Endpoint.EMBEDDINGS:
+            if call.endpoint is Endpoint.EMBEDDINGS:
                 vectors = self._embed(call)
                 await pace.whole(0)
                 visit.leave(cancelled=False)
@@ -111,16 +98,6 @@ class Simulated:
             raise
         visit.leave(cancelled=False)
         return Answer(200, b"application/json", answer.whole(), answer.usage)
-
-    async def _send_other(self, call: Call) -> Answer | Stream:
-        """By way of chat completions, but for counting, which is an estimate."""
-        if call.endpoint is Endpoint.COUNT_TOKENS:
-            await trio.lowlevel.checkpoint()
-            return estimated_count(call)
-        target = Target(model=call.model, default_max_tokens=self._settings.default_max_tokens)
-        return await send_translated(
-            self.send, call, endpoint=Endpoint.CHAT, provider=openai_chat.DIALECT, target=target
-        )
 
     def _embed(self, call: Call) -> Answer:
         try:

@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
+from infermux.errors import UpstreamFailure
 
 from .counting import estimated_count
 from .dialects.dialect import Target
@@ -41,7 +42,6 @@ class Translating:
     def __init__(self, adapter: Adapter, via: Endpoint, settings: ProviderSettings, kept: ThinkingStore) -> None:
         self.adapter = adapter
         self.endpoints = adapter.endpoints | frozenset(DIALECTS) | {Endpoint.COUNT_TOKENS}
-        self._native = adapter.endpoints
         self._via = via
         self._dialect = DIALECTS[via]
         self._kept = kept
@@ -57,9 +57,14 @@ class Translating:
         return self.adapter.transport
 
     async def send(self, call: Call) -> Answer | Stream:
-        if call.endpoint in self._native:
-            return await self.adapter.send(call)
-        if call.endpoint is Endpoint.COUNT_TOKENS:
+        endpoint = call.endpoint
+        if endpoint in self.adapter.endpoints:
+            try:
+                return await self.adapter.send(call)
+            except UpstreamFailure:
+                if endpoint in self.adapter.endpoints:
+                    raise  # else it has just turned out that the provider does not have it
+        if endpoint is Endpoint.COUNT_TOKENS:
             await trio.lowlevel.checkpoint()
             return estimated_count(call)
         target = Target(model=call.model, max_tokens=self._max_tokens, default_max_tokens=self._default_max_tokens)

@@ -120,6 +120,43 @@ async def test_a_refusal_is_told_in_the_callers_words() -> None:
     assert "type" not in json.loads(caught.value.body or b"")
 
 
+@attrs.define(eq=False)
+class Losing(Recording):
+    """One whose provider turns out not to have the endpoint of responses."""
+
+    known: bool = True
+
+    async def send(self, call: Call) -> Answer | Stream:
+        if call.endpoint is not Endpoint.RESPONSES:
+            return await super().send(call)
+        self.calls.append(call)
+        if self.known:
+            self.endpoints -= {Endpoint.RESPONSES}
+        raise UpstreamFailure(FailureKind.CALLER, "not found", status=404)
+
+
+def asking_for_a_response() -> Call:
+    return Call(endpoint=Endpoint.RESPONSES, body=b'{"model":"m","input":"hi"}', model="m", requested_model="m")
+
+
+async def test_an_endpoint_that_turns_out_not_to_be_there_is_translated_from_then_on() -> None:
+    adapter = Losing(frozenset({Endpoint.CHAT, Endpoint.RESPONSES}), COMPLETION)
+    provider = translating(adapter, SETTINGS)
+    for _ in range(2):
+        answer = await provider.send(asking_for_a_response())
+        assert isinstance(answer, Answer)
+        assert json.loads(answer.body)["object"] == "response"
+    assert [sent.endpoint for sent in adapter.calls] == [Endpoint.RESPONSES, Endpoint.CHAT, Endpoint.CHAT]
+    assert Endpoint.RESPONSES in provider.endpoints
+
+
+async def test_a_refusal_of_an_endpoint_that_is_there_is_the_callers() -> None:
+    adapter = Losing(frozenset({Endpoint.CHAT, Endpoint.RESPONSES}), COMPLETION, known=False)
+    with pytest.raises(UpstreamFailure, match="not found"):
+        await translating(adapter, SETTINGS).send(asking_for_a_response())
+    assert len(adapter.calls) == 1
+
+
 async def test_tokens_that_nobody_counts_are_estimated() -> None:
     adapter = chat_only()
     provider = translating(adapter, SETTINGS)
