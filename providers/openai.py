@@ -21,7 +21,7 @@ import attrs
 import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
-from infermux.errors import FailureKind, UpstreamFailure
+from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
 from .chat_stream import ChatStream
 from .classify import MAX_ERROR_BODY, classify, secrets_of
@@ -29,6 +29,7 @@ from .interface import Answer, Call, Endpoint, Stream, Usage
 from .openai_bodies import embeddings_usage, is_unknown_endpoint, malformed, model_names, prepare_body, read_completion
 from .passing import PASSED, passed
 from .responses_stream import ResponsesStream, read_response
+from .sealed_items import LOST, without_sealed_items
 from .splice import merge_defaults
 from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
@@ -177,19 +178,24 @@ class OpenAI:
         return answer
 
     async def _respond_natively(self, call: Call) -> Answer | Stream:
-        response = await self._post(call, "/responses", prepare_body(call, self._extra, ask_usage=False))
+        body = prepare_body(call, self._extra, ask_usage=False)
+        sent = without_sealed_items(body)
+        dropped = () if sent is body else (LOST,)
+        if dropped and call.strict:
+            raise InvalidRequest(f"the provider cannot read what X-Infermux-Strict insists on: {LOST}", param=LOST)
+        response = await self._post(call, "/responses", sent)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
-            return ResponsesStream(response, secrets=self._secrets)
+            return ResponsesStream(response, secrets=self._secrets, dropped=dropped)
         try:
             if not 200 <= response.status < 300:
                 raise await self._failure(response)
-            body = await response.read()
-            usage = read_response(body, status=response.status, secrets=self._secrets)
+            answer = await response.read()
+            usage = read_response(answer, status=response.status, secrets=self._secrets)
         finally:
             response.close()
         if call.stream:
             raise malformed("answered a streaming request with a whole response", response.status)
-        return Answer(response.status, response.content_type, body, usage)
+        return Answer(response.status, response.content_type, answer, usage, dropped)
 
     async def _pass(self, call: Call) -> Answer | Stream:
         """As it came, but for the model; the headers are the caller's where they say what the body is."""

@@ -137,15 +137,15 @@ class ResponsesStream:
         "usage",
     )
 
-    def __init__(self, response: Response, *, secrets: Collection[str] = ()) -> None:
-        """Owns `response` from now on. `secrets` are masked in errors."""
+    def __init__(self, response: Response, *, secrets: Collection[str] = (), dropped: tuple[str, ...] = ()) -> None:
+        """Owns `response` from now on. `secrets` are masked in errors; `dropped` was not sent."""
         self._response = response
         self._secrets = secrets
         self._splitter = EventSplitter()
         self._ended = False
         self._failure: UpstreamFailure | None = None
         self.content_type = response.content_type or b"text/event-stream"
-        self.dropped: tuple[str, ...] = ()
+        self.dropped = dropped
         self.has_content = False
         self.usage: Usage | None = None
         self.estimated_tokens = 0
