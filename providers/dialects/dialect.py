@@ -109,6 +109,14 @@ class Dialect(Protocol):
         """The most characters that the API takes for a tool's name, of `a-z A-Z 0-9 _ -`."""
         ...
 
+    @property
+    def text_key(self) -> bytes | None:
+        """The member of a stream's events that text is the value of, for `TextEvents`; None where events do not repeat.
+
+        A reader that has one must read each event by itself: of a text that goes on it keeps nothing.
+        """
+        ...
+
     def read_request(self, body: bytes) -> Conversation: ...
 
     def write_request(self, conversation: Conversation, target: Target) -> Written:
