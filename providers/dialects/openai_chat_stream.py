@@ -176,10 +176,11 @@ class ChatReader:
 
     def _leave(self, out: list[StreamEvent]) -> None:
         """Another part begins: what cannot go on ends. A call ends when its arguments are whole, so that the next one
-        is passed on while it comes; those of several calls may come by turns."""
+        is passed on while it comes; those of several calls may come by turns. Text has no end to be seen: a call that
+        takes it ends when the next part begins, as OpenAI streams them."""
         if self._kind is not None and self._kind is not ToolCall:
             self._order.end(self._parts, out)
-        for call in [call for call in self._open if call.end.seen or not self._goes_on(call)]:
+        for call in [call for call in self._open if call.freeform or call.end.seen or not self._goes_on(call)]:
             self._end_call(call, out)
 
     def _goes_on(self, call: _Call) -> bool:
@@ -214,9 +215,9 @@ class ChatReader:
 
     def _arguments(self, call: _Call, part: int, text: str, out: list[StreamEvent]) -> None:
         if call.ended:
-            if text.isspace():
+            if text.isspace() and not call.freeform:
                 return
-            raise malformed("streamed more of a tool call's arguments than a whole object")
+            raise malformed("streamed more of a tool call's arguments after their end")
         call.has_arguments = True
         self._order.add(ArgumentsDelta(part, text), out)
         if call.freeform:
