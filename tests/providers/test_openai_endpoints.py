@@ -223,7 +223,7 @@ async def test_a_streamed_response_has_content_with_its_first_words_or_call() ->
     for first in (DELTA, call, event("response.reasoning_summary_text.delta", delta="hm")):
         async with OpenAIUpstream(responses=True) as upstream:
             waits = (CREATED, b"WAIT", ADDED, b"WAIT", first, b"WAIT", COMPLETED)
-            upstream.script.append(Reply(events=waits, interval=0.05))
+            upstream.script.append(Reply(events=waits, interval=0.03))
             stream = await opened(upstream, asking(Endpoint.RESPONSES, input="hi", stream=True))
             seen: list[bool] = []
             while await stream.receive() is not None:
