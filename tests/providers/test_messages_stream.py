@@ -274,7 +274,7 @@ def splits(draw: st.DrawFn) -> list[bytes]:
     return [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(splits())
 def test_any_split_of_the_bytes_gives_the_same_bytes_and_usage(pieces: list[bytes]) -> None:
     found = stream(*pieces)

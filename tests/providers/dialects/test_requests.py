@@ -358,7 +358,7 @@ JUNK: st.SearchStrategy[Any] = st.sampled_from(
 
 @BOTH
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_request_with_one_thing_wrong_is_read_or_refused_and_nothing_else(
     dialect: Dialect, data: st.DataObject
 ) -> None:
