@@ -20,6 +20,7 @@ from .dialects.dialect import Asked, Dialect, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
 from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent
+from .dialects.text_events import TextEvents
 from .dialects.turns import check_tool_results
 from .interface import Answer, Call, Endpoint, Stream, Usage
 
@@ -175,9 +176,11 @@ class TranslatedStream:
         "_folder",
         "_json",
         "_over",
+        "_plain",
         "_reader",
         "_stream",
         "_text",
+        "_text_events",
         "_translation",
         "_writer",
     )
@@ -189,10 +192,13 @@ class TranslatedStream:
         self._stream = stream
         self._decoder = translation.provider.decoder()
         self._reader = translation.provider.stream_reader()
+        key = translation.provider.text_key
+        self._text_events = None if key is None else TextEvents(key)
         self._writer = translation.caller.stream_writer(translation.asked)
         self._json = json_tool.UnwrapEvents(translation.written.json_tool) if translation.written.json_tool else None
         self._text = freeform.UnwrapEvents(translation.text_tools) if translation.text_tools else None
         self._folder = Folder() if translation.kept is not None else None
+        self._plain = self._json is None and self._text is None and self._folder is None and not translation.names
         self._ended = self._over = False
 
     @property
@@ -216,7 +222,12 @@ class TranslatedStream:
 
     async def receive(self) -> bytes | None:
         while not self._over:
-            data = await self._next()
+            try:
+                data = await self._stream.receive()
+            except UpstreamFailure as failure:
+                if not self._ended:
+                    raise self._translation.failure(failure) from None
+                data = None  # after the answer's end bytes are only waited for to free the connection
             if data is not None:
                 written = b"" if self._ended else self._read(data)
             else:
@@ -226,20 +237,18 @@ class TranslatedStream:
                 return written
         return None
 
-    async def _next(self) -> bytes | None:
-        """The provider's next bytes. After the answer's end they are only waited for to free the connection."""
-        try:
-            return await self._stream.receive()
-        except UpstreamFailure as failure:
-            if self._ended:
-                return None
-            raise self._translation.failure(failure) from None
-
     def _read(self, data: bytes) -> bytes:
+        like_before = self._text_events
+        if like_before is not None:
+            text = like_before.read(data)
+            if text is not None:
+                return self._writer.write((text,)) if self._plain else self._write([text])
         feed = self._reader.feed
         events: list[StreamEvent] = []
         for event in self._decoder.feed(data):
             events += feed(event)
+        if like_before is not None:
+            like_before.note(data, events)
         return self._write(events)
 
     def _finish(self) -> bytes:

@@ -22,7 +22,7 @@ class AnthropicMessages:
     name = NAME
     carries_signatures = True
     takes_freeform_tools = False
-    text_key = b"text"
+    text_key: bytes | None = b"text"
     longest_tool_name = 128  # its refusal: "String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
 
     def read_request(self, body: bytes) -> Conversation:

@@ -24,7 +24,7 @@ class BedrockConverse:
     name = NAME
     carries_signatures = True
     takes_freeform_tools = False
-    text_key = None  # each event has a checksum
+    text_key: bytes | None = None  # each event has a checksum
     longest_tool_name = 64  # the shape ToolName
 
     def __init__(self, model: str = "") -> None:

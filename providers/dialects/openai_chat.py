@@ -23,7 +23,7 @@ class OpenAIChat:
     name = "openai.chat"
     carries_signatures = False
     takes_freeform_tools = False  # OpenAI's own API does, its imitations do not
-    text_key = b"content"
+    text_key: bytes | None = b"content"
     longest_tool_name = 64  # `openai.types.shared_params.FunctionDefinition`
 
     def read_request(self, body: bytes) -> Conversation:

@@ -27,7 +27,7 @@ class OpenAIResponses:
     # many callers do not, and requests of this dialect take no signatures but OpenAI's own.
     carries_signatures = False
     takes_freeform_tools = True
-    text_key = None  # events are numbered
+    text_key: bytes | None = None  # events are numbered
     longest_tool_name = 64  # as in chat; nothing says it takes longer ones
 
     def read_request(self, body: bytes) -> Conversation:
