@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from infermux.errors import InvalidRequest
+from infermux.errors import InvalidRequest, ThreadUnsupported
 
 from .dialect import decode_request
 from .fields import Fields, generic, missing, unknown_value, wrong
@@ -58,6 +58,7 @@ def read_request(body: bytes) -> Conversation:
     """Raises InvalidRequest."""
     fields = Fields(decode_request(body))
     fields.ignore("provider")  # the router's own
+    _refuse_thread(fields)
     lost: list[str] = []
     turns = _turns(fields, lost)
     choice, parallel = _tool_choice(fields)
@@ -90,6 +91,16 @@ def read_request(body: bytes) -> Conversation:
         extras=fields.rest(),
         lost=tuple(dict.fromkeys(lost)),
     )
+
+
+def _refuse_thread(fields: Fields) -> None:
+    """Refuse a conversation that the provider is to hold (`anthropic.types.beta.beta_message_thread_param`).
+
+    Its messages are only the new ones, so this comes before anything is said about them.
+    """
+    if fields.get("thread") is not None:
+        why = "the provider of this model holds no conversations; send the whole conversation in `messages`"
+        raise ThreadUnsupported(f"thread: {why}", param="thread")
 
 
 def _turns(fields: Fields, lost: list[str]) -> TurnList:

@@ -15,6 +15,7 @@ from infermux.errors import (
     PayloadTooLarge,
     ProviderRefusal,
     RateLimited,
+    ThreadUnsupported,
     Unauthorized,
     UpstreamError,
     UpstreamTimeout,
@@ -66,6 +67,13 @@ def test_the_request_id_is_where_anthropics_sdk_looks_for_it() -> None:
     assert json.loads(body)["request_id"] == "mine"
     headers, body = error_answer(InvalidRequest("x"), request_id=b"mine")
     assert b"mine" not in body + b"".join(value for _, value in headers)
+
+
+def test_anthropics_sdk_is_told_that_a_thread_is_not_to_be_had() -> None:
+    error = json.loads(error_answer(ThreadUnsupported("x", param="thread"), Shape.ANTHROPIC)[1])["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    assert "details" not in json.loads(error_answer(InvalidRequest("x"), Shape.ANTHROPIC)[1])["error"]
 
 
 def test_what_a_provider_wrote_goes_back_as_it_is_in_every_shape() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infermux.errors import InvalidRequest
+from infermux.errors import InvalidRequest, ThreadUnsupported
 from infermux.providers.dialects.dialect import Dialect, Target
 from infermux.providers.dialects.neutral import (
     Base64,
@@ -39,6 +39,16 @@ BOTH = pytest.mark.parametrize("dialect", [CHAT, MESSAGES], ids=lambda dialect: 
 
 def read(dialect: Dialect, request: Json) -> Conversation:
     return dialect.read_request(json.dumps(request).encode())
+
+
+@pytest.mark.parametrize("thread", [{"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}])
+def test_threads_that_a_provider_would_hold_are_refused_before_the_messages_they_leave_out(thread: Json) -> None:
+    orphan = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "sunny"}]}
+    with pytest.raises(ThreadUnsupported, match="send the whole conversation") as caught:
+        read(MESSAGES, messages(orphan, thread=thread))
+    assert caught.value.param == "thread"
+    hello = {"role": "user", "content": "Hello"}
+    assert not read(MESSAGES, messages(hello, thread=None)).extras
 
 
 @pytest.mark.parametrize(
