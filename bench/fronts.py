@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -24,6 +25,7 @@ from .process import Child, DidNotStart, free_port, running
 from .tools import BUILD
 
 LITELLM_BIN = BUILD / "litellm-venv" / "bin"
+BEFORE = "before"
 
 
 @attrs.frozen(kw_only=True)
@@ -186,6 +188,22 @@ def _infermux(site: Site) -> Command:
 
 def _serve(config: Path) -> Command:
     return Command(words=(sys.executable, "-m", "infermux", "serve", "-c", str(config)))
+
+
+def earlier(checkout: Path) -> Front:
+    """The infermux of another checkout, such as a worktree of an earlier commit, under the same interpreter."""
+    env = {"PYTHONPATH": str(checkout)}
+
+    def command(site: Site) -> Command:
+        return attrs.evolve(_infermux(site), env=env)
+
+    def missing() -> str | None:
+        words = [sys.executable, "-c", "import infermux; print(infermux.__file__)"]
+        found = subprocess.run(words, env={**os.environ, **env}, cwd="/", capture_output=True, text=True, check=False)
+        inside = found.returncode == 0 and Path(found.stdout.strip()).is_relative_to(checkout)
+        return None if inside else f"there is no infermux in {checkout}"
+
+    return Front(name=BEFORE, command=command, missing=missing)
 
 
 MODELS = {"openai": MODEL, "anthropic": "bench-anthropic", "bedrock": "bench-bedrock"}

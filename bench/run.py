@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from . import report, startup, translated
-from .fronts import FRONTS, OWN, PEERS, Front
+from .fronts import FRONTS, OWN, PEERS, Front, earlier
 from .machine import Placement, describe, pinned, placement
 from .rounds import run_scenario
 from .scenarios import SCENARIOS
@@ -67,6 +67,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scenario", type=_names(ALL), default=list(ALL), help=f"some of {','.join(ALL)}")
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)}, or none")
     parser.add_argument("--fronts", type=_names(OWN), default=list(OWN), help=f"some of {','.join(OWN)}")
+    parser.add_argument("--before", type=Path, help="another checkout, whose infermux takes part in turns")
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
     parser.add_argument("--json", type=Path, default=_default_file(), help="the Markdown goes beside it")
     return parser.parse_args(words)
@@ -116,7 +117,8 @@ def _run(name: str, options: argparse.Namespace, cpus: Placement, scratch: Path)
 
 
 def _fronts(options: argparse.Namespace) -> list[Front]:
-    return [front for name, front in FRONTS.items() if name in (*options.peers, *options.fronts)]
+    chosen = [front for name, front in FRONTS.items() if name in (*options.peers, *options.fronts)]
+    return chosen if options.before is None else [*chosen, earlier(options.before.resolve())]
 
 
 def _loaded(name: str, fronts: list[Front], options: argparse.Namespace, cpus: Placement, scratch: Path) -> Finding:

@@ -12,11 +12,19 @@ static struct {
 /* CHAT_USAGE: with usage asked for. */
 enum dialect { CHAT, CHAT_USAGE, MESSAGES, CONVERSE, DIALECTS };
 
-/* `start` is the head with the events before the first token, `finish` all after the last token. */
+#define WORDS 8
+
+/* `start` is the head with the events before the first token, `finish` all after the last; tokens come in turns. */
 static struct script {
-    struct buffer whole, start, token, finish;
+    struct buffer whole, start, token[WORDS], finish;
 } scripts[DIALECTS];
 static struct buffer models;
+
+/* As they stand in JSON: words, a mark, a character outside of ASCII and, as about one token in ten has, an escape. */
+static const char *const words[WORDS] = {" The", " quick", " brown", " fox", ",", " jumps", " caf\303\251", ".\\n"};
+
+/* What providers add at random to hide the length of a token. */
+static const char *const pads[WORDS] = {"aB3", "xYz12", "Q", "k9", "mNoPqR", "7", "Ab12Cd", "z0"};
 
 static const char text_of_whole[] =
     "The quick brown fox jumps over the lazy dog, and since it has done so in every test since typewriters were tested, "
@@ -53,12 +61,12 @@ static void add_event(struct buffer *out, const char *data) {
     add_format(out, "%zx\r\ndata: %s\n\n\r\n", strlen(data) + 8, data);
 }
 
-static void add_chunk(struct buffer *out, int usage, const char *delta, const char *reason) {
+static void add_chunk(struct buffer *out, int usage, const char *delta, const char *reason, const char *pad) {
     char text[1024];
     snprintf(text, sizeof text,
              "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"%s\","
-             "\"choices\":[{\"index\":0,\"delta\":{%s},\"finish_reason\":%s}]%s}",
-             options.model, delta, reason, usage ? ",\"usage\":null" : "");
+             "\"choices\":[{\"index\":0,\"delta\":{%s},\"finish_reason\":%s}]%s,\"obfuscation\":\"%s\"}",
+             options.model, delta, reason, usage ? ",\"usage\":null" : "", pad);
     add_event(out, text);
 }
 
@@ -80,9 +88,12 @@ static void prepare_chat(struct script *script, int usage) {
              options.model, text_of_whole);
     add_json_response(&script->whole, "200 OK", text);
     add_stream_head(&script->start, "text/event-stream");
-    add_chunk(&script->start, usage, "\"role\":\"assistant\",\"content\":\"\"", "null");
-    add_chunk(&script->token, usage, "\"content\":\" token\"", "null");
-    add_chunk(&script->finish, usage, "", "\"stop\"");
+    add_chunk(&script->start, usage, "\"role\":\"assistant\",\"content\":\"\"", "null", "aBc");
+    for (int i = 0; i < WORDS; i++) {
+        snprintf(text, sizeof text, "\"content\":\"%s\"", words[i]);
+        add_chunk(&script->token[i], usage, text, "null", pads[i]);
+    }
+    add_chunk(&script->finish, usage, "", "\"stop\"", "dEf");
     if (usage)
         add_usage_chunk(&script->finish);
     add_event(&script->finish, "[DONE]");
@@ -113,8 +124,11 @@ static void prepare_messages(struct script *script) {
     add_named_event(&script->start, "content_block_start",
                     ",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}");
     add_named_event(&script->start, "ping", "");
-    add_named_event(&script->token, "content_block_delta",
-                    ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" token\"}");
+    for (int i = 0; i < WORDS; i++) {
+        snprintf(text, sizeof text, ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"%s\"}%*s", words[i],
+                 (int)strlen(pads[i]), "");
+        add_named_event(&script->token[i], "content_block_delta", text);
+    }
     add_named_event(&script->finish, "content_block_stop", ",\"index\":0");
     snprintf(text, sizeof text,
              ",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":%d}",
@@ -178,8 +192,10 @@ static void prepare_converse(struct script *script) {
     add_json_response(&script->whole, "200 OK", text);
     add_stream_head(&script->start, "application/vnd.amazon.eventstream");
     add_message(&script->start, "messageStart", "{\"p\":\"abcdefghijklm\",\"role\":\"assistant\"}");
-    add_message(&script->token, "contentBlockDelta",
-                "{\"contentBlockIndex\":0,\"delta\":{\"text\":\" token\"},\"p\":\"abcdefghijklmnopqrstuv\"}");
+    for (int i = 0; i < WORDS; i++) {
+        snprintf(text, sizeof text, "{\"contentBlockIndex\":0,\"delta\":{\"text\":\"%s\"},\"p\":\"%s\"}", words[i], pads[i]);
+        add_message(&script->token[i], "contentBlockDelta", text);
+    }
     add_message(&script->finish, "contentBlockStop", "{\"contentBlockIndex\":0,\"p\":\"abcdefghijklmnop\"}");
     add_message(&script->finish, "messageStop", "{\"p\":\"abcdefgh\",\"stopReason\":\"end_turn\"}");
     snprintf(text, sizeof text,

@@ -263,7 +263,9 @@ static int advance(struct conn *conn, int64_t now) {
     }
     if (conn->position > options.tokens)
         return end(conn, &conn->script->finish) && (!conn->in.length || take_request(conn));
-    const struct buffer *what = conn->position++ ? &conn->script->token : &conn->script->start;
+    const struct script *script = conn->script;
+    const struct buffer *what = conn->position ? &script->token[conn->position % WORDS] : &script->start;
+    conn->position++;
     set_timer(conn, NEXT, now);
     return say(conn, what);
 }
