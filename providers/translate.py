@@ -20,6 +20,7 @@ from .dialects.dialect import Asked, Dialect, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
 from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent
+from .dialects.report import Loss
 from .dialects.text_events import TextEvents
 from .dialects.turns import check_tool_results
 from .interface import Answer, Call, Endpoint, Stream, Usage
@@ -143,12 +144,13 @@ class Translation:
             completion = freeform.unwrap(completion, self.text_tools)
         if completion.usage is None and answer.usage is not None:
             completion = attrs.evolve(completion, usage=answer.usage)
+        loss = Loss(*answer.dropped, *self.dropped, *completion.lost)
         return attrs.evolve(
             answer,
             content_type=_JSON,
-            body=self.caller.write_answer(completion, self.asked),
+            body=self.caller.write_answer(completion, self.asked, loss),
             usage=answer.usage or completion.usage,
-            dropped=(*answer.dropped, *self.dropped),
+            dropped=loss.names,
         )
 
     def stream(self, stream: Stream) -> TranslatedStream:

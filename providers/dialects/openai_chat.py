@@ -14,6 +14,7 @@ from .openai_chat_read import read_request
 from .openai_chat_stream import ChatReader, ChatWriter
 from .openai_chat_write import write_request
 from .openai_errors import read_error, write_error
+from .report import Loss
 from .sse_events import EventReader
 
 
@@ -35,8 +36,8 @@ class OpenAIChat:
     def read_answer(self, body: bytes) -> Completion:
         return read_answer(body)
 
-    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
-        return write_answer(completion, asked)
+    def write_answer(self, completion: Completion, asked: Asked, loss: Loss | None = None) -> bytes:
+        return write_answer(completion, asked, Loss() if loss is None else loss)
 
     def decoder(self) -> EventDecoder:
         return EventReader()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from .dialect import Asked, malformed, new_id
 from .neutral import Completion, ErrorReport, Part, Refusal, StopReason, Text, Thinking, ToolCall
+from .openai_annotations import name_lost_citations, other_annotations
 from .openai_chat_shapes import (
     FINISH_WORDS,
     Choice,
+    Chunk,
     Message,
     ToolCallShape,
     arguments_of,
@@ -24,12 +27,13 @@ from .openai_chat_shapes import (
     write_usage,
 )
 from .openai_errors import write_error
+from .report import Loss
 
 Json = dict[str, Any]
 
 
 def read_answer(body: bytes) -> Completion:
-    """Raises UpstreamFailure(MALFORMED). Of several choices the first is read."""
+    """Raises UpstreamFailure(MALFORMED). Of several choices the first is read: no other API has them."""
     try:
         chunk = decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -47,7 +51,19 @@ def read_answer(body: bytes) -> Completion:
         stop_sequence=sequence,
         usage=read_usage(chunk.usage),
         created=chunk.created if isinstance(chunk.created, int) else None,
+        lost=tuple(_lost(chunk, choice, choice.message)),
     )
+
+
+def _lost(chunk: Chunk, choice: Choice, message: Message) -> Iterator[str]:
+    """What only chat completions have; some of it comes without being asked for in the request (`extra_body`)."""
+    if chunk.choices is not None and len(chunk.choices) > 1:
+        yield "choices(first only)"
+    if choice.logprobs is not None:
+        yield "logprobs"
+    if message.audio is not None:
+        yield "message.audio"
+    yield from (f"message.annotations.{kind}" for kind in other_annotations(message.annotations))
 
 
 def _stop(choice: Choice, parts: tuple[Part, ...]) -> tuple[StopReason, str | None]:
@@ -83,13 +99,13 @@ def _tool_call(shape: ToolCallShape) -> ToolCall:
     return ToolCall(id=call_id, name=function.name or "", arguments=arguments_of(function) or "{}")
 
 
-def write_answer(completion: Completion, asked: Asked) -> bytes:
+def write_answer(completion: Completion, asked: Asked, loss: Loss) -> bytes:
     """The signatures of thinking have no place here: they are the caller's to lose, or kept by the translation."""
     created = completion.created if completion.created is not None else asked.now
     refused = any(isinstance(part, Refusal) for part in completion.parts)
     choice: Json = {
         "index": 0,
-        "message": _message(completion.parts),
+        "message": _message(completion.parts, loss),
         "logprobs": None,
         "finish_reason": finish_word(completion.stop, refused=refused),
     }
@@ -112,13 +128,14 @@ def finish_word(stop: StopReason, *, refused: bool) -> str:
     return "stop" if stop is StopReason.REFUSAL and refused else FINISH_WORDS[stop]
 
 
-def _message(parts: tuple[Part, ...]) -> Json:
+def _message(parts: tuple[Part, ...], loss: Loss) -> Json:
     texts: list[str] = []
     annotations: list[Json] = []
     length = 0
     for part in parts:
         if isinstance(part, Text):
             texts.append(part.text)
+            name_lost_citations(part.citations, loss)
             end = length + len(part.text)
             found = [write_annotation(citation, length, end) for citation in part.citations]
             annotations += [annotation for annotation in found if annotation is not None]

@@ -17,6 +17,7 @@ from .openai_responses_shapes import NAME
 from .openai_responses_stream import ResponsesWriter
 from .openai_responses_stream_read import ResponsesReader
 from .openai_responses_write import write_request
+from .report import Loss
 
 
 class OpenAIResponses:
@@ -39,8 +40,8 @@ class OpenAIResponses:
     def read_answer(self, body: bytes) -> Completion:
         return read_answer(body)
 
-    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
-        return write_answer(completion, asked)
+    def write_answer(self, completion: Completion, asked: Asked, loss: Loss | None = None) -> bytes:
+        return write_answer(completion, asked, Loss() if loss is None else loss)
 
     def decoder(self) -> EventDecoder:
         return SseParser()

@@ -19,6 +19,7 @@ from .neutral import (
     Thinking,
     ToolCall,
 )
+from .openai_annotations import name_lost_citations, other_annotations
 from .openai_errors import error_fields
 from .openai_responses_shapes import (
     Item,
@@ -40,6 +41,7 @@ from .openai_responses_shapes import (
     write_tool_choice,
     write_usage,
 )
+from .report import Loss
 
 _ENDED: Final = frozenset({None, "completed", "incomplete"})
 _PREFIXES: Final = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
@@ -64,7 +66,17 @@ def read_answer(body: bytes) -> Completion:
         stop=read_stop(response, called=called, refused=refused),
         usage=read_usage(response.usage),
         created=int(response.created_at) if response.created_at is not None else None,
+        lost=tuple(name for item in response.output for name in _lost(item)),
     )
+
+
+def _lost(item: Item) -> Iterator[str]:
+    """What is passed over in an item: the work of tools that the provider runs itself, and places in its own files."""
+    if item.type not in ("message", "function_call", "custom_tool_call", "reasoning"):
+        yield f"output.{item.type}"
+    for content in item.content or () if item.type == "message" else ():
+        for kind in other_annotations(content.annotations):
+            yield f"output.content.annotations.{kind}"
 
 
 def read_item(item: Item) -> Iterator[Part]:
@@ -105,9 +117,12 @@ def read_reasoning(item: Item) -> Thinking | RedactedThinking | None:
     return Thinking(text=text, signature=own_signature(item.id or "", item.encrypted_content))
 
 
-def write_answer(completion: Completion, asked: Asked) -> bytes:
+def write_answer(completion: Completion, asked: Asked, loss: Loss) -> bytes:
     """The stop sequence has no place here, as requests of this dialect have none."""
     reason = incomplete_reason(completion.stop, refused=any(isinstance(part, Refusal) for part in completion.parts))
+    for part in completion.parts:
+        if isinstance(part, Text):
+            name_lost_citations(part.citations, loss)
     groups = list(_groups(completion.parts))
     ids = ItemIds()
     output: list[Json] = []
