@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import attrs
 import trio
 
-from tests.applications._upstreams import Kind, Script, Turn, Upstream, declared, upstream_of
+from tests.applications._upstreams import Kind, Say, Script, Turn, Upstream, declared, upstream_of
 from tests.e2e._process import Process, serving
 
 HERE = Path(__file__).parent
@@ -64,11 +63,11 @@ class Done:
 
 @attrs.frozen(kw_only=True)
 class Reached:
-    """`infermux serve` in front of one scripted upstream, and an empty `home` and folder of `work` for applications."""
+    """`infermux serve` in front of scripted upstreams, and an empty `home` and folder of `work` for applications."""
 
     router: Process
-    upstream: Upstream
-    script: Script
+    upstreams: Mapping[Kind, Upstream]
+    scripts: Mapping[Kind, Script]
     fence: Fence
     home: Path
     work: Path
@@ -88,8 +87,9 @@ class Reached:
             **self.fence.environ,
         }
 
-    def says(self, *turns: Turn) -> None:
-        self.script.turns += turns
+    def says(self, kind: Kind, *turns: Turn) -> None:
+        """What the model at the provider of that `kind` says next."""
+        self.scripts[kind].turns += turns
 
     async def run(self, *command: str | Path, environ: Mapping[str, str] | None = None) -> Done:
         """Run an application in `work` to its end; it must succeed. Killed after a minute and a half."""
@@ -129,18 +129,23 @@ async def run(command: Sequence[str], *, cwd: Path, environ: Mapping[str, str]) 
 
 
 @asynccontextmanager
-async def reaching(kind: Kind, folder: Path, **script: Any) -> AsyncGenerator[Reached]:
-    """Everything that an application needs, with its folders inside `folder`."""
+async def reaching(folder: Path, *kinds: Kind, side: Say | None = None) -> AsyncGenerator[Reached]:
+    """Everything that an application needs, with its folders inside `folder`. Every script is to be used up."""
     home, work = folder / "home", folder / "work"
     for made in (home, work):
         made.mkdir()
-    words = Script(**script)
-    async with trio.open_nursery() as nursery:
+    scripts: dict[Kind, Script] = {kind: Script(side=side) for kind in kinds}
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         fence = Fence()
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         fence.port = listeners[0].socket.getsockname()[1]
         nursery.start_soon(trio.serve_listeners, fence.refuse, listeners)
-        upstream = upstream_of(kind, words)
-        async with upstream, serving(declared(kind, upstream)) as router:
-            yield Reached(router=router, upstream=upstream, script=words, fence=fence, home=home, work=work)
+        upstreams: dict[Kind, Upstream] = {kind: upstream_of(kind, script) for kind, script in scripts.items()}
+        for upstream in upstreams.values():
+            await stack.enter_async_context(upstream)
+        router = await stack.enter_async_context(serving(*(declared(*each) for each in upstreams.items())))
+        reached = Reached(router=router, upstreams=upstreams, scripts=scripts, fence=fence, home=home, work=work)
+        yield reached
+        for kind, script in scripts.items():
+            assert not script.turns, f"{kind} was not asked for {script.turns}"
         nursery.cancel_scope.cancel()

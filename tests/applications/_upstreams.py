@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from infermux.providers.dialects.neutral import Part, StopReason, Text, ToolCall
+from infermux.providers.interface import Usage
 from tests.e2e._claude import chat_calls
 from tests.mocks.anthropic_upstream import KEY as CLAUDE_KEY
 from tests.mocks.anthropic_upstream import AnthropicUpstream, Tool
@@ -28,9 +29,20 @@ from tests.providers.dialects._openai_responses import answer, completion, unfol
 Kind = Literal["openai", "compatible", "ollama", "anthropic", "bedrock"]
 """`compatible`: OpenAI's API without its endpoint for responses, as most have it."""
 
-GPT = "gpt-4o"
-CLAUDE = "claude-haiku-4-5"
+KINDS: Sequence[Kind] = ("openai", "compatible", "ollama", "anthropic", "bedrock")
 EMBEDDER = "text-embedding-3-small"
+_GPT = "gpt-4o"
+_CLAUDE = "claude-haiku-4-5"
+
+
+def gpt(kind: Kind) -> str:
+    """What callers of OpenAI's API call the model at the provider of that kind."""
+    return f"{_GPT}-{kind}"
+
+
+def claude(kind: Kind) -> str:
+    """What callers of Anthropic's API call it."""
+    return f"{_CLAUDE}-{kind}"
 
 
 @attrs.frozen
@@ -49,7 +61,37 @@ class Call:
     id: str = "call_1"
 
 
-Turn = Say | tuple[Call, ...]
+@attrs.frozen
+class Give:
+    """The model gives an object in the way the request asks for: a forced tool, the tool `by`, else words."""
+
+    value: Json
+    by: str = "final_result"
+
+    def in_answer_to(self, request: Json) -> Say | tuple[Call, ...]:
+        offered = _names(request.get("tools") or request.get("toolConfig", {}).get("tools", ()))
+        choice: Any = request.get("tool_choice") or request.get("toolConfig", {}).get("toolChoice") or {}
+        forced = _names([choice])
+        if not forced and choice in ("required", {"type": "any"}, {"any": {}}):
+            forced = offered
+        chosen = forced or [name for name in offered if name == self.by]
+        return (Call(chosen[0], self.value),) if chosen else Say(json.dumps(self.value))
+
+
+def _names(tools: Any) -> list[str]:
+    """The names of tools as any of the APIs writes them."""
+    found: list[str] = []
+    for tool in tools:
+        inner: Any = tool
+        for wrapping in ("function", "toolSpec", "tool"):
+            if isinstance(inner, dict):
+                inner = inner.get(wrapping, inner)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if isinstance(inner, dict) and "name" in inner:
+            found.append(inner["name"])  # pyright: ignore[reportUnknownArgumentType]
+    return found
+
+
+Turn = Say | tuple[Call, ...] | Give
 
 
 @attrs.define(eq=False)
@@ -60,11 +102,12 @@ class Script:
     side: Say | None = None
     asked: list[Recorded] = attrs.field(factory=list[Recorded])
 
-    def next(self, request: Recorded) -> Turn:
+    def next(self, request: Recorded) -> Say | tuple[Call, ...]:
         if self.side is not None and not (request.json.get("tools") or request.json.get("toolConfig")):
             return self.side
         self.asked.append(request)
-        return self.turns.popleft() if self.turns else Say("The script is over.")
+        turn = self.turns.popleft() if self.turns else Say("The script is over.")
+        return turn.in_answer_to(request.json) if isinstance(turn, Give) else turn
 
 
 class ScriptedOpenAI(OpenAIUpstream):
@@ -84,13 +127,14 @@ class ScriptedOpenAI(OpenAIUpstream):
         return chat_calls(*((call.id, call.name, json.dumps(call.arguments)) for call in turn), stream=stream)
 
 
-def _response(turn: Turn, *, stream: bool) -> ChatReply:
+def _response(turn: Say | tuple[Call, ...], *, stream: bool) -> ChatReply:
     parts: Sequence[Part]
     if isinstance(turn, Say):
         parts = [Text(text=turn.text)]
     else:
         parts = [ToolCall(id=call.id, name=call.name, arguments=json.dumps(call.arguments)) for call in turn]
-    whole = completion(*parts, stop=StopReason.END if isinstance(turn, Say) else StopReason.TOOL_USE)
+    stop = StopReason.END if isinstance(turn, Say) else StopReason.TOOL_USE
+    whole = completion(*parts, stop=stop, usage=Usage(prompt_tokens=7, completion_tokens=5))
     if not stream:
         return ChatReply(body=json.dumps(answer(whole)).encode())
     return ChatReply(events=tuple(event + b"\n\n" for event in written(unfold(whole)).split(b"\n\n")[:-1]))
@@ -109,6 +153,11 @@ class ScriptedClaude(AnthropicUpstream):
             return ClaudeReply(tokens=_halves(turn.text))
         tools = tuple(Tool(name=call.name, id=call.id, input=call.arguments) for call in turn)
         return ClaudeReply(tokens=(), tools=tools)
+
+    def events(self, reply: ClaudeReply, request: Json) -> Iterator[bytes]:
+        """With the whole usage at the end too, where LangChain looks for it (`MessageDeltaUsage.input_tokens`)."""
+        for event in super().events(reply, request):
+            yield event.replace(b'"usage": {"output_tokens"', b'"usage": {"input_tokens": 7, "output_tokens"')
 
 
 class ScriptedBedrock(BedrockUpstream):
@@ -147,15 +196,17 @@ def upstream_of(kind: Kind, script: Script) -> Upstream:
 
 
 def declared(kind: Kind, upstream: Upstream) -> Json:
-    """The provider of the configuration; it serves `GPT` and `CLAUDE`, whichever of them it calls its own."""
-    base: Json = {"name": kind, "base_url": upstream.base_url, "health_check": {"disabled": True}}
+    """The provider of the configuration, by the two names of its model."""
+    base: Json = {"name": kind, "type": kind, "base_url": upstream.base_url, "health_check": {"disabled": True}}
     match kind:
         case "anthropic":
-            more: Json = {"type": kind, "api_key": CLAUDE_KEY, "models": [CLAUDE], "model_aliases": {GPT: CLAUDE}}
+            model, more = _CLAUDE, {"api_key": CLAUDE_KEY}
         case "bedrock":
-            aliases = {GPT: HAIKU, CLAUDE: HAIKU}
-            more = {"type": kind, "api_key": BEARER, "region": REGION, "models": [HAIKU], "model_aliases": aliases}
+            model, more = HAIKU, {"api_key": BEARER, "region": REGION}
+        case "ollama":
+            model, more = _GPT, {}
         case _:
-            kept = {"type": "ollama"} if kind == "ollama" else {"type": "openai", "api_key": KEY}
-            more = {**kept, "models": [GPT, EMBEDDER], "model_aliases": {CLAUDE: GPT}}
-    return {**base, **more}
+            model, more = _GPT, {"type": "openai", "api_key": KEY}
+    embedder = [EMBEDDER] if kind == "openai" else []
+    aliases = {gpt(kind): model, claude(kind): model}
+    return {**base, **more, "models": [model, *embedder], "model_aliases": aliases}

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.applications._applications import CODEX, OPENCODE, Reached, reaching
-from tests.applications._upstreams import CLAUDE, GPT, Call, Kind, Say
+from tests.applications._upstreams import Call, Give, Kind, Say, claude, gpt
 
 TASK = "Mend the spelling in greeting.txt"
+WRONG, RIGHT = "Hello, wrld!\n", "Hello, world!\n"
 MENDED = Say("The greeting is spelt right now.")
 CALM = {
     "OPENCODE_DISABLE_AUTOUPDATE": "1",
@@ -21,43 +22,39 @@ CALM = {
 }
 
 
-def to_mend(reached: Reached) -> Path:
-    """A file with a mistake in it, in the folder where the agent works."""
-    file = reached.work / "greeting.txt"
-    file.write_text("Hello, wrld!\n")
+def to_mend(folder: Path) -> Path:
+    """A file with a mistake in it."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "greeting.txt"
+    file.write_text(WRONG)
     return file
 
 
 @pytest.mark.parametrize("kind", ["anthropic", "compatible", "bedrock"])
 async def test_opencode_mends_a_file_by_messages(kind: Kind, tmp_path: Path) -> None:
-    async with reaching(kind, tmp_path, side=Say("Spelling")) as reached:
-        file = to_mend(reached)
-        provider: Any = {
-            "options": {"baseURL": f"{reached.router.url}/v1", "apiKey": "unused"},
-            "models": {CLAUDE: {}},
-        }
-        model = f"anthropic/{CLAUDE}"
-        settings = {"provider": {"anthropic": provider}, "model": model, "small_model": model}
+    async with reaching(tmp_path, kind, side=Say("Spelling")) as reached:
+        file = to_mend(reached.work)
+        options = {"baseURL": f"{reached.router.url}/v1", "apiKey": "unused"}
+        provider: Any = {"options": options, "models": {claude(kind): {}}}
+        model = f"anthropic/{claude(kind)}"
+        settings: Any = {"provider": {"anthropic": provider}, "model": model, "small_model": model}
         (reached.work / "opencode.json").write_text(json.dumps(settings))
-        reached.says(
-            (Call("read", {"filePath": str(file)}),),
-            (Call("edit", {"filePath": str(file), "oldString": "wrld", "newString": "world"}, "call_2"),),
-            MENDED,
-        )
+        edit = {"filePath": str(file), "oldString": "wrld", "newString": "world"}
+        reached.says(kind, (Call("read", {"filePath": str(file)}),), (Call("edit", edit, "call_2"),), MENDED)
         done = await reached.run(OPENCODE, "run", "--pure", "--auto", TASK, environ=CALM)
         assert MENDED.text in done.stdout, done
-        assert file.read_text() == "Hello, world!\n"
-        assert_results_went_back(reached, "Hello, wrld!")
+        assert file.read_text() == RIGHT
+        assert_results_went_back(reached, kind)
 
 
-@pytest.mark.parametrize("kind", ["openai", "compatible", "anthropic"])
+@pytest.mark.parametrize("kind", ["openai", "compatible", "anthropic", "bedrock"])
 async def test_codex_mends_a_file_by_responses(kind: Kind, tmp_path: Path) -> None:
-    async with reaching(kind, tmp_path, side=Say("Spelling")) as reached:
-        file = to_mend(reached)
+    async with reaching(tmp_path, kind, side=Say("Spelling")) as reached:
+        file = to_mend(reached.work)
         (reached.home / ".codex").mkdir()
         (reached.home / ".codex" / "config.toml").write_text(
             f"""
-model = "{GPT}"
+model = "{gpt(kind)}"
 model_provider = "infermux"
 
 [model_providers.infermux]
@@ -67,19 +64,50 @@ env_key = "OPENAI_API_KEY"
 wire_api = "responses"
 """
         )
-        reached.says(
-            (Call("exec_command", {"cmd": "cat greeting.txt"}),),
-            (Call("exec_command", {"cmd": "sed -i s/wrld/world/ greeting.txt"}, "call_2"),),
-            MENDED,
-        )
+        commands = [{"cmd": "cat greeting.txt"}, {"cmd": "sed -i s/wrld/world/ greeting.txt"}]
+        first, second = ((Call("exec_command", each, f"call_{at}"),) for at, each in enumerate(commands))
+        reached.says(kind, first, second, MENDED)
         alone = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
         done = await reached.run(CODEX, "exec", *alone, TASK)
         assert MENDED.text in done.stdout, done
-        assert file.read_text() == "Hello, world!\n"
-        assert_results_went_back(reached, "Hello, wrld!")
+        assert file.read_text() == RIGHT
+        assert_results_went_back(reached, kind)
 
 
-def assert_results_went_back(reached: Reached, result: str) -> None:
-    """Three turns; the model was given what the first tool said."""
-    assert [result in request.body.decode() for request in reached.script.asked] == [False, True, True]
-    assert not reached.script.turns
+async def test_the_tool_runner_of_anthropics_sdk_mends_files(tmp_path: Path) -> None:
+    kinds: list[Kind] = ["anthropic", "compatible", "ollama", "bedrock"]
+    async with reaching(tmp_path, *kinds) as reached:
+        files = [to_mend(reached.work / f"{claude(kind)}{how}") for kind in kinds for how in ("", ".stream")]
+        edit = {"file_path": "greeting.txt", "old_string": "wrld", "new_string": "world"}
+        read, edited = (Call("read", {"file_path": "greeting.txt"}),), (Call("edit", edit, "call_2"),)
+        for kind in kinds:
+            reached.says(kind, *(read, edited, MENDED) * 2)
+        done = await reached.program("anthropic_tools.py", TASK, *map(claude, kinds))
+        assert done.stdout.splitlines() == [MENDED.text] * len(files)
+        assert [file.read_text() for file in files] == [RIGHT] * len(files)
+        for kind in kinds:
+            assert_results_went_back(reached, kind, times=2)
+        assert reached.fence.tried == []
+
+
+async def test_openais_agents_sdk_mends_files_and_reports(tmp_path: Path) -> None:
+    kinds: list[Kind] = ["openai", "compatible", "ollama", "anthropic", "bedrock"]
+    async with reaching(tmp_path, *kinds) as reached:
+        files = [to_mend(reached.work / f"{gpt(kind)}{how}") for kind in kinds for how in ("", ".stream")]
+        edit = {"name": "greeting.txt", "old": "wrld", "new": "world"}
+        report = {"file": "greeting.txt", "changes": 1}
+        read, edited = (Call("read_file", {"name": "greeting.txt"}),), (Call("edit_file", edit, "call_2"),)
+        for kind in kinds:
+            reached.says(kind, *(read, edited, Give(report)) * 2)
+        done = await reached.program("openai_agents_tools.py", TASK, *map(gpt, kinds))
+        assert [json.loads(line) for line in done.stdout.splitlines()] == [report] * len(files)
+        assert [file.read_text() for file in files] == [RIGHT] * len(files)
+        for kind in kinds:
+            assert_results_went_back(reached, kind, times=2)
+        assert reached.fence.tried == []
+
+
+def assert_results_went_back(reached: Reached, kind: Kind, *, times: int = 1) -> None:
+    """Each time three turns; from the second on the model was given what the first tool said."""
+    seen = ["Hello, wrld!" in request.body.decode() for request in reached.scripts[kind].asked]
+    assert seen == [False, True, True] * times, kind
