@@ -21,9 +21,9 @@ HERE = Path(__file__).parent
 INSTALLED = Path(os.environ.get("INFERMUX_APPLICATIONS", HERE.parents[1] / ".applications"))
 PYTHON = INSTALLED / "venv" / "bin" / "python"
 NODE_MODULES = INSTALLED / "node" / "node_modules"
-CODEX = NODE_MODULES / ".bin" / "codex"
-OPENCODE = next(NODE_MODULES.glob("opencode-*-*/bin/opencode"), NODE_MODULES / "opencode-for-this-machine")
-"""The binary of the platform's own package; npm's link needs an install script to have run."""
+CODEX = next(NODE_MODULES.glob("@openai/codex-*/vendor/*/bin/codex"), NODE_MODULES / "codex")
+OPENCODE = next(NODE_MODULES.glob("opencode-*-*/bin/opencode"), NODE_MODULES / "opencode")
+"""The programs of the packages for this machine: npm's links to them need node, or an install script to have run."""
 ENDS_WITHIN = 90.0
 
 
