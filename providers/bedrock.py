@@ -29,6 +29,7 @@ from .bedrock_stream import CONTENT_TYPE, ConverseStream
 from .classify import MAX_ERROR_BODY, secrets_of
 from .dialects.bedrock_converse import BedrockConverse
 from .dialects.bedrock_converse_answers import read_answer
+from .dialects.bedrock_converse_models import traits
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
 from .interface import Answer, Call, Endpoint, Stream, Usage
@@ -62,8 +63,8 @@ class Place:
     control: str
 
 
-def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Bedrock:
-    """The factory of the type `bedrock`.
+def make(settings: ProviderSettings, *, environ: Mapping[str, str], kept: ThinkingStore | None = None) -> Bedrock:
+    """The factory of the type `bedrock`. `kept` is the store of what Claudes think, for callers that cannot carry it.
 
     Raises TypeNotAvailable without botocore or a region, ValueError for a base URL or a proxy that cannot be used.
     """
@@ -77,7 +78,7 @@ def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Bedrock:
     signer = Bearer(key) if key else _sigv4(settings, region or "")
     runtime = choose_transport(settings, place.runtime, environ)
     control = runtime if place.control == place.runtime else choose_transport(settings, place.control, environ)
-    return Bedrock(settings, place, signer=signer, runtime=runtime, control=control)
+    return Bedrock(settings, place, signer=signer, runtime=runtime, control=control, kept=kept)
 
 
 def _region(settings: ProviderSettings, environ: Mapping[str, str]) -> str | None:
@@ -124,15 +125,23 @@ class Bedrock:
     endpoints: frozenset[Endpoint] = frozenset(DIALECTS)
 
     def __init__(
-        self, settings: ProviderSettings, place: Place, *, signer: Signer, runtime: Transport, control: Transport
+        self,
+        settings: ProviderSettings,
+        place: Place,
+        *,
+        signer: Signer,
+        runtime: Transport,
+        control: Transport,
+        kept: ThinkingStore | None = None,
     ) -> None:
-        """`control` may be `runtime`."""
+        """`control` may be `runtime`; `kept` is as for `make`."""
         self._settings = settings
         self._place = place
         self._signer = signer
         self._runtime = runtime
         self._control = control
-        self._kept = ThinkingStore()
+        self._of_claudes = ThinkingStore() if kept is None else kept
+        self._of_others = ThinkingStore()  # no Claude takes what these have signed
         self._images = _images(settings)
         self._fixed = _headers(settings)
         self._templates: dict[tuple[bytes, bytes], RequestTemplate] = {}
@@ -154,7 +163,7 @@ class Bedrock:
             endpoint=call.endpoint,
             provider=dialect,
             target=target,
-            kept=self._kept,
+            kept=self._of_claudes if traits(call.model).is_claude else self._of_others,
             images=self._images,
         )
 

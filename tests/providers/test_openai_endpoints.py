@@ -185,7 +185,7 @@ async def test_a_response_passes_through_byte_for_byte() -> None:
 BETAS = ((b"openai-beta", b"responses=experimental"), (b"anthropic-beta", b"x"))
 
 
-SEALED = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "infermux:signed:abc"}
+SEALED: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "infermux:signed:abc"}
 HELLO = {"role": "user", "content": "hi"}
 
 

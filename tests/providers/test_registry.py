@@ -73,6 +73,20 @@ def test_providers_of_one_api_share_the_thinking_they_keep() -> None:
     assert list(kept) == [("anthropic", "http://a"), ("anthropic", "http://b")]
 
 
+def test_anthropic_and_bedrock_share_what_claudes_have_signed() -> None:
+    kept: ThinkingStores = {}
+    for declared in (
+        settings("anthropic"),
+        settings("anthropic", base_url="https://api.anthropic.com/v1"),
+        settings("bedrock", region="eu-west-1", api_key=Secret("k-1234")),
+    ):
+        make_adapter(declared, environ={}, kept=kept)
+    assert len(kept) == 1
+    for base_url in ("https://anthropic.com.example", "https://notanthropic.com"):
+        make_adapter(settings("anthropic", base_url=base_url), environ={}, kept=kept)
+    assert len(kept) == 3
+
+
 @pytest.mark.parametrize("type_", ["process"])
 def test_a_type_of_a_later_version_is_known_but_not_available(type_: str) -> None:
     assert type_ in known_types()

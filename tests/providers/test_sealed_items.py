@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 
 from infermux.providers.sealed_items import without_sealed_items
 
-SIGNED = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "infermux:signed:abc"}
-REDACTED = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "infermux:redacted:abc"}
-THEIRS = {"type": "reasoning", "id": "rs_3", "summary": [], "encrypted_content": "gAAAA"}
+SIGNED: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "infermux:signed:abc"}
+REDACTED: dict[str, Any] = {
+    "type": "reasoning",
+    "id": "rs_2",
+    "summary": [],
+    "encrypted_content": "infermux:redacted:abc",
+}
+THEIRS: dict[str, Any] = {"type": "reasoning", "id": "rs_3", "summary": [], "encrypted_content": "gAAAA"}
 SAID = {"role": "user", "content": 'he wrote "infermux:signed:abc", you know'}
 ODD = {"type": "message", "role": "user", "content": "x", "encrypted_content": "infermux:signed:abc"}
 
