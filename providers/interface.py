@@ -8,7 +8,7 @@ choose, does not time out on its own (but for connecting, see `timeouts.connect`
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -158,7 +158,7 @@ class Adapter(Protocol):
         """`express`, `httpx` or `in-process`: shown by the management API."""
         ...
 
-    async def send(self, call: Call) -> Answer | Stream:
+    def send(self, call: Call) -> Awaitable[Answer | Stream]:
         """Send `call`; return when the response's head (a stream) or the whole of it (an answer) is here.
 
         Raises `UpstreamFailure` for anything but a 2xx, InvalidRequest for a body that cannot be said in the

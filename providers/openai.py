@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -149,11 +149,11 @@ class OpenAI:
             case _:
                 return await self._pass(call)
 
-    async def _post(self, call: Call, path: str, body: bytes) -> Response:
+    def _post(self, call: Call, path: str, body: bytes) -> Awaitable[Response]:
         template = self._template(b"POST", self._dialect.target(call.model, path))
         if call.headers:
-            return await self._transport.send(template, body, [pair for pair in call.headers if pair[0] == _BETA])
-        return await self._transport.send(template, body)
+            return self._transport.send(template, body, [pair for pair in call.headers if pair[0] == _BETA])
+        return self._transport.send(template, body)
 
     async def _embed(self, call: Call) -> Answer:
         response = await self._post(call, "/embeddings", prepare_body(call, self._extra, ask_usage=False))
