@@ -103,6 +103,7 @@ class OpenAI:
         self._headers = _headers(settings, dialect)
         self._bare_headers = [header for header in self._headers if header[0].lower() not in _ABOUT_BODIES]
         self._templates: dict[bytes, RequestTemplate] = {}
+        self._posts: dict[tuple[str, str], RequestTemplate] = {}  # by path and model
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
         self._without_options: tuple[Endpoint, ...] = ()
         self._has_responses = False  # as far as is known
@@ -150,7 +151,7 @@ class OpenAI:
                 return await self._pass(call)
 
     def _post(self, call: Call, path: str, body: bytes) -> Awaitable[Response]:
-        template = self._template(b"POST", self._dialect.target(call.model, path))
+        template = self._posts.get((path, call.model)) or self._post_template(path, call.model)
         if call.headers:
             return self._transport.send(template, body, [pair for pair in call.headers if pair[0] == _BETA])
         return self._transport.send(template, body)
@@ -259,6 +260,12 @@ class OpenAI:
             return await response.read()
         finally:
             response.close()
+
+    def _post_template(self, path: str, model: str) -> RequestTemplate:
+        if len(self._posts) >= _MAX_TEMPLATES:  # callers name the models
+            self._posts.clear()
+        template = self._posts[path, model] = self._template(b"POST", self._dialect.target(model, path))
+        return template
 
     def _template(self, method: bytes, target: bytes, headers: Headers | None = None) -> RequestTemplate:
         key = method + target if headers is None else target
