@@ -145,7 +145,7 @@ def _part(block: Fields, lost: list[str]) -> Iterator[Part]:
             citations = tuple(read_citation(item) for item in block.objects("citations"))
             yield Text(text=block.need_text("text"), citations=citations, cache_control=mark)
         case "image":
-            yield Image(source=_image_source(block.need_child("source")), cache_control=mark, at=block.path)
+            yield Image(source=_image_source(block.need_child("source"), lost), cache_control=mark, at=block.path)
         case "document":
             yield from _document(block, mark, lost)
         case "search_result":
@@ -179,17 +179,20 @@ def _cache_control(fields: Fields) -> CacheControl | None:
     return None if mark is None else CacheControl(ttl=mark.text("ttl"))
 
 
-def _image_source(source: Fields) -> Url | Base64 | FileId:
+def _image_source(source: Fields, lost: list[str]) -> Url | Base64 | FileId:
     kind = source.need_text("type")
+    found: Url | Base64 | FileId
     match kind:
         case "url":
-            return Url(url=source.need_text("url"))
+            found = Url(url=source.need_text("url"))
         case "base64":
-            return Base64(data=source.need_text("data"), media_type=source.need_text("media_type"))
+            found = Base64(data=source.need_text("data"), media_type=source.need_text("media_type"))
         case "file":
-            return FileId(id=source.need_text("file_id"), dialect=NAME)
+            found = FileId(id=source.need_text("file_id"), dialect=NAME)
         case _:
             unknown_value(source.at("type"), kind, "base64, url, file")
+    lost += source.lost()
+    return found
 
 
 def _document(block: Fields, mark: CacheControl | None, lost: list[str]) -> Iterator[Part]:
@@ -208,7 +211,7 @@ def _document(block: Fields, mark: CacheControl | None, lost: list[str]) -> Iter
             lost.append("document.source(content as text)")
             yield from (part for part in parts if isinstance(part, Image))
         case _:
-            found = _image_source(source)
+            found = _image_source(source, lost)
     yield Document(source=found, title=title, context=context, citations=asked, cache_control=mark, at=block.path)
 
 
