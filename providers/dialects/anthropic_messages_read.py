@@ -119,7 +119,9 @@ def _turns(fields: Fields, lost: list[str]) -> TurnList:
 def _system(fields: Fields, lost: list[str]) -> tuple[Text, ...]:
     if fields.get("system") is None:
         return ()
-    return tuple(part for part in read_parts(fields, "system", lost) if isinstance(part, Text))
+    parts = read_parts(fields, "system", lost)
+    lost += (f"system.{type(part).__name__.lower()}" for part in parts if not isinstance(part, Text))
+    return tuple(part for part in parts if isinstance(part, Text))
 
 
 def read_parts(fields: Fields, name: str, lost: list[str]) -> list[Part]:
@@ -230,6 +232,8 @@ def _search_result(block: Fields, mark: CacheControl | None, lost: list[str]) ->
 
 def _tool_result(block: Fields, mark: CacheControl | None, lost: list[str]) -> ToolResult:
     parts = read_parts(block, "content", lost) if block.get("content") is not None else []
+    other = [part for part in parts if not isinstance(part, Text | Image | Document)]
+    lost += (f"tool_result.content.{type(part).__name__.lower()}" for part in other)
     return ToolResult(
         call_id=block.need_text("tool_use_id"),
         parts=tuple(part for part in parts if isinstance(part, Text | Image | Document)),

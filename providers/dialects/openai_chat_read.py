@@ -129,7 +129,11 @@ class _Messages:
                 unknown_value(message.at("role"), role, "system, developer, user, assistant, tool, function")
 
     def _texts(self, message: Fields) -> list[Text]:
-        return [part for part in self._marked(message, self._content(message)) if isinstance(part, Text)]
+        parts = self._marked(message, self._content(message))
+        self._lost += (
+            f"messages.content.{type(part).__name__.lower()}" for part in parts if not isinstance(part, Text)
+        )
+        return [part for part in parts if isinstance(part, Text)]
 
     def _marked(self, message: Fields, parts: list[Part]) -> list[Part]:
         """`parts`, the last of them with the cache mark of the message itself, where it has one."""
@@ -213,6 +217,8 @@ class _Messages:
         mark = _cache_control(message)
         content = self._content(message)
         parts = tuple(part for part in content if isinstance(part, Text | Image | Document))
+        if len(parts) < len(content):
+            self._lost.append("messages.content.refusal")
         return ToolResult(call_id=call_id, parts=parts, cache_control=mark)
 
 

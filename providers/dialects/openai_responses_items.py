@@ -153,6 +153,8 @@ class Items:
     def _result(self, item: Fields) -> ToolResult:
         content = self._content(item, "output")
         parts = tuple(part for part in content if isinstance(part, Text | Image | Document))
+        if len(parts) < len(content):
+            self._lost.append("input.output.refusal")
         return ToolResult(call_id=item.need_text("call_id"), parts=parts, cache_control=read_cache_control(item))
 
     def _reasoning(self, item: Fields) -> list[Part]:
