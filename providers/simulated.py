@@ -1,9 +1,9 @@
 """A provider that exists only in this process: the demo, the tests and the bench live on it.
 
 It answers chat completions in OpenAI's shapes (`openai.types.chat.ChatCompletion` and `ChatCompletionChunk` of the
-openai SDK) with text of its own, at the pace of its `simulate` settings, and fails as its script says; embeddings are
-numbers made of the text. Callers of other dialects reach it by translation (see `translated`). All waiting is
-`trio.sleep`, so under a virtual clock nothing really waits.
+openai SDK) with text of its own, or the tool call or JSON that is insisted on, at the pace of its `simulate` settings,
+and fails as its script says; embeddings are numbers made of the text. Callers of other dialects reach it by translation
+(see `translated`). All waiting is `trio.sleep`, so under a virtual clock nothing really waits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from infermux.errors import FailureKind, UpstreamFailure
 from .chat_stream import DONE
 from .classify import classify
 from .interface import Answer, Call, Endpoint, Stream, Usage
-from .simulated_answer import Event, Pace, Text, broken
+from .simulated_answer import Answered, Event, Pace, broken
 from .simulated_embeddings import embeddings, read_embedding
-from .simulated_request import ChatRequest, Refused, error_body, read_request
+from .simulated_request import Refused, error_body, read_request
 from .simulated_script import NORMAL, Step, parse_script
 
 
@@ -88,8 +88,7 @@ class Simulated:
                 await pace.whole(0)
                 visit.leave(cancelled=False)
                 return vectors
-            request = self._read(call)
-            answer = Text(request, self._settings.name, call.model, next(self._serial))
+            answer = self._composed(call)
             if call.stream:
                 return SimulatedStream(answer.events(pace, asked_usage=call.asked_usage), answer.usage, visit)
             await pace.whole(answer.completion_tokens)
@@ -155,14 +154,14 @@ class Simulated:
             return _RANDOM_FAILURE
         return step
 
-    def _read(self, call: Call) -> ChatRequest:
+    def _composed(self, call: Call) -> Answered:
         try:
             request = read_request(_with_model(call, self._settings.extra_body))
             self._check_model(call.model)
+            return Answered(request, self._settings.name, call.model, next(self._serial))
         except Refused as refused:
             status = 404 if refused.code == "model_not_found" else 400
             raise _answered(status, refused.body()) from None
-        return request
 
     def _check_model(self, model: str) -> None:
         if self._settings.models is None:

@@ -71,6 +71,8 @@ class ChatRequest(msgspec.Struct):
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -148,7 +150,7 @@ def _check_messages(messages: Sequence[Message]) -> None:
 
 
 def compose(request: ChatRequest, provider: str, choice: int) -> tuple[list[str], str]:
-    """The tokens of choice number `choice`, and the finish reason. The same request gets the same answer.
+    """The tokens of choice number `choice` in words, and the finish reason. The same request gets the same answer.
 
     A prompt that says `300 words` gets that many; otherwise 40. `max_tokens` cuts with the reason `length`.
     """
@@ -164,6 +166,12 @@ def compose(request: ChatRequest, provider: str, choice: int) -> tuple[list[str]
             return tokens, "length"
         tokens.append(token)
     return _stop(tokens, request.stop), "stop"
+
+
+def cut(tokens: list[str], request: ChatRequest, reason: str) -> tuple[list[str], str]:
+    """`tokens` up to the bound of the request, and the finish reason: `reason` where all of them are there."""
+    limit = request.max_completion_tokens or request.max_tokens
+    return (tokens, reason) if limit is None or len(tokens) <= limit else (tokens[:limit], "length")
 
 
 def _tokens(prompt: str, provider: str, choice: int) -> Iterator[str]:
