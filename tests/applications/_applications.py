@@ -24,7 +24,7 @@ NODE_MODULES = INSTALLED / "node" / "node_modules"
 CODEX = next(NODE_MODULES.glob("@openai/codex-*/vendor/*/bin/codex"), NODE_MODULES / "codex")
 OPENCODE = next(NODE_MODULES.glob("opencode-*-*/bin/opencode"), NODE_MODULES / "opencode")
 """The programs of the packages for this machine: npm's links to them need node, or an install script to have run."""
-ENDS_WITHIN = 90.0
+ENDS_WITHIN = 180.0
 
 
 @attrs.define(eq=False)
@@ -92,7 +92,7 @@ class Reached:
         self.scripts[kind].turns += turns
 
     async def run(self, *command: str | Path, environ: Mapping[str, str] | None = None) -> Done:
-        """Run an application in `work` to its end; it must succeed. Killed after a minute and a half."""
+        """Run an application in `work` to its end; it must succeed. Killed after three minutes."""
         done = await run([str(word) for word in command], cwd=self.work, environ={**self.environ, **(environ or {})})
         assert done.code == 0, f"{done}\n--- router\n{self.router.output}"
         return done

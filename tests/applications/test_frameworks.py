@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.applications._applications import Done, Reached, reaching
+from tests.applications._page import program
 from tests.applications._upstreams import EMBEDDER, KINDS, Call, Give, Kind, Say, claude, gpt
 from tests.mocks.openai_further import vector
 
 WEATHER = (Call("weather", {"place": "Pau"}, "call_pau"), Call("weather", {"place": "Oslo"}, "call_oslo"))
+MET = Say("Nice to meet you.")
 PLACE = {"name": "Pau", "country": "France"}
 CASES: list[tuple[str, Kind]] = [
     ("chat", "compatible"),
@@ -34,7 +36,7 @@ def named(api: str, kind: Kind) -> str:
 
 
 def by_case(done: Done) -> dict[tuple[str, Kind], Any]:
-    return dict(zip(CASES, map(json.loads, done.stdout.splitlines()), strict=False))
+    return dict(zip(CASES, map(json.loads, done.stdout.splitlines()[: len(CASES)]), strict=True))
 
 
 async def test_langchain_asks_streams_calls_tools_gets_objects_and_embeds(tmp_path: Path) -> None:
@@ -42,7 +44,10 @@ async def test_langchain_asks_streams_calls_tools_gets_objects_and_embeds(tmp_pa
         for _, kind in CASES:
             reached.says(kind, Say("Hello, you."), Say("Hello again."), WEATHER, Say("Sunny in both."), Give(PLACE))
         arguments = [named(*case) for case in CASES]
-        done = await reached.program("langchain_models.py", *arguments, f"embeddings:{EMBEDDER}")
+        for _ in range(2):
+            reached.says("bedrock", MET)
+        shown = program("LangChain", reached, "bedrock")
+        done = await reached.program("langchain_models.py", *arguments, f"embeddings:{EMBEDDER}", shown)
         expected = {
             "invoke": "Hello, you.",
             "usage": [7, 5],
@@ -57,7 +62,9 @@ async def test_langchain_asks_streams_calls_tools_gets_objects_and_embeds(tmp_pa
         }
         assert by_case(done) == dict.fromkeys(CASES, expected)
         first, second = vector("a", 4), vector("b", 4)
-        assert json.loads(done.stdout.splitlines()[-1]) == {"documents": [first, second], "query": first}
+        *_, embedded, first_met, second_met = done.stdout.splitlines()
+        assert json.loads(embedded) == {"documents": [first, second], "query": first}
+        assert first_met == second_met == MET.text
         assert_results_in_order(reached)
         assert reached.fence.tried == []
 
@@ -66,7 +73,10 @@ async def test_pydantic_ai_calls_tools_and_gets_objects(tmp_path: Path) -> None:
     async with reaching(tmp_path, *KINDS) as reached:
         for _, kind in CASES:
             reached.says(kind, *(WEATHER, Say("Sunny in both.")) * 2, Give(PLACE), Give(PLACE))
-        done = await reached.program("pydantic_ai_agents.py", *(named(*case) for case in CASES))
+        for _ in range(3):
+            reached.says("bedrock", MET)
+        shown = program("pydantic-ai", reached, "bedrock")
+        done = await reached.program("pydantic_ai_agents.py", *(named(*case) for case in CASES), shown)
         expected = {
             "run": "Sunny in both.",
             "usage": [14, 10],
@@ -76,6 +86,7 @@ async def test_pydantic_ai_calls_tools_and_gets_objects(tmp_path: Path) -> None:
             "streamed structured": PLACE,
         }
         assert by_case(done) == dict.fromkeys(CASES, expected)
+        assert done.stdout.splitlines()[len(CASES) :] == [MET.text] * 3
         assert_results_in_order(reached)
         assert reached.fence.tried == []
 

@@ -1,11 +1,13 @@
 """A coding agent of Anthropic's SDK: its tool runner with its own tools for files.
 
-Usage: anthropic_tools.py TASK MODEL...   In the folder MODEL, whole; in MODEL.stream, streamed. Prints what it says.
+Usage: anthropic_tools.py TASK MODEL... EXAMPLE.py
+In the folder MODEL, whole; in MODEL.stream, streamed. Prints what it says, and what the example prints.
 """
 
 from __future__ import annotations
 
 import asyncio
+import runpy
 import sys
 from typing import Any
 
@@ -38,4 +40,5 @@ async def main(task: str, models: list[str]) -> None:
             print(await mend(client, task, model, f"{model}.stream", stream=True))
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2:]))
+asyncio.run(main(sys.argv[1], sys.argv[2:-1]))
+runpy.run_path(sys.argv[-1])  # here, where all it needs has been imported: that takes longer than anything else

@@ -1,11 +1,12 @@
-"""LangChain's models: what they make of each answer, one JSON object per line.
+"""LangChain's models: what they make of each answer, one JSON object per line, then what an example prints.
 
-Usage: langchain_models.py API:MODEL...   API is one of chat, responses, messages, embeddings.
+Usage: langchain_models.py API:MODEL... EXAMPLE.py   API is one of chat, responses, messages, embeddings.
 """
 
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from typing import Any
 
@@ -76,5 +77,6 @@ def found(api: str, name: str) -> dict[str, Any]:
             return embed(name)
 
 
-for argument in sys.argv[1:]:
+for argument in sys.argv[1:-1]:
     print(json.dumps(found(*argument.split(":"))))
+runpy.run_path(sys.argv[-1])

@@ -1,11 +1,13 @@
 """A coding agent of OpenAI's agents SDK, which speaks Responses: tools for files, and an answer of a given form.
 
-Usage: openai_agents_tools.py TASK MODEL...   In the folder MODEL, whole; in MODEL.stream, streamed. Prints its reports.
+Usage: openai_agents_tools.py TASK MODEL... EXAMPLE.py
+In the folder MODEL, whole; in MODEL.stream, streamed. Prints its reports, and what the example prints.
 """
 
 from __future__ import annotations
 
 import asyncio
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,4 +55,8 @@ async def main(task: str, models: list[str]) -> None:
         print(streamed.final_output_as(Report).model_dump_json())
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2:]))
+# One loop for both: connections of the SDK's client do not outlive theirs, and its run_sync takes this one.
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.run_until_complete(main(sys.argv[1], sys.argv[2:-1]))
+runpy.run_path(sys.argv[-1])

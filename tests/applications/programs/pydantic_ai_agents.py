@@ -1,12 +1,13 @@
-"""Agents of pydantic-ai: tools, an answer of a given form, streams; one JSON object per line.
+"""Agents of pydantic-ai: tools, objects, streams; one JSON object per line, then what an example prints.
 
-Usage: pydantic_ai_agents.py API:MODEL...   API is one of chat, responses, messages.
+Usage: pydantic_ai_agents.py API:MODEL... EXAMPLE.py   API is one of chat, responses, messages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 import sys
 from typing import Any
 
@@ -55,4 +56,8 @@ async def main(arguments: list[str]) -> None:
         print(json.dumps(await found(*argument.split(":"))))
 
 
-asyncio.run(main(sys.argv[1:]))
+# One loop for both: connections of the client do not outlive theirs, and run_sync takes this one.
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.run_until_complete(main(sys.argv[1:-1]))
+runpy.run_path(sys.argv[-1])
