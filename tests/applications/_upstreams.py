@@ -148,11 +148,15 @@ class ScriptedClaude(AnthropicUpstream):
         self._words = script
 
     def next_reply(self) -> ClaudeReply:
-        turn = self._words.next(self.requests[-1])
+        request = self.requests[-1]
+        turn = self._words.next(request)
+        # A model that was told to think does, and wants its thoughts back with the results of tools.
+        told: Json = request.json.get("thinking") or {}
+        thinking = ("Let me ", "see.") if told.get("type") in ("enabled", "adaptive") else ()
         if isinstance(turn, Say):
-            return ClaudeReply(tokens=_halves(turn.text))
+            return ClaudeReply(tokens=_halves(turn.text), thinking=thinking)
         tools = tuple(Tool(name=call.name, id=call.id, input=call.arguments) for call in turn)
-        return ClaudeReply(tokens=(), tools=tools)
+        return ClaudeReply(tokens=(), tools=tools, thinking=thinking)
 
     def events(self, reply: ClaudeReply, request: Json) -> Iterator[bytes]:
         """With the whole usage at the end too, where LangChain looks for it (`MessageDeltaUsage.input_tokens`)."""
