@@ -12,6 +12,7 @@ from infermux.errors import UpstreamFailure
 from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream
 from infermux.providers.registry import make_adapter
 from tests.mocks.bedrock_upstream import HAIKU, REGION, BedrockUpstream
+from tests.providers._both import options
 
 
 def let_in(upstream: BedrockUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +23,14 @@ def let_in(upstream: BedrockUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def adapter(upstream: BedrockUpstream, **fields: Any) -> Adapter:
-    given: dict[str, Any] = {"name": "p", "type": "bedrock", "region": REGION, "base_url": upstream.base_url, **fields}
+    given: dict[str, Any] = {
+        "name": "p",
+        "type": "bedrock",
+        "region": REGION,
+        "base_url": upstream.base_url,
+        **options(),
+        **fields,
+    }
     made = make_adapter(ProviderSettings(**given), environ={})
     upstream.serves(made)
     return made

@@ -16,6 +16,7 @@ from infermux.secret import Secret
 from tests.mocks.bedrock_rules import Identity
 from tests.mocks.bedrock_upstream import BEARER, HAIKU, IDENTITY, NOVA, REGION, BedrockUpstream, Reply
 from tests.providers._bedrock import adapter, asked, call, failure, let_in, opened
+from tests.providers._both import over_both
 from tests.providers._calls import drained
 
 ARN = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/abc123def456"
@@ -49,6 +50,7 @@ async def test_an_anthropic_caller_is_served_too(upstream: BedrockUpstream) -> N
     assert answer["model"] == HAIKU
 
 
+@over_both
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [HAIKU, ARN, "arn:aws:bedrock:us-east-1::foundation-model/a.b-v1:0"])
 async def test_the_model_is_percent_encoded_in_the_path(upstream: BedrockUpstream, model: str) -> None:
@@ -59,6 +61,7 @@ async def test_the_model_is_percent_encoded_in_the_path(upstream: BedrockUpstrea
     assert path == f"/model/{model.replace(':', '%3A').replace('/', '%2F')}/converse"
 
 
+@over_both
 @pytest.mark.slow
 async def test_a_base_url_with_a_path_is_signed_as_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async with BedrockUpstream(prefix="/proxy/bedrock") as upstream:
@@ -76,6 +79,7 @@ async def test_permanent_credentials_are_signed_without_a_token(monkeypatch: pyt
         assert upstream.requests[0].header("x-amz-security-token") is None
 
 
+@over_both
 @pytest.mark.slow
 async def test_large_bodies_and_any_text_are_signed(upstream: BedrockUpstream) -> None:
     await asked(adapter(upstream), call(messages=[{"role": "user", "content": "ä😀\n" * 100_000}]))
@@ -117,6 +121,7 @@ THOUGHT: dict[str, Any] = {"reasoningContent": {"reasoningText": {"text": "hm", 
 USE: dict[str, Any] = {"toolUse": {"toolUseId": "tooluse_1", "name": "get", "input": {}}}
 
 
+@over_both
 @pytest.mark.slow
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_thinking_that_chat_cannot_carry_is_put_back_on_the_next_turn(
