@@ -19,7 +19,7 @@ from .dialects import anthropic_messages, freeform, json_tool, openai_chat, open
 from .dialects.dialect import Asked, Dialect, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
-from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent
+from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent, TextDelta
 from .dialects.report import Loss
 from .dialects.text_events import TextEvents
 from .dialects.turns import check_tool_results
@@ -200,7 +200,7 @@ class TranslatedStream:
         self._json = json_tool.UnwrapEvents(translation.written.json_tool) if translation.written.json_tool else None
         self._text = freeform.UnwrapEvents(translation.text_tools) if translation.text_tools else None
         self._folder = Folder() if translation.kept is not None else None
-        self._plain = self._json is None and self._text is None and self._folder is None and not translation.names
+        self._plain = self._json is None and self._text is None and not translation.names
         self._ended = self._over = False
 
     @property
@@ -244,7 +244,7 @@ class TranslatedStream:
         if like_before is not None:
             text = like_before.read(data)
             if text is not None:
-                return self._writer.write((text,)) if self._plain else self._write([text])
+                return self._write_text(text) if self._plain else self._write([text])
         feed = self._reader.feed
         events: list[StreamEvent] = []
         for event in self._decoder.feed(data):
@@ -252,6 +252,12 @@ class TranslatedStream:
         if like_before is not None:
             like_before.note(data, events)
         return self._write(events)
+
+    def _write_text(self, event: TextDelta) -> bytes:
+        """As `_write`, where nothing stands between the reader and the writer."""
+        if self._folder is not None:
+            self._folder.text(event)
+        return self._writer.text(event)
 
     def _finish(self) -> bytes:
         """The stream has genuinely ended: what was held back for that. Raises BROKEN where the dialect had no end."""

@@ -262,6 +262,9 @@ class MessagesWriter:
     def write(self, events: Iterable[StreamEvent]) -> bytes:
         return b"".join([_text(event) if type(event) is TextDelta else _write(event) for event in events])
 
+    def text(self, event: TextDelta) -> bytes:
+        return _text(event)
+
 
 def _text(event: TextDelta) -> bytes:
     return (

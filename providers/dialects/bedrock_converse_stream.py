@@ -303,10 +303,13 @@ class ConverseWriter:
     def write(self, events: Iterable[StreamEvent]) -> bytes:
         return b"".join([self._write(event) for event in events])
 
+    def text(self, event: TextDelta) -> bytes:
+        return _delta(event.index, {"text": event.text})
+
     def _write(self, given: StreamEvent) -> bytes:
         match given:
             case TextDelta():
-                return _delta(given.index, {"text": given.text})
+                return self.text(given)
             case ArgumentsDelta():
                 return _delta(given.index, {"toolUse": {"input": given.arguments}})
             case ThinkingDelta():

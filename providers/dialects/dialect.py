@@ -16,7 +16,7 @@ import msgspec
 from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
 from ..sse import Event
-from .neutral import Completion, Conversation, ErrorKind, ErrorReport, StreamEvent
+from .neutral import Completion, Conversation, ErrorKind, ErrorReport, StreamEvent, TextDelta
 from .report import Loss
 
 
@@ -83,6 +83,10 @@ class StreamWriter(Protocol):
 
     def write(self, events: Iterable[StreamEvent]) -> bytes:
         """Whole events of the caller's dialect, b"" where it says nothing for these."""
+        ...
+
+    def text(self, event: TextDelta) -> bytes:
+        """`write` of this one event, of which there are most."""
         ...
 
 

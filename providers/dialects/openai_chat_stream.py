@@ -295,12 +295,12 @@ class ChatWriter:
         self._length = self._start = 0  # of the text so far, in characters, and where the open part of it began
 
     def write(self, events: Iterable[StreamEvent]) -> bytes:
-        return b"".join([self._text(event) if type(event) is TextDelta else self._write(event) for event in events])
+        return b"".join([self.text(event) if type(event) is TextDelta else self._write(event) for event in events])
 
     def _write(self, event: StreamEvent) -> bytes:
         match event:
             case TextDelta():
-                return self._text(event)
+                return self.text(event)
             case ThinkingDelta():
                 return self._chunk(b'{"reasoning_content":%b}' % _encode(event.text))
             case ArgumentsDelta():
@@ -334,7 +334,7 @@ class ChatWriter:
         self._tail = b',"logprobs":null,"finish_reason":null}]%b}\n\n' % usage
         return self._chunk(b'{"role":"assistant","content":""}')
 
-    def _text(self, event: TextDelta) -> bytes:
+    def text(self, event: TextDelta) -> bytes:
         if event.index in self._refusals:
             return self._chunk(b'{"refusal":%b}' % _encode(event.text))
         self._length += len(event.text)
@@ -357,11 +357,11 @@ class ChatWriter:
                 return self._chunk(_encode({"tool_calls": [call]}))
             case Refusal(text=text):
                 self._refusals.add(event.index)
-                return self._text(TextDelta(event.index, text)) if text else b""
+                return self.text(TextDelta(event.index, text)) if text else b""
             case Text(text=text):
                 self._start = self._length
                 self._citations += event.part.citations
-                return self._text(TextDelta(event.index, text)) if text else b""
+                return self.text(TextDelta(event.index, text)) if text else b""
             case Thinking(text=text):
                 return self._write(ThinkingDelta(event.index, text)) if text else b""
             case _:

@@ -114,6 +114,9 @@ class ResponsesWriter:
     def write(self, events: Iterable[StreamEvent]) -> bytes:
         return b"".join([self._write(event) for event in events])
 
+    def text(self, event: TextDelta) -> bytes:
+        return self._delta(self._parts[event.index], event.text)
+
     def _write(self, event: StreamEvent) -> bytes:
         if isinstance(event, TextDelta | ThinkingDelta):
             return self._delta(self._parts[event.index], event.text)
