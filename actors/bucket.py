@@ -91,8 +91,5 @@ class TokenBucket:
         if self._level > self._brim:
             # What the rest of this tick brings would run over: begin to count with the next one. Had it been counted
             # from the tick's beginning, the span that starts now could get a full bucket and up to a tick too much.
-            tick = math.ceil(now * _TICKS)
-            if tick > self._at:
-                self._at = tick
-            if self._level > self._full:
-                self._level = self._full
+            self._at = max(self._at, math.ceil(now * _TICKS))
+            self._level = min(self._level, self._full)
