@@ -35,7 +35,7 @@ from .messages import Outcome, Reason, Want
 from .plan import Plan, Refusal
 from .ref import Ref
 from .router import Advance
-from .verdict import Failed, History, failure_error
+from .verdict import Failed, History, broken_error
 
 log = logging.getLogger("infermux.requests")
 
@@ -441,7 +441,7 @@ class Run:
         if lease.revoked is not None:
             self._broken = ShuttingDown(f"the answer of provider {lease.provider} was cut: {lease.revoked}")
         else:
-            self._broken = failure_error(Failed(lease.provider, lease.model, failure), 1)
+            self._broken = broken_error(Failed(lease.provider, lease.model, failure))
         raise self._broken
 
     # Always.

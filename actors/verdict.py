@@ -17,6 +17,9 @@ from infermux.errors import (
 )
 
 MAX_QUOTED = 300  # characters of a provider's own words in our messages
+_TOLD = ("answered ", "broke off ", "ended its stream ", "sent ")
+"""How the adapters' words begin when they say what the provider did."""
+_CREDENTIALS = (401, 402, 403)
 
 
 @attrs.frozen
@@ -97,10 +100,25 @@ def failure_error(entry: Failed, attempts: int) -> InfermuxError:
     return UpstreamError(f"provider {name} {_what(failure)}{tail}", provider=name)
 
 
+def broken_error(entry: Failed) -> InfermuxError:
+    """As `failure_error`, for a stream that broke after its first content.
+
+    An error that the provider said in the stream keeps its status, by which its type is told: SDKs and agents wait for
+    an overloaded provider, and not for a broken one. Not where it is about credentials, which are not the caller's.
+    """
+    error = failure_error(entry, 1)
+    status = entry.failure.status
+    if isinstance(error, UpstreamError) and status is not None and status >= 400 and status not in _CREDENTIALS:
+        error.status = status
+    return error
+
+
 def _what(failure: UpstreamFailure) -> str:
     words = failure.message[:MAX_QUOTED]
     if failure.kind is FailureKind.CREDENTIALS:
         return f"refused the router's own credentials with status {failure.status}: {words}"
+    if words.startswith(_TOLD):
+        return words
     if failure.status is not None:
         return f"answered {failure.status}: {words}"
     return f"failed: {failure.kind.value}: {words}"

@@ -253,7 +253,7 @@ def check_encoding(status: int, encoding: bytes | None) -> None:
     """Refuse an encoded 2xx body: identity was asked for, and the bytes go on to a caller who asked for nothing."""
     if encoding is not None and 200 <= status < 300 and encoding.strip().lower() not in (b"", b"identity"):
         raise UpstreamFailure(
-            FailureKind.MALFORMED, "the provider sent an encoded body though identity was asked for", status=status
+            FailureKind.MALFORMED, "sent an encoded body though identity was asked for", status=status
         )
 
 

@@ -79,7 +79,7 @@ class WatchedStream(ABC):
     def _failed(self, failure: UpstreamFailure) -> UpstreamFailure:
         """What to raise for an error of the provider's: its own kind before any content, BROKEN after that."""
         if self.has_content:
-            return self._broken(failure.message)
+            failure.kind = FailureKind.BROKEN
         return self._ended_by(failure)
 
     def _broken(self, what: str) -> UpstreamFailure:

@@ -102,6 +102,20 @@ def test_events_are_those_each_sdk_knows() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("status", "openai", "anthropic"),
+    [
+        (529, "server_error", "overloaded_error"),
+        (429, "rate_limit_error", "rate_limit_error"),
+        (400, "invalid_request_error", "invalid_request_error"),
+    ],
+)
+def test_an_event_keeps_the_type_of_the_providers_error(status: int, openai: str, anthropic: str) -> None:
+    error = UpstreamError("x", provider="p", status=status)
+    assert json.loads(error_event(error).removeprefix(b"data: "))["error"]["type"] == openai
+    assert json.loads(error_event(error, Shape.ANTHROPIC).partition(b"data: ")[2])["error"]["type"] == anthropic
+
+
 @pytest.mark.parametrize("shape", Shape)
 def test_long_messages_are_cut(shape: Shape) -> None:
     error = InvalidRequest("x" * 50_000, param="p" * 50_000)

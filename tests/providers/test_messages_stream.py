@@ -198,7 +198,7 @@ async def test_an_error_after_content_is_broken_and_not_passed_on(line: bytes) -
     await found.receive()
     await found.receive()
     failed = await failure_of(found)
-    assert failed.kind is FailureKind.BROKEN
+    assert (failed.kind, failed.status) == (FailureKind.BROKEN, 529)
     assert "Overloaded" in failed.message
 
 
