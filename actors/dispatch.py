@@ -27,7 +27,7 @@ from infermux.errors import (
     ShuttingDown,
     UpstreamFailure,
 )
-from infermux.providers.interface import Answer, Call, Stream, Usage
+from infermux.providers.interface import GENERATING, Answer, Call, Stream, Usage
 
 from .kit_errors import ActorDied, MailboxFull
 from .lease import Lease
@@ -238,7 +238,8 @@ class Run:
 
     def _answered(self, lease: Lease, answer: Answer) -> None:
         self._answer = answer
-        self.usage = answer.usage or estimated(self.want, len(answer.body) // 4)
+        said = len(answer.body) // 4 if self.want.endpoint in GENERATING else 0
+        self.usage = answer.usage or estimated(self.want, said)
         self._release(Outcome(status=answer.status, latency=self._since_lease(), usage=self.usage))
         self.phase = Phase.DONE
 

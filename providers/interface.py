@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 import msgspec
@@ -35,6 +35,10 @@ class Endpoint(enum.Enum):
     AUDIO = "/audio"
     MODERATIONS = "/moderations"
     RERANK = "/rerank"
+
+
+GENERATING: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+"""Whose answers are text, so that their length tells their tokens."""
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -246,10 +246,13 @@ async def world(
     script: Mapping[str, Sequence[Step]] | None = None,
     probes: Mapping[str, Sequence[Step]] | None = None,
     seed: int = 1,
+    endpoints: frozenset[Endpoint] = frozenset(Endpoint),
     **config: Any,
 ) -> AsyncGenerator[World]:
     """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each."""
     wires = {settings.name: Scripted(settings.name) for settings in providers}
+    for wire in wires.values():
+        wire.endpoints = endpoints
     for name, steps in (script or {}).items():
         wires[name].script = list(steps)
     for name, steps in (probes or {}).items():

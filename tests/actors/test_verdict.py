@@ -130,7 +130,8 @@ def test_what_says_already_what_the_provider_did_is_not_told_twice(words: str, s
 
 
 @pytest.mark.parametrize(
-    ("status", "kept"), [(529, 529), (429, 429), (400, 400), (500, 500), (401, 502), (403, 502), (200, 502), (None, 502)]
+    ("status", "kept"),
+    [(529, 529), (429, 429), (400, 400), (500, 500), (401, 502), (403, 502), (200, 502), (None, 502)],
 )
 def test_an_error_in_the_middle_of_a_stream_keeps_the_status_that_says_its_type(status: int | None, kept: int) -> None:
     error = broken_error(Failed("p", "m", UpstreamFailure(FailureKind.BROKEN, "words", status=status)))
