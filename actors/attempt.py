@@ -19,7 +19,7 @@ from infermux.errors import (
     ShuttingDown,
     UpstreamFailure,
 )
-from infermux.providers.interface import Answer, Call, Stream, Usage
+from infermux.providers.interface import GENERATING, Answer, Call, Stream, Usage
 from infermux.providers.transport import CONNECTING
 
 from .hold_back import HELD_BYTES, HELD_EVENTS, HoldBack
@@ -238,7 +238,8 @@ class Attempt:
         """A whole answer, or a stream's genuine end: returns what it used."""
         answer, stream = self.answer, self.stream
         if answer is not None:
-            usage = self.usage = answer.usage or estimated(self.want, len(answer.body) // 4)
+            said = len(answer.body) // 4 if self.want.endpoint in GENERATING else 0
+            usage = self.usage = answer.usage or estimated(self.want, said)
             self._release(Outcome(status=answer.status, latency=self.seconds, usage=usage))
             return usage
         assert stream is not None

@@ -40,7 +40,7 @@ from .pump import Sink, pump
 from .ref import Ref
 from .rescue import Rescue, Rescued, Rescuer
 from .router import Advance, Again, Longer, Stay
-from .verdict import Failed, History, Move, failure_error
+from .verdict import Failed, History, Move, broken_error
 
 ROUTER_RESTARTS = 20  # waits for a crashed router actor ...
 ROUTER_PAUSE = 0.1  # ... seconds each
@@ -463,7 +463,7 @@ class Run:
         if lease.revoked is not None:
             self._broken = ShuttingDown(f"the answer of provider {lease.provider} was cut: {lease.revoked}")
         else:
-            self._broken = failure_error(Failed(lease.provider, lease.model, failure), max(self.history.attempts, 1))
+            self._broken = broken_error(Failed(lease.provider, lease.model, failure), max(self.history.attempts, 1))
         raise self._broken
 
     # Always.

@@ -19,6 +19,7 @@ import trio
 
 from infermux.config.settings import Config, Group, Queue, Retry, Routing
 from infermux.errors import InvalidRequest, ModelNotFound, RateLimited, ShuttingDown
+from infermux.providers.interface import Endpoint
 from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
@@ -350,7 +351,7 @@ class RouterActor(BaseActor[Any]):
             _check_names(want.preferences, catalogue)
         route = catalogue.resolve(want.model, want.endpoint)
         if route.is_empty:
-            raise ModelNotFound(_nobody(route.model, catalogue), param="model")
+            raise ModelNotFound(_nobody(route.model, want.endpoint, catalogue), param="model")
         return route
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
@@ -633,9 +634,12 @@ def _preferred(ordered: list[Choice], preferences: Preferences) -> list[Choice]:
     return ordered
 
 
-def _nobody(model: str, catalogue: Catalogue) -> str:
+def _nobody(model: str, endpoint: Endpoint, catalogue: Catalogue) -> str:
     if not model:
         return "the request names no model and no provider declares one; name a model"
+    without = catalogue.without(endpoint, model)
+    if without:
+        return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
     known = list(catalogue.names())
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"

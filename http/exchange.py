@@ -48,6 +48,13 @@ class Head:
             first = self._first = dict(reversed(self.headers))
         return first.get(name)
 
+    def lacks(self, names: frozenset[bytes]) -> bool:
+        """Whether none of these headers (lower case) is there: one look for what requests seldom have."""
+        first = self._first
+        if first is None:
+            first = self._first = dict(reversed(self.headers))
+        return names.isdisjoint(first)
+
 
 class Exchange(Protocol):
     """One request in, one answer out.

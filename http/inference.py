@@ -56,6 +56,9 @@ KEPT_HEADERS = 4096  # rendered heads, by what is the same in many answers
 _BETAS = (b"openai-beta", b"anthropic-beta", b"anthropic-version")
 """Headers of the callers' dialects: they go on to a provider that speaks the same."""
 _STRICT = b"x-infermux-strict"
+_TIMEOUT = b"x-infermux-timeout"
+_PRIORITY = b"x-infermux-priority"
+_OPTIONS = frozenset({*_BETAS, _STRICT, _TIMEOUT, _PRIORITY})
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 _PRIORITY_WORDS = "interactive, default or batch"
 _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
@@ -134,7 +137,7 @@ class Inference:
 
     async def _passed_run(self, exchange: Exchange) -> Run:
         head = exchange.head
-        timeout = head.get(b"x-infermux-timeout")
+        timeout = head.get(_TIMEOUT)
         return await passed_run(
             self.fleet,
             exchange,
@@ -146,8 +149,10 @@ class Inference:
 
     def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes) -> Run:
         head = exchange.head
-        timeout = head.get(b"x-infermux-timeout")
-        strict = head.get(_STRICT)
+        affinity = None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body)
+        if head.lacks(_OPTIONS):
+            return request_run(self.fleet, endpoint, body, caller=exchange, affinity=affinity)
+        timeout, strict = head.get(_TIMEOUT), head.get(_STRICT)
         return request_run(
             self.fleet,
             endpoint,
@@ -156,7 +161,7 @@ class Inference:
             strict=strict is not None and _is_true(strict),
             caller=exchange,
             timeout=None if timeout is None else _timeout(timeout),
-            affinity=None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body),
+            affinity=affinity,
             priority=_priority(head),
         )
 
@@ -333,8 +338,6 @@ def _told_in_band(error: InfermuxError, head: Head, sink: Sink) -> bytes:
 
 def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
     """The caller's headers that belong to its dialect; some may be there several times."""
-    if head.get(_BETAS[0]) is None and head.get(_BETAS[1]) is None and head.get(_BETAS[2]) is None:
-        return ()  # nearly always
     return tuple([pair for pair in head.headers if pair[0] in _BETAS])
 
 

@@ -69,6 +69,12 @@ class InvalidRequest(CallerError):
     status, code = 400, "invalid_request"
 
 
+class ThreadUnsupported(InvalidRequest):
+    """A conversation that only Anthropic's API would hold, at a provider of another kind."""
+
+    code = "thread_unsupported_request"
+
+
 class Unauthorized(CallerError):
     """`auth.mode` asks for a key that was not given or is wrong."""
 

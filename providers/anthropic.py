@@ -30,7 +30,7 @@ from .interface import Answer, Call, Endpoint, Stream, Usage
 from .messages_stream import MessagesStream
 from .ratelimits import listen
 from .splice import merge_defaults
-from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, target_of
+from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
 DEFAULT_BASE_URL: Final = "https://api.anthropic.com"
 VERSION: Final = b"2023-06-01"
@@ -115,7 +115,7 @@ class Anthropic:
         return Answer(status, response.content_type, body, usage)
 
     async def _failure(self, response: Response) -> UpstreamFailure:
-        body = await _read_some(response)
+        body = await read_some(response, MAX_ERROR_BODY)
         return classify_refusal(response.status, response.get, body, now=time.time(), secrets=self._secrets)
 
     async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
@@ -209,16 +209,3 @@ def _headers(settings: ProviderSettings, key: Secret | None) -> Headers:
 
 def _is_json(response: Response) -> bool:
     return response.content_type.lstrip()[:16].lower() == b"application/json"
-
-
-async def _read_some(response: Response) -> bytes:
-    """The first 64 KiB of an error's body, or what came of it before the connection broke."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while size < MAX_ERROR_BODY and (data := await response.receive()) is not None:
-            parts.append(data)
-            size += len(data)
-    except UpstreamFailure:
-        pass  # the status says more than the rest of the body would have
-    return b"".join(parts)[:MAX_ERROR_BODY]

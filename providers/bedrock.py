@@ -37,7 +37,7 @@ from .interface import Answer, Call, Endpoint, Stream, Usage
 from .registry import TypeNotAvailable
 from .splice import merge_defaults
 from .translate import DIALECTS, Fetched, send_translated
-from .transport import Headers, Origin, RequestTemplate, Response, Transport, choose_transport, target_of
+from .transport import Headers, Origin, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
 _MAX_TEMPLATES: Final = 256
 _MAX_PAGES: Final = 20
@@ -64,8 +64,8 @@ class Place:
     control: str
 
 
-def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Bedrock:
-    """The factory of the type `bedrock`.
+def make(settings: ProviderSettings, *, environ: Mapping[str, str], kept: ThinkingStore | None = None) -> Bedrock:
+    """The factory of the type `bedrock`. `kept` is the store of what Claudes think, for callers that cannot carry it.
 
     Raises TypeNotAvailable without botocore or a region, ValueError for a base URL or a proxy that cannot be used.
     """
@@ -79,7 +79,7 @@ def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Bedrock:
     signer = Bearer(key) if key else _sigv4(settings, region or "")
     runtime = choose_transport(settings, place.runtime, environ)
     control = runtime if place.control == place.runtime else choose_transport(settings, place.control, environ)
-    return Bedrock(settings, place, signer=signer, runtime=runtime, control=control)
+    return Bedrock(settings, place, signer=signer, runtime=runtime, control=control, kept=kept)
 
 
 def _region(settings: ProviderSettings, environ: Mapping[str, str]) -> str | None:
@@ -126,15 +126,23 @@ class Bedrock:
     endpoints: frozenset[Endpoint] = frozenset(DIALECTS)
 
     def __init__(
-        self, settings: ProviderSettings, place: Place, *, signer: Signer, runtime: Transport, control: Transport
+        self,
+        settings: ProviderSettings,
+        place: Place,
+        *,
+        signer: Signer,
+        runtime: Transport,
+        control: Transport,
+        kept: ThinkingStore | None = None,
     ) -> None:
-        """`control` may be `runtime`."""
+        """`control` may be `runtime`; `kept` is as for `make`."""
         self._settings = settings
         self._place = place
         self._signer = signer
         self._runtime = runtime
         self._control = control
-        self._kept = ThinkingStore()
+        self._of_claudes = ThinkingStore() if kept is None else kept
+        self._of_others = ThinkingStore()  # no Claude takes what these have signed
         self._images = _images(settings)
         self._fixed = _headers(settings)
         self._templates: dict[tuple[bytes, bytes], RequestTemplate] = {}
@@ -156,7 +164,7 @@ class Bedrock:
             endpoint=call.endpoint,
             provider=dialect,
             target=target,
-            kept=self._kept,
+            kept=self._of_claudes if traits(call.model).is_claude else self._of_others,
             images=self._images,
         )
 
@@ -256,7 +264,7 @@ class Bedrock:
         """The body of a 2xx answer. Raises `UpstreamFailure` for any other."""
         if 200 <= response.status < 300:
             return await response.read()
-        body = await _read_some(response)
+        body = await read_some(response, MAX_ERROR_BODY)
         failure = classify(response.status, response.get, body, now=time.time(), secrets=self._secrets)
         if failure.code in STALE:
             self._signer.forget()
@@ -304,16 +312,3 @@ def _names(page: Mapping[str, object], members: str, name: str) -> list[str]:
 
 def _is_event_stream(response: Response) -> bool:
     return response.content_type.partition(b";")[0].strip().lower() == CONTENT_TYPE
-
-
-async def _read_some(response: Response) -> bytes:
-    """The first 64 KiB of an error's body, or what came of it before the connection broke."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while size < MAX_ERROR_BODY and (data := await response.receive()) is not None:
-            parts.append(data)
-            size += len(data)
-    except UpstreamFailure:
-        pass  # the status says more than the rest of the body would have
-    return b"".join(parts)[:MAX_ERROR_BODY]

@@ -15,7 +15,7 @@ import msgspec
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .classify import MAX_ERROR_BODY, GetHeader, retry_after
+from .classify import MAX_ERROR_BODY, GetHeader, retry_after, without_beginning
 from .dialects.bedrock_converse_answers import read_error
 from .dialects.bedrock_converse_shapes import ERRORS, error_name
 from .dialects.neutral import ErrorReport
@@ -110,6 +110,7 @@ def _read(status: int, body: bytes, name: str, secrets: Iterable[str]) -> ErrorR
     secrets = tuple(secrets)
     for secret in secrets:
         body = body.replace(secret.encode(), b"***").replace(secret.replace("/", "\\/").encode(), b"***")
+        body = without_beginning(body, secret)
     report = read_error(status, body[:MAX_ERROR_BODY], name)
     message = report.message
     for secret in secrets:

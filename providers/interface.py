@@ -8,8 +8,8 @@ choose, does not time out on its own (but for connecting, see `timeouts.connect`
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import attrs
 import msgspec
@@ -37,6 +37,10 @@ class Endpoint(enum.Enum):
     AUDIO = "/audio"
     MODERATIONS = "/moderations"
     RERANK = "/rerank"
+
+
+GENERATING: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+"""Whose answers are text, so that their length tells their tokens."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -153,13 +157,16 @@ class Adapter(Protocol):
     """One provider's wire. Made by an `AdapterFactory` from its settings; owned by the provider's actor."""
 
     @property
-    def endpoints(self) -> frozenset[Endpoint]: ...
+    def endpoints(self) -> frozenset[Endpoint]:
+        """What it serves itself. One that the provider turns out not to have is gone when `send` raises for it."""
+        ...
+
     @property
     def transport(self) -> str:
         """`express`, `httpx` or `in-process`: shown by the management API."""
         ...
 
-    async def send(self, call: Call) -> Answer | Stream:
+    def send(self, call: Call) -> Awaitable[Answer | Stream]:
         """Send `call`; return when the response's head (a stream) or the whole of it (an answer) is here.
 
         Raises `UpstreamFailure` for anything but a 2xx, InvalidRequest for a body that cannot be said in the

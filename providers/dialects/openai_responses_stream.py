@@ -132,6 +132,9 @@ class ResponsesWriter:
         self._sequence = sequence
         return True
 
+    def text(self, event: TextDelta) -> bytes:
+        return self._delta(self._parts[event.index], event.text)
+
     def _write(self, event: StreamEvent) -> bytes:
         if isinstance(event, TextDelta | ThinkingDelta):
             return self._delta(self._parts[event.index], event.text)

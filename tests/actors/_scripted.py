@@ -74,8 +74,9 @@ class Scripted:
     that have not ended, `peak` the most at once, `cancelled` those that were left before their end.
     """
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", endpoints: frozenset[Endpoint] = frozenset(Endpoint)) -> None:
         self.name = name
+        self.endpoints = endpoints
         self.script: list[Step] = []
         self.rest = OK
         self.probes: list[Step] = []
@@ -88,7 +89,6 @@ class Scripted:
         self.listed: Sequence[str] = ()
         self.listing_fails = False
         self.streams: list[ScriptedStream] = []
-        self.endpoints: frozenset[Endpoint] = frozenset(Endpoint)
         self.transport = "scripted"
 
     @property
@@ -257,6 +257,7 @@ async def world(
     probes: Mapping[str, Sequence[Step]] | None = None,
     wires: Mapping[str, Scripted] | None = None,
     seed: int = 1,
+    endpoints: frozenset[Endpoint] = frozenset(Endpoint),
     **config: Any,
 ) -> AsyncGenerator[World]:
     """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each,
@@ -264,7 +265,7 @@ async def world(
 
     Unless `retry` says otherwise no provider is asked twice in one request.
     """
-    wires = {settings.name: Scripted(settings.name) for settings in providers} | dict(wires or {})
+    wires = {settings.name: Scripted(settings.name, endpoints) for settings in providers} | dict(wires or {})
     for name, steps in (script or {}).items():
         wires[name].script = list(steps)
     for name, steps in (probes or {}).items():
