@@ -12,7 +12,7 @@ Shapes: `openai.types.chat.ChatCompletionChunk` of the openai SDK; the in-band e
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, Final, cast
 
 import msgspec
@@ -22,6 +22,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 
 from .classify import classify_in_band
 from .interface import Usage
+from .sieve import Sieve, events_of
 from .sse import EventSplitter, SseParser
 from .transport import Response
 
@@ -32,7 +33,6 @@ DRAIN_SECONDS: Final = 0.1
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _NULL: Final = (b":null", b": null")
-_EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
 class _Chunk(msgspec.Struct):
@@ -81,10 +81,11 @@ def usage_of(value: object) -> Usage | None:
 class ChatStream:
     """The `Stream` of an OpenAI-shaped answer; see `interface.Stream` for the contract.
 
-    Hidden from the caller: the usage event (no choices, a usage object) unless `asked_usage`, and comments that come
-    before any content. Added: `[DONE]` where a provider leaves it out at a genuine end. A genuine end is `[DONE]`, or
-    the end of the framing after a finish reason; either needs content or a finish reason before it. An in-band error
-    is raised instead of passed on: of its own kind before any content was returned, BROKEN after that.
+    Hidden from the caller: the usage event (no choices, a usage object) unless `asked_usage`, comments that come before
+    any content, and events that are broken JSON. Added: `[DONE]` where a provider leaves it out at a genuine end. A
+    genuine end is `[DONE]`, or the end of the framing after a finish reason; either needs content or a finish reason
+    before it. An in-band error is raised instead of passed on: of its own kind before any content was returned, BROKEN
+    after that.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class ChatStream:
         "_finished",
         "_response",
         "_secrets",
+        "_sieve",
         "_splitter",
         "content_type",
         "dropped",
@@ -109,6 +111,7 @@ class ChatStream:
         self._asked_usage = asked_usage
         self._secrets = secrets
         self._splitter = EventSplitter()
+        self._sieve = Sieve()
         self._finished = self._done = self._ended = False
         self._failure: UpstreamFailure | None = None
         self.content_type = response.content_type or b"text/event-stream"
@@ -125,6 +128,7 @@ class ChatStream:
             if data is None:
                 return self._end_of_framing()
             whole = self._splitter.feed(data)
+            whole = self._sieve.sound(whole) if whole else whole
             if not whole:
                 continue
             if self.has_content:
@@ -146,7 +150,7 @@ class ChatStream:
         """What of `whole` goes on to the caller. Raises the failure an in-band error is."""
         kept: list[bytes] = []
         content = self.has_content
-        for event in _events(whole):
+        for event in events_of(whole):
             name, data = _data(event)
             if data is None:
                 if content:
@@ -258,17 +262,6 @@ def _is_special(whole: bytes) -> bool:
         or b'"error"' in whole
         or (b'"usage"' in whole and _USAGE.search(whole) is not None)
     )
-
-
-def _events(whole: bytes) -> Iterator[bytes]:
-    """The events in `whole`, each with its end: joined they are `whole`."""
-    if b"\r" in whole:
-        yield from _EVENT_WITH_CR.findall(whole)
-        return
-    start = 0
-    while (end := whole.find(b"\n\n", start)) >= 0:
-        yield whole[start : end + 2]
-        start = end + 2
 
 
 def _data(event: bytes) -> tuple[str, bytes | None]:

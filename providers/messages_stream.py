@@ -22,6 +22,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 from .anthropic_bodies import UsageObject
 from .anthropic_errors import classify_in_band
 from .interface import Usage
+from .sieve import Sieve
 from .sse import EventSplitter, SseParser
 from .transport import Response
 
@@ -79,6 +80,7 @@ class MessagesStream:
         "_failure",
         "_response",
         "_secrets",
+        "_sieve",
         "_splitter",
         "content_type",
         "dropped",
@@ -91,6 +93,7 @@ class MessagesStream:
         self._response = response
         self._secrets = secrets
         self._splitter = EventSplitter()
+        self._sieve = Sieve()
         self._counted: UsageObject | None = None
         self._done = self._ended = False
         self._failure: UpstreamFailure | None = None
@@ -118,6 +121,7 @@ class MessagesStream:
             if data is None:
                 return self._end_of_framing()
             whole = self._splitter.feed(data)
+            whole = self._sieve.sound(whole) if whole else whole
             if not whole:
                 continue
             if self.has_content and not _is_special(whole):

@@ -19,6 +19,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 from .chat_stream import DRAIN_SECONDS
 from .classify import classify_in_band
 from .interface import Usage
+from .sieve import Sieve
 from .sse import EventSplitter, SseParser
 from .transport import Response
 
@@ -129,6 +130,7 @@ class ResponsesStream:
         "_failure",
         "_response",
         "_secrets",
+        "_sieve",
         "_splitter",
         "content_type",
         "dropped",
@@ -142,6 +144,7 @@ class ResponsesStream:
         self._response = response
         self._secrets = secrets
         self._splitter = EventSplitter()
+        self._sieve = Sieve()
         self._ended = False
         self._failure: UpstreamFailure | None = None
         self.content_type = response.content_type or b"text/event-stream"
@@ -158,6 +161,7 @@ class ResponsesStream:
             if data is None:
                 return self._end_of_framing()
             whole = self._splitter.feed(data)
+            whole = self._sieve.sound(whole) if whole else whole
             if not whole:
                 continue
             if not self.has_content or _SPECIAL.search(whole):

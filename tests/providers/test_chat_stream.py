@@ -179,11 +179,13 @@ async def test_a_finish_reason_is_content() -> None:
     assert stream.has_content
 
 
-async def test_a_malformed_chunk_goes_on_and_is_no_content() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_a_malformed_chunk_is_left_out_wherever_it_stands(together: bool) -> None:
     broken = b'data: {"choi\n\n'
-    stream = ChatStream(MemoryResponse([broken]), asked_usage=False)
-    assert await stream.receive() == broken
-    assert not stream.has_content
+    sound = [ROLE, chunk({"content": "x"}), chunk({"content": "y"}), FINISH, DONE]
+    pieces = [broken, *[piece for each in sound[:-1] for piece in (each, broken)], sound[-1]]
+    body, _ = run([b"".join(pieces)] if together else pieces)
+    assert body == b"".join(sound)
 
 
 def test_comments_are_passed_on_only_after_content() -> None:

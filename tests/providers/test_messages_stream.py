@@ -140,7 +140,6 @@ async def test_content_of_any_kind_is_content(piece: bytes) -> None:
         block(type="thinking", thinking="", signature=""),
         event("of_a_later_version", delta="x"),
         b": a comment\n\n",
-        b"data: {broken\n\n",
         b"data: [1]\n\n",
     ],
 )
@@ -164,6 +163,14 @@ async def test_what_says_nothing_is_no_content_and_goes_on(piece: bytes) -> None
 )
 async def test_an_end_that_is_not_genuine_is_broken_and_stays_so(pieces: tuple[bytes, ...]) -> None:
     assert (await failure_of(stream(*pieces))).kind is FailureKind.BROKEN
+
+
+async def test_an_event_that_is_cut_json_is_left_out() -> None:
+    found = stream(START, BLOCK, b"event: content_block_delta\ndata: {broken\n\n", *WHOLE[2:])
+    said = b""
+    while (data := await found.receive()) is not None:
+        said += data
+    assert said == b"".join((START, BLOCK, *WHOLE[2:]))
 
 
 async def test_a_broken_stream_stays_broken() -> None:
