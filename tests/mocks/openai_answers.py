@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -55,11 +55,17 @@ class Reply:
 
 def continued(reply: Reply, body: Json) -> Reply:
     """The reply without the tokens that a message of the request begins the answer with."""
-    said = [text for message in body.get("messages", ()) for text in _texts(message.get("content"))]
-    count = len(reply.tokens)
-    while count and not any("".join(reply.tokens[:count]) in text for text in said):
-        count -= 1
+    count = already_said(reply.tokens, body)
     return attrs.evolve(reply, tokens=reply.tokens[count:], usage=(reply.usage[0] + count, reply.usage[1] - count))
+
+
+def already_said(tokens: Sequence[str], body: Json) -> int:
+    """How many of the tokens, from the first on, are in one message of the request."""
+    said = [text for message in body.get("messages", ()) for text in _texts(message.get("content"))]
+    count = len(tokens)
+    while count and not any("".join(tokens[:count]) in text for text in said):
+        count -= 1
+    return count
 
 
 def _texts(content: Any) -> list[str]:

@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 import attrs
 
-from tests.e2e.faults._table import SAID, SLACK, Case, Saw, Upstream, scaled
+from tests.e2e.faults._table import SAID, SLACK, Case, Saw, Upstream, as_claude, scaled
+from tests.mocks.anthropic_upstream import KEY as CLAUDE_KEY
+from tests.mocks.anthropic_upstream import AnthropicUpstream
 from tests.mocks.memory_net import MemoryNet
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream
 
+Mock = OpenAIUpstream | AnthropicUpstream
 NOT_JSON = "not_json"  # where a client would crash
 PRICE = {"input_per_million": 1000.0, "output_per_million": 2000.0}
 
@@ -58,7 +61,7 @@ class Placed:
 
     case: Case
     stream: bool
-    upstreams: list[OpenAIUpstream]
+    upstreams: list[Mock]
 
     @property
     def model(self) -> str:
@@ -66,7 +69,10 @@ class Placed:
 
     @property
     def attempts(self) -> tuple[int, ...]:
-        return tuple(len(upstream.chats) for upstream in self.upstreams)
+        return tuple(
+            len(upstream.messages if isinstance(upstream, AnthropicUpstream) else upstream.chats)
+            for upstream in self.upstreams
+        )
 
     def run(self, result: Result, *, rescue: bool) -> Run:
         return Run(case=self.case, stream=self.stream, rescue=rescue, result=result, attempts=self.attempts)
@@ -78,14 +84,14 @@ class Placed:
         ]
 
 
-def declared(name: str, upstream: OpenAIUpstream, settings: Upstream, model: str, scale: float) -> dict[str, Any]:
+def declared(name: str, upstream: Mock, settings: Upstream, model: str, scale: float) -> dict[str, Any]:
     """A provider of the configuration."""
     said = {name: f"{seconds * scale * 1000:.0f}ms" for name, seconds in settings.settings.items()}
     idle = said.pop("idle", None)
     return {
         "name": name,
-        "type": "openai",
-        "api_key": KEY,
+        "type": "anthropic" if settings.claude else "openai",
+        "api_key": CLAUDE_KEY if settings.claude else KEY,
         "base_url": upstream.base_url,
         "models": [longer(model) if settings.longer else model],
         "health_check": {"disabled": True},
@@ -120,9 +126,14 @@ async def place(
     stack: AsyncExitStack, case: Case, stream: bool, *, scale: float, net: MemoryNet | None = None
 ) -> Placed:
     """Start the upstreams of a case."""
-    upstreams: list[OpenAIUpstream] = []
+    upstreams: list[Mock] = []
     for each in case.providers:
-        upstream = OpenAIUpstream(any_model=True, default=scaled(each.rest, scale), net=net)
+        rest = scaled(each.rest, scale)
+        if each.claude:
+            claude = AnthropicUpstream(any_model=True, default=as_claude(rest), net=net)
+            upstreams.append(await stack.enter_async_context(claude))
+            continue
+        upstream = OpenAIUpstream(any_model=True, default=rest, net=net)
         upstream.script.extend(scaled(reply, scale) for reply in each.script)
         upstreams.append(await stack.enter_async_context(upstream))
     return Placed(case, stream, upstreams)

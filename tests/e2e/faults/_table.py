@@ -12,10 +12,12 @@ from typing import Any
 
 import attrs
 
+from tests.mocks.anthropic_answers import Reply as Claude
+from tests.mocks.anthropic_answers import Usage
 from tests.mocks.openai_answers import Reply
 
 SCALE = 0.05
-RESCUES = (False,)
+RESCUES = (False, True)
 TOKENS = ("w00", *(f" w{number:02}" for number in range(1, 60)))
 SAID = "".join(TOKENS)
 CUT_AT = 40
@@ -54,6 +56,8 @@ class Upstream:
     script: tuple[Reply, ...] = ()
     rest: Reply = GOOD
     settings: Mapping[str, float] = attrs.field(factory=dict[str, float])
+    claude: bool = False
+    """It speaks Anthropic's dialect, where an answer may begin with what it is given."""
     longer: bool = False
     """It does not serve the case's model but the one that is declared for prompts that are too long."""
 
@@ -275,11 +279,18 @@ WALL: tuple[Case, ...] = (
         stream=error("content_filter", 400, 1, 0),
     ),
     Case(
-        name="a cut at token 40 of 60, and a second provider that refuses assistant prefill",
-        providers=(Upstream(rest=but(cut_after=CUT_AT)), Upstream(rest=but(refuses_prefill=True))),
+        name="a cut at token 40 of 60, and a second provider that takes assistant prefill",
+        providers=(Upstream(rest=but(cut_after=CUT_AT)), Upstream(claude=True)),
         whole=whole(1, 1),
         stream=broken("upstream_error", 1, 0),
         rescued=streamed(1, 1),
+    ),
+    Case(
+        name="a cut at token 40 of 60, and a second provider that refuses assistant prefill",
+        providers=(Upstream(rest=but(cut_after=CUT_AT)), Upstream(rest=but(refuses_prefill=True), claude=True)),
+        whole=whole(1, 1),
+        stream=broken("upstream_error", 1, 0),
+        rescued=streamed(1, 2),  # asked to go on after all
     ),
 )
 
@@ -298,4 +309,16 @@ def scaled(reply: Reply, scale: float) -> Reply:
         interval=reply.interval * scale,
         stall_for=reply.stall_for * scale,
         headers=headers,
+    )
+
+
+def as_claude(reply: Reply) -> Claude:
+    """The same of a provider that speaks Anthropic's dialect, as far as the wall has it."""
+    return Claude(
+        delay=reply.delay,
+        interval=reply.interval,
+        tokens=reply.tokens,
+        usage=Usage(input_tokens=reply.usage[0], output_tokens=reply.usage[1]),
+        continues=reply.continues,
+        refuses_prefill=reply.refuses_prefill,
     )

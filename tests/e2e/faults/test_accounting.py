@@ -15,7 +15,7 @@ from tests.campaign._truth import audited
 from tests.e2e.faults._memory import in_memory, request_body
 from tests.e2e.faults._runs import PRICE, Placed, Result, configuration, place
 from tests.e2e.faults._sockets import over_sockets
-from tests.e2e.faults._table import CUT_AT, SCALE, USAGE, Case, Upstream, but, limited, whole
+from tests.e2e.faults._table import CUT_AT, SAID, SCALE, USAGE, Case, Upstream, but, limited, whole
 from tests.mocks.memory_net import MemoryNet
 from tests.mocks.openai_answers import Reply
 
@@ -98,3 +98,9 @@ def holds_cost(result: Result) -> None:
 def test_a_stream_that_breaks_has_spent_what_it_said() -> None:
     found = charged(case("cut", but(cut_after=CUT_AT)), stream=True)
     assert found.tokens == {0: found.prompt + CUT_AT, 1: 0}
+
+
+def test_a_rescued_stream_is_paid_for_at_both_providers() -> None:
+    found = charged(case("rescued", but(cut_after=CUT_AT)), stream=True, rescue=True)
+    assert found.result.said == SAID
+    assert found.tokens == {0: found.prompt + CUT_AT, 1: WHOLE}, "the second one was given the first 40 tokens to read"
