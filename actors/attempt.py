@@ -275,6 +275,8 @@ class Attempt:
         stream = self.stream
         if stream is not None:
             return stream.usage or estimated(self.want, stream.estimated_tokens)
+        if self.connecting:
+            return None  # nothing was sent
         if kind is None or (kind.is_timeout and kind is not FailureKind.CONNECT_TIMEOUT):
             return estimated(self.want, 0)
         return None

@@ -59,6 +59,8 @@ class MemoryNet:
     def __init__(self) -> None:
         self._listening: dict[int, tuple[trio.Nursery, Accept]] = {}
         self._ports = itertools.count(1001)
+        self.unanswered: set[int] = set()
+        """Ports to which connecting takes for ever."""
 
     def listen(self, nursery: trio.Nursery, accept: Accept, port: int = 0) -> int:
         """Serve `port` (0: any) from now on, each connection in a task of `nursery`; its number."""
@@ -73,6 +75,8 @@ class MemoryNet:
     async def connect(self, _host: str, port: int) -> MemoryWire:
         """The caller's end of a new connection. Raises ConnectionRefusedError. In place of `wire.connect`."""
         await trio.lowlevel.checkpoint()
+        if port in self.unanswered:
+            await trio.sleep_forever()
         listening = self._listening.get(port)
         if listening is None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")

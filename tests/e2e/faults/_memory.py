@@ -28,7 +28,7 @@ from tests.e2e.faults._table import Case
 from tests.http._caller import Caller
 from tests.mocks.memory_net import MemoryNet
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%b\r\n"
 
 
 @attrs.define(eq=False)
@@ -52,14 +52,14 @@ class InMemory:
     inference: Inference
     port: int
 
-    async def ask(self, model: str, *, stream: bool) -> Result:
-        """What a caller sees on its wire, to the byte."""
+    async def ask(self, model: str, *, stream: bool, headers: bytes = b"") -> Result:
+        """What a caller sees on its wire, to the byte. `headers` are further lines, each with its end."""
         body = request_body(model, stream=stream)
         began = trio.current_time()
         connection = await self.net.open_stream(self.port)
         async with connection:
             caller = Caller(connection)
-            await caller.say(HEAD % len(body) + body)
+            await caller.say(HEAD % (len(body), headers) + body)
             reply = await caller.reply()
         seconds = trio.current_time() - began
         if stream and reply.headers["content-type"].startswith("text/event-stream"):

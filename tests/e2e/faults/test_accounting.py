@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 import attrs
 import pytest
@@ -36,8 +37,10 @@ class Charged:
     prompt: int
 
 
-async def charge(case: Case, *, stream: bool, rescue: bool = False) -> Charged:
-    """Ask once, and look when everything is over."""
+async def charge(
+    case: Case, *, stream: bool, rescue: bool = False, unreachable: bool = False, headers: bytes = b""
+) -> Charged:
+    """Ask once, and look when everything is over. `unreachable`: connecting to the first provider takes for ever."""
     async with AsyncExitStack() as stack:
         net = MemoryNet()
         placed = await place(stack, case, stream, scale=1.0, net=net)
@@ -46,15 +49,16 @@ async def charge(case: Case, *, stream: bool, rescue: bool = False) -> Charged:
             provider["rate_limits"] = {"tokens_per_minute": 100_000}
         with audited() as spent:
             async with in_memory(net, file) as world:
-                result = await world.ask(placed.model, stream=stream)
+                net.unanswered.update([placed.upstreams[0].port] if unreachable else [])
+                result = await world.ask(placed.model, stream=stream, headers=headers)
                 await world.settle()
                 buckets = [member.gate.tokens for member in world.fleet.members.values()]
         tokens = {number: spent.get(bucket, 0) for number, bucket in enumerate(buckets) if bucket is not None}
         return Charged(result, tokens, prompt_tokens(request_body(placed.model, stream=stream)))
 
 
-def charged(case: Case, *, stream: bool = False, rescue: bool = False) -> Charged:
-    return run_virtually(partial(charge, case, stream=stream, rescue=rescue), seed=1)
+def charged(case: Case, *, stream: bool = False, **more: Any) -> Charged:
+    return run_virtually(partial(charge, case, stream=stream, **more), seed=1)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +97,14 @@ def holds_cost(result: Result) -> None:
     cost = (prompt * PRICE["input_per_million"] + completion * PRICE["output_per_million"]) / 1e6
     assert float(result.headers["x-infermux-cost"]) == pytest.approx(cost)
     assert result.headers["x-infermux-attempts"] == "2"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_provider_that_was_not_reached_has_spent_nothing_whoever_gave_up(stream: bool) -> None:
+    given_up = charged(case("far away", but()), stream=stream, unreachable=True, headers=b"X-Infermux-Timeout: 1s\r\n")
+    assert (given_up.result.code, given_up.result.seconds) == ("deadline_exceeded", pytest.approx(1.0))
+    assert given_up.tokens == {0: 0, 1: 0}
+    assert charged(case("far away", but()), stream=stream, unreachable=True).tokens == {0: 0, 1: WHOLE}
 
 
 def test_a_stream_that_breaks_has_spent_what_it_said() -> None:
