@@ -283,6 +283,8 @@ class Attempt:
 
     def _release(self, outcome: Outcome) -> None:
         self.lease.scope = None
+        if self.stream is not None and self.stream.malformed_events:
+            outcome = msgspec.structs.replace(outcome, malformed_events=self.stream.malformed_events)
         self.lease.release(outcome)
         self._drop_stream()
 

@@ -53,6 +53,7 @@ class ConverseStream:
 
     content_type = CONTENT_TYPE
     dropped: tuple[str, ...] = ()
+    malformed_events = 0  # whoever reads them finds out
 
     def __init__(self, response: Response, *, secrets: Callable[[], tuple[str, ...]]) -> None:
         """Owns `response` from now on. `secrets` are masked in errors."""
@@ -69,7 +70,7 @@ class ConverseStream:
         if self._failure is not None:
             raise self._failure
         while not self._done and not self._ended:
-            data = await self._response.receive()
+            data = await self._receive()
             if data is None:
                 self._ended = True
                 if not self._stopped or self._splitter.pending:
@@ -84,6 +85,15 @@ class ConverseStream:
 
     def close(self) -> None:
         self._response.close()
+
+    async def _receive(self) -> bytes | None:
+        """A connection that breaks after the stop reason takes nothing of the answer with it."""
+        try:
+            return await self._response.receive()
+        except UpstreamFailure:
+            if not self._stopped:
+                raise
+            return None
 
     def _take(self, data: bytes) -> bytes:
         """The whole messages that ended with `data`."""

@@ -83,7 +83,7 @@ class ChatStream:
 
     Hidden from the caller: the usage event (no choices, a usage object) unless `asked_usage`, comments that come before
     any content, and events that are broken JSON. Added: `[DONE]` where a provider leaves it out at a genuine end. A
-    genuine end is `[DONE]`, or the end of the framing after a finish reason; either needs content or a finish reason
+    genuine end is `[DONE]`, or the end of the connection after a finish reason; either needs content or a finish reason
     before it. An in-band error is raised instead of passed on: of its own kind before any content was returned, BROKEN
     after that.
     """
@@ -124,7 +124,7 @@ class ChatStream:
         if self._failure is not None:
             raise self._failure
         while not self._done and not self._ended:
-            data = await self._response.receive()
+            data = await self._receive()
             if data is None:
                 return self._end_of_framing()
             whole = self._splitter.feed(data)
@@ -143,8 +143,21 @@ class ChatStream:
             await self._drain()
         return None
 
+    @property
+    def malformed_events(self) -> int:
+        return self._sieve.left_out
+
     def close(self) -> None:
         self._response.close()
+
+    async def _receive(self) -> bytes | None:
+        """A connection that breaks after the finish reason takes nothing of the answer with it."""
+        try:
+            return await self._response.receive()
+        except UpstreamFailure:
+            if not self._finished:
+                raise
+            return None
 
     def _look_into(self, whole: bytes) -> bytes:
         """What of `whole` goes on to the caller. Raises the failure an in-band error is."""

@@ -29,6 +29,7 @@ from .transport import Response
 DRAIN_SECONDS: Final = 0.1
 """How long after `message_stop` the end of the framing is waited for, so that the connection can be used again."""
 
+STOP: Final = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _EMPTY_AT_FIRST: Final = frozenset({"text", "thinking", "tool_use"})
 """Blocks that begin empty and are filled by deltas; any other is whole when it begins."""
@@ -69,8 +70,9 @@ _typed: Final = msgspec.json.Decoder(_Typed)
 class MessagesStream:
     """The `Stream` of a provider that speaks Anthropic's dialect; see `interface.Stream` for the contract.
 
-    The genuine end is `message_stop`, after content or a stop reason. Nothing is hidden, and what follows the end is
-    dropped. An `error` event is raised instead of passed on: of its own kind before any content, BROKEN after that.
+    The genuine end is `message_stop`, after content or a stop reason, or the end of the connection after a stop reason:
+    then `message_stop` is added. Events that are broken JSON are left out, and so is what follows the end. An `error`
+    event is raised instead of passed on: of its own kind before any content, BROKEN after that.
     """
 
     __slots__ = (
@@ -82,6 +84,7 @@ class MessagesStream:
         "_secrets",
         "_sieve",
         "_splitter",
+        "_stopped",
         "content_type",
         "dropped",
         "estimated_tokens",
@@ -95,7 +98,7 @@ class MessagesStream:
         self._splitter = EventSplitter()
         self._sieve = Sieve()
         self._counted: UsageObject | None = None
-        self._done = self._ended = False
+        self._stopped = self._done = self._ended = False
         self._failure: UpstreamFailure | None = None
         self.content_type = response.content_type or b"text/event-stream"
         self.dropped: tuple[str, ...] = ()
@@ -117,7 +120,7 @@ class MessagesStream:
         if self._failure is not None:
             raise self._failure
         while not self._done and not self._ended:
-            data = await self._response.receive()
+            data = await self._receive()
             if data is None:
                 return self._end_of_framing()
             whole = self._splitter.feed(data)
@@ -134,8 +137,21 @@ class MessagesStream:
             await self._drain()
         return None
 
+    @property
+    def malformed_events(self) -> int:
+        return self._sieve.left_out
+
     def close(self) -> None:
         self._response.close()
+
+    async def _receive(self) -> bytes | None:
+        """A connection that breaks after the stop reason takes nothing of the answer with it."""
+        try:
+            return await self._response.receive()
+        except UpstreamFailure:
+            if not self._stopped:
+                raise
+            return None
 
     def _look_into(self, whole: bytes) -> bytes:
         """What of `whole` goes on to the caller: all of it, up to the end. Raises the failure an error event is."""
@@ -156,7 +172,8 @@ class MessagesStream:
                     self._count(event.message.usage if event.message else None)
                 case "message_delta":
                     self._count(event.usage)
-                    content = content or (event.delta is not None and bool(event.delta.stop_reason))
+                    self._stopped = self._stopped or (event.delta is not None and bool(event.delta.stop_reason))
+                    content = content or self._stopped
                 case "message_stop":
                     if not content:
                         raise self._broken("ended its stream without any content")
@@ -179,9 +196,12 @@ class MessagesStream:
         """The last bytes for the caller, None without any. Raises BROKEN unless the end is genuine."""
         rest = self._splitter.flush().rstrip(b"\r\n")
         kept = self._look_into(rest + b"\n\n") if rest else b""  # a last event whose empty line is missing
-        if not self._done:
-            raise self._broken("ended its stream without message_stop")
+        if not self._done and not self._stopped:
+            raise self._broken("ended its stream without a stop reason")
         self._ended = True
+        if not self._done:
+            self._done = True
+            kept += STOP
         return kept or None
 
     def _in_band(self, data: bytes) -> UpstreamFailure:

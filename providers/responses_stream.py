@@ -172,6 +172,10 @@ class ResponsesStream:
         await self._drain()
         return None
 
+    @property
+    def malformed_events(self) -> int:
+        return self._sieve.left_out
+
     def close(self) -> None:
         self._response.close()
 

@@ -16,7 +16,7 @@ import msgspec
 from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
 from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses
-from .dialects.dialect import Asked, Dialect, Target, Written
+from .dialects.dialect import Asked, Dialect, MalformedEvent, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
 from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent
@@ -168,6 +168,7 @@ class TranslatedStream:
         "_ended",
         "_folder",
         "_json",
+        "_left_out",
         "_over",
         "_reader",
         "_stream",
@@ -188,6 +189,7 @@ class TranslatedStream:
         self._text = freeform.UnwrapEvents(translation.text_tools) if translation.text_tools else None
         self._folder = Folder() if translation.kept is not None else None
         self._ended = self._over = False
+        self._left_out = 0
 
     @property
     def has_content(self) -> bool:
@@ -200,6 +202,10 @@ class TranslatedStream:
     @property
     def estimated_tokens(self) -> int:
         return self._stream.estimated_tokens
+
+    @property
+    def malformed_events(self) -> int:
+        return self._stream.malformed_events + self._left_out
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -233,7 +239,10 @@ class TranslatedStream:
         feed = self._reader.feed
         events: list[StreamEvent] = []
         for event in self._decoder.feed(data):
-            events += feed(event)
+            try:
+                events += feed(event)
+            except MalformedEvent:
+                self._left_out += 1
         return self._write(events)
 
     def _finish(self) -> bytes:
