@@ -162,6 +162,8 @@ class Rescuer:
         """
         assert self._broken is not None
         self.used = added(self.used, self._broken.usage or Usage(estimated=True))
+        if not run.history.longer_context:
+            run.plan.restart()  # it may be long ago that they were put in order
         message: Any = Advance(run.plan)
         while run.history.attempts < run.retry.max_attempts:
             try:
