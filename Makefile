@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage applications bench install campaign routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults bench install campaign routing-quality clean
 
 PYTHON ?=
 ARGS ?=
@@ -59,6 +59,9 @@ $(APPLICATIONS)/.ready: tests/applications/requirements.txt tests/applications/p
 
 applications: $(DEV_READY) $(APPLICATIONS)/.ready  ## run real applications against infermux, offline, once they are installed
 	@INFERMUX_APPLICATIONS=$(CURDIR)/$(APPLICATIONS) $(PY) -m pytest -v tests/applications $(ARGS)
+
+faults: $(DEV_READY)  ## what callers see under each fault of a provider, as a table
+	@$(PY) -m tests.e2e.faults._print
 
 bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 	@$(PY) -m bench.run $(ARGS)

@@ -276,12 +276,16 @@ class Attempt:
         stream = self.stream
         if stream is not None:
             return stream.usage or estimated(self.want, stream.estimated_tokens)
+        if self.connecting:
+            return None  # nothing was sent
         if kind is None or (kind.is_timeout and kind is not FailureKind.CONNECT_TIMEOUT):
             return estimated(self.want, 0)
         return None
 
     def _release(self, outcome: Outcome) -> None:
         self.lease.scope = None
+        if self.stream is not None and self.stream.malformed_events:
+            outcome = msgspec.structs.replace(outcome, malformed_events=self.stream.malformed_events)
         self.lease.release(outcome)
         self._drop_stream()
 

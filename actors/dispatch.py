@@ -184,6 +184,8 @@ class Run:
         try:
             await race.run(first, after, lambda: self._second(first))
         except BaseException:
+            for attempt, failure in race.failures:
+                attempt.failed(failure)
             for attempt in race.attempts:
                 attempt.abandon()
             raise

@@ -100,6 +100,7 @@ class Description:
     keys: list[dict[str, Any]]
     ewma: dict[str, Any]
     in_flight: int
+    malformed_events: int
     models: list[str] | None
     aliases: dict[str, str]
     transport: str

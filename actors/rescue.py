@@ -39,6 +39,7 @@ log = logging.getLogger("infermux.requests")
 
 KEPT_BYTES = 1024 * 1024  # of what one caller was sent; a longer answer is not rescued
 MOST_REFUSING = 1024  # models that were found to refuse a beginning
+MOST_LOGGED = 300  # characters of a provider's own words
 _BYTES_PER_TOKEN = 4
 
 
@@ -161,6 +162,8 @@ class Rescuer:
         """
         assert self._broken is not None
         self.used = added(self.used, self._broken.usage or Usage(estimated=True))
+        if not run.history.longer_context:
+            run.plan.restart()  # it may be long ago that they were put in order
         message: Any = Advance(run.plan)
         while run.history.attempts < run.retry.max_attempts:
             try:
@@ -174,6 +177,7 @@ class Rescuer:
             if failure is None:
                 self._went_on(lease, self._broken)
                 return True
+            log.info("provider %s could not go on with it: %s", lease.provider, failure.message[:MOST_LOGGED])
             run.account(attempt, failure)
             run.attempt = None
             message = Advance(run.plan)

@@ -111,8 +111,11 @@ class Exchange(Protocol):
         """
         ...
 
-    async def finish(self) -> None:
-        """End the streamed answer cleanly (framing only: what the dialect needs to end well is the handler's)."""
+    async def finish(self, trailers: Headers = ()) -> None:
+        """End the streamed answer cleanly (framing only: what the dialect needs to end well is the handler's).
+
+        `trailers` are fields after the body (RFC 9110, 6.5). A binding that cannot send any leaves them out.
+        """
         ...
 
     def abort(self) -> None:

@@ -34,7 +34,7 @@ from infermux.providers.peek_endpoints import beginning
 
 from .access import check_key, given_key
 from .errors import error_answer, error_event, shape_of
-from .exchange import Exchange, Head, HeaderLines
+from .exchange import Exchange, Head, HeaderLines, Headers
 from .passthrough import PREFIXES, passed_run
 from .rules import Rules
 
@@ -231,7 +231,7 @@ class Inference:
         except Exception:
             log.exception("request %s crashed while streaming", opening.request_id.decode("latin-1"))
             exchange.send_now(_told_in_band(_crashed(), exchange.head, sink))
-        await exchange.finish()
+        await exchange.finish(_trailers(exchange.head, run))
 
     async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:
         """Tell the caller in its stream that there is no more, where that can be told."""
@@ -240,10 +240,12 @@ class Inference:
             exchange.abort()  # in the middle of a picture or of speech nothing can be told
             return
         exchange.send_now(_told_in_band(error, exchange.head, opening.sink))
-        await exchange.finish()
+        await exchange.finish(_trailers(exchange.head, run))
 
     def start_stream(self, exchange: Exchange, run: Run, stream: Stream, request_id: bytes) -> None:
         lines = self._headers(run, stream, request_id)
+        if run.rescue is not None and takes_trailers(exchange.head):
+            lines += b"trailer: x-infermux-rescued\r\n"
         exchange.start(200, HeaderLines(lines + b"cache-control: no-cache\r\n"))
 
     def _headers(self, run: Run, answer: Answer | Stream, request_id: bytes) -> bytes:
@@ -330,6 +332,21 @@ class Numbered:
     def next_number(self) -> int:
         numbers = _NUMBER.findall(self._last)
         return int(numbers[-1]) + 1 if numbers else 0
+
+
+def takes_trailers(head: Head) -> bool:
+    """Whether the caller said that it reads fields after the body (`TE: trailers`, RFC 9110, 10.1.4)."""
+    said = head.get(b"te")
+    return said is not None and b"trailers" in [word.strip().lower() for word in said.split(b",")]
+
+
+def _trailers(head: Head, run: Run) -> Headers:
+    """Who went on with the answer, and who broke off before: `b; from=a; attempts=2`."""
+    if not run.rescues or not takes_trailers(head):
+        return ()
+    last = run.rescues[-1]
+    broken = ",".join(rescued.provider for rescued in run.rescues)
+    return [(b"x-infermux-rescued", f"{last.by}; from={broken}; attempts={run.attempts}".encode())]
 
 
 def _told_in_band(error: InfermuxError, head: Head, sink: Sink) -> bytes:

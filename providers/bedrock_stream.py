@@ -45,14 +45,13 @@ class ConverseStream(WatchedStream):
     instead of passed on: of its own kind before any content was returned, BROKEN after that.
     """
 
-    __slots__ = ("_secrets", "_splitter", "_stopped", "usage")
+    __slots__ = ("_secrets", "_splitter", "usage")
 
     def __init__(self, response: Response, *, secrets: Callable[[], tuple[str, ...]]) -> None:
         """Owns `response` from now on. `secrets` are masked in errors."""
         super().__init__(response, CONTENT_TYPE)
         self._secrets = secrets
         self._splitter = EventStreamSplitter()
-        self._stopped = False
         self.usage: Usage | None = None
 
     def _end_of_framing(self) -> bytes:

@@ -12,7 +12,7 @@ Shapes: `openai.types.chat.ChatCompletionChunk` of the openai SDK; the in-band e
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, Final, cast
 
 import msgspec
@@ -21,6 +21,7 @@ from infermux.errors import UpstreamFailure
 
 from .classify import classify_in_band
 from .interface import Usage
+from .sieve import Sieve, events_of
 from .sse import EventSplitter, SseParser
 from .transport import Response
 from .watched_stream import WatchedStream
@@ -29,7 +30,6 @@ DONE: Final = b"data: [DONE]\n\n"
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _NULL: Final = (b":null", b": null")
-_EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
 class _Chunk(msgspec.Struct):
@@ -78,13 +78,14 @@ def usage_of(value: object) -> Usage | None:
 class ChatStream(WatchedStream):
     """The `Stream` of an OpenAI-shaped answer; see `interface.Stream` for the contract.
 
-    Hidden from the caller: the usage event (no choices, a usage object) unless `asked_usage`, and comments that come
-    before any content. Added: `[DONE]` where a provider leaves it out at a genuine end. A genuine end is `[DONE]`, or
-    the end of the framing after a finish reason; either needs content or a finish reason before it. An in-band error
-    is raised instead of passed on: of its own kind before any content was returned, BROKEN after that.
+    Hidden from the caller: the usage event (no choices, a usage object) unless `asked_usage`, comments that come before
+    any content, and events that are broken JSON. Added: `[DONE]` where a provider leaves it out at a genuine end. A
+    genuine end is `[DONE]`, or the end of the connection after a finish reason; either needs content or a finish reason
+    before it. An in-band error is raised instead of passed on: of its own kind before any content was returned, BROKEN
+    after that.
     """
 
-    __slots__ = ("_asked_usage", "_feed", "_finished", "_secrets", "_splitter", "usage")
+    __slots__ = ("_asked_usage", "_feed", "_secrets", "_sieve", "_splitter", "usage")
 
     def __init__(self, response: Response, *, asked_usage: bool, secrets: Collection[str] = ()) -> None:
         """Owns `response` from now on. `secrets` are masked in errors."""
@@ -93,11 +94,15 @@ class ChatStream(WatchedStream):
         self._secrets = secrets
         self._splitter = EventSplitter()
         self._feed = self._splitter.feed
-        self._finished = False
+        self._sieve = Sieve()
         self.usage: Usage | None = None
 
+    @property
+    def malformed_events(self) -> int:
+        return self._sieve.left_out
+
     def _take(self, data: bytes) -> bytes:
-        whole = self._feed(data)
+        whole = self._sieve.sound(self._feed(data))
         if self.has_content:
             events = whole.count(b"\n\n")
             if not (_event_is_special(whole) if events == 1 else _is_special(whole)):
@@ -109,7 +114,7 @@ class ChatStream(WatchedStream):
         """What of `whole` goes on to the caller. Raises the failure an in-band error is."""
         kept: list[bytes] = []
         content = self.has_content
-        for event in _events(whole):
+        for event in events_of(whole):
             name, data = _data(event)
             if data is None:
                 if content:
@@ -152,7 +157,7 @@ class ChatStream(WatchedStream):
                 continue
             fields = cast("dict[str, object]", choice)
             if fields.get("finish_reason"):
-                self._finished = content = True
+                self._stopped = content = True
             content = content or bool(fields.get("text"))  # of a legacy completion
             delta = fields.get("delta")
             if isinstance(delta, dict):
@@ -170,7 +175,7 @@ class ChatStream(WatchedStream):
         kept = b""
         if rest and (_data(rest)[1] == b"[DONE]" or _decode(_data(rest)[1] or b"") is not None):
             kept = self._look_into(rest + b"\n\n")  # a last event whose empty line is missing
-        if not self._done and not self._finished:
+        if not self._done and not self._stopped:
             raise self._broken("ended its stream without a finish reason")
         return kept if self._done else kept + DONE
 
@@ -201,17 +206,6 @@ def _is_special(whole: bytes) -> bool:
         or b'"error"' in whole
         or (b'"usage"' in whole and _USAGE.search(whole) is not None)
     )
-
-
-def _events(whole: bytes) -> Iterator[bytes]:
-    """The events in `whole`, each with its end: joined they are `whole`."""
-    if b"\r" in whole:
-        yield from _EVENT_WITH_CR.findall(whole)
-        return
-    start = 0
-    while (end := whole.find(b"\n\n", start)) >= 0:
-        yield whole[start : end + 2]
-        start = end + 2
 
 
 def _data(event: bytes) -> tuple[str, bytes | None]:

@@ -20,7 +20,7 @@ import msgspec
 
 from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
-from .dialects.dialect import Asked, Dialect, StreamWriter
+from .dialects.dialect import Asked, Dialect, MalformedEvent, StreamWriter
 from .dialects.neutral import (
     ArgumentsDelta,
     CitationDelta,
@@ -280,7 +280,7 @@ class Joint:
     """
 
     __slots__ = ("_at", "_before", "_decoder", "_first", "_mark", "_next", "_open", "_place", "_reader", "_seam",
-                 "_writer", "ended")  # fmt: skip
+                 "_writer", "ended", "left_out")  # fmt: skip
 
     def __init__(self, place: Place, *, prefill: bool, mark: bytes, before: Usage, now: int = 0) -> None:
         """`now` is the wall time in seconds. Raises CannotContinue where the caller's stream is numbered otherwise."""
@@ -297,18 +297,28 @@ class Joint:
         self._next = place.parts
         self._first = True
         self.ended = False
+        self.left_out = 0  # events that could not be read
 
     def feed(self, data: bytes, usage: Usage) -> bytes:
         """`usage` is the continuation's as far as it is known. Raises UpstreamFailure."""
-        return self._take([found for event in self._decoder.feed(data) for found in self._reader.feed(event)], usage)
+        return self._take(self._read(self._decoder.feed(data)), usage)
 
     def finish(self, usage: Usage) -> bytes:
         """At the end of the continuation. Raises UpstreamFailure(BROKEN) where it had none."""
-        events = [found for event in self._decoder.flush() for found in self._reader.feed(event)]
+        events = self._read(self._decoder.flush())
         written = self._take([*events, *self._reader.end()], usage)
         if not self.ended:
             raise UpstreamFailure(FailureKind.BROKEN, "ended its stream without the event that ends an answer")
         return written
+
+    def _read(self, events: Sequence[Event]) -> list[StreamEvent]:
+        found: list[StreamEvent] = []
+        for event in events:
+            try:
+                found += self._reader.feed(event)
+            except MalformedEvent:
+                self.left_out += 1
+        return found
 
     def _take(self, events: Sequence[StreamEvent], usage: Usage) -> bytes:
         out: list[StreamEvent] = []
@@ -427,6 +437,10 @@ class JoinedStream:
     @property
     def estimated_tokens(self) -> int:
         return self._stream.estimated_tokens
+
+    @property
+    def malformed_events(self) -> int:
+        return self._stream.malformed_events + self._joint.left_out
 
     async def receive(self) -> bytes | None:
         while not self._over:

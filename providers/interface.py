@@ -147,6 +147,11 @@ class Stream(Protocol):
         """Completion tokens passed on, as well as can be told without parsing: for streams that end without usage."""
         ...
 
+    @property
+    def malformed_events(self) -> int:
+        """Events of the provider that could not be read, and were left out."""
+        ...
+
     async def receive(self) -> bytes | None: ...
     def close(self) -> None:
         """Give the connection back when the answer was read to its end, drop it otherwise. Idempotent, never blocks."""

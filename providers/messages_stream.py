@@ -21,10 +21,12 @@ from infermux.errors import UpstreamFailure
 from .anthropic_bodies import UsageObject
 from .anthropic_errors import classify_in_band
 from .interface import Usage
+from .sieve import Sieve
 from .sse import EventSplitter, SseParser
 from .transport import Response
 from .watched_stream import WatchedStream
 
+STOP: Final = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _EMPTY_AT_FIRST: Final = frozenset({"text", "thinking", "tool_use"})
 """Blocks that begin empty and are filled by deltas; any other is whole when it begins."""
@@ -65,11 +67,12 @@ _typed: Final = msgspec.json.Decoder(_Typed)
 class MessagesStream(WatchedStream):
     """The `Stream` of a provider that speaks Anthropic's dialect; see `interface.Stream` for the contract.
 
-    The genuine end is `message_stop`, after content or a stop reason. Nothing is hidden, and what follows the end is
-    dropped. An `error` event is raised instead of passed on: of its own kind before any content, BROKEN after that.
+    The genuine end is `message_stop`, after content or a stop reason, or the end of the connection after a stop reason:
+    then `message_stop` is added. Events that are broken JSON are left out, and so is what follows the end. An `error`
+    event is raised instead of passed on: of its own kind before any content, BROKEN after that.
     """
 
-    __slots__ = ("_counted", "_feed", "_secrets", "_splitter")
+    __slots__ = ("_counted", "_feed", "_secrets", "_sieve", "_splitter")
 
     def __init__(self, response: Response, *, secrets: Collection[str] = ()) -> None:
         """Owns `response` from now on. `secrets` are masked in errors."""
@@ -77,6 +80,7 @@ class MessagesStream(WatchedStream):
         self._secrets = secrets
         self._splitter = EventSplitter()
         self._feed = self._splitter.feed
+        self._sieve = Sieve()
         self._counted: UsageObject | None = None
 
     @property
@@ -90,8 +94,12 @@ class MessagesStream(WatchedStream):
         said = max(usage.completion_tokens, self.estimated_tokens)
         return msgspec.structs.replace(usage, completion_tokens=said, estimated=True)
 
+    @property
+    def malformed_events(self) -> int:
+        return self._sieve.left_out
+
     def _take(self, data: bytes) -> bytes:
-        whole = self._feed(data)
+        whole = self._sieve.sound(self._feed(data))
         if self.has_content and not _is_special(whole):
             self.estimated_tokens += whole.count(b"\n\n") or bool(whole)  # an event, a few tokens
             return whole
@@ -116,7 +124,8 @@ class MessagesStream(WatchedStream):
                     self._count(event.message.usage if event.message else None)
                 case "message_delta":
                     self._count(event.usage)
-                    content = content or (event.delta is not None and bool(event.delta.stop_reason))
+                    self._stopped = self._stopped or (event.delta is not None and bool(event.delta.stop_reason))
+                    content = content or self._stopped
                 case "message_stop":
                     if not content:
                         raise self._broken("ended its stream without any content")
@@ -138,9 +147,9 @@ class MessagesStream(WatchedStream):
     def _end_of_framing(self) -> bytes:
         rest = self._splitter.flush().rstrip(b"\r\n")
         kept = self._look_into(rest + b"\n\n") if rest else b""  # a last event whose empty line is missing
-        if not self._done:
-            raise self._broken("ended its stream without message_stop")
-        return kept
+        if not self._done and not self._stopped:
+            raise self._broken("ended its stream without a stop reason")
+        return kept if self._done else kept + STOP
 
     def _in_band(self, data: bytes) -> UpstreamFailure:
         return self._failed(classify_in_band(data, secrets=self._secrets))

@@ -72,6 +72,8 @@ class PassedStream:
         self.usage: Usage | None = None
         self.estimated_tokens = 0
 
+    malformed_events = 0
+
     async def receive(self) -> bytes | None:
         if self._first:
             first, self._first = self._first, b""

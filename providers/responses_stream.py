@@ -17,6 +17,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 
 from .classify import classify_in_band
 from .interface import Usage
+from .sieve import Sieve
 from .sse import EventSplitter, SseParser
 from .transport import Response
 from .watched_stream import WatchedStream
@@ -123,7 +124,7 @@ class ResponsesStream(WatchedStream):
     mean; after that an `error` event is BROKEN.
     """
 
-    __slots__ = ("_feed", "_secrets", "_splitter", "usage")
+    __slots__ = ("_feed", "_secrets", "_sieve", "_splitter", "usage")
 
     def __init__(self, response: Response, *, secrets: Collection[str] = (), dropped: tuple[str, ...] = ()) -> None:
         """Owns `response` from now on. `secrets` are masked in errors; `dropped` was not sent."""
@@ -131,10 +132,15 @@ class ResponsesStream(WatchedStream):
         self._secrets = secrets
         self._splitter = EventSplitter()
         self._feed = self._splitter.feed
+        self._sieve = Sieve()
         self.usage: Usage | None = None
 
+    @property
+    def malformed_events(self) -> int:
+        return self._sieve.left_out
+
     def _take(self, data: bytes) -> bytes:
-        whole = self._feed(data)
+        whole = self._sieve.sound(self._feed(data))
         if not self.has_content or _SPECIAL.search(whole):
             self._look_into(whole)
         else:

@@ -213,6 +213,7 @@ class SimulatedStream:
 
     content_type = b"text/event-stream; charset=utf-8"
     dropped: tuple[str, ...] = ()
+    malformed_events = 0
 
     def __init__(self, events: Iterator[Event], usage: Usage, visit: _Visit) -> None:
         self._events = events

@@ -16,7 +16,7 @@ import msgspec
 from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
 from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses, tool_names
-from .dialects.dialect import Asked, Dialect, Target, Written
+from .dialects.dialect import Asked, Dialect, MalformedEvent, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
 from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent, TextDelta
@@ -177,6 +177,7 @@ class TranslatedStream:
         "_ended",
         "_folder",
         "_json",
+        "_left_out",
         "_over",
         "_plain",
         "_reader",
@@ -202,6 +203,7 @@ class TranslatedStream:
         self._folder = Folder() if translation.kept is not None else None
         self._plain = self._json is None and self._text is None and not translation.names
         self._ended = self._over = False
+        self._left_out = 0
 
     @property
     def has_content(self) -> bool:
@@ -214,6 +216,10 @@ class TranslatedStream:
     @property
     def estimated_tokens(self) -> int:
         return self._stream.estimated_tokens
+
+    @property
+    def malformed_events(self) -> int:
+        return self._stream.malformed_events + self._left_out
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -247,10 +253,14 @@ class TranslatedStream:
                 return self._write_text(text) if self._plain else self._write([text])
         feed = self._reader.feed
         events: list[StreamEvent] = []
+        left_out = self._left_out
         for event in self._decoder.feed(data):
-            events += feed(event)
+            try:
+                events += feed(event)
+            except MalformedEvent:
+                self._left_out += 1
         if like_before is not None:
-            like_before.note(data, events)
+            like_before.note(data, events if self._left_out == left_out else ())
         return self._write(events)
 
     def _write_text(self, event: TextDelta) -> bytes:

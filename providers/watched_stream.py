@@ -31,6 +31,7 @@ class WatchedStream(ABC):
         "_failure",
         "_read",
         "_response",
+        "_stopped",
         "content_type",
         "dropped",
         "estimated_tokens",
@@ -43,6 +44,7 @@ class WatchedStream(ABC):
         self._read = response.receive
         self._failure: UpstreamFailure | None = None
         self._done = False  # the end was seen, genuine or not: what follows it does not go on
+        self._stopped = False  # a reason to stop was seen: the answer is whole, however its connection ends
         self._drained = False
         self.content_type = content_type
         self.dropped = dropped
@@ -51,7 +53,12 @@ class WatchedStream(ABC):
 
     async def receive(self) -> bytes | None:
         while not self._done:
-            data = await self._read()
+            try:
+                data = await self._read()
+            except UpstreamFailure:
+                if not self._stopped:
+                    raise
+                data = None
             if data is None:
                 kept = self._end_of_framing()
                 self._done = self._drained = True
@@ -64,6 +71,11 @@ class WatchedStream(ABC):
         if not self._drained:
             await self._drain()
         return None
+
+    @property
+    def malformed_events(self) -> int:
+        """None where whoever reads the events finds out."""
+        return 0
 
     def close(self) -> None:
         self._response.close()

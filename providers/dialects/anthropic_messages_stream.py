@@ -31,7 +31,7 @@ from .anthropic_messages_answers import (
     write_usage,
 )
 from .anthropic_messages_parts import write_citation
-from .dialect import STATUS_OF_KIND, Asked, malformed, new_id
+from .dialect import STATUS_OF_KIND, Asked, MalformedEvent, malformed, new_id
 from .in_order import InOrder, PartEvent
 from .neutral import (
     ArgumentsDelta,
@@ -107,7 +107,7 @@ class MessagesReader:
         try:
             shape = _decode(event.data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(f"sent an event that is none of a message's: {error}") from None
+            raise MalformedEvent(f"sent an event that is none of a message's: {error}") from None
         if shape.type == "content_block_delta":
             return self._delta(shape)
         match shape.type:

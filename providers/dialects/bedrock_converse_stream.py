@@ -26,7 +26,7 @@ from .bedrock_converse_shapes import (
     write_citation,
     write_usage,
 )
-from .dialect import malformed, new_id
+from .dialect import MalformedEvent, new_id
 from .fields import Fields
 from .in_order import InOrder
 from .neutral import (
@@ -171,7 +171,7 @@ class ConverseReader:
         try:
             self._event(event, out)
         except (msgspec.MsgspecError, UnicodeError, RecursionError, InvalidRequest) as error:
-            raise malformed(f"sent an event {event.event[:64]!r} that is none: {error}") from None
+            raise MalformedEvent(f"sent an event {event.event[:64]!r} that is none: {error}") from None
         return out
 
     def end(self) -> Sequence[StreamEvent]:

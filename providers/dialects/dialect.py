@@ -70,7 +70,10 @@ class StreamReader(Protocol):
     """Reads one stream of a provider. Sans-I/O; one object per stream."""
 
     def feed(self, event: Event) -> Sequence[StreamEvent]:
-        """What `event` says. `Started` comes first, then parts, then at most one `Ended` or `StreamError`."""
+        """What `event` says. `Started` comes first, then parts, then at most one `Ended` or `StreamError`.
+
+        Raises MalformedEvent for one that is none of the dialect's: it can be left out, and the next one be read.
+        """
         ...
 
     def end(self) -> Sequence[StreamEvent]:
@@ -200,3 +203,10 @@ def decode_request(body: bytes) -> object:
 def malformed(what: str) -> UpstreamFailure:
     """The failure of a provider whose answer is not what its dialect says it is."""
     return UpstreamFailure(FailureKind.MALFORMED, what)
+
+
+class MalformedEvent(UpstreamFailure):
+    """One event of a stream is not what its dialect says it is; the others may be."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(FailureKind.MALFORMED, what)

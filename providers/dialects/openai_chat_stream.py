@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from ..sse import Event
-from .dialect import Asked, malformed, new_id
+from .dialect import Asked, MalformedEvent, malformed, new_id
 from .in_order import LIMIT, InOrder
 from .json_end import JsonEnd
 from .neutral import (
@@ -116,7 +116,7 @@ class ChatReader:
         try:
             chunk = decode(event.data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(f"sent an event that is no chat completion chunk: {error}") from None
+            raise MalformedEvent(f"sent an event that is no chat completion chunk: {error}") from None
         if chunk.error is not None:
             self._over = True
             return (StreamError(error=read_error(500, event.data)),)

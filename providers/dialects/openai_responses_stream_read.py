@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from ..sse import Event
-from .dialect import STATUS_OF_KIND, kind_of_status, malformed, new_id
+from .dialect import STATUS_OF_KIND, MalformedEvent, kind_of_status, malformed, new_id
 from .in_order import LIMIT, InOrder, PartEvent
 from .neutral import (
     ArgumentsDelta,
@@ -115,7 +115,7 @@ class ResponsesReader:
         try:
             shape = _decode(event.data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(f"sent an event that is none of a response's: {error}") from None
+            raise MalformedEvent(f"sent an event that is none of a response's: {error}") from None
         if shape.type == "error":
             return self._error(event.data)
         out: list[StreamEvent] = []

@@ -43,6 +43,7 @@ class Step:
     stalls: bool = False
     usage: Usage | None = USAGE
     body: bytes = b'{"choices":[]}'
+    malformed_events: int = 0
     quotas: Quotas | None = None
 
 
@@ -163,6 +164,7 @@ class ScriptedStream:
         self._ended = False
         self.closed = False
         self.estimated_tokens = 0
+        self.malformed_events = step.malformed_events
         self.usage: Usage | None = None
 
     @property

@@ -59,6 +59,15 @@ async def test_a_stream_without_usage_is_settled_by_estimate(autojump_clock: Moc
         assert run.usage == Usage(prompt_tokens=4, completion_tokens=3, estimated=True)
 
 
+async def test_events_that_were_left_out_are_counted_for_the_provider(autojump_clock: MockClock) -> None:
+    script = {"a": [streams(malformed_events=2), streams(malformed_events=1, breaks=breaking())]}
+    async with world(provider("a", "m"), script=script) as w:
+        await w.chat(stream=True)
+        with pytest.raises(UpstreamError):
+            await w.chat(stream=True)
+        assert (await w.fleet.describe("a")).malformed_events == 3
+
+
 BREAKS = {
     "breaks": streams(breaks=breaking()),
     "stalls": streams(stalls=True),

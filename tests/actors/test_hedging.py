@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from infermux.actors.hedging import CREDIT, ENOUGH_TIMES, KEPT_TIMES, Hedging, Times, hedging_of
-from infermux.config.settings import Hedge, Retry
+from infermux.config.settings import Hedge, RateLimits, Retry
 from infermux.errors import CallerLeft, FailureKind, UpstreamError
-from infermux.providers.interface import Stream
+from infermux.providers.interface import Answer, Call, Stream
 from tests.actors._scripted import (
     HANGS,
     PRIORITY,
@@ -234,3 +234,25 @@ async def test_a_percentile_is_learned_from_the_providers_own_times(autojump_clo
         w["a"].rest, before = HANGS, trio.current_time()
         assert await w.answered_by() == "b"
         assert trio.current_time() - before == pytest.approx(0.5)
+
+
+async def test_a_refusal_costs_nothing_also_when_the_caller_leaves_at_that_moment(autojump_clock: MockClock) -> None:
+    limits = RateLimits(tokens_per_minute=1000)
+    async with world(provider("a", "m", rate_limits=limits), hedge=ALWAYS) as w:
+        person = Person()
+        refuse = w["a"].send
+
+        async def leaving(call: Call) -> Answer | Stream:
+            try:
+                return await refuse(call)
+            finally:
+                person.leave()
+
+        w["a"].send = leaving  # type: ignore[method-assign]
+        w["a"].rest = fails(FailureKind.SERVER_ERROR, seconds=0.5, status=503)
+        with pytest.raises(CallerLeft):
+            await w.chat(caller=person, prompt_tokens=100)
+        await nothing_is_left(w)
+        tokens = w.fleet.members["a"].gate.tokens
+        assert tokens is not None
+        assert tokens.is_full(trio.current_time()), "it was refused, whoever heard of it"

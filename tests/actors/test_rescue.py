@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from infermux.actors.dispatch import Phase, Run
 from infermux.actors.messages import Want
+from infermux.actors.provider import Verb
 from infermux.actors.rescue import KEPT_BYTES
 from infermux.config.settings import Retry, Timeouts
 from infermux.errors import CallerLeft, DeadlineExceeded, FailureKind, InfermuxError, UpstreamError
@@ -378,3 +379,14 @@ async def _later(call: Any, *arguments: Any) -> None:
 async def _revoke(w: World) -> None:
     await trio.lowlevel.checkpoint()
     w.fleet.revoke_all("the router is shutting down")
+
+
+async def test_who_could_not_be_asked_at_first_may_go_on(autojump_clock: MockClock) -> None:
+    """The candidates are looked at anew: since the request came, minutes may have passed."""
+    slow = saying(WORDS[:4], ends=False, gap=30.0, usage=None)
+    async with world(*two(), script={"a": [slow], "b": [fails(FailureKind.RATE_LIMITED, status=429), REST]}, **ON) as w:
+        await w.fleet.command("a", Verb.DISABLE)
+        with pytest.raises(InfermuxError):
+            await w.chat()
+        await w.fleet.command("a", Verb.ENABLE)
+        assert text_of(await told(asking(w))) == WHOLE

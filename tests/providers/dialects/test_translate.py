@@ -43,6 +43,7 @@ class Upstream:
     dropped: tuple[str, ...] = ()
     content_type: bytes = b"text/event-stream"
     closed: bool = False
+    malformed_events: int = 0
 
     async def receive(self) -> bytes | None:
         if not self.pieces:
@@ -129,11 +130,12 @@ async def test_usage_that_the_adapter_hid_is_given_to_the_caller() -> None:
     assert stream.usage == upstream.usage
 
 
-async def test_what_is_no_event_of_the_dialect_is_malformed() -> None:
-    stream = chat_to_claude(chat(stream=True)).stream(Upstream([b"data: {\n\n"]))
-    with pytest.raises(UpstreamFailure) as caught:
-        await stream.receive()
-    assert caught.value.kind is FailureKind.MALFORMED
+async def test_what_is_no_event_of_the_dialect_is_left_out_and_counted() -> None:
+    broken = b"data: {\n\n", sse({"type": "content_block_delta", "index": "one"})
+    stream = chat_to_claude(chat(stream=True)).stream(Upstream([broken[0], *broken, text_stream()]))
+    whole = chat_to_claude(chat(stream=True)).stream(Upstream([text_stream()]))
+    assert chat_stream(await all_of(stream)) == chat_stream(await all_of(whole))
+    assert (stream.malformed_events, whole.malformed_events) == (3, 0)
 
 
 async def test_thinking_of_a_stream_is_kept_for_the_next_turn() -> None:
