@@ -26,6 +26,7 @@ _SCHEMAS: Final = re.compile(
     r"mistral\.(?:mistral-large-3|ministral|magistral|voxtral)",
     re.IGNORECASE,
 )
+_REASONS: Final = re.compile(r"amazon\.nova-2|openai\.", re.IGNORECASE)
 _TOP_K: Final[Mapping[str, str]] = {"anthropic": "top_k", "mistral": "top_k", "cohere": "k"}
 
 
@@ -37,6 +38,8 @@ class Traits:
     family: str
     claude: Claude | None
     json_schema: bool
+    effort: bool
+    """Whether a model that is no Claude takes an effort to reason with: the first Nova models do not."""
 
     @property
     def caches(self) -> bool:
@@ -71,4 +74,4 @@ def traits(model: str) -> Traits:
     known = claude(model)
     family = found[1].lower() if found else "anthropic" if known else ""
     schema = known.json_schema if known else _SCHEMAS.search(model) is not None
-    return Traits(family=family, claude=known, json_schema=schema)
+    return Traits(family=family, claude=known, json_schema=schema, effort=_REASONS.search(model) is not None)

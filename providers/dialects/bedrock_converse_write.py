@@ -160,7 +160,7 @@ def _max_tokens(conversation: Conversation, target: Target, model: Traits, loss:
 def _inference(conversation: Conversation, model: Traits, more: Json, loss: Loss, *, thinks: bool) -> Json:
     """Temperature, top_p, top_k and stop sequences, as far as the model takes them.
 
-    A Claude that thinks takes only top_p, from 0.95 on.
+    A Claude that thinks takes only top_p, from 0.95 on, a Nova that does so with all its effort nothing.
     """
     config: Json = {}
     sampling = model.claude.sampling if model.claude else Sampling.ALL
@@ -172,7 +172,7 @@ def _inference(conversation: Conversation, model: Traits, more: Json, loss: Loss
         config["temperature"] = _within(temperature, "temperature", loss)
     if top_p is not None:
         taken = "temperature" not in config or sampling is Sampling.ALL
-        if taken and (not fixed or (thinks and sampling is not Sampling.NONE and top_p >= 0.95)):
+        if taken and (not fixed or (model.is_claude and sampling is not Sampling.NONE and top_p >= 0.95)):
             config["topP"] = _within(top_p, "top_p", loss)
         elif top_p != 1:
             loss.drop("top_p")

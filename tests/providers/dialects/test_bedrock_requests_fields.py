@@ -181,6 +181,8 @@ BUDGET = Reasoning(mode=ReasoningMode.BUDGET, budget_tokens=2000)
             None,
             ("reasoning(as effort)",),
         ),
+        ("amazon.nova-lite-v1:0", Reasoning(effort="low"), None, None, ("reasoning",)),
+        ("us.amazon.nova-premier-v1:0", Reasoning(effort="none"), None, None, ()),
         (
             "us.anthropic.claude-opus-4-7",
             BUDGET,
@@ -205,6 +207,20 @@ def test_a_budget_is_less_than_the_bound() -> None:
     assert lost == ("reasoning.budget_tokens(clamped)",)
     body, lost = written(talk(reasoning=BUDGET, max_tokens=1000))
     assert lost == ("reasoning",)
+
+
+def test_a_nova_that_reasons_with_all_its_effort_takes_no_bound_and_no_sampling() -> None:
+    high = Reasoning(effort="high")
+    body, lost = written(talk(reasoning=high, max_tokens=1500, temperature=0.2), NOVA)
+    assert body["additionalModelRequestFields"]["reasoningConfig"]["maxReasoningEffort"] == "medium"
+    assert body["inferenceConfig"] == {"maxTokens": 1500, "temperature": 0.2}
+    assert lost == ("reasoning.effort(clamped)",)
+    body, lost = written(talk(reasoning=high, temperature=0.2, top_p=0.97, top_k=3), NOVA)
+    assert body["additionalModelRequestFields"] == {
+        "reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}
+    }
+    assert "inferenceConfig" not in body
+    assert lost == ("temperature", "top_p", "top_k")
 
 
 def test_thinking_fixes_the_sampling() -> None:
