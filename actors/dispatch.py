@@ -23,6 +23,7 @@ from infermux.errors import (
     FailureKind,
     InfermuxError,
     NoHealthyProviders,
+    NotCarried,
     Overloaded,
     ShuttingDown,
     UpstreamFailure,
@@ -96,6 +97,7 @@ class Run:
     _timed_out: FailureKind | None = None
     _whole: bool = False
     _broken: InfermuxError | None = None
+    _refusal: NotCarried | None = None
 
     def __attrs_post_init__(self) -> None:
         self.plan = Plan(self.want)
@@ -126,7 +128,11 @@ class Run:
                 if self.call.upload is not None:
                     self.call.upload.scope = scope
                     self.call.upload.last = math.inf if self.timeout is None else self._deadline
-                failure = await self._attempt(lease)
+                try:
+                    failure = await self._attempt(lease)
+                except NotCarried as refusal:
+                    self._pass_over(lease, refusal)
+                    continue
                 if failure is None:
                     self.caller.watch(None)
                     return self._begun()
@@ -152,7 +158,7 @@ class Run:
                 await self._hold_back(answer, lease)
         except UpstreamFailure as failure:
             return failure
-        except CallerError:  # what was asked cannot be said to this provider, or the rest of it did not come
+        except CallerError:  # what was asked is wrong or cannot be said to this provider, or the rest did not come
             sent = self.call.upload is not None
             self._release(Outcome(failure=FailureKind.CALLER, sent=sent, latency=self._since_lease()))
             raise
@@ -161,6 +167,13 @@ class Run:
         except Exception as bug:
             return _crashed(lease, bug)
         return None
+
+    def _pass_over(self, lease: Lease, refusal: NotCarried) -> None:
+        """This provider cannot be given what was asked: it had no attempt, and another one may have a place for it."""
+        self._refusal = self._refusal or refusal
+        self.plan.tried.add((lease.provider, lease.model))
+        self.plan.parked = False
+        self.lease = None
 
     async def _acquire(self) -> Lease:
         restarts = 0
@@ -179,7 +192,7 @@ class Run:
                 return granted
             if self.history.failed:
                 raise self.history.error()
-            raise granted
+            raise self._refusal or granted
 
     async def _ask(self) -> Any:
         """Ask the router. Mostly the answer is there at once; the wait for a first probe has a scope of its own."""

@@ -21,7 +21,7 @@ import attrs
 import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
-from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
+from infermux.errors import FailureKind, NotCarried, UpstreamFailure
 
 from .chat_stream import ChatStream
 from .classify import MAX_ERROR_BODY, classify, secrets_of
@@ -183,7 +183,7 @@ class OpenAI:
         sent = without_sealed_items(body)
         dropped = () if sent is body else (LOST,)
         if dropped and call.strict:
-            raise InvalidRequest(f"the provider cannot read what X-Infermux-Strict insists on: {LOST}", param=LOST)
+            raise NotCarried(f"the provider cannot read what X-Infermux-Strict insists on: {LOST}", param=LOST)
         response = await self._post(call, "/responses", sent)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
             return ResponsesStream(response, secrets=self._secrets, dropped=dropped)
