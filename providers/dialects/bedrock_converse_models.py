@@ -1,8 +1,9 @@
 """What the models behind Bedrock's Converse API take of what its one shape can say.
 
-The API is one, the models are many: it refuses cache points, signed thinking, JSON Schemas and extra fields where the
-model has no use for them. Sources, all in the Amazon Bedrock user guide: prompt caching (which families, and where),
-structured outputs (which models), and the parameter pages of Anthropic, Amazon Nova, Mistral, Cohere and OpenAI models.
+The API is one, the models are many: it refuses cache points, signed thinking, JSON Schemas, forced tools and extra
+fields where the model has no use for them. Sources, all in the Amazon Bedrock user guide: prompt caching (which
+families, and where), structured outputs (which models), the parameter pages of Anthropic, Amazon Nova, Mistral, Cohere
+and OpenAI models; for forced tools the API reference, `ToolChoice`.
 """
 
 from __future__ import annotations
@@ -58,6 +59,16 @@ class Traits:
     def takes_signed_thinking(self) -> bool:
         """Whether thinking can be sent back; the reasoning of other models has no signature to go by."""
         return self.family in ("", "anthropic", "amazon.nova")
+
+    @property
+    def must_call(self) -> bool:
+        """Whether it can be told that it must call a tool; others refuse a request that says so (`ToolChoice`)."""
+        return self.family in ("", "anthropic", "amazon.nova", "mistral")
+
+    @property
+    def must_call_this(self) -> bool:
+        """Whether it can be told which tool it must call."""
+        return self.must_call and self.family != "mistral"
 
     def top_k(self, value: int) -> dict[str, Any] | None:
         """The additional field that is `top_k`, None where the model has none."""

@@ -37,6 +37,8 @@ from tests.providers.dialects._converse import (
     written,
 )
 
+MISTRAL = "mistral.mistral-large-2402-v1:0"
+
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
@@ -52,6 +54,35 @@ def test_tool_choices(choice: ToolChoice | None, expected: Json | None) -> None:
     assert body["toolConfig"].get("toolChoice") == expected
     assert body["toolConfig"]["tools"] == [{"toolSpec": {"name": "get", "inputSchema": {"json": SCHEMA}}}]
     assert lost == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "mode", "tools", "expected", "lost"),
+    [
+        (LLAMA, ToolMode.AUTO, 1, {"auto": {}}, ()),
+        (LLAMA, ToolMode.REQUIRED, 1, None, ("tool_choice",)),
+        (LLAMA, ToolMode.NAMED, 1, None, ("tool_choice",)),
+        (MISTRAL, ToolMode.REQUIRED, 2, {"any": {}}, ()),
+        (MISTRAL, ToolMode.NAMED, 1, {"any": {}}, ()),
+        (MISTRAL, ToolMode.NAMED, 2, None, ("tool_choice",)),
+        (NOVA, ToolMode.NAMED, 2, {"tool": {"name": "get"}}, ()),
+        (PROFILE, ToolMode.NAMED, 2, {"tool": {"name": "get"}}, ()),
+    ],
+)
+def test_a_model_is_told_of_a_choice_what_it_takes(
+    model: str, mode: ToolMode, tools: int, expected: Json | None, lost: tuple[str, ...]
+) -> None:
+    given = tuple(Tool(name=name, schema=SCHEMA) for name in ("get", "put")[:tools])
+    body, dropped = written(talk(tools=given, tool_choice=ToolChoice(mode=mode, name="get")), model)
+    assert (body["toolConfig"].get("toolChoice"), dropped) == (expected, lost)
+
+
+def test_a_schema_is_said_in_words_to_a_model_that_cannot_be_forced() -> None:
+    done = DIALECT.write_request(talk(format=JsonFormat(schema=SCHEMA)), Target(model=LLAMA))
+    body = json.loads(done.body)
+    assert json.dumps(SCHEMA, separators=(",", ":")) in body["system"][-1]["text"]
+    assert (done.json_tool, "toolConfig" in body) == (None, False)
+    assert done.loss.names == ("response_format(as instruction)",)
 
 
 def test_tools_that_must_not_be_called_are_not_sent_unless_the_history_needs_them() -> None:
