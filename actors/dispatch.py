@@ -22,6 +22,7 @@ from infermux.errors import (
     CallerLeft,
     InfermuxError,
     NoHealthyProviders,
+    NotCarried,
     Overloaded,
     ShuttingDown,
     UpstreamFailure,
@@ -85,6 +86,7 @@ class Run:
     _beside: int = 0
     _whole: bool = False
     _broken: InfermuxError | None = None
+    _refusal: NotCarried | None = None
     _rescuer: Rescuer | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -142,10 +144,15 @@ class Run:
             attempt = self.attempt = self._attempt(lease)
             self._phase = Phase.WAITING
             after = self._hedge_after(attempt)
-            if after is None:
-                failure = await attempt.begin(self.caller, self.hold_back, commit)
-            else:
-                attempt, failure = await self._race(attempt, after, commit)
+            try:
+                if after is None:
+                    failure = await attempt.begin(self.caller, self.hold_back, commit)
+                else:
+                    attempt, failure = await self._race(attempt, after, commit)
+            except NotCarried as refusal:
+                self._pass_over(attempt, refusal)
+                message = Advance(self.plan)
+                continue
             if failure is None:
                 self.caller.watch(None)
                 return self._begun(attempt)
@@ -157,7 +164,6 @@ class Run:
             message = self._after(attempt, failure)
 
     def _attempt(self, lease: Lease) -> Attempt:
-        self.plan.staying = None
         if math.isinf(self._deadline.at):
             self._deadline = self._bounded(self.started_at)
         return Attempt(lease=lease, want=self.want, call=self.call, deadline=self._deadline, choice=self.plan.last)
@@ -172,14 +178,17 @@ class Run:
         hedging = self.hedging
         if hedging is None or self.call.upload is not None or self.attempts >= self.retry.max_attempts:
             return None
-        if self.attempts == 1:
+        if self.attempts == 1 and self._refusal is None:
             hedging.note_request()
         return hedging.after(attempt.lease.provider, stream=self.call.stream)
 
     async def _race(
         self, first: Attempt, after: float, commit: Commit | None
     ) -> tuple[Attempt, UpstreamFailure | None]:
-        """Run `first`, and another one beside it when it is slow: the attempt that counts, with its failure if any."""
+        """Run `first`, and another one beside it when it is slow: the attempt that counts, with its failure if any.
+
+        Raises NotCarried where none of them could be given what was asked.
+        """
         race = Race(self.caller, self.hold_back, commit)
         try:
             await race.run(first, after, lambda: self._second(first))
@@ -193,6 +202,8 @@ class Run:
             self._beside += 1
             self._note(other)
             other.abandon()
+        for refusing, refusal in race.refusals:
+            self._pass_over(refusing, refusal)
         if race.winner is not None:
             self.attempt = race.winner
             ending = [failure for attempt, failure in race.failures if attempt is race.winner]
@@ -200,6 +211,8 @@ class Run:
                 if attempt is not race.winner:
                     self.account(attempt, failure)
             return race.winner, ending[0] if ending else None
+        if not race.failures:
+            raise race.refusals[0][1]
         *before, (attempt, failure) = race.failures
         for earlier, its in before:
             self.account(earlier, its)
@@ -261,8 +274,16 @@ class Run:
                 pass
         return Advance(plan)
 
+    def _pass_over(self, attempt: Attempt, refusal: NotCarried) -> None:
+        """This provider cannot be given what was asked: it had no attempt, and another one may have a place for it."""
+        self._refusal = self._refusal or refusal
+        self.plan.tried.add((attempt.lease.provider, attempt.lease.model))
+        self.plan.parked = False
+        self.attempt = None
+
     def account(self, attempt: Attempt, failure: UpstreamFailure) -> None:
         lease, plan = attempt.lease, self.plan
+        plan.staying = None
         self.history.failed.append(Failed(lease.provider, lease.model, failure, lease.other_keys > 0))
         plan.tried.add((lease.provider, lease.model))
         plan.parked = False  # a further wait for a first probe has a bound of its own
@@ -295,7 +316,7 @@ class Run:
                 continue
             if self.history.failed:
                 raise self.history.error()
-            raise granted
+            raise self._refusal or granted
 
     async def _ask(self, message: Any) -> Any:
         """Ask the router. Mostly the answer is there at once; a wait in its queue has a scope of its own."""

@@ -62,11 +62,16 @@ class ConverseStream(WatchedStream):
     def _take(self, data: bytes) -> bytes:
         messages = self._splitter.feed(data)
         content = self.has_content
-        for raw in messages:
+        for at, raw in enumerate(messages):
             if content and raw.find(_DELTA, 12, 12 + int.from_bytes(raw[4:8])) >= 0:
                 self.estimated_tokens += 1
-            elif self._look_into(decode(raw)):
-                content = True
+                continue
+            try:
+                content = self._look_into(decode(raw)) or content
+            except UpstreamFailure:
+                if not (self.has_content and at and self._done):
+                    raise
+                return b"".join(messages[:at])  # what came before it is the caller's; the next call raises
         self.has_content = content
         return b"".join(messages)
 

@@ -133,7 +133,11 @@ class MessagesStream(WatchedStream):
                     end = stop
                     break
                 case "error":
-                    raise self._in_band(data)
+                    failure = self._in_band(data)
+                    if not (self.has_content and start):
+                        raise failure
+                    end = start  # what came before it is the caller's; the next call raises
+                    break
                 case _:
                     pass  # `ping`, and what later versions add
         self.has_content = content

@@ -21,7 +21,7 @@ import attrs
 import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
-from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
+from infermux.errors import FailureKind, NotCarried, UpstreamFailure
 from infermux.secret import Secret
 
 from .chat_stream import ChatStream
@@ -186,7 +186,7 @@ class OpenAI:
         sent = without_sealed_items(body)
         dropped = () if sent is body else (LOST,)
         if dropped and call.strict:
-            raise InvalidRequest(f"the provider cannot read what X-Infermux-Strict insists on: {LOST}", param=LOST)
+            raise NotCarried(f"the provider cannot read what X-Infermux-Strict insists on: {LOST}", param=LOST)
         response = await self._post(call, "/responses", sent)
         listen(call.heard, response.headers)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):

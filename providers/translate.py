@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 import msgspec
 
-from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
+from infermux.errors import FailureKind, InvalidRequest, NotCarried, UpstreamFailure
 
 from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses, tool_names
 from .dialects.dialect import Asked, Dialect, MalformedEvent, Target, Written
@@ -95,7 +95,7 @@ def translate_conversation(
         raise InvalidRequest("the body is nested too deeply") from None
     if strict and written.loss:
         lost = written.loss.header
-        raise InvalidRequest(f"the provider cannot be given what X-Infermux-Strict insists on: {lost}", param=lost)
+        raise NotCarried(f"the provider cannot be given what X-Infermux-Strict insists on: {lost}", param=lost)
     return Translation(
         caller=caller,
         provider=provider,

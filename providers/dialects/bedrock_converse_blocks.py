@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from infermux.errors import InvalidRequest
+from infermux.errors import NotCarried
 
 from .bedrock_converse_models import Traits
 from .bedrock_converse_shapes import DOCUMENT_FORMATS, IMAGE_FORMATS, write_citation
@@ -49,7 +49,7 @@ _TTLS: Final = frozenset({"5m", "1h"})
 class Blocks:
     """Writes the blocks of one request, or one answer, for a model of these `traits`. Losses go to `loss`.
 
-    Raises InvalidRequest for an image or a document that cannot be sent: without it another question would be asked.
+    Raises NotCarried for an image or a document that cannot be sent: without it another question would be asked.
     """
 
     __slots__ = ("_loss", "_names", "_traits")
@@ -247,6 +247,6 @@ def _extension(url: str) -> str:
     return url.rpartition("/")[2].rpartition(".")[2].lower()
 
 
-def _refused(part: Image | Document, what: str, instead: str) -> InvalidRequest:
+def _refused(part: Image | Document, what: str, instead: str) -> NotCarried:
     at = part.at or "messages"
-    return InvalidRequest(f"{at}: Bedrock cannot take {what}; {instead}", param=at)
+    return NotCarried(f"{at}: Bedrock cannot take {what}; {instead}", param=at)

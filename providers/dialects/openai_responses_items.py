@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from infermux.errors import InvalidRequest
+from infermux.errors import InvalidRequest, NotCarried
 
 from .fields import Fields, generic, missing, unknown_value, wrong
 from .neutral import (
@@ -78,7 +78,7 @@ class Items:
             case "reasoning":
                 self._add(Role.ASSISTANT, self._reasoning(item))
             case _ if kind in _STORED:
-                raise InvalidRequest(f"{item.path}: a {kind} {_STORED[kind]}", param=item.path)
+                raise NotCarried(f"{item.path}: a {kind} {_STORED[kind]}", param=item.path)
             case _:
                 self._lost.append(f"{generic(item.path)}.{kind}")
                 return

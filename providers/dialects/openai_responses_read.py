@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NoReturn
 
-from infermux.errors import InvalidRequest
+from infermux.errors import NotCarried
 
 from .dialect import decode_request
 from .fields import Fields, generic, unknown_value
@@ -78,7 +78,7 @@ def _refuse_state(fields: Fields) -> None:
 
 
 def _refuse(param: str, why: str) -> NoReturn:
-    raise InvalidRequest(f"{param}: {why}", param=param)
+    raise NotCarried(f"{param}: {why}", param=param)
 
 
 def _extras(fields: Fields, lost: list[str]) -> dict[str, object]:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from infermux.actors.hedging import CREDIT, ENOUGH_TIMES, KEPT_TIMES, Hedging, Times, hedging_of
+from infermux.actors.provider import Verb
 from infermux.config.settings import Hedge, RateLimits, Retry
-from infermux.errors import CallerLeft, FailureKind, UpstreamError
+from infermux.errors import CallerLeft, FailureKind, NotCarried, UpstreamError
 from infermux.providers.interface import Answer, Call, Stream
 from tests.actors._scripted import (
     HANGS,
@@ -137,6 +138,28 @@ async def test_when_one_fails_the_other_goes_on(failing: str, autojump_clock: Mo
         assert run.lease is not None
         assert (run.lease.provider != failing, run.attempts) == (True, 2)
         assert w.fleet.members[failing].gate.breaker.consecutive_failures == 1
+        await nothing_is_left(w)
+
+
+async def test_who_cannot_be_given_it_leaves_the_other_alone(autojump_clock: MockClock) -> None:
+    for refusing, other in (("a", "b"), ("b", "a")):
+        script = {refusing: [Step(seconds=2.0, bug=NotCarried("not here"))], other: [SLOW]}
+        async with world(*PAIR, routing=PRIORITY, hedge=ALWAYS, script=script) as w:
+            run = await w.chat()
+            assert run.lease is not None
+            assert (run.lease.provider, run.attempts) == (other, 1)
+            await nothing_is_left(w)
+
+
+async def test_where_neither_can_be_given_it_the_request_goes_to_others(autojump_clock: MockClock) -> None:
+    script = {name: [Step(seconds=2.0, bug=NotCarried(f"not at {name}"))] * 2 for name in "ab"}
+    async with world(*PAIR, provider("c", "m"), routing=PRIORITY, hedge=ALWAYS, script=script) as w:
+        run = await w.chat()
+        assert run.lease is not None
+        assert (run.lease.provider, run.attempts) == ("c", 1)
+        await w.fleet.command("c", Verb.DISABLE)
+        with pytest.raises(NotCarried, match="not at a"):
+            await w.chat()
         await nothing_is_left(w)
 
 

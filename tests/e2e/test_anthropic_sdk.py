@@ -178,15 +178,15 @@ async def test_what_fails_before_any_content_is_answered_by_another_provider(fir
 
 
 @pytest.mark.parametrize(
-    ("first", "told"),
+    ("first", "kind"),
     [
-        (Reply(error_after=2), "overloaded_error"),
+        (Reply(error_after=2), "overloaded_error"),  # the provider's own word, for which agents wait and try again
         (Reply(cut_after=2), "api_error"),
         (Reply(stop=False), "api_error"),
         (Reply(reset_after=2), "api_error"),
     ],
 )
-async def test_what_breaks_after_content_is_told_as_an_error(first: Reply, told: str) -> None:
+async def test_what_breaks_after_content_is_told_as_an_error(first: Reply, kind: str) -> None:
     async with (
         AnthropicUpstream(default=first) as upstream,
         routing(claude_provider("one", upstream)) as router,
@@ -197,7 +197,7 @@ async def test_what_breaks_after_content_is_told_as_an_error(first: Reply, told:
             async with sdk.messages.stream(model=CLAUDE, max_tokens=64, messages=HELLO) as stream:
                 said += [text async for text in stream.text_stream]
         body: Any = caught.value.body
-        assert body["error"]["type"] == told
+        assert body["error"]["type"] == kind
 
 
 # The same caller, and another API behind.

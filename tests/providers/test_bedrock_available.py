@@ -47,6 +47,7 @@ async def test_a_probe_that_is_refused_for_its_one_token_proves_it_alive(upstrea
         ("AccessDeniedException", "You don't have access to the model with the specified model ID.", "Model access"),
         ("ValidationException", "The provided model identifier is invalid.", "Model access"),
         ("AccessDeniedException", "not authorized to perform: bedrock:InvokeModel", "allow bedrock:InvokeModel and"),
+        ("AccessDeniedException", "Authentication failed: Make sure your API Key is valid.", "check the Bedrock"),
         ("ExpiredTokenException", "The security token included in the request is expired", "aws sso login"),
         ("UnrecognizedClientException", "The security token included in the request is invalid.", "access key"),
     ],

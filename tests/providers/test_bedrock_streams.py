@@ -10,10 +10,12 @@ import pytest
 import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
+from infermux.providers.bedrock_stream import ConverseStream
 from infermux.providers.interface import Stream
 from tests.mocks.bedrock_upstream import BedrockUpstream, Reply, exception, frame, frames, unmodeled
 from tests.providers._bedrock import adapter, call, failure, let_in, opened
 from tests.providers._calls import drained
+from tests.providers.test_chat_stream import MemoryResponse
 
 
 @pytest.fixture
@@ -141,3 +143,14 @@ async def test_a_whole_answer_to_a_streaming_request_is_malformed(upstream: Bedr
     upstream.script.append(Reply(body=b"{}"))
     found = await failure(adapter(upstream), call(stream=True))
     assert found.kind is FailureKind.MALFORMED
+
+
+async def test_what_came_before_an_exception_in_one_read_is_the_callers() -> None:
+    said = frame("contentBlockDelta", contentBlockIndex=0, delta={"text": "Hi"})
+    more = frame("contentBlockDelta", contentBlockIndex=0, delta={"text": " there"})
+    found = ConverseStream(MemoryResponse([said, more + exception("throttlingException", "slow")]), secrets=lambda: ())
+    assert [await found.receive(), await found.receive()] == [said, more]
+    for _ in range(2):
+        with pytest.raises(UpstreamFailure) as caught:
+            await found.receive()
+        assert (caught.value.kind, caught.value.status) == (FailureKind.BROKEN, 429)

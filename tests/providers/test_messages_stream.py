@@ -218,6 +218,15 @@ async def test_an_error_after_content_is_broken_and_not_passed_on(line: bytes) -
     assert "Overloaded" in failed.message
 
 
+async def test_what_came_before_an_error_in_one_read_is_the_callers() -> None:
+    found = stream(START + text("Hi"), text(" there") + event("error", error={"type": "overloaded_error"}))
+    assert await found.receive() == START + text("Hi")
+    assert await found.receive() == text(" there")
+    for _ in range(2):
+        failed = await failure_of(found)
+        assert (failed.kind, failed.status) == (FailureKind.BROKEN, 529)
+
+
 async def test_content_that_came_with_an_error_was_not_returned_yet() -> None:
     failed = await failure_of(stream(START + text("Hi") + event("error", error={"type": "overloaded_error"})))
     assert failed.kind is FailureKind.SERVER_ERROR

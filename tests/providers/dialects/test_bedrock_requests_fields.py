@@ -37,6 +37,8 @@ from tests.providers.dialects._converse import (
     written,
 )
 
+MISTRAL = "mistral.mistral-large-2402-v1:0"
+
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
@@ -52,6 +54,35 @@ def test_tool_choices(choice: ToolChoice | None, expected: Json | None) -> None:
     assert body["toolConfig"].get("toolChoice") == expected
     assert body["toolConfig"]["tools"] == [{"toolSpec": {"name": "get", "inputSchema": {"json": SCHEMA}}}]
     assert lost == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "mode", "tools", "expected", "lost"),
+    [
+        (LLAMA, ToolMode.AUTO, 1, {"auto": {}}, ()),
+        (LLAMA, ToolMode.REQUIRED, 1, None, ("tool_choice",)),
+        (LLAMA, ToolMode.NAMED, 1, None, ("tool_choice",)),
+        (MISTRAL, ToolMode.REQUIRED, 2, {"any": {}}, ()),
+        (MISTRAL, ToolMode.NAMED, 1, {"any": {}}, ()),
+        (MISTRAL, ToolMode.NAMED, 2, None, ("tool_choice",)),
+        (NOVA, ToolMode.NAMED, 2, {"tool": {"name": "get"}}, ()),
+        (PROFILE, ToolMode.NAMED, 2, {"tool": {"name": "get"}}, ()),
+    ],
+)
+def test_a_model_is_told_of_a_choice_what_it_takes(
+    model: str, mode: ToolMode, tools: int, expected: Json | None, lost: tuple[str, ...]
+) -> None:
+    given = tuple(Tool(name=name, schema=SCHEMA) for name in ("get", "put")[:tools])
+    body, dropped = written(talk(tools=given, tool_choice=ToolChoice(mode=mode, name="get")), model)
+    assert (body["toolConfig"].get("toolChoice"), dropped) == (expected, lost)
+
+
+def test_a_schema_is_said_in_words_to_a_model_that_cannot_be_forced() -> None:
+    done = DIALECT.write_request(talk(format=JsonFormat(schema=SCHEMA)), Target(model=LLAMA))
+    body = json.loads(done.body)
+    assert json.dumps(SCHEMA, separators=(",", ":")) in body["system"][-1]["text"]
+    assert (done.json_tool, "toolConfig" in body) == (None, False)
+    assert done.loss.names == ("response_format(as instruction)",)
 
 
 def test_tools_that_must_not_be_called_are_not_sent_unless_the_history_needs_them() -> None:
@@ -181,6 +212,8 @@ BUDGET = Reasoning(mode=ReasoningMode.BUDGET, budget_tokens=2000)
             None,
             ("reasoning(as effort)",),
         ),
+        ("amazon.nova-lite-v1:0", Reasoning(effort="low"), None, None, ("reasoning",)),
+        ("us.amazon.nova-premier-v1:0", Reasoning(effort="none"), None, None, ()),
         (
             "us.anthropic.claude-opus-4-7",
             BUDGET,
@@ -205,6 +238,20 @@ def test_a_budget_is_less_than_the_bound() -> None:
     assert lost == ("reasoning.budget_tokens(clamped)",)
     body, lost = written(talk(reasoning=BUDGET, max_tokens=1000))
     assert lost == ("reasoning",)
+
+
+def test_a_nova_that_reasons_with_all_its_effort_takes_no_bound_and_no_sampling() -> None:
+    high = Reasoning(effort="high")
+    body, lost = written(talk(reasoning=high, max_tokens=1500, temperature=0.2), NOVA)
+    assert body["additionalModelRequestFields"]["reasoningConfig"]["maxReasoningEffort"] == "medium"
+    assert body["inferenceConfig"] == {"maxTokens": 1500, "temperature": 0.2}
+    assert lost == ("reasoning.effort(clamped)",)
+    body, lost = written(talk(reasoning=high, temperature=0.2, top_p=0.97, top_k=3), NOVA)
+    assert body["additionalModelRequestFields"] == {
+        "reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}
+    }
+    assert "inferenceConfig" not in body
+    assert lost == ("temperature", "top_p", "top_k")
 
 
 def test_thinking_fixes_the_sampling() -> None:
