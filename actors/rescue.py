@@ -149,12 +149,6 @@ class Rescuer:
             raise CannotContinue(f"more than {KEPT_BYTES} bytes were sent")
         return place_of(self.call.endpoint, self.call.body, b"".join(self._sent))
 
-    @property
-    def last_words(self) -> bytes | None:
-        """All that the caller has not got yet, where the answer is whole but for that."""
-        assert self._place is not None
-        return self._place.last_words
-
     async def go_on(self, run: Request, deadline: Deadline) -> bool:
         """Ask one provider after the other for the rest. True: `run.attempt` has it; False: nobody could.
 

@@ -83,6 +83,9 @@ class ConverseStream:
             await self._drain()
         return None
 
+    def last_words(self) -> bytes | None:
+        return b"" if self._stopped else None
+
     def close(self) -> None:
         self._response.close()
 

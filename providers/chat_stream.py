@@ -143,6 +143,9 @@ class ChatStream:
             await self._drain()
         return None
 
+    def last_words(self) -> bytes | None:
+        return DONE if self._finished and not self._ended else None
+
     @property
     def malformed_events(self) -> int:
         return self._sieve.left_out

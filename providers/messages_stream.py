@@ -137,6 +137,9 @@ class MessagesStream:
             await self._drain()
         return None
 
+    def last_words(self) -> bytes | None:
+        return STOP if self._stopped and not self._ended else None
+
     @property
     def malformed_events(self) -> int:
         return self._sieve.left_out

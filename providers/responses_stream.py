@@ -172,6 +172,9 @@ class ResponsesStream:
         await self._drain()
         return None
 
+    def last_words(self) -> None:
+        """The finish reason is in the last event."""
+
     @property
     def malformed_events(self) -> int:
         return self._sieve.left_out

@@ -286,18 +286,6 @@ async def test_a_model_that_refuses_a_beginning_is_asked_to_go_on_and_remembered
         await nothing_is_left(w)
 
 
-async def test_an_answer_whole_but_for_its_last_words_asks_nobody(autojump_clock: MockClock) -> None:
-    chunks = [sse(chunk({"content": WHOLE})), sse(chunk(None, "stop"))]
-    async with world(*two(), script={"a": [streams(*chunks, stalls=True)]}, **ON) as w:
-        for reads in (False, True):
-            w["a"].script = [streams(*chunks, stalls=True)]
-            data = await told(asking(w), reads=reads)
-            assert data.endswith(b"data: [DONE]\n\n")
-            assert text_of(data) == WHOLE
-        assert w["b"].asked == []
-        await nothing_is_left(w)
-
-
 async def test_a_break_before_the_first_text_but_after_its_beginning_asks_the_same_again(
     autojump_clock: MockClock,
 ) -> None:
