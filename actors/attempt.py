@@ -215,7 +215,10 @@ class Attempt:
 
     def last_words(self) -> bytes | None:
         """What the answer lacks, if it is whole but for that: see `Stream.last_words`."""
-        return None if self.stream is None else self.stream.last_words()
+        try:
+            return None if self.stream is None else self.stream.last_words()
+        except UpstreamFailure:
+            return None
 
     @property
     def last_moment(self) -> float:
