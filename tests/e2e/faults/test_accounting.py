@@ -102,7 +102,8 @@ def holds_cost(result: Result) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_provider_that_was_not_reached_has_spent_nothing_whoever_gave_up(stream: bool) -> None:
     given_up = charged(case("far away", but()), stream=stream, unreachable=True, headers=b"X-Infermux-Timeout: 1s\r\n")
-    assert (given_up.result.code, given_up.result.seconds) == ("deadline_exceeded", pytest.approx(1.0))
+    assert given_up.result.code == "deadline_exceeded"
+    assert given_up.result.seconds == pytest.approx(1.0)
     assert given_up.tokens == {0: 0, 1: 0}
     assert charged(case("far away", but()), stream=stream, unreachable=True).tokens == {0: 0, 1: WHOLE}
 
