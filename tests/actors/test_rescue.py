@@ -21,6 +21,7 @@ from infermux.providers.continuation import REASK
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import Completion, Text
 from infermux.providers.interface import Call, Endpoint, Usage
+from infermux.providers.peek import prompt_tokens
 from tests.actors._scripted import (
     PRIORITY,
     RATE_LIMITED,
@@ -223,7 +224,7 @@ async def test_a_rescue_that_breaks_is_rescued_as_well(autojump_clock: MockClock
         assert b'{"from":["a","b"],"to":"c","attempts":3}' in data
         assert [rescued.by for rescued in run.rescues] == ["b", "c"]
         assert run.usage is not None
-        assert run.usage.prompt_tokens == 10 + (10 + 4) + 20
+        assert run.usage.prompt_tokens == 10 + prompt_tokens(w["b"].asked[0][1].body) + 20
         await nothing_is_left(w)
 
 
