@@ -239,7 +239,8 @@ async def test_a_stream_that_breaks_raises(autojump_clock: MockClock) -> None:
 
 async def test_a_stream_that_breaks_goes_on_elsewhere_where_that_is_turned_on(autojump_clock: MockClock) -> None:
     cut, other = simulated("one", "m", script=[{"cut_after": 4}]), simulated("two", "m")
-    config = a_config(cut, other, rescue="continue", routing={"strategy": "priority"})
+    unchecked = {"health_check": {"disabled": True}}
+    config = a_config({**cut, **unchecked}, {**other, **unchecked}, rescue="continue", routing={"strategy": "priority"})
     async with infermux.open_router(config, environ={}) as router:
         async with router.stream({"model": "m", **HI}) as chunks:
             got = [chunk async for chunk in chunks]
