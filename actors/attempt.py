@@ -213,6 +213,13 @@ class Attempt:
         except Exception as bug:
             raise crashed(self.lease, bug) from bug
 
+    def last_words(self) -> bytes | None:
+        """What the answer lacks, if it is whole but for that: see `Stream.last_words`."""
+        try:
+            return None if self.stream is None else self.stream.last_words()
+        except UpstreamFailure:
+            return None
+
     @property
     def last_moment(self) -> float:
         """The hard end of a stream: the provider's total timeout, the caller's own deadline."""

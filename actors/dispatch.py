@@ -371,12 +371,13 @@ class Run:
             attempt = self.attempt
             assert attempt is not None
             failure = await self._pump(attempt, sink)
-            if failure is None:
-                self._ended_well(attempt)
-            else:
-                last_words = await self._rescue(attempt, failure)
-                if last_words:
-                    sink.send_now(last_words)
+            words = b"" if failure is None else attempt.last_words()
+            if failure is not None and words is None:
+                await self._rescue(attempt, failure)
+                continue
+            self._ended_well(attempt)
+            if words:
+                sink.send_now(words)
 
     async def _pump(self, attempt: Attempt, sink: Sink) -> UpstreamFailure | None:
         failure: UpstreamFailure | None = None
@@ -404,9 +405,10 @@ class Run:
             self._phase = Phase.STREAMING
             attempt.committed = True
             chunk, failure = await self._receive(attempt)
-            if failure is not None:
-                chunk = await self._rescue(attempt, failure)
-            elif chunk is None:
+            if failure is not None and (chunk := attempt.last_words()) is None:
+                await self._rescue(attempt, failure)
+                continue
+            if failure is not None or chunk is None:
                 self._ended_well(attempt)
             if chunk:
                 return chunk if self._rescuer is None else self._rescuer.keep(chunk)
@@ -427,20 +429,13 @@ class Run:
                 return None, failed
         return None, self._why_stalled(attempt)
 
-    async def _rescue(self, attempt: Attempt, failure: UpstreamFailure) -> bytes | None:
-        """The stream broke after the commit point: another attempt goes on with it, or the caller is told.
-
-        Returns the last words of an answer that was whole but for them.
-        """
+    async def _rescue(self, attempt: Attempt, failure: UpstreamFailure) -> None:
+        """The stream broke after the commit point: another attempt goes on with it, or the caller is told."""
         rescuer = self._rescuer
         if rescuer is None or not rescuer.begin(attempt, failure):
             self._broke(attempt, failure)
         self.account(attempt, failure)
         self.attempt = None
-        if rescuer.last_words is not None:
-            self.usage = rescuer.used
-            self._phase, self._whole = Phase.DONE, True
-            return rescuer.last_words
         if not self._deadline.own:
             self._deadline = self._bounded(trio.current_time())
         try:
@@ -451,7 +446,6 @@ class Run:
             self.close()
             raise
         self.caller.watch(None)
-        return None
 
     def _check_whole(self) -> None:
         """Who reads on after the end is told the same again: only a genuine end is a clean one."""

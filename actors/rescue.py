@@ -25,7 +25,9 @@ from infermux.providers.continuation import (
     continued_body,
     place_of,
 )
-from infermux.providers.interface import Call, Usage, takes_prefill
+from infermux.providers.interface import Call, Endpoint, Usage, takes_prefill
+from infermux.providers.peek import prompt_tokens
+from infermux.providers.peek_endpoints import message_tokens
 
 from .attempt import Attempt, Caller, Commit, Deadline
 from .lease import Lease
@@ -40,7 +42,6 @@ log = logging.getLogger("infermux.requests")
 KEPT_BYTES = 1024 * 1024  # of what one caller was sent; a longer answer is not rescued
 MOST_REFUSING = 1024  # models that were found to refuse a beginning
 MOST_LOGGED = 300  # characters of a provider's own words
-_BYTES_PER_TOKEN = 4
 
 
 @attrs.frozen(kw_only=True)
@@ -149,12 +150,6 @@ class Rescuer:
             raise CannotContinue(f"more than {KEPT_BYTES} bytes were sent")
         return place_of(self.call.endpoint, self.call.body, b"".join(self._sent))
 
-    @property
-    def last_words(self) -> bytes | None:
-        """All that the caller has not got yet, where the answer is whole but for that."""
-        assert self._place is not None
-        return self._place.last_words
-
     async def go_on(self, run: Request, deadline: Deadline) -> bool:
         """Ask one provider after the other for the rest. True: `run.attempt` has it; False: nobody could.
 
@@ -191,12 +186,12 @@ class Rescuer:
         assert place is not None
         self._prefills = self.rescue.prefills(lease)
         body = continued_body(self.call.body, place, prefill=self._prefills, used=self.used.completion_tokens)
-        more = len(place.text) // _BYTES_PER_TOKEN
+        counted = prompt_tokens if self.call.endpoint is Endpoint.CHAT else message_tokens
         mark = self._mark(lease, run.attempts + 1)
         joint = Joint(place, prefill=self._prefills, mark=mark, before=self.used, now=int(time.time()))
         return Attempt(
             lease=lease,
-            want=msgspec.structs.replace(self.want, prompt_tokens=self.want.prompt_tokens + more),
+            want=msgspec.structs.replace(self.want, prompt_tokens=counted(body)),
             call=msgspec.structs.replace(self.call, body=body),
             deadline=deadline,
             choice=run.plan.last,

@@ -85,6 +85,8 @@ class ChatStream(WatchedStream):
     after that.
     """
 
+    ending = DONE
+
     __slots__ = ("_asked_usage", "_feed", "_secrets", "_sieve", "_splitter", "usage")
 
     def __init__(self, response: Response, *, asked_usage: bool, secrets: Collection[str] = ()) -> None:

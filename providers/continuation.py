@@ -65,10 +65,6 @@ _MEMBERS: Final = {
     Endpoint.RESPONSES: ("previous_response_id", "conversation", "prompt", "background", "top_logprobs"),
 }
 """What makes an answer more than its text, or keeps its beginnings at one provider."""
-_LAST_WORDS: Final = {
-    Endpoint.CHAT: b"data: [DONE]\n\n",
-    Endpoint.MESSAGES: b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
-}
 
 
 class CannotContinue(Exception):
@@ -80,8 +76,8 @@ class Place:
     """Where a caller's stream stands.
 
     `events` are what it was sent, `part` the index of the text that is open (None: none is), `parts` how many have
-    begun. `last_words`: the answer is whole, and only this is missing. `ids`, `response` and `sequence` are a
-    response's: kind and id of each item, the response as it began, the number of the last event.
+    begun. `ids`, `response` and `sequence` are a response's: kind and id of each item, the response as it began, the
+    number of the last event.
     """
 
     endpoint: Endpoint
@@ -90,7 +86,6 @@ class Place:
     text: str = ""
     part: int | None = None
     parts: int = 0
-    last_words: bytes | None = None
     ids: tuple[tuple[str, str], ...] = ()
     response: Json = attrs.field(factory=dict[str, Any])
     sequence: int = -1
@@ -145,7 +140,6 @@ class _Reader:
     response: Json = attrs.field(factory=dict[str, Any])
     sequence: int = -1
     closed_items: bool = False
-    stopped: bool = False
 
     def read(self, sent: bytes) -> None:
         decoder, reader = self.dialect.decoder(), self.dialect.stream_reader()
@@ -154,8 +148,7 @@ class _Reader:
             self._check(event, found)
             self.events += found
         if self.endpoint is not Endpoint.RESPONSES:
-            more = reader.end()
-            self.stopped = any(isinstance(event, Ended) for event in more)
+            self.events += reader.end()
 
     def _check(self, event: Event, found: Sequence[StreamEvent]) -> None:
         if self.endpoint is Endpoint.CHAT:
@@ -208,15 +201,12 @@ class _Reader:
             text="".join(text),
             part=still[-1] if still else None,
             parts=len(begun),
-            last_words=_LAST_WORDS[self.endpoint] if self.stopped else None,
             ids=tuple(self.ids),
             response=self.response,
             sequence=self.sequence,
         )
 
     def _check_parts(self, begun: dict[int, object], ended: set[int]) -> None:
-        if self.stopped:
-            return
         if any(isinstance(part, ToolCall | Refusal) for part in begun.values()):
             raise CannotContinue("the answer has tool calls, or refuses")
         if self.endpoint is not Endpoint.CHAT:
@@ -441,6 +431,11 @@ class JoinedStream:
     @property
     def malformed_events(self) -> int:
         return self._stream.malformed_events + self._joint.left_out
+
+    def last_words(self) -> bytes | None:
+        if self._joint.ended:
+            return b""
+        return None if self._stream.last_words() is None else self._joint.finish(self._used)
 
     async def receive(self) -> bytes | None:
         while not self._over:

@@ -152,6 +152,13 @@ class Stream(Protocol):
         """Events of the provider that could not be read, and were left out."""
         ...
 
+    def last_words(self) -> bytes | None:
+        """For a provider that says no more: what the caller's answer lacks, which has its finish reason (b"": nothing).
+
+        None: it has none, and is not whole.
+        """
+        ...
+
     async def receive(self) -> bytes | None: ...
     def close(self) -> None:
         """Give the connection back when the answer was read to its end, drop it otherwise. Idempotent, never blocks."""

@@ -72,6 +72,8 @@ class MessagesStream(WatchedStream):
     event is raised instead of passed on: of its own kind before any content, BROKEN after that.
     """
 
+    ending = STOP
+
     __slots__ = ("_counted", "_feed", "_secrets", "_sieve", "_splitter")
 
     def __init__(self, response: Response, *, secrets: Collection[str] = ()) -> None:

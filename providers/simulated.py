@@ -253,6 +253,9 @@ class SimulatedStream:
                 self._failure = failure
         return self._failure
 
+    def last_words(self) -> None:
+        """The finish reason comes with the end."""
+
     def close(self) -> None:
         self._visit.leave(cancelled=not self._ended)
 

@@ -228,6 +228,11 @@ class TranslatedStream:
     def close(self) -> None:
         self._stream.close()
 
+    def last_words(self) -> bytes | None:
+        if self._ended:
+            return b""
+        return None if self._stream.last_words() is None else self._finish()
+
     async def receive(self) -> bytes | None:
         while not self._over:
             try:

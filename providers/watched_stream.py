@@ -7,7 +7,7 @@ read at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import ClassVar, Final
 
 import trio
 
@@ -22,8 +22,11 @@ DRAIN_SECONDS: Final = 0.1
 class WatchedStream(ABC):
     """A `Stream` whose bytes go on as they came and are watched for what they mean; see `interface.Stream`.
 
-    A failure is raised by every later `receive` too.
+    A failure is raised by every later `receive` too. `ending` is what follows the reason to stop in an answer that is
+    whole, where callers wait for it.
     """
+
+    ending: ClassVar[bytes] = b""
 
     __slots__ = (
         "_done",
@@ -72,9 +75,14 @@ class WatchedStream(ABC):
             await self._drain()
         return None
 
+    def last_words(self) -> bytes | None:
+        if not self._stopped:
+            return None
+        return b"" if self._done and self._failure is None else self.ending
+
     @property
     def malformed_events(self) -> int:
-        """None where whoever reads the events finds out."""
+        """0 where whoever reads the events finds out."""
         return 0
 
     def close(self) -> None:

@@ -44,6 +44,7 @@ class Step:
     usage: Usage | None = USAGE
     body: bytes = b'{"choices":[]}'
     malformed_events: int = 0
+    last_words: bytes | None = None
     quotas: Quotas | None = None
 
 
@@ -170,6 +171,9 @@ class ScriptedStream:
     @property
     def has_content(self) -> bool:
         return self._next > self._step.content_at
+
+    def last_words(self) -> bytes | None:
+        return self._step.last_words
 
     async def receive(self) -> bytes | None:
         assert not self.closed, "read after it was closed"

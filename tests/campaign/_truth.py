@@ -12,7 +12,7 @@ import trio
 from infermux.actors.bucket import TokenBucket
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import UpstreamFailure
-from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream, Usage
+from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream, Usage, takes_prefill
 from infermux.providers.peek import prompt_tokens
 from infermux.providers.transport import CONNECTING
 from infermux.secret import Secret
@@ -61,6 +61,9 @@ class Watched:
     @property
     def transport(self) -> str:
         return self._inner.transport
+
+    def takes_prefill(self, model: str) -> bool:
+        return takes_prefill(self._inner, model)
 
     async def send(self, call: Call) -> Answer | Stream:
         truth = self._truth
@@ -137,6 +140,9 @@ class WatchedStream:
     @property
     def malformed_events(self) -> int:
         return self._inner.malformed_events
+
+    def last_words(self) -> bytes | None:
+        return self._inner.last_words()
 
     async def receive(self) -> bytes | None:
         return await self._inner.receive()

@@ -128,6 +128,12 @@ async def test_a_stream_may_end_without_its_metadata(upstream: BedrockUpstream) 
 
 
 @pytest.mark.slow
+async def test_a_break_after_the_stop_reason_takes_nothing_of_the_answer_with_it(upstream: BedrockUpstream) -> None:
+    upstream.script.append(Reply(events=(*tuple(frames(Reply()))[:-1], b"CUT")))
+    assert (await drained(await opened(adapter(upstream)))).endswith(b"[DONE]\n\n")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 2, 3])
 async def test_a_corrupt_message_is_never_passed_on(upstream: BedrockUpstream, at: int) -> None:
     events = list(frames(Reply()))

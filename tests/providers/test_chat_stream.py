@@ -205,6 +205,13 @@ def test_a_break_after_a_finish_reason_takes_nothing_of_the_answer_with_it() -> 
     assert body == chunk({"content": "x"}) + FINISH + DONE
 
 
+async def test_a_provider_that_says_no_more_lacks_the_end_only_after_a_finish_reason() -> None:
+    stream = ChatStream(MemoryResponse([chunk({"content": "x"}), FINISH, DONE]), asked_usage=False)
+    for words in (None, DONE):
+        await stream.receive()
+        assert stream.last_words() == words
+
+
 def test_a_last_event_without_its_empty_line_is_whole() -> None:
     assert run([chunk({"content": "x"}), FINISH, b"data: [DONE]\n"])[0].endswith(FINISH + DONE)
     assert run([chunk({"content": "x"}), FINISH[:-2]])[0] == chunk({"content": "x"}) + FINISH + DONE

@@ -237,16 +237,10 @@ def test_what_has_no_conversation_is_not_continued(endpoint: Endpoint) -> None:
         place_of(endpoint, b"{}", b"data: {}\n\n")
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "cut", "last"),
-    [
-        (Endpoint.CHAT, b"data: [DONE]", b"data: [DONE]\n\n"),
-        (Endpoint.MESSAGES, b"event: message_stop", b'event: message_stop\ndata: {"type":"message_stop"}\n\n'),
-    ],
-)
-def test_an_answer_with_its_finish_reason_lacks_last_words_only(endpoint: Endpoint, cut: bytes, last: bytes) -> None:
-    data = b"".join(written(endpoint, events_of(WORDS)))
-    assert place_of(endpoint, body_of(endpoint), data[: data.index(cut)]).last_words == last
+@EACH
+def test_an_answer_that_has_its_finish_reason_is_not_continued(endpoint: Endpoint) -> None:
+    with pytest.raises(CannotContinue, match="whole"):
+        place_of(endpoint, body_of(endpoint), b"".join(written(endpoint, events_of(WORDS))))
 
 
 # The request for the rest.

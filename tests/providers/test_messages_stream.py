@@ -173,6 +173,13 @@ async def test_after_a_stop_reason_nothing_is_missing_but_the_stop(ends: tuple[U
     assert found.usage == Usage(prompt_tokens=7, completion_tokens=5)
 
 
+async def test_a_provider_that_says_no_more_lacks_the_stop_only_after_a_stop_reason() -> None:
+    found = stream(*WHOLE)
+    for words in (*[None] * 5, STOP_OF_OURS):
+        await found.receive()
+        assert found.last_words() == words
+
+
 async def test_an_event_that_is_cut_json_is_left_out() -> None:
     found = stream(START, BLOCK, b"event: content_block_delta\ndata: {broken\n\n", *WHOLE[2:])
     said = b""

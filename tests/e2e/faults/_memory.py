@@ -130,7 +130,11 @@ async def in_memory(net: MemoryNet, configured: dict[str, Any]) -> AsyncGenerato
         async with open_fleet(config, environ={}, rng=random.Random(1)) as fleet, trio.open_nursery() as nursery:
             inference = Inference(fleet, Rules.of(config))
             lane = Lane(
-                handler=inference, is_inference=is_inference, elsewhere=Nothing(), watch=PollingWatch(interval=3600.0)
+                handler=inference,
+                is_inference=is_inference,
+                elsewhere=Nothing(),
+                limits=config.limits,
+                watch=PollingWatch(interval=3600.0),
             )
 
             async def accept(wire: MemoryWire) -> None:

@@ -44,6 +44,7 @@ class Upstream:
     content_type: bytes = b"text/event-stream"
     closed: bool = False
     malformed_events: int = 0
+    said_last: bytes | None = None
 
     async def receive(self) -> bytes | None:
         if not self.pieces:
@@ -52,6 +53,9 @@ class Upstream:
         if isinstance(piece, UpstreamFailure):
             raise piece
         return piece
+
+    def last_words(self) -> bytes | None:
+        return self.said_last
 
     def close(self) -> None:
         self.closed = True
@@ -128,6 +132,21 @@ async def test_usage_that_the_adapter_hid_is_given_to_the_caller() -> None:
     assert end["usage"]["input_tokens"] == 3
     assert end["usage"]["output_tokens"] == 2
     assert stream.usage == upstream.usage
+
+
+async def test_a_provider_that_says_no_more_after_its_stop_reason_has_ended() -> None:
+    whole = text_stream()
+    cut = whole.index(b"event: message_stop")
+    stream = chat_to_claude(chat(stream=True)).stream(Upstream([whole[:cut], whole[cut:]], said_last=whole[cut:]))
+    said = await stream.receive() or b""
+    last = stream.last_words()
+    assert last is not None
+    assert last.endswith(b"data: [DONE]\n\n")
+    assert chat_stream(said + last) == chat_stream(
+        await all_of(chat_to_claude(chat(stream=True)).stream(Upstream([whole])))
+    )
+    assert stream.last_words() == b""
+    assert chat_to_claude(chat(stream=True)).stream(Upstream([whole])).last_words() is None
 
 
 async def test_what_is_no_event_of_the_dialect_is_left_out_and_counted() -> None:
