@@ -1,6 +1,6 @@
-"""Going on with an answer that broke off: what the caller has of it, and how another provider is asked for the rest. Pure.
+"""Going on with an answer that broke off: what the caller has of it, and how another provider is asked for the rest.
 
-How the rest is joined on is in `joint`.
+Pure. How the rest is joined on is in `joint`.
 
 Everything here works on what the caller speaks. What it was sent is read back with its dialect's own reader; a writer
 that is led through the same events stands where the caller stands, and writes the rest as if nothing had happened: no
