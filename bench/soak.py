@@ -23,7 +23,7 @@ import attrs
 import trio
 
 from bench.process import Child, running, wait_for_line
-from bench.soak_report import Line, Sample, Slope, is_flat, percentiles, plot, slope, warm
+from bench.soak_report import Line, Panel, Sample, Slope, is_flat, percentiles, plot, slope, warm
 from bench.soak_world import Load, providers
 from bench.tools import ROOT
 from tests.mocks.openai_upstream import OpenAIUpstream
@@ -167,19 +167,16 @@ def curves(found: Soaked) -> str:
     fitted = [(kept[0].at, line.start), (kept[-1].at, line.start + line.grown)]
     title = f"{found.seconds / 60:g} minutes of mixed traffic and faults: {line.per_hour:+.2f} MiB an hour"
     resident = [(each.at, each.resident) for each in found.samples]
+    memory = [Line("measured", "#4477aa", resident), Line("its slope", "#cc6677", fitted)]
+    p99s = [Line("99th percentile", "#4477aa", [(at, value * 1000) for at, value in found.p99s])]
+    left = [
+        Line("tasks", "#228833", [(each.at, each.tasks) for each in found.samples]),
+        Line("descriptors", "#aa3377", [(each.at, each.descriptors) for each in found.samples]),
+    ]
     panels = [
-        ("resident memory, MiB", [Line("measured", "#4477aa", resident), Line("its slope", "#cc6677", fitted)]),
-        (
-            "a whole answer, milliseconds",
-            [Line("99th percentile", "#4477aa", [(at, value * 1000) for at, value in found.p99s])],
-        ),
-        (
-            "open",
-            [
-                Line("tasks", "#228833", [(each.at, each.tasks) for each in found.samples]),
-                Line("descriptors", "#aa3377", [(each.at, each.descriptors) for each in found.samples]),
-            ],
-        ),
+        Panel(name="resident memory, MiB", lines=memory, from_zero=False),
+        Panel(name="a whole answer, milliseconds", lines=p99s),
+        Panel(name="open", lines=left),
     ]
     return plot(title, panels, found.seconds)
 

@@ -101,8 +101,24 @@ class Line:
     points: Sequence[tuple[float, float]]
 
 
-def plot(title: str, panels: Sequence[tuple[str, Sequence[Line]]], seconds: float) -> str:
-    """Panels one below the other over the same time, each scaled from zero to its largest value."""
+@attrs.frozen(kw_only=True)
+class Panel:
+    """`from_zero` False: its axis begins just below the smallest value, so that small changes are seen."""
+
+    name: str
+    lines: Sequence[Line]
+    from_zero: bool = True
+
+    @property
+    def axis(self) -> tuple[float, float]:
+        """Its lowest and its highest value."""
+        values = [value for line in self.lines for _, value in line.points] or [1.0]
+        low = 0.0 if self.from_zero else float(math.floor(min(values)))
+        return low, low + nice(max(values) - low)
+
+
+def plot(title: str, panels: Sequence[Panel], seconds: float) -> str:
+    """Panels one below the other over the same time."""
     height = 34 + len(panels) * HEIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif"'
@@ -110,28 +126,30 @@ def plot(title: str, panels: Sequence[tuple[str, Sequence[Line]]], seconds: floa
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         f'<text x="{LEFT}" y="20" font-size="13">{title}</text>',
     ]
-    for place, (name, lines) in enumerate(panels):
-        parts += [f'<g transform="translate(0 {30 + place * HEIGHT})">', *_panel(name, lines, seconds), "</g>"]
+    for place, panel in enumerate(panels):
+        parts += [f'<g transform="translate(0 {30 + place * HEIGHT})">', *_drawn(panel, seconds), "</g>"]
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _panel(name: str, lines: Sequence[Line], seconds: float) -> Iterator[str]:
+def _drawn(panel: Panel, seconds: float) -> Iterator[str]:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    top = nice(max((value for line in lines for _, value in line.points), default=1.0))
-    yield f'<text x="{LEFT}" y="{TOP - 8}" font-weight="bold">{name}</text>'
+    low, high = panel.axis
+    yield f'<text x="{LEFT}" y="{TOP - 8}" font-weight="bold">{panel.name}</text>'
     for part in range(5):
         y = bottom - part / 4 * (bottom - TOP)
         yield f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#ddd"/>'
-        yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{top * part / 4:g}</text>'
+        label = low + (high - low) * part / 4
+        yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{label:g}</text>'
     for part in range(7):
         x = LEFT + part / 6 * (right - LEFT)
-        yield f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle" fill="#555">{seconds * part / 6:.0f} s</text>'
-    for place, line in enumerate(lines):
+        end = "end" if part == 6 else "middle"
+        yield f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="{end}" fill="#555">{seconds * part / 6:.0f} s</text>'
+    for place, line in enumerate(panel.lines):
         points = " ".join(
-            f"{LEFT + at / seconds * (right - LEFT):.1f},{bottom - value / top * (bottom - TOP):.1f}"
+            f"{LEFT + at / seconds * (right - LEFT):.1f},{bottom - (value - low) / (high - low) * (bottom - TOP):.1f}"
             for at, value in line.points
         )
-        x = right - 190 * (len(lines) - place)
+        x = right - 190 * (len(panel.lines) - place)
         yield f'<polyline points="{points}" fill="none" stroke="{line.colour}" stroke-width="1.6"/>'
         yield f'<line x1="{x}" y1="{TOP - 12}" x2="{x + 20}" y2="{TOP - 12}" stroke="{line.colour}" stroke-width="2"/>'
         yield f'<text x="{x + 26}" y="{TOP - 8}">{line.name}</text>'

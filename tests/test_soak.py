@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from bench.soak_report import LONG, Line, Sample, is_flat, nice, percentiles, plot, slope
+from bench.soak_report import LONG, Line, Panel, Sample, is_flat, nice, percentiles, plot, slope
 
 TWENTY_MINUTES = 1200.0
 
@@ -58,7 +58,8 @@ def test_an_axis_ends_at_a_round_number(value: float, top: float) -> None:
 
 def test_the_plot_is_well_formed_and_nothing_lies_outside() -> None:
     line = Line("x", "#000", [(0.0, 0.0), (30.0, 5.0), (60.0, 10.0)])
-    drawn = ET.fromstring(plot("title", [("one", [line]), ("two", [line, line])], 60.0))
+    panels = [Panel(name="one", lines=[line]), Panel(name="two", lines=[line, line], from_zero=False)]
+    drawn = ET.fromstring(plot("title", panels, 60.0))
     found = [each for each in drawn.iter() if each.tag.endswith("polyline")]
     assert len(found) == 3
     points = [float(number) for each in found for pair in each.attrib["points"].split() for number in pair.split(",")]
