@@ -1,13 +1,16 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage bench install campaign routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults soak bench install campaign routing-quality clean
 
 PYTHON ?=
 ARGS ?=
 PY := .venv/bin/python
 RUN_READY := .venv/.ready-to-run
 DEV_READY := .venv/.ready-to-develop
+APPLICATIONS := .applications
+# Tests start Python many times over: without its caches each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 # \2/p' $(MAKEFILE_LIST) | awk -F'#' '{printf "%-20s%s\n", $$1, $$2}'
@@ -49,6 +52,20 @@ coverage: $(DEV_READY)  ## branch coverage of actors/ by its own tests, at least
 	@$(PY) -m coverage run -m pytest -q tests/actors
 	@$(PY) -m coverage report --include='actors/*' --fail-under=95
 
+# Each list is complete and by exact version, so what is installed changes only with it.
+$(APPLICATIONS)/.ready: tests/applications/requirements.txt tests/applications/package.json scripts/applications.sh | $(DEV_READY)
+	@scripts/applications.sh
+	@touch $@
+
+applications: $(DEV_READY) $(APPLICATIONS)/.ready  ## run real applications against infermux, offline, once they are installed
+	@INFERMUX_APPLICATIONS=$(CURDIR)/$(APPLICATIONS) $(PY) -m pytest -v tests/applications $(ARGS)
+
+faults: $(DEV_READY)  ## what callers see under each fault of a provider, as a table
+	@$(PY) -m tests.e2e.faults._print
+
+soak: $(DEV_READY)  ## twenty minutes of mixed traffic and faults: memory, latency, tasks, descriptors; ARGS="--seconds 60"
+	@$(PY) -m bench.soak $(ARGS)
+
 bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 	@$(PY) -m bench.run $(ARGS)
 
@@ -58,6 +75,6 @@ campaign: $(DEV_READY)  ## 1000 random schedules of faults, reloads and leaving 
 routing-quality: $(DEV_READY)  ## latency and success of every strategy under faults, as a plot, in bench/results
 	@$(PY) -m bench.routing_quality $(ARGS)
 
-clean:  ## remove .venv, caches and what was built
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage bench/build
+clean:  ## remove .venv, .applications, caches and what was built
+	rm -rf .venv $(APPLICATIONS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage bench/build
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -21,7 +21,7 @@ from infermux.errors import (
     Unauthorized,
     UpstreamFailure,
 )
-from infermux.providers.interface import Answer, Call, Stream, Usage
+from infermux.providers.interface import GENERATING, Answer, Call, Stream, Usage
 from infermux.providers.transport import CONNECTING
 
 from .hold_back import HELD_BYTES, HELD_EVENTS, HoldBack
@@ -65,7 +65,8 @@ class Attempt:
     """One try. `begin` runs it up to its whole answer, or to the commit point of its stream; then `next` reads on.
 
     It ends with one of `succeeded`, `failed` and `abandon`: each releases the lease and closes the stream, the first
-    one counts. `committed`: bytes of its stream have gone to the caller, nothing can replace it unseen.
+    one counts. `committed`: bytes of its stream have gone to the caller, nothing can replace it unseen. `join`: it goes
+    on with the answer of another one, and this is what makes its stream the rest of that.
     """
 
     lease: Lease
@@ -73,6 +74,7 @@ class Attempt:
     call: Call
     deadline: Deadline
     choice: Choice | None = None  # how the router came to it
+    join: Callable[[Stream], Stream] | None = None
     answer: Answer | None = None
     stream: Stream | None = None
     usage: Usage | None = None
@@ -107,6 +109,16 @@ class Attempt:
                 return None
         return failure or self._why_cancelled(caller)
 
+    async def go_on(self, caller: Caller) -> UpstreamFailure | None:
+        """As `begin`, for the rest of another one's answer. What cannot be said to this provider is its failure too."""
+        try:
+            failure = await self.begin(caller)
+        except CallerError as refused:
+            return UpstreamFailure(FailureKind.CALLER, refused.message)
+        if failure is None and self.stream is None:
+            return UpstreamFailure(FailureKind.MALFORMED, "answered a streaming request with a whole answer")
+        return failure
+
     async def _send(self, hold_back: HoldBack | None) -> UpstreamFailure | None:
         lease, call = self.lease, self.call
         try:
@@ -116,9 +128,9 @@ class Attempt:
             if isinstance(answer, Answer):
                 self.answer = answer
             else:
-                self.stream = answer
+                self.stream = answer if self.join is None else self.join(answer)
                 if not answer.has_content:
-                    await self._hold_back(answer, hold_back)
+                    await self._hold_back(self.stream, hold_back)
                 self.first_token_at = trio.current_time()
                 lease.passed_first_token(self.first_token_at)
         except UpstreamFailure as failure:
@@ -232,6 +244,13 @@ class Attempt:
         except Exception as bug:
             raise crashed(self.lease, bug) from bug
 
+    def last_words(self) -> bytes | None:
+        """What the answer lacks, if it is whole but for that: see `Stream.last_words`."""
+        try:
+            return None if self.stream is None else self.stream.last_words()
+        except UpstreamFailure:
+            return None
+
     @property
     def last_moment(self) -> float:
         """The hard end of a stream: the provider's total timeout, the caller's own deadline."""
@@ -257,7 +276,8 @@ class Attempt:
         """A whole answer, or a stream's genuine end: returns what it used."""
         answer, stream = self.answer, self.stream
         if answer is not None:
-            usage = self.usage = answer.usage or estimated(self.want, len(answer.body) // 4)
+            said = len(answer.body) // 4 if self.want.endpoint in GENERATING else 0
+            usage = self.usage = answer.usage or estimated(self.want, said)
             self._release(Outcome(status=answer.status, latency=self.seconds, usage=usage))
             return usage
         assert stream is not None
@@ -294,12 +314,16 @@ class Attempt:
         stream = self.stream
         if stream is not None:
             return stream.usage or estimated(self.want, stream.estimated_tokens)
+        if self.connecting:
+            return None  # nothing was sent
         if kind is None or (kind.is_timeout and kind is not FailureKind.CONNECT_TIMEOUT):
             return estimated(self.want, 0)
         return None
 
     def _release(self, outcome: Outcome) -> None:
         self.lease.scope = None
+        if self.stream is not None and self.stream.malformed_events:
+            outcome = msgspec.structs.replace(outcome, malformed_events=self.stream.malformed_events)
         self.lease.release(outcome)
         self._drop_stream()
 

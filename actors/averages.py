@@ -19,8 +19,11 @@ class Averages:
     model_response: dict[str, Ewma] = attrs.field(factory=dict[str, Ewma])
     model_first_token: dict[str, Ewma] = attrs.field(factory=dict[str, Ewma])
 
-    def observe(self, model: str, latency: float, first_token: float | None, decay: float) -> None:
-        """A request succeeded; see `ewma.observe` for `decay`."""
+    def observe(
+        self, model: str, latency: float, first_token: float | None, decay: float, *, renewed: bool = False
+    ) -> None:
+        """A request succeeded; see `ewma.observe` for `decay`. `renewed`: what was measured before is out of date."""
+        decay = 1.0 if renewed else decay
         self.response = observe(self.response, latency, decay)
         _observe_model(self.model_response, model, latency, decay)
         if first_token is not None:

@@ -142,6 +142,11 @@ class Catalogue:
                 self._kept.popitem(last=False)
         return route
 
+    def without(self, endpoint: Endpoint, name: str) -> list[str]:
+        """The providers that serve a model, but not at `endpoint`."""
+        entries = [candidate.entry for tier in self._tiers(name) for candidate in tier]
+        return list(dict.fromkeys(entry.name for entry in entries if endpoint not in entry.endpoints))
+
     def _resolve(self, name: str, endpoint: Endpoint) -> Route:
         own = self._own_route(name, endpoint)
         fallbacks, longer = (

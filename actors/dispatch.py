@@ -11,7 +11,8 @@ from __future__ import annotations
 import enum
 import math
 import random
-from typing import Any, NoReturn, Protocol
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import attrs
 import trio
@@ -21,11 +22,13 @@ from infermux.errors import (
     CallerLeft,
     InfermuxError,
     NoHealthyProviders,
+    NotCarried,
     Overloaded,
     ShuttingDown,
     UpstreamFailure,
 )
 from infermux.providers.interface import Answer, Call, Stream, Usage
+from infermux.providers.joint import added
 
 from .attempt import Attempt, Caller, Commit, Deadline
 from .hedging import Hedging, Race
@@ -34,21 +37,15 @@ from .kit_errors import ActorDied, MailboxFull
 from .lease import Lease
 from .messages import Reason, Want
 from .plan import Plan, Refusal
+from .pump import Sink, pump
 from .ref import Ref
+from .rescue import Rescue, Rescued, Rescuer
 from .router import Advance, Again, Longer, Stay
 from .treasury import Account
-from .verdict import Failed, History, Move, failure_error
+from .verdict import Failed, History, Move, broken_error
 
 ROUTER_RESTARTS = 20  # waits for a crashed router actor ...
 ROUTER_PAUSE = 0.1  # ... seconds each
-BREATHE_EVERY = 16  # chunks that came without a wait before others get their turn
-
-
-class Sink(Protocol):
-    """Where a stream goes. `send_now` is False when `flush` must be awaited before more is sent."""
-
-    def send_now(self, data: bytes) -> bool: ...
-    async def flush(self) -> None: ...
 
 
 class Phase(enum.Enum):
@@ -67,8 +64,8 @@ class Run:
 
     Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `timeout` is the
     caller's own, in seconds, or None. `committed`: a part of the answer has gone to the caller. `trail` has every
-    attempt's lease, in the order of their beginning; `waited` seconds went by in queues and pauses. `killed` is what
-    the caller of a killed one is told.
+    attempt's lease, in the order of their beginning; `waited` seconds went by in queues and pauses. `account` is with
+    the budgets it is under. `killed` is what the caller of a killed one is told.
     """
 
     router: Ref[Any]
@@ -79,6 +76,7 @@ class Run:
     rng: random.Random
     hold_back: HoldBack | None = None
     hedging: Hedging | None = None
+    rescue: Rescue | None = None
     timeout: float | None = None
     plan: Plan = attrs.field(init=False)
     history: History = attrs.field(init=False)
@@ -86,7 +84,7 @@ class Run:
     attempt: Attempt | None = None
     usage: Usage | None = None
     trail: list[Lease] = attrs.field(factory=list[Lease])
-    account: Account | None = None  # where it is under a budget
+    account: Account | None = None
     waited: float = 0.0
     killed: InfermuxError | None = None
     _waiting: trio.CancelScope | None = None  # without a lease: in a queue, or in a pause
@@ -96,6 +94,8 @@ class Run:
     _beside: int = 0
     _whole: bool = False
     _broken: InfermuxError | None = None
+    _refusal: NotCarried | None = None
+    _rescuer: Rescuer | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.plan = Plan(self.want)
@@ -105,6 +105,8 @@ class Run:
         if timeout is not None:
             self._deadline = Deadline(self.started_at, self.started_at + timeout, own=True)
             self.plan.deadline = self._deadline.at
+        if self.rescue is not None and self.call.stream:
+            self._rescuer = Rescuer(self.rescue, self.call, self.want)
 
     @property
     def phase(self) -> Phase:
@@ -127,6 +129,11 @@ class Run:
     def committed(self) -> bool:
         return self.attempt is not None and self.attempt.committed
 
+    @property
+    def rescues(self) -> Sequence[Rescued]:
+        """Who broke off in the middle of the answer, and who went on with it."""
+        return () if self._rescuer is None else self._rescuer.rescues
+
     # Until the commit point: an attempt that fails is replaced unseen.
 
     async def begin(self, commit: Commit | None = None) -> Answer | Stream:
@@ -140,32 +147,43 @@ class Run:
         if self.account is not None:
             await self.account.open()
         message: Any = Advance(self.plan)
+        if commit is not None and self._rescuer is not None:
+            commit = self._rescuer.committing(commit)
         while True:
             if self.killed is not None:
                 raise self.killed
             self._phase = Phase.LEASING
-            lease = await self._lease(message)
+            lease = await self.obtain(message)
             attempt = self.attempt = self._attempt(lease)
             self._phase = Phase.WAITING
             after = self._hedge_after(attempt)
-            if after is None:
-                failure = await attempt.begin(self.caller, self.hold_back, commit)
-            else:
-                attempt, failure = await self._race(attempt, after, commit)
+            try:
+                if after is None:
+                    failure = await attempt.begin(self.caller, self.hold_back, commit)
+                else:
+                    attempt, failure = await self._race(attempt, after, commit)
+            except NotCarried as refusal:
+                self._pass_over(attempt, refusal)
+                message = Advance(self.plan)
+                continue
             if failure is None:
                 self.caller.watch(None)
                 return self._begun(attempt)
             if attempt.committed:
-                self._broke(attempt, failure)
+                await self._rescue(attempt, failure)
+                assert self.attempt is not None
+                assert self.attempt.stream is not None
+                return self.attempt.stream
             message = self._after(attempt, failure)
 
     def _attempt(self, lease: Lease) -> Attempt:
-        self.plan.staying = None
         if math.isinf(self._deadline.at):
-            route = self.plan.route
-            longest = route.longest_timeout if route is not None else math.inf
-            self._deadline.at = self.started_at + 2 * longest
+            self._deadline = self._bounded(self.started_at)
         return Attempt(lease=lease, want=self.want, call=self.call, deadline=self._deadline, choice=self.plan.last)
+
+    def _bounded(self, since: float) -> Deadline:
+        route = self.plan.route
+        return Deadline(since, since + 2 * (route.longest_timeout if route is not None else math.inf))
 
     # A second attempt beside one that is slow.
 
@@ -173,18 +191,23 @@ class Run:
         hedging = self.hedging
         if hedging is None or self.call.upload is not None or self.attempts >= self.retry.max_attempts:
             return None
-        if self.attempts == 1:
+        if self.attempts == 1 and self._refusal is None:
             hedging.note_request()
         return hedging.after(attempt.lease.provider, stream=self.call.stream)
 
     async def _race(
         self, first: Attempt, after: float, commit: Commit | None
     ) -> tuple[Attempt, UpstreamFailure | None]:
-        """Run `first`, and another one beside it when it is slow: the attempt that counts, with its failure if any."""
+        """Run `first`, and another one beside it when it is slow: the attempt that counts, with its failure if any.
+
+        Raises NotCarried where none of them could be given what was asked.
+        """
         race = Race(self.caller, self.hold_back, commit)
         try:
             await race.run(first, after, lambda: self._second(first))
         except BaseException:
+            for attempt, failure in race.failures:
+                attempt.failed(failure)
             for attempt in race.attempts:
                 attempt.abandon()
             raise
@@ -192,16 +215,20 @@ class Run:
             self._beside += 1
             self._note(other)
             other.abandon()
+        for refusing, refusal in race.refusals:
+            self._pass_over(refusing, refusal)
         if race.winner is not None:
             self.attempt = race.winner
             ending = [failure for attempt, failure in race.failures if attempt is race.winner]
             for attempt, failure in race.failures:
                 if attempt is not race.winner:
-                    self._account(attempt, failure)
+                    self.count_failure(attempt, failure)
             return race.winner, ending[0] if ending else None
+        if not race.failures:
+            raise race.refusals[0][1]
         *before, (attempt, failure) = race.failures
         for earlier, its in before:
-            self._account(earlier, its)
+            self.count_failure(earlier, its)
         self.attempt = attempt
         return attempt, failure
 
@@ -243,7 +270,7 @@ class Run:
     def _after(self, attempt: Attempt, failure: UpstreamFailure) -> Any:
         """Account for a failed attempt. Returns what to ask the router next, or raises what the caller is told."""
         plan, history = self.plan, self.history
-        self._account(attempt, failure)
+        self.count_failure(attempt, failure)
         self.attempt = None
         upload = self.call.upload
         if upload is not None and upload.spent:
@@ -261,8 +288,18 @@ class Run:
                 pass
         return Advance(plan)
 
-    def _account(self, attempt: Attempt, failure: UpstreamFailure) -> None:
+    def _pass_over(self, attempt: Attempt, refusal: NotCarried) -> None:
+        """This provider cannot be given what was asked: it had no attempt, and another one may have a place for it."""
+        self._refusal = self._refusal or refusal
+        self.plan.tried.add((attempt.lease.provider, attempt.lease.model))
+        self.plan.parked = False
+        self.trail = [lease for lease in self.trail if lease is not attempt.lease]
+        self.attempt = None
+
+    def count_failure(self, attempt: Attempt, failure: UpstreamFailure) -> None:
+        """Account for a failed attempt: its provider is not asked again, and its lease is released."""
         lease, plan = attempt.lease, self.plan
+        plan.staying = None
         self.history.failed.append(Failed(lease.provider, lease.model, failure, lease.other_keys > 0))
         plan.tried.add((lease.provider, lease.model))
         plan.parked = False  # a further wait for a first probe has a bound of its own
@@ -272,7 +309,7 @@ class Run:
 
     # Leases.
 
-    async def _lease(self, message: Any) -> Lease:
+    async def obtain(self, message: Any) -> Lease:
         """A lease on the next candidate; the pause before the same provider is asked again is made here."""
         restarts = 0
         while True:
@@ -296,7 +333,7 @@ class Run:
                 continue
             if self.history.failed:
                 raise self.history.error()
-            raise granted
+            raise self._refusal or granted
 
     async def _ask(self, message: Any) -> Any:
         """Ask the router. Mostly the answer is there at once; a wait in its queue has a scope of its own."""
@@ -349,7 +386,7 @@ class Run:
             self.plan.parked = False  # what would have ended its wait for a first probe died as well
             await self._wait(ROUTER_PAUSE)
 
-    # After the commit point: nothing is retried, an end is honest.
+    # After the commit point: nothing is replaced, an end is honest. Where it is turned on, another provider goes on.
 
     async def pump(self, sink: Sink) -> None:
         """Send the stream's bytes to `sink` as they come, until its genuine end.
@@ -357,8 +394,21 @@ class Run:
         Raises an `InfermuxError` when the stream breaks or stalls, for the caller to be told in-band; CallerLeft when
         it left; whatever the sink raises.
         """
-        attempt = self.attempt
-        assert attempt is not None
+        if self._rescuer is not None:
+            sink = self._rescuer.keeping(sink)
+        while self._phase is not Phase.DONE:
+            attempt = self.attempt
+            assert attempt is not None
+            failure = await self._pump(attempt, sink)
+            words = b"" if failure is None else attempt.last_words()
+            if failure is not None and words is None:
+                await self._rescue(attempt, failure)
+                continue
+            self._ended_well(attempt)
+            if words:
+                sink.send_now(words)
+
+    async def _pump(self, attempt: Attempt, sink: Sink) -> UpstreamFailure | None:
         failure: UpstreamFailure | None = None
         ended = False
         with trio.CancelScope() as scope:
@@ -367,41 +417,64 @@ class Run:
             self.caller.watch(scope)
             attempt.lease.run_in(scope)
             try:
-                await _pump(attempt, sink, scope)
+                await pump(attempt, sink, scope)
                 ended = True
             except UpstreamFailure as failed:
                 failure = failed
         self.caller.watch(None)
         if ended:
-            self._ended_well(attempt)
-        else:
-            self._broke(attempt, failure or self._why_stalled(attempt))
+            return None
+        return failure or self._why_stalled(attempt)
 
     async def receive(self) -> bytes | None:
         """The next bytes of the stream, None at its genuine end: for those who read instead of being pumped to."""
-        if self._phase is Phase.DONE:
-            self._check_whole()
-            return None
-        attempt = self.attempt
-        assert attempt is not None
-        self._phase = Phase.STREAMING
-        attempt.committed = True
+        while self._phase is not Phase.DONE:
+            attempt = self.attempt
+            assert attempt is not None
+            self._phase = Phase.STREAMING
+            attempt.committed = True
+            chunk, failure = await self._receive(attempt)
+            if failure is not None and (chunk := attempt.last_words()) is None:
+                await self._rescue(attempt, failure)
+                continue
+            if failure is not None or chunk is None:
+                self._ended_well(attempt)
+            if chunk:
+                return chunk if self._rescuer is None else self._rescuer.keep(chunk)
+        self._check_whole()
+        return None
+
+    async def _receive(self, attempt: Attempt) -> tuple[bytes | None, UpstreamFailure | None]:
         if attempt.held:
             held, attempt.held = attempt.held, b""
-            return held
-        failure: UpstreamFailure | None = None
+            return held, None
         idle = attempt.lease.settings.timeouts.idle
         with trio.CancelScope(deadline=min(trio.current_time() + idle, attempt.last_moment)) as scope:
             attempt.lease.run_in(scope)
             self.caller.watch(scope)
             try:
-                chunk = await attempt.next()
-                if chunk is None:
-                    self._ended_well(attempt)
-                return chunk
+                return await attempt.next(), None
             except UpstreamFailure as failed:
-                failure = failed
-        self._broke(attempt, failure or self._why_stalled(attempt))
+                return None, failed
+        return None, self._why_stalled(attempt)
+
+    async def _rescue(self, attempt: Attempt, failure: UpstreamFailure) -> None:
+        """The stream broke after the commit point: another attempt goes on with it, or the caller is told."""
+        rescuer = self._rescuer
+        if rescuer is None or not rescuer.begin(attempt, failure):
+            self._broke(attempt, failure)
+        self.count_failure(attempt, failure)
+        self.attempt = None
+        if not self._deadline.own:
+            self._deadline = self._bounded(trio.current_time())
+        try:
+            if not await rescuer.go_on(self, self._deadline):
+                self._tell(attempt.lease, failure)
+        except BaseException as error:
+            self._broken = error if isinstance(error, InfermuxError) else None
+            self.close()
+            raise
+        self.caller.watch(None)
 
     def _check_whole(self) -> None:
         """Who reads on after the end is told the same again: only a genuine end is a clean one."""
@@ -421,20 +494,24 @@ class Run:
 
     def _ended_well(self, attempt: Attempt) -> None:
         self.usage = attempt.succeeded()
+        if self.rescues and self._rescuer is not None:
+            self.usage = added(self._rescuer.used, self.usage)
         self._phase = Phase.DONE
         self._whole = True
 
     def _broke(self, attempt: Attempt, failure: UpstreamFailure) -> NoReturn:
         """The stream broke after the commit point: account for it, and raise what the caller is told in-band."""
-        lease = attempt.lease
         attempt.failed(failure)
+        self._tell(attempt.lease, failure)
+
+    def _tell(self, lease: Lease, failure: UpstreamFailure) -> NoReturn:
         self._phase = Phase.DONE
-        if lease.revoked is not None:
-            self._broken = lease.error or ShuttingDown(
-                f"the answer of provider {lease.provider} was cut: {lease.revoked}"
-            )
+        if self.killed is not None:
+            self._broken = self.killed
+        elif lease.revoked is not None:
+            self._broken = ShuttingDown(f"the answer of provider {lease.provider} was cut: {lease.revoked}")
         else:
-            self._broken = failure_error(Failed(lease.provider, lease.model, failure), 1)
+            self._broken = broken_error(Failed(lease.provider, lease.model, failure), max(self.history.attempts, 1))
         raise self._broken
 
     # Always.
@@ -456,30 +533,6 @@ class Run:
         if self.account is not None:
             self.account.close(self.trail)
         self._phase = Phase.DONE
-
-
-async def _pump(attempt: Attempt, sink: Sink, scope: trio.CancelScope) -> None:
-    idle = attempt.lease.settings.timeouts.idle
-    # Moving a deadline costs more than reading the clock, so it is moved in steps; it never comes early.
-    slack = min(0.25, idle / 20)
-    last = attempt.last_moment
-    due = scope.deadline = min(trio.current_time() + idle + slack, last)
-    held, attempt.held = attempt.held, b""
-    chunk: bytes | None = held or await attempt.next()
-    count = 0
-    while chunk is not None:
-        if not sink.send_now(chunk):
-            # A slow reader is not the provider's silence: only the sink's own bound and the hard deadline hold.
-            scope.deadline = last
-            await sink.flush()
-            due = scope.deadline = min(trio.current_time() + idle + slack, last)
-        count += 1
-        if count % BREATHE_EVERY == 0:
-            await trio.lowlevel.checkpoint()
-        chunk = await attempt.next()
-        wanted = trio.current_time() + idle
-        if wanted > due:
-            due = scope.deadline = min(wanted + slack, last)
 
 
 class Anyone:

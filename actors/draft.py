@@ -10,6 +10,7 @@ import trio
 
 from infermux.errors import InfermuxError, ShuttingDown
 from infermux.providers.interface import Usage
+from infermux.providers.joint import added
 from infermux.providers.prices import cost
 
 from .dispatch import Phase, Run
@@ -136,6 +137,7 @@ class Draft:
             provider="" if answered is None else answered.provider,
             model="" if answered is None else answered.model[:LONGEST_MODEL],
             attempts=tried,
+            rescues=len(run.rescues),
             ending=ending,
             status=status,
             code=code,
@@ -199,19 +201,8 @@ def total_usage(tried: Sequence[Tried]) -> Usage | None:
     for each in tried:
         usage = each.usage
         if usage is not None:
-            total = usage if total is None else _sum(total, usage)
+            total = usage if total is None else added(total, usage)
     return total
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
-        completion_tokens=one.completion_tokens + other.completion_tokens,
-        cached_tokens=one.cached_tokens + other.cached_tokens,
-        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
-        estimated=one.estimated or other.estimated,
-        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
-    )
 
 
 def covered(tried: Sequence[Tried]) -> float:

@@ -34,6 +34,7 @@ from .messages import Want
 from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
 from .ref import Ref
 from .reload import reload
+from .rescue import Rescue, rescue_of
 from .router import HealthKnown, RouterActor, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
@@ -61,6 +62,7 @@ class Fleet:
     hedging: Hedging | None = None
     journal: Journal = attrs.field(factory=Journal)
     treasury: Treasury = attrs.field(factory=Treasury)
+    rescue: Rescue | None = None
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
@@ -84,6 +86,7 @@ class Fleet:
             rng=self.rng,
             hold_back=self.hold_back,
             hedging=self.hedging,
+            rescue=self.rescue,
             timeout=timeout,
         )
 
@@ -230,6 +233,8 @@ class Fleet:
         now = trio.current_time()
         if config.hedge != self.config.hedge:
             self.hedging = hedging_of(config.hedge)
+        if config.rescue != self.config.rescue:
+            self.rescue = rescue_of(config.rescue)
         self.config = config
         self.treasury.adopt(config.budgets)
         self.members = {member.settings.name: member for member in members}
@@ -341,9 +346,8 @@ async def open_fleet(
         intensity=None, backoff=Backoff(base=0.1, max=30.0), when_exhausted="abandon", on_restart=_report
     )
     treasury = Treasury(budgets=config.budgets, store=budget_store)
-    fleet = Fleet(
-        config, rng or random.Random(), maker, supervisor, hedging=hedging_of(config.hedge), treasury=treasury
-    )
+    fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
+    fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         fleet.nursery = nursery

@@ -81,6 +81,7 @@ class Gate:
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     penalty: Penalty = attrs.field(factory=Penalty)
     found_models: tuple[str, ...] = ()  # what an open-ended provider lists itself
+    malformed_events: int = 0  # that were left out of its streams
     operator: deque[Transition[str]] = attrs.field(factory=lambda: deque[Transition[str]](maxlen=KEPT))
     _exploring: int = 0
     _strangers: set[Lease] = attrs.field(factory=set)  # leases on what the provider was before it was renewed
@@ -291,6 +292,7 @@ class Gate:
             return
         self.leases.discard(lease)
         self._exploring -= lease.explore
+        self.malformed_events += outcome.malformed_events
         self._settle_limits(lease, outcome, now)
         if lease in self._strangers:
             self._strangers.discard(lease)

@@ -34,6 +34,7 @@ def view(gate: Gate, now: float) -> dict[str, Any]:
             "first_token": _ewma(averages.first_token),
             "models": {model: _ewma(value) for model, value in averages.model_response.items()},
         },
+        "malformed_events": gate.malformed_events,
         "transitions": _transitions(gate, now),
     }
 

@@ -10,7 +10,7 @@ import trio
 
 from infermux.config.settings import Hedge
 from infermux.config.values import duration
-from infermux.errors import CallerError, CallerLeft, InfermuxError, UpstreamFailure
+from infermux.errors import CallerError, CallerLeft, InfermuxError, NotCarried, UpstreamFailure
 from infermux.providers.interface import Stream
 
 from .attempt import Attempt, Caller, Commit
@@ -95,8 +95,9 @@ def hedging_of(settings: Hedge) -> Hedging | None:
 class Race:
     """Two attempts of one request. Whoever has its first token first, or is given to the caller, goes on alone.
 
-    After `run`: `winner`, or none and `failures` of those that failed, in the order in which they did. `others` are
-    those that neither won nor failed: whoever runs the race abandons them. `error` ends the request at once.
+    After `run`: `winner`, or none and `failures` of those that failed, in the order in which they did, with the
+    `refusals` of providers that could not be given what was asked. `others` are those that neither won nor failed:
+    whoever runs the race abandons them. `error` ends the request at once.
     """
 
     caller: Caller
@@ -104,6 +105,7 @@ class Race:
     commit: Commit | None
     winner: Attempt | None = None
     failures: list[tuple[Attempt, UpstreamFailure]] = attrs.field(factory=list[tuple[Attempt, UpstreamFailure]])
+    refusals: list[tuple[Attempt, NotCarried]] = attrs.field(factory=list[tuple[Attempt, NotCarried]])
     others: list[Attempt] = attrs.field(factory=list[Attempt])
     error: InfermuxError | None = None
     _scopes: dict[Attempt, trio.CancelScope] = attrs.field(factory=dict[Attempt, trio.CancelScope])
@@ -167,9 +169,13 @@ class Race:
                 self._settled.set()
 
     def _refused(self, attempt: Attempt, refused: CallerError) -> None:
-        """It cannot be said to this provider: that ends the request only where nobody else is being asked."""
+        """It is wrong, which ends the request only where nobody else is being asked; or not for this provider."""
         self.others.remove(attempt)
-        if not self.others:
+        if isinstance(refused, NotCarried):
+            self.refusals.append((attempt, refused))
+            if not self.others:
+                self._settled.set()
+        elif not self.others:
             self.error = refused
             self._end()
 

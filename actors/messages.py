@@ -124,6 +124,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     first_token: float | None = None
     usage: Usage | None = None
     retry_after: float | None = None
+    malformed_events: int = 0  # that were left out of the answer
 
 
 class Want(msgspec.Struct, frozen=True):

@@ -53,7 +53,10 @@ def succeeded(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
     was = gate.health.health
     gate.health.note_success(now)
     _health_moved(gate, was, now)
-    gate.averages.observe(model, outcome.latency, first_token, gate.routing.least_latency.ewma_decay)
+    decay, few = gate.routing.least_latency.ewma_decay, gate.routing.least_latency.min_samples
+    # Who explores a provider that has its samples is there because nobody was for long.
+    renewed = lease.explore and gate.averages.response.samples >= few
+    gate.averages.observe(model, outcome.latency, first_token, decay, renewed=renewed)
     if gate.adaptive is not None:
         latency = outcome.latency if first_token is None else first_token
         gate.adaptive.succeeded(latency, (model, first_token is None), lease.granted_at, now)

@@ -29,7 +29,8 @@ from .messages import Health, Reason, Standing
 from .plan import Refusal
 from .ref import Ref
 from .reply import Reply
-from .router import Acquire, Advance, Freed, Wanted
+from .router import Acquire, Advance
+from .router_queue import Freed, Wanted
 
 log = logging.getLogger("infermux.actors")
 
@@ -100,6 +101,7 @@ class Description:
     keys: list[dict[str, Any]]
     ewma: dict[str, Any]
     in_flight: int
+    malformed_events: int
     models: list[str] | None
     aliases: dict[str, str]
     transport: str

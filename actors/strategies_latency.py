@@ -15,6 +15,9 @@ from .strategy import Choice, Option
 
 FIRST_TOKEN = "first_token"
 UNMEASURED = 1.0  # seconds: what peak_ewma takes a provider for while it has measured none
+BELIEVED = 100  # requests that halve what an average without a new sample counts
+FRESH = 20  # requests for which an average is as good as new: those in flight bring no sample either
+REMEMBERED = 4096
 
 
 class Measure:
@@ -48,19 +51,31 @@ class LeastLatency:
     it (`explore=True`; not offered so while its actor says that it is being explored). Every such provider is offered
     again after the measured ones, the least busy first, for the requests that find it being explored and nothing
     better. Recent failures count as seconds, for unmeasured providers too.
+
+    A provider that was slow gets no requests, so its average would stay what it was for ever. Therefore an average
+    loses half of its score with every `BELIEVED` requests that brought it no sample, until one request, and one only,
+    explores that provider; what it finds takes the place of the average. One that is ten times slower is looked at with
+    one request in 332, whatever the traffic.
     """
 
     def __init__(self, settings: LeastLatencySettings) -> None:
         self._measure = Measure(settings)
+        self._turn = 0
+        self._sampled: dict[tuple[str, str], tuple[int, int]] = {}  # its samples, and the turn that first saw them
 
     def order(self, options: Sequence[Option], want: Want, now: float) -> list[Choice]:
         ranked: list[tuple[float, float, int, int, Choice]] = []
         unmeasured: list[tuple[float, int, int, Choice]] = []
+        self._turn += 1
         for at, option in enumerate(options):
             ewma = self._measure.of(option)
             score = _penalty(option, now)
             busy = share(option, now)
             if ewma.samples >= self._measure.min_samples:
+                age = self._age(option, ewma.samples)
+                if age > FRESH and not option.standing.exploring:
+                    hope = score + ewma.value * math.exp2(-age / BELIEVED)
+                    ranked.append((hope, busy, option.index, at + len(options), Choice(option, hope, True)))
                 score += ewma.value
                 ranked.append((score, busy, option.index, at, Choice(option, score)))
                 continue
@@ -71,6 +86,17 @@ class LeastLatency:
         ranked.sort()
         unmeasured.sort()
         return [entry[-1] for entry in ranked] + [entry[-1] for entry in unmeasured]
+
+    def _age(self, option: Option, samples: int) -> int:
+        """How many requests were put in order since the option's average changed."""
+        key = (option.provider, option.model)
+        known = self._sampled.get(key)
+        if known is not None and known[0] == samples:
+            return self._turn - known[1]
+        if len(self._sampled) >= REMEMBERED:
+            self._sampled.clear()  # all are as good as new then: callers can invent names of models
+        self._sampled[key] = (samples, self._turn)
+        return 0
 
 
 class PeakEwma:

@@ -24,6 +24,9 @@ MAX_QUOTED = 300  # characters of a provider's own words in our messages
 STAY_STATUSES = frozenset({500, 502, 503, 529})
 _OF_A_KEY = frozenset({FailureKind.RATE_LIMITED, FailureKind.CREDENTIALS})  # another one may do
 CONTEXT_LENGTH = "context_length_exceeded"
+_TOLD = ("answered ", "broke off ", "ended its stream ", "sent ")
+"""How the adapters' words begin when they say what the provider did."""
+_CREDENTIALS = (401, 402, 403)
 
 
 @attrs.frozen
@@ -159,10 +162,25 @@ def failure_error(entry: Failed, attempts: int) -> InfermuxError:
     return UpstreamError(f"provider {name} {_what(failure)}{tail}", provider=name)
 
 
+def broken_error(entry: Failed, attempts: int = 1) -> InfermuxError:
+    """As `failure_error`, for a stream that broke after its first content.
+
+    An error that the provider said in the stream keeps its status, by which its type is told: SDKs and agents wait for
+    an overloaded provider, and not for a broken one. Not where it is about credentials, which are not the caller's.
+    """
+    error = failure_error(entry, attempts)
+    status = entry.failure.status
+    if isinstance(error, UpstreamError) and status is not None and status >= 400 and status not in _CREDENTIALS:
+        error.status = status
+    return error
+
+
 def _what(failure: UpstreamFailure) -> str:
     words = failure.message[:MAX_QUOTED]
     if failure.kind is FailureKind.CREDENTIALS:
         return f"refused the router's own credentials with status {failure.status}: {words}"
+    if words.startswith(_TOLD):
+        return words
     if failure.status is not None:
         return f"answered {failure.status}: {words}"
     return f"failed: {failure.kind.value}: {words}"

@@ -11,18 +11,21 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
-from .load import KEY, MODEL, chat_body
+from .callers import CHAT, MODEL
+from .load import KEY
 from .process import Child, DidNotStart, free_port, running
 from .tools import BUILD
 
 LITELLM_BIN = BUILD / "litellm-venv" / "bin"
+BEFORE = "before"
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +104,7 @@ def _chat(port: int) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     with contextlib.closing(connection):
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-        connection.request("POST", "/v1/chat/completions", chat_body(stream=False, prompt_bytes=0), headers)
+        connection.request("POST", CHAT.path, CHAT.body(stream=False, prompt_bytes=0), headers)
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
 
@@ -157,17 +160,20 @@ def _nginx(site: Site) -> Command:
 def infermux_config(site: Site, *, providers: int = 1) -> Path:
     """An infermux.yml with `providers` providers, all of them the mock."""
     entries = [
-        {
-            "name": f"mock-{number}",
-            "type": "openai",
-            "api_key": "bench",
-            "base_url": site.upstream,
-            "models": [MODEL],
-            "rate_limits": {"requests_per_minute": 1_000_000_000, "tokens_per_minute": 1_000_000_000_000},
-            "health_check": {"method": "models"},
-        }
+        {"name": f"mock-{number}", "type": "openai", "models": [MODEL], "health_check": {"method": "models"}}
         for number in range(providers)
     ]
+    return _config(site, entries)
+
+
+def _config(site: Site, providers: Sequence[Mapping[str, object]]) -> Path:
+    """An infermux.yml with these providers, completed by what all have."""
+    same = {
+        "api_key": "bench",
+        "base_url": site.upstream,
+        "rate_limits": {"requests_per_minute": 1_000_000_000, "tokens_per_minute": 1_000_000_000_000},
+    }
+    entries = [{**same, **provider} for provider in providers]
     config = site.folder / "infermux.yml"
     # JSON is YAML, and needs no quoting rules of ours.
     settings = {
@@ -181,7 +187,44 @@ def infermux_config(site: Site, *, providers: int = 1) -> Path:
 
 
 def _infermux(site: Site) -> Command:
-    return Command(words=(sys.executable, "-m", "infermux", "serve", "-c", str(infermux_config(site))))
+    return _serve(infermux_config(site))
+
+
+def _serve(config: Path) -> Command:
+    return Command(words=(sys.executable, "-m", "infermux", "serve", "-c", str(config)))
+
+
+def earlier(checkout: Path) -> Front:
+    """The infermux of another checkout, such as a worktree of an earlier commit, under the same interpreter."""
+    env = {"PYTHONPATH": str(checkout)}
+
+    def command(site: Site) -> Command:
+        return attrs.evolve(_infermux(site), env=env)
+
+    def missing() -> str | None:
+        words = [sys.executable, "-c", "import infermux; print(infermux.__file__)"]
+        found = subprocess.run(words, env={**os.environ, **env}, cwd="/", capture_output=True, text=True, check=False)
+        inside = found.returncode == 0 and Path(found.stdout.strip()).is_relative_to(checkout)
+        return None if inside else f"there is no infermux in {checkout}"
+
+    return Front(name=BEFORE, command=command, missing=missing)
+
+
+MODELS = {"openai": MODEL, "anthropic": "bench-anthropic", "bedrock": "bench-bedrock"}
+"""The model that a provider of each type serves; the provider is chosen by it."""
+
+
+def _every_dialect(site: Site) -> Command:
+    providers: list[dict[str, object]] = [
+        {"name": kind, "type": kind, "models": [model], "health_check": {"method": "models"}}
+        for kind, model in MODELS.items()
+    ]
+    providers[-1] |= {"region": "us-east-1", "base_url": site.upstream.removesuffix("/v1")}
+    providers[-1] |= {"health_check": {"method": "none"}}  # the mock lists no models as Bedrock does
+    return _serve(_config(site, providers))
+
+
+EVERY_DIALECT = Front(name="infermux", command=_every_dialect)
 
 
 def _asgi(site: Site) -> Command:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import subprocess
@@ -14,10 +13,10 @@ from pathlib import Path
 import attrs
 import msgspec
 
+from .callers import CHAT, MODEL, Caller
 from .machine import pinned
 from .tools import compiled
 
-MODEL = "bench-model"
 # Some peers refuse to start without a key, and refuse weak ones; it is worth nothing beyond this run.
 KEY = f"sk-{secrets.token_urlsafe(32)}"
 _TICK = 0.1
@@ -71,6 +70,8 @@ class Load:
     Otherwise `rate` requests per second in an open loop. Ends after `seconds` or `requests` (-1: no such bound).
     """
 
+    caller: Caller = CHAT
+    model: str = MODEL
     stream: bool = False
     connections: int = 16
     seconds: float = 3.0
@@ -82,34 +83,12 @@ class Load:
     prompt_bytes: int = 1500
 
 
-def chat_body(*, stream: bool, prompt_bytes: int) -> bytes:
-    """A chat request of about `prompt_bytes`: a system prompt and a question, as callers write them."""
-    filler = "You are a careful assistant who answers in one short paragraph and never guesses. "
-    body: dict[str, object] = {
-        "model": MODEL,
-        "messages": [
-            {"role": "system", "content": ""},
-            {"role": "user", "content": "What does a fox that jumps over a lazy dog want from it?"},
-        ],
-        "temperature": 0.7,
-        "max_tokens": 256,
-    }
-    if stream:
-        body["stream"] = True
-    missing = max(0, prompt_bytes - len(json.dumps(body)))
-    body["messages"] = [
-        {"role": "system", "content": (filler * (missing // len(filler) + 1))[:missing]},
-        {"role": "user", "content": "What does a fox that jumps over a lazy dog want from it?"},
-    ]
-    return json.dumps(body).encode()
-
-
 def run_load(
     load: Load, port: int, *, cpus: frozenset[int], scratch: Path, on_tick: Callable[[], None] = lambda: None
 ) -> tuple[LoadResult, int]:
     """One run against 127.0.0.1:port, to its end, and the CPU nanoseconds it used. `on_tick`: ten times a second."""
     body = scratch / "body.json"
-    body.write_bytes(chat_body(stream=load.stream, prompt_bytes=load.prompt_bytes))
+    body.write_bytes(load.caller.body(stream=load.stream, prompt_bytes=load.prompt_bytes, model=load.model))
     before = os.times()
     with _started([str(compiled("load")), *_words(load, port, body)], cpus=cpus) as process:
         limit = time.monotonic() + load.seconds + 2 * load.timeout + 30
@@ -138,8 +117,10 @@ def _started(command: list[str], *, cpus: frozenset[int]) -> Generator[subproces
 def _words(load: Load, port: int, body: Path) -> list[str]:
     options = {
         "--port": port,
+        "--path": load.caller.path,
         "--body": body,
         "--mode": "stream" if load.stream else "whole",
+        "--last": load.caller.last,
         "--connections": load.connections,
         "--seconds": load.seconds,
         "--rate": load.rate,

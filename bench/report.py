@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
+from .fronts import BEFORE
 from .rounds import Measurement, Outcome
 
 FLOOR = "nginx"
@@ -126,6 +127,16 @@ def _row(front: str, found: Sequence[Measurement], unit: str, floor: Sequence[fl
     )
 
 
+def against_before(outcome: Outcome) -> Spread | None:
+    """CPU time of this checkout over that of the earlier one, round by round; None where not both took part well."""
+    own, before = ([m for m in outcome.measurements if m.front == name] for name in ("infermux", BEFORE))
+    if not own or not before or failure(own) or failure(before):
+        return None
+    unit = outcome.scenario.unit
+    pairs = ((new.cpu_us(unit), old.cpu_us(unit)) for new, old in zip(own, before, strict=True))
+    return Spread.of(new / old for new, old in pairs if new is not None and old)
+
+
 def _milliseconds(found: Sequence[Measurement], value: Callable[[Measurement], float]) -> Spread | None:
     return Spread.of(value(measurement) / 1000 for measurement in found)
 
@@ -192,11 +203,15 @@ def markdown(outcome: Outcome) -> str:
             table.append([row.front, "FAIL", *([""] * (len(columns) - 1))])
             notes.append(f"{row.front}: FAIL, {row.failure}")
     notes += [f"{name}: missing, {reason}" for name, reason in outcome.missing.items()]
-    lines = [f"### {outcome.scenario.name}: {outcome.scenario.title}", "", *_aligned(table), ""]
+    ratio = against_before(outcome)
+    if ratio is not None:
+        notes.append(f"infermux: {ratio.text(3)} times the CPU of {BEFORE}, round by round")
+    lines = [f"### {outcome.scenario.name}: {outcome.scenario.title}", "", *aligned(table), ""]
     return "\n".join(lines + [f"- {note}" for note in notes] + ([""] if notes else []))
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table whose first line is the head."""
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     made = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in table
@@ -212,6 +227,7 @@ def as_data(outcome: Outcome) -> Mapping[str, object]:
         "unit": outcome.scenario.unit,
         "rows": [attrs.asdict(row) for row in rows(outcome)],
         "missing": outcome.missing,
+        "against_before": None if (ratio := against_before(outcome)) is None else attrs.asdict(ratio),
         "rounds": [_round_data(measurement, outcome.scenario.unit) for measurement in outcome.measurements],
     }
 

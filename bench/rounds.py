@@ -111,7 +111,11 @@ class Bench:
         return None
 
     def warm_up(self, running: RunningFront, seconds: float) -> None:
-        run_load(self.scenario.warm_up_load(seconds), running.port, cpus=self.cpus.others, scratch=self.scratch)
+        self.run(running, self.scenario.warm_up_load(seconds))
+
+    def run(self, running: RunningFront, load: Load) -> None:
+        """A run whose figures are dropped."""
+        run_load(load, running.port, cpus=self.cpus.others, scratch=self.scratch)
 
     def measure(self, running: RunningFront, load: Load, round_name: str) -> Measurement:
         """One round. Requests still under way at the end are waited for, so CPU time and requests belong together."""

@@ -14,14 +14,14 @@ from types import FrameType
 import attrs
 import msgspec
 
-from . import report, startup
-from .fronts import FRONTS, OWN, PEERS, Front
+from . import report, startup, translated
+from .fronts import FRONTS, OWN, PEERS, Front, earlier
 from .machine import Placement, describe, pinned, placement
 from .rounds import run_scenario
 from .scenarios import SCENARIOS
 from .tools import HERE, CannotCompile, compiled
 
-ALL = (*SCENARIOS, "decision", "import")
+ALL = (*SCENARIOS, *translated.SCENARIOS, "decision", "import")
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +67,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scenario", type=_names(ALL), default=list(ALL), help=f"some of {','.join(ALL)}")
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)}, or none")
     parser.add_argument("--fronts", type=_names(OWN), default=list(OWN), help=f"some of {','.join(OWN)}")
+    parser.add_argument("--before", type=Path, help="another checkout, whose infermux takes part in turns")
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
     parser.add_argument("--json", type=Path, default=_default_file(), help="the Markdown goes beside it")
     return parser.parse_args(words)
@@ -102,6 +103,13 @@ def _run(name: str, options: argparse.Namespace, cpus: Placement, scratch: Path)
         _say("import: measuring starts")
         found = startup.measure(cpus=cpus, scratch=scratch, rounds=3 if options.quick else 7)
         finding = Finding(markdown=startup.markdown(found), data={"scenario": name, **attrs.asdict(found)})
+    elif name in translated.SCENARIOS:
+        outcome = translated.measure(
+            translated.SCENARIOS[name], quick=options.quick, rounds=options.rounds, cpus=cpus, scratch=scratch, say=_say
+        )
+        finding = Finding(
+            markdown=translated.markdown(outcome), data=translated.as_data(outcome), failed=translated.failed(outcome)
+        )
     else:
         finding = _loaded(name, _fronts(options), options, cpus, scratch)
     print(finding.markdown, flush=True)
@@ -109,7 +117,8 @@ def _run(name: str, options: argparse.Namespace, cpus: Placement, scratch: Path)
 
 
 def _fronts(options: argparse.Namespace) -> list[Front]:
-    return [front for name, front in FRONTS.items() if name in (*options.peers, *options.fronts)]
+    chosen = [front for name, front in FRONTS.items() if name in (*options.peers, *options.fronts)]
+    return chosen if options.before is None else [*chosen, earlier(options.before.resolve())]
 
 
 def _loaded(name: str, fronts: list[Front], options: argparse.Namespace, cpus: Placement, scratch: Path) -> Finding:

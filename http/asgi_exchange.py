@@ -198,7 +198,9 @@ class AsgiExchange:
         elif self.gone:
             raise CallerLeft
 
-    async def finish(self) -> None:
+    async def finish(self, trailers: Headers = ()) -> None:
+        """`trailers` are left out: servers need not know them, they are an extension of ASGI."""
+        del trailers
         if self.answer is not Answer.STARTED:
             raise RuntimeError("finish is for a started answer")
         self.answer = Answer.DONE

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from infermux.errors import InfermuxError, ProviderRefusal, RequestKilled
+from infermux.errors import InfermuxError, ProviderRefusal, RequestKilled, ThreadUnsupported
 
 from .exchange import Headers
 
@@ -60,9 +60,15 @@ def openai_error(error: InfermuxError) -> dict[str, object]:
 
 
 def anthropic_error(error: InfermuxError) -> dict[str, object]:
-    """`{"type": "error", "error": {type, message}}`."""
+    """`{"type": "error", "error": {type, message}}`.
+
+    `details` are what the SDK's tool runner looks at to go on without a thread (`anthropic.lib.threads`, since 2.12).
+    """
     kind = _ANTHROPIC_TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": _cut(error.message)}}
+    told: dict[str, object] = {"type": kind, "message": _cut(error.message)}
+    if isinstance(error, ThreadUnsupported):
+        told["details"] = {"error_code": error.code, "unsupported": ["thread"]}
+    return {"type": "error", "error": told}
 
 
 def _param(error: InfermuxError) -> str | None:

@@ -48,6 +48,13 @@ class Head:
             first = self._first = dict(reversed(self.headers))
         return first.get(name)
 
+    def lacks(self, names: frozenset[bytes]) -> bool:
+        """Whether none of these headers (lower case) is there: one look for what requests seldom have."""
+        first = self._first
+        if first is None:
+            first = self._first = dict(reversed(self.headers))
+        return names.isdisjoint(first)
+
 
 class Exchange(Protocol):
     """One request in, one answer out.
@@ -104,8 +111,11 @@ class Exchange(Protocol):
         """
         ...
 
-    async def finish(self) -> None:
-        """End the streamed answer cleanly (framing only: what the dialect needs to end well is the handler's)."""
+    async def finish(self, trailers: Headers = ()) -> None:
+        """End the streamed answer cleanly (framing only: what the dialect needs to end well is the handler's).
+
+        `trailers` are fields after the body (RFC 9110, 6.5). A binding that cannot send any leaves them out.
+        """
         ...
 
     def abort(self) -> None:

@@ -194,10 +194,11 @@ class ExpressExchange:
             self._keep = False
             raise CallerLeft
 
-    async def finish(self) -> None:
+    async def finish(self, trailers: Headers = ()) -> None:
         if self._answer is not Answer.STARTED:
             raise RuntimeError("finish is for a started answer")
-        data = self._pending + (b"0\r\n\r\n" if self._parsed.minor else b"")
+        end = b"0\r\n%b\r\n" % render_headers(trailers) if self._parsed.minor else b""
+        data = self._pending + end
         self._pending = b""
         self._answer = Answer.DONE
         if not self._hand(data):

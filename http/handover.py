@@ -259,10 +259,11 @@ class ReplayStream:
             raise trio.BrokenResourceError(str(error)) from error
 
     async def send_eof(self) -> None:
-        await trio.lowlevel.checkpoint()
+        """Hypercorn closes by this and then `aclose`, unshielded: being cancelled here would lose the close."""
         if not self.finished and not self._closing:
             self._closing = True
             self._connection.wire.send_eof()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def aclose(self) -> None:
         self.stop()

@@ -14,12 +14,13 @@ import attrs
 import trio
 
 from infermux.actors.decisions import Decisions
-from infermux.actors.dispatch import Run, Sink
+from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
 from infermux.actors.key_access import check_model
 from infermux.actors.key_table import Known
 from infermux.actors.keys import Keys, Permit
+from infermux.actors.pump import Sink
 from infermux.actors.requests import request_run
 from infermux.config.values import duration
 from infermux.errors import (
@@ -37,7 +38,7 @@ from infermux.providers.prices import cost
 
 from .admission import Admitted, admitted, caller_affinity
 from .errors import error_answer, error_event, shape_of
-from .exchange import Exchange, Head, HeaderLines
+from .exchange import Exchange, Head, HeaderLines, Headers
 from .overheard import Overheard
 from .passthrough import PREFIXES, passed_name, passed_run
 from .rules import Rules
@@ -62,6 +63,8 @@ KEPT_HEADERS = 4096  # rendered heads, by what is the same in many answers
 _BETAS = (b"openai-beta", b"anthropic-beta", b"anthropic-version")
 """Headers of the callers' dialects: they go on to a provider that speaks the same."""
 _STRICT = b"x-infermux-strict"
+_TIMEOUT = b"x-infermux-timeout"
+_OPTIONS = frozenset({*_BETAS, _STRICT, _TIMEOUT})
 _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
@@ -183,7 +186,7 @@ class Inference:
 
     async def _passed_run(self, exchange: Exchange, found: Admitted, carried: Carried) -> Run:
         head = exchange.head
-        timeout = head.get(b"x-infermux-timeout")
+        timeout = head.get(_TIMEOUT)
         return await passed_run(
             self.fleet,
             exchange,
@@ -199,8 +202,20 @@ class Inference:
 
     def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes, found: Admitted, carried: Carried) -> Run:
         head = exchange.head
-        timeout = head.get(b"x-infermux-timeout")
-        strict = head.get(_STRICT)
+        affinity = None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body, found)
+        if head.lacks(_OPTIONS):
+            return request_run(
+                self.fleet,
+                endpoint,
+                body,
+                headers=carried,
+                caller=exchange,
+                affinity=affinity,
+                priority=found.priority,
+                who=found.who,
+                lent=found.lent,
+            )
+        timeout, strict = head.get(_TIMEOUT), head.get(_STRICT)
         return request_run(
             self.fleet,
             endpoint,
@@ -209,7 +224,7 @@ class Inference:
             strict=strict is not None and _is_true(strict),
             caller=exchange,
             timeout=None if timeout is None else _timeout(timeout),
-            affinity=None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body, found),
+            affinity=affinity,
             priority=found.priority,
             who=found.who,
             lent=found.lent,
@@ -282,7 +297,7 @@ class Inference:
             log.exception("request %s crashed while streaming", opening.draft.id.decode("latin-1"))
             opening.draft.broke(_crashed())
             exchange.send_now(_told_in_band(_crashed(), exchange.head, sink))
-        await exchange.finish()
+        await exchange.finish(_trailers(exchange.head, run))
 
     async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:
         """Tell the caller in its stream that there is no more, where that can be told."""
@@ -291,10 +306,12 @@ class Inference:
             exchange.abort()  # in the middle of a picture or of speech nothing can be told
             return
         exchange.send_now(_told_in_band(error, exchange.head, opening.sink))
-        await exchange.finish()
+        await exchange.finish(_trailers(exchange.head, run))
 
     def start_stream(self, exchange: Exchange, run: Run, stream: Stream, request_id: bytes) -> None:
         lines = self._headers(run, stream, request_id)
+        if run.rescue is not None and takes_trailers(exchange.head):
+            lines += b"trailer: x-infermux-rescued\r\n"
         exchange.start(200, HeaderLines(lines + b"cache-control: no-cache\r\n"))
 
     def _headers(self, run: Run, answer: Answer | Stream, request_id: bytes) -> bytes:
@@ -385,14 +402,27 @@ class Numbered:
         return int(numbers[-1]) + 1 if numbers else 0
 
 
+def takes_trailers(head: Head) -> bool:
+    """Whether the caller said that it reads fields after the body (`TE: trailers`, RFC 9110, 10.1.4)."""
+    said = head.get(b"te")
+    return said is not None and b"trailers" in [word.strip().lower() for word in said.split(b",")]
+
+
+def _trailers(head: Head, run: Run) -> Headers:
+    """Who went on with the answer, and who broke off before: `b; from=a; attempts=2`."""
+    if not run.rescues or not takes_trailers(head):
+        return ()
+    last = run.rescues[-1]
+    broken = ",".join(rescued.provider for rescued in run.rescues)
+    return [(b"x-infermux-rescued", f"{last.by}; from={broken}; attempts={run.attempts}".encode())]
+
+
 def _told_in_band(error: InfermuxError, head: Head, sink: Sink) -> bytes:
     return error_event(error, shape_of(head.path), sequence=sink.next_number if isinstance(sink, Numbered) else 0)
 
 
 def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
     """The caller's headers that belong to its dialect; some may be there several times."""
-    if head.get(_BETAS[0]) is None and head.get(_BETAS[1]) is None and head.get(_BETAS[2]) is None:
-        return ()  # nearly always
     return tuple([pair for pair in head.headers if pair[0] in _BETAS])
 
 

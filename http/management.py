@@ -307,6 +307,7 @@ def _add_health(app: QuartTrio, management: Management) -> None:
             "strategy": fleet.config.routing.strategy,
             "default_model": fleet.catalogue.default_model,
             "routable": sum(row["routable"] for row in rows),
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
             "event_loop": management.watchdog.statistics(),
             "ledger": None if management.books is None else management.books.as_json(),
             "providers": rows,

@@ -104,8 +104,8 @@ class Overheard(Exchange):
     async def flush(self) -> None:
         await self._exchange.flush()
 
-    async def finish(self) -> None:
-        await self._exchange.finish()
+    async def finish(self, trailers: Headers = ()) -> None:
+        await self._exchange.finish(trailers)
 
     def abort(self) -> None:
         self._exchange.abort()

@@ -79,6 +79,16 @@ class InvalidRequest(CallerError):
     status, code = 400, "invalid_request"
 
 
+class NotCarried(InvalidRequest):
+    """What one provider cannot be given and another may: its API has no place for it, or it keeps no state."""
+
+
+class ThreadUnsupported(NotCarried):
+    """A conversation that only Anthropic's API would hold, at a provider of another kind."""
+
+    code = "thread_unsupported_request"
+
+
 class Unauthorized(CallerError):
     """`auth.mode` asks for a key that was not given or is wrong."""
 

@@ -25,12 +25,13 @@ from infermux.secret import Secret
 from .anthropic_bodies import check_count, malformed, prepare_body, read_message, read_models
 from .anthropic_errors import classify_refusal
 from .classify import MAX_ERROR_BODY, secrets_of
+from .dialects.claude import claude
 from .interface import TRACE_HEADERS, Answer, Call, Endpoint, Stream, Usage
 from .lent import lent_header, secrets_with
 from .messages_stream import MessagesStream
 from .ratelimits import listen
 from .splice import merge_defaults
-from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, target_of
+from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
 DEFAULT_BASE_URL: Final = "https://api.anthropic.com"
 VERSION: Final = b"2023-06-01"
@@ -119,7 +120,7 @@ class Anthropic:
         return Answer(status, response.content_type, body, usage)
 
     async def _failure(self, response: Response, call: Call | None = None) -> UpstreamFailure:
-        body = await _read_some(response)
+        body = await read_some(response, MAX_ERROR_BODY)
         secrets = self._secrets if call is None else secrets_with(call, self._secrets)
         return classify_refusal(response.status, response.get, body, now=time.time(), secrets=secrets)
 
@@ -135,6 +136,11 @@ class Anthropic:
                 return None  # it read the request and knows the model: it is alive
             raise
         return read_message(answer, status=200, secrets=self._secrets)
+
+    def takes_prefill(self, model: str) -> bool:
+        """Whether `model` goes on with the beginning of an answer. One whose name says nothing is asked."""
+        known = claude(model)
+        return known is None or known.prefill
 
     async def list_models(self) -> Sequence[str]:
         """All pages of `/v1/models`, the first twenty at most."""
@@ -214,16 +220,3 @@ def _headers(settings: ProviderSettings, key: Secret | None) -> Headers:
 
 def _is_json(response: Response) -> bool:
     return response.content_type.lstrip()[:16].lower() == b"application/json"
-
-
-async def _read_some(response: Response) -> bytes:
-    """The first 64 KiB of an error's body, or what came of it before the connection broke."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while size < MAX_ERROR_BODY and (data := await response.receive()) is not None:
-            parts.append(data)
-            size += len(data)
-    except UpstreamFailure:
-        pass  # the status says more than the rest of the body would have
-    return b"".join(parts)[:MAX_ERROR_BODY]

@@ -30,13 +30,14 @@ from .bedrock_stream import CONTENT_TYPE, ConverseStream
 from .classify import MAX_ERROR_BODY, secrets_of
 from .dialects.bedrock_converse import BedrockConverse
 from .dialects.bedrock_converse_answers import read_answer
+from .dialects.bedrock_converse_models import traits
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
 from .interface import Answer, Call, Endpoint, Stream, Usage
 from .registry import TypeNotAvailable
 from .splice import merge_defaults
 from .translate import DIALECTS, Fetched, send_translated
-from .transport import Headers, Origin, RequestTemplate, Response, Transport, choose_transport, target_of
+from .transport import Headers, Origin, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
 _MAX_TEMPLATES: Final = 256
 _MAX_PAGES: Final = 20
@@ -63,8 +64,8 @@ class Place:
     control: str
 
 
-def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Bedrock:
-    """The factory of the type `bedrock`.
+def make(settings: ProviderSettings, *, environ: Mapping[str, str], kept: ThinkingStore | None = None) -> Bedrock:
+    """The factory of the type `bedrock`. `kept` is the store of what Claudes think, for callers that cannot carry it.
 
     Raises TypeNotAvailable without botocore or a region, ValueError for a base URL or a proxy that cannot be used.
     """
@@ -78,7 +79,7 @@ def make(settings: ProviderSettings, *, environ: Mapping[str, str]) -> Bedrock:
     signer = Bearer(key) if key else _sigv4(settings, region or "")
     runtime = choose_transport(settings, place.runtime, environ)
     control = runtime if place.control == place.runtime else choose_transport(settings, place.control, environ)
-    return Bedrock(settings, place, signer=signer, runtime=runtime, control=control)
+    return Bedrock(settings, place, signer=signer, runtime=runtime, control=control, kept=kept)
 
 
 def _region(settings: ProviderSettings, environ: Mapping[str, str]) -> str | None:
@@ -125,15 +126,23 @@ class Bedrock:
     endpoints: frozenset[Endpoint] = frozenset(DIALECTS)
 
     def __init__(
-        self, settings: ProviderSettings, place: Place, *, signer: Signer, runtime: Transport, control: Transport
+        self,
+        settings: ProviderSettings,
+        place: Place,
+        *,
+        signer: Signer,
+        runtime: Transport,
+        control: Transport,
+        kept: ThinkingStore | None = None,
     ) -> None:
-        """`control` may be `runtime`."""
+        """`control` may be `runtime`; `kept` is as for `make`."""
         self._settings = settings
         self._place = place
         self._signer = signer
         self._runtime = runtime
         self._control = control
-        self._kept = ThinkingStore()
+        self._of_claudes = ThinkingStore() if kept is None else kept
+        self._of_others = ThinkingStore()  # no Claude takes what these have signed
         self._images = _images(settings)
         self._fixed = _headers(settings)
         self._templates: dict[tuple[bytes, bytes], RequestTemplate] = {}
@@ -160,7 +169,7 @@ class Bedrock:
             endpoint=call.endpoint,
             provider=dialect,
             target=target,
-            kept=self._kept,
+            kept=self._of_claudes if traits(call.model).is_claude else self._of_others,
             images=self._images,
         )
 
@@ -209,6 +218,11 @@ class Bedrock:
                 return
             raise
 
+    def takes_prefill(self, model: str) -> bool:
+        """Whether `model` goes on with the beginning of an answer: of the many, the Claude models that still do."""
+        known = traits(model).claude
+        return known is not None and known.prefill
+
     async def list_models(self) -> Sequence[str]:
         """The ids that can be called as they are: models on demand, and the account's inference profiles."""
         models = await self._list("/foundation-models?byOutputModality=TEXT&byInferenceType=ON_DEMAND")
@@ -255,7 +269,7 @@ class Bedrock:
         """The body of a 2xx answer. Raises `UpstreamFailure` for any other."""
         if 200 <= response.status < 300:
             return await response.read()
-        body = await _read_some(response)
+        body = await read_some(response, MAX_ERROR_BODY)
         failure = classify(response.status, response.get, body, now=time.time(), secrets=self._secrets)
         if failure.code in STALE:
             self._signer.forget()
@@ -303,16 +317,3 @@ def _names(page: Mapping[str, object], members: str, name: str) -> list[str]:
 
 def _is_event_stream(response: Response) -> bool:
     return response.content_type.partition(b";")[0].strip().lower() == CONTENT_TYPE
-
-
-async def _read_some(response: Response) -> bytes:
-    """The first 64 KiB of an error's body, or what came of it before the connection broke."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while size < MAX_ERROR_BODY and (data := await response.receive()) is not None:
-            parts.append(data)
-            size += len(data)
-    except UpstreamFailure:
-        pass  # the status says more than the rest of the body would have
-    return b"".join(parts)[:MAX_ERROR_BODY]

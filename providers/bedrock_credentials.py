@@ -144,7 +144,8 @@ def _due(credentials: Credentials) -> bool:
 class SigV4:
     """Signature version 4 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
 
-    `host` is the Host header where it is not the URL's.
+    `host` is the Host header where it is not the URL's. A signature takes about 0.2 ms of a processor and waits for
+    nothing: half of what this adapter does for a short whole answer, a few percent of what a streamed one takes.
     """
 
     __slots__ = ("_chain", "_host", "_region")

@@ -15,7 +15,7 @@ import msgspec
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .classify import MAX_ERROR_BODY, GetHeader, retry_after
+from .classify import MAX_ERROR_BODY, GetHeader, retry_after, without_beginning
 from .dialects.bedrock_converse_answers import read_error
 from .dialects.bedrock_converse_shapes import ERRORS, error_name
 from .dialects.neutral import ErrorReport
@@ -61,6 +61,7 @@ NO_MODEL_ACCESS: Final = re.compile(
     r"model use case details have not been submitted|not been granted access to (?:the|this) model",
     re.IGNORECASE | re.DOTALL,
 )
+_API_KEY: Final = re.compile(r"api key|authentication failed", re.IGNORECASE)
 _EXPIRED: Final = frozenset({"ExpiredTokenException", "ExpiredToken"})
 _SIGNATURE: Final = frozenset(
     {
@@ -110,6 +111,7 @@ def _read(status: int, body: bytes, name: str, secrets: Iterable[str]) -> ErrorR
     secrets = tuple(secrets)
     for secret in secrets:
         body = body.replace(secret.encode(), b"***").replace(secret.replace("/", "\\/").encode(), b"***")
+        body = without_beginning(body, secret)
     report = read_error(status, body[:MAX_ERROR_BODY], name)
     message = report.message
     for secret in secrets:
@@ -150,13 +152,13 @@ def _failure(
     if len(said) > _MAX_MESSAGE:
         said = said[: _MAX_MESSAGE - 1] + "…"
     body = msgspec.json.encode({"__type": name, "message": report.message} if name else {"message": report.message})
-    words = f"{what}: {name + ': ' if name else ''}{said}{_advice(kind, name)}"
+    words = f"{what}: {name + ': ' if name else ''}{said}{_advice(kind, name, said)}"
     return UpstreamFailure(
         kind, words, status=status, code=report.code, retry_after=retry_after, body=body, content_type=_JSON
     )
 
 
-def _advice(kind: FailureKind, name: str) -> str:
+def _advice(kind: FailureKind, name: str, said: str) -> str:
     """What the operator can do, "" where the exception says it."""
     if kind is not FailureKind.CREDENTIALS:
         return ""
@@ -164,6 +166,8 @@ def _advice(kind: FailureKind, name: str) -> str:
         return " (the AWS credentials have expired: renew them, for SSO with `aws sso login`)"
     if name in _SIGNATURE:
         return " (check the AWS access key, its secret, the session token and the clock)"
+    if _API_KEY.search(said):
+        return " (check the Bedrock API key: api_key, or AWS_BEARER_TOKEN_BEDROCK)"
     return " (allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream for this identity)"
 
 

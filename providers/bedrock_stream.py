@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
@@ -19,11 +18,9 @@ from .dialects.bedrock_converse_shapes import UsageShape, read_usage
 from .eventstream import EventStreamSplitter, Message, decode
 from .interface import Usage
 from .transport import Response
+from .watched_stream import WatchedStream
 
 CONTENT_TYPE: Final = b"application/vnd.amazon.eventstream"
-DRAIN_SECONDS: Final = 0.1
-"""How long after the last message the end of the framing is waited for, so that the connection can be used again."""
-
 _DELTA: Final = b":event-type\x07\x00\x11contentBlockDelta"
 """The header of the messages there are most of. It is looked for among the headers only, where no model writes."""
 
@@ -41,59 +38,40 @@ _metadata: Final = msgspec.json.Decoder(_Metadata)
 _payloads: Final = msgspec.json.Decoder(_Payload)
 
 
-class ConverseStream:
+class ConverseStream(WatchedStream):
     """The `Stream` of a native answer; see `interface.Stream` for the contract.
 
     A genuine end is the metadata after `messageStop`, or the end of the framing after it. An exception is raised
     instead of passed on: of its own kind before any content was returned, BROKEN after that.
     """
 
-    __slots__ = ("_done", "_ended", "_failure", "_response", "_secrets", "_splitter", "_stopped", "estimated_tokens",
-                 "has_content", "usage")  # fmt: skip
-
-    content_type = CONTENT_TYPE
-    dropped: tuple[str, ...] = ()
+    __slots__ = ("_secrets", "_splitter", "usage")
 
     def __init__(self, response: Response, *, secrets: Callable[[], tuple[str, ...]]) -> None:
         """Owns `response` from now on. `secrets` are masked in errors."""
-        self._response = response
+        super().__init__(response, CONTENT_TYPE)
         self._secrets = secrets
         self._splitter = EventStreamSplitter()
-        self._stopped = self._done = self._ended = False
-        self._failure: UpstreamFailure | None = None
-        self.has_content = False
         self.usage: Usage | None = None
-        self.estimated_tokens = 0
 
-    async def receive(self) -> bytes | None:
-        if self._failure is not None:
-            raise self._failure
-        while not self._done and not self._ended:
-            data = await self._response.receive()
-            if data is None:
-                self._ended = True
-                if not self._stopped or self._splitter.pending:
-                    raise self._broken("ended its stream without the event that ends an answer")
-                return None
-            kept = self._take(data)
-            if kept:
-                return kept
-        if not self._ended:
-            await self._drain()
-        return None
-
-    def close(self) -> None:
-        self._response.close()
+    def _end_of_framing(self) -> bytes:
+        if not self._stopped or self._splitter.pending:
+            raise self._broken("ended its stream without the event that ends an answer")
+        return b""
 
     def _take(self, data: bytes) -> bytes:
-        """The whole messages that ended with `data`."""
         messages = self._splitter.feed(data)
         content = self.has_content
-        for raw in messages:
+        for at, raw in enumerate(messages):
             if content and raw.find(_DELTA, 12, 12 + int.from_bytes(raw[4:8])) >= 0:
                 self.estimated_tokens += 1
-            elif self._look_into(decode(raw)):
-                content = True
+                continue
+            try:
+                content = self._look_into(decode(raw)) or content
+            except UpstreamFailure:
+                if not (self.has_content and at and self._done):
+                    raise
+                return b"".join(messages[:at])  # what came before it is the caller's; the next call raises
         self.has_content = content
         return b"".join(messages)
 
@@ -120,22 +98,7 @@ class ConverseStream:
         failure = classify_message(message, secrets=self._secrets())
         if self.has_content:
             failure.kind = FailureKind.BROKEN
-        self._failure = failure
-        return failure
-
-    def _broken(self, what: str) -> UpstreamFailure:
-        self._failure = UpstreamFailure(FailureKind.BROKEN, what, status=self._response.status)
-        return self._failure
-
-    async def _drain(self) -> None:
-        """Read to the end of the framing if it comes at once. The stream has ended well, whatever happens here."""
-        self._ended = True
-        with trio.move_on_after(DRAIN_SECONDS):
-            try:
-                while await self._response.receive() is not None:
-                    pass
-            except UpstreamFailure:
-                pass
+        return self._ended_by(failure)
 
 
 def _usage(payload: bytes) -> Usage | None:

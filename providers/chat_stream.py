@@ -12,27 +12,24 @@ Shapes: `openai.types.chat.ChatCompletionChunk` of the openai SDK; the in-band e
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, Final, cast
 
 import msgspec
-import trio
 
-from infermux.errors import FailureKind, UpstreamFailure
+from infermux.errors import UpstreamFailure
 
 from .classify import classify_in_band
 from .interface import Usage
+from .sieve import Sieve, events_of
 from .sse import EventSplitter, SseParser
 from .transport import Response
+from .watched_stream import WatchedStream
 
 DONE: Final = b"data: [DONE]\n\n"
-DRAIN_SECONDS: Final = 0.1
-"""How long after `[DONE]` the end of the framing is waited for, so that the connection can be used again."""
-
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _NULL: Final = (b":null", b": null")
-_EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
 class _Chunk(msgspec.Struct):
@@ -81,75 +78,48 @@ def usage_of(value: object) -> Usage | None:
         return None
 
 
-class ChatStream:
+class ChatStream(WatchedStream):
     """The `Stream` of an OpenAI-shaped answer; see `interface.Stream` for the contract.
 
-    Hidden from the caller: the usage event (no choices, a usage object) unless `asked_usage`, and comments that come
-    before any content. Added: `[DONE]` where a provider leaves it out at a genuine end. A genuine end is `[DONE]`, or
-    the end of the framing after a finish reason; either needs content or a finish reason before it. An in-band error
-    is raised instead of passed on: of its own kind before any content was returned, BROKEN after that.
+    Hidden from the caller: the usage event (no choices, a usage object) unless `asked_usage`, comments that come before
+    any content, and events that are broken JSON. Added: `[DONE]` where a provider leaves it out at a genuine end. A
+    genuine end is `[DONE]`, or the end of the connection after a finish reason; either needs content or a finish reason
+    before it. An in-band error is raised instead of passed on: of its own kind before any content was returned, BROKEN
+    after that.
     """
 
-    __slots__ = (
-        "_asked_usage",
-        "_done",
-        "_ended",
-        "_failure",
-        "_finished",
-        "_response",
-        "_secrets",
-        "_splitter",
-        "content_type",
-        "dropped",
-        "estimated_tokens",
-        "has_content",
-        "usage",
-    )
+    ending = DONE
+
+    __slots__ = ("_asked_usage", "_feed", "_secrets", "_sieve", "_splitter", "usage")
 
     def __init__(self, response: Response, *, asked_usage: bool, secrets: Collection[str] = ()) -> None:
         """Owns `response` from now on. `secrets` are masked in errors."""
-        self._response = response
+        super().__init__(response, response.content_type or b"text/event-stream")
         self._asked_usage = asked_usage
         self._secrets = secrets
         self._splitter = EventSplitter()
-        self._finished = self._done = self._ended = False
-        self._failure: UpstreamFailure | None = None
-        self.content_type = response.content_type or b"text/event-stream"
-        self.dropped: tuple[str, ...] = ()
-        self.has_content = False
+        self._feed = self._splitter.feed
+        self._sieve = Sieve()
         self.usage: Usage | None = None
-        self.estimated_tokens = 0
 
-    async def receive(self) -> bytes | None:
-        if self._failure is not None:
-            raise self._failure
-        while not self._done and not self._ended:
-            data = await self._response.receive()
-            if data is None:
-                return self._end_of_framing()
-            whole = self._splitter.feed(data)
-            if not whole:
-                continue
-            if self.has_content:
-                events = whole.count(b"\n\n")
-                if not (_event_is_special(whole) if events == 1 else _is_special(whole)):
-                    self.estimated_tokens += events or 1  # an event, a token: true of most providers
-                    return whole
-            kept = self._look_into(whole)
-            if kept:
-                return kept
-        if not self._ended:
-            await self._drain()
-        return None
+    @property
+    def malformed_events(self) -> int:
+        return self._sieve.left_out
 
-    def close(self) -> None:
-        self._response.close()
+    def _take(self, data: bytes) -> bytes:
+        whole = self._sieve.sound(self._feed(data))
+        if self.has_content:
+            events = whole.count(b"\n\n")
+            if not (_event_is_special(whole) if events == 1 else _is_special(whole)):
+                self.estimated_tokens += events or bool(whole)  # an event, a token: true of most providers
+                return whole
+        return self._look_into(whole)
 
     def _look_into(self, whole: bytes) -> bytes:
         """What of `whole` goes on to the caller. Raises the failure an in-band error is."""
         kept: list[bytes] = []
         content = self.has_content
-        for event in _events(whole):
+        for event in events_of(whole):
             name, data = _data(event)
             if data is None:
                 if content:
@@ -194,7 +164,7 @@ class ChatStream:
                 continue
             fields = cast("dict[str, object]", choice)
             if fields.get("finish_reason"):
-                self._finished = content = True
+                self._stopped = content = True
             content = content or bool(fields.get("text"))  # of a legacy completion
             delta = fields.get("delta")
             if isinstance(delta, dict):
@@ -207,37 +177,17 @@ class ChatStream:
             raise self._broken("ended its stream without any content")
         self._done = True
 
-    def _end_of_framing(self) -> bytes | None:
-        """The last bytes for the caller, None without any. Raises BROKEN unless the end is genuine."""
+    def _end_of_framing(self) -> bytes:
         rest = self._splitter.flush().rstrip(b"\r\n")
         kept = b""
         if rest and (_data(rest)[1] == b"[DONE]" or _decode(_data(rest)[1] or b"") is not None):
             kept = self._look_into(rest + b"\n\n")  # a last event whose empty line is missing
-        if not self._done and not self._finished:
+        if not self._done and not self._stopped:
             raise self._broken("ended its stream without a finish reason")
-        self._ended = True
         return kept if self._done else kept + DONE
 
     def _in_band(self, data: bytes) -> UpstreamFailure:
-        failure = classify_in_band(msgspec.json.decode(data), data, secrets=self._secrets)
-        if self.has_content:
-            return self._broken(failure.message)
-        self._failure = failure
-        return failure
-
-    def _broken(self, what: str) -> UpstreamFailure:
-        self._failure = UpstreamFailure(FailureKind.BROKEN, what, status=self._response.status)
-        return self._failure
-
-    async def _drain(self) -> None:
-        """Read to the end of the framing if it comes at once. The stream has ended well, whatever happens here."""
-        self._ended = True
-        with trio.move_on_after(DRAIN_SECONDS):
-            try:
-                while await self._response.receive() is not None:
-                    pass
-            except UpstreamFailure:
-                pass
+        return self._failed(classify_in_band(msgspec.json.decode(data), data, secrets=self._secrets))
 
 
 def _event_is_special(event: bytes) -> bool:
@@ -263,17 +213,6 @@ def _is_special(whole: bytes) -> bool:
         or b'"error"' in whole
         or (b'"usage"' in whole and _USAGE.search(whole) is not None)
     )
-
-
-def _events(whole: bytes) -> Iterator[bytes]:
-    """The events in `whole`, each with its end: joined they are `whole`."""
-    if b"\r" in whole:
-        yield from _EVENT_WITH_CR.findall(whole)
-        return
-    start = 0
-    while (end := whole.find(b"\n\n", start)) >= 0:
-        yield whole[start : end + 2]
-        start = end + 2
 
 
 def _data(event: bytes) -> tuple[str, bytes | None]:

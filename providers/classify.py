@@ -12,6 +12,7 @@ import email.utils
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 import attrs
@@ -49,6 +50,8 @@ _MODEL_WORDING = re.compile(
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|us|µs|ns|h|m|s|d)", re.ASCII)
 _SECONDS_PER = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_LONGEST_SPELLING = 12  # bytes of one letter: two UTF-16 units, each as `\uXXXX`
+_CUT_LETTER = re.compile(rb"(?:(?:\\u[0-9A-Fa-f]{4})?(?:\\(?:u[0-9A-Fa-f]{0,3})?)?|[\xc0-\xff][\x80-\xbf]*)\Z")
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
 
 
@@ -190,7 +193,7 @@ def classify_in_band(error: object, raw: bytes, *, secrets: Iterable[str] = ()) 
     info = error_info(error)
     status = _in_band_status(info)
     raw = mask(raw[:MAX_ERROR_BODY], secrets)
-    masked = attrs.evolve(info, message=mask(info.message.encode(), secrets).decode("utf-8", "replace"))
+    masked = attrs.evolve(info, message=_masked(info.message, secrets), code=_masked(info.code, secrets))
     return UpstreamFailure(
         _kind(status, masked),
         "answered 200 with an error: " + (_UNPRINTABLE.sub(" ", masked.message)[:_MAX_MESSAGE] or "without a message"),
@@ -289,11 +292,38 @@ def _bounded(seconds: float) -> float:
 
 
 def mask(body: bytes, secrets: Iterable[str]) -> bytes:
-    """`body` with each of `secrets` replaced by `***`, in whatever way JSON may spell it."""
+    """`body` with each of `secrets` replaced by `***`, in whatever way JSON may spell it.
+
+    Of one that `body` was cut in the middle of, the beginning is taken away.
+    """
     for secret in secrets:
         if len(secret) >= _MIN_SECRET:
-            body = re.sub(b"".join(map(_spellings, secret)), b"***", body)
+            body = without_beginning(re.sub(b"".join(map(_spellings, secret)), b"***", body), secret)
     return body
+
+
+def _masked(text: str, secrets: Iterable[str]) -> str:
+    return mask(text.encode("utf-8", "replace"), secrets).decode("utf-8", "replace")
+
+
+def without_beginning(body: bytes, secret: str) -> bytes:
+    """`body` less the beginning of `secret` at its end, of four letters or more: it may have been cut there."""
+    first, *others = map(_letter, secret)
+    for begun in first.finditer(body, max(0, len(body) - _LONGEST_SPELLING * len(secret))):
+        at, letters = begun.end(), 1
+        for letter in others:
+            found = letter.match(body, at)
+            if found is None:
+                break
+            at, letters = found.end(), letters + 1
+        if letters >= _MIN_SECRET and _CUT_LETTER.match(body, at):
+            return body[: begun.start()]
+    return body
+
+
+@lru_cache(maxsize=256)
+def _letter(char: str) -> re.Pattern[bytes]:
+    return re.compile(_spellings(char))
 
 
 def _spellings(char: str) -> bytes:

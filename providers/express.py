@@ -123,16 +123,16 @@ class ExpressTransport:
             asker.connecting = True
         try:
             with trio.fail_after(self._connect_timeout):
-                return Connection(await self._dial(origin))
+                connection = Connection(await self._dial(origin))
         except trio.TooSlowError as error:
             message = f"no connection to {origin} within {self._connect_timeout:g} s"
             raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message) from error
         except (OSError, WireBroken, UnicodeError) as error:
             message = f"cannot connect to {origin}: {reason(error)}"
             raise UpstreamFailure(FailureKind.CONNECT, message) from error
-        finally:
-            if asker is not None:
-                asker.connecting = False
+        if asker is not None:
+            asker.connecting = False
+        return connection
 
     def expire(self) -> None:
         """Close the connections that were idle for too long; otherwise that happens with the next request."""

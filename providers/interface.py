@@ -8,8 +8,8 @@ choose, does not time out on its own (but for connecting, see `timeouts.connect`
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import attrs
 import msgspec
@@ -39,11 +39,13 @@ class Endpoint(enum.Enum):
     RERANK = "/rerank"
 
 
-# OpenAI's `service_tier` of a request that asked for none, and Anthropic's.
-ORDINARY_TIERS = frozenset({"default", "standard", "auto", ""})
+GENERATING: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+"""Whose answers are text, so that their length tells their tokens."""
 
+ORDINARY_TIERS: Final = frozenset({"default", "standard", "auto", ""})
+"""OpenAI's `service_tier` of a request that asked for none, and Anthropic's."""
 
-TRACE_HEADERS = (b"traceparent", b"tracestate")
+TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
 """W3C's Trace Context among a call's headers: passed on whatever the dialect (https://www.w3.org/TR/trace-context/)."""
 
 
@@ -160,6 +162,18 @@ class Stream(Protocol):
         """Completion tokens passed on, as well as can be told without parsing: for streams that end without usage."""
         ...
 
+    @property
+    def malformed_events(self) -> int:
+        """Events of the provider that could not be read, and were left out."""
+        ...
+
+    def last_words(self) -> bytes | None:
+        """For a provider that says no more: what the caller's answer lacks, which has its finish reason (b"": nothing).
+
+        None: it has none, and is not whole.
+        """
+        ...
+
     async def receive(self) -> bytes | None: ...
     def close(self) -> None:
         """Give the connection back when the answer was read to its end, drop it otherwise. Idempotent, never blocks."""
@@ -170,13 +184,16 @@ class Adapter(Protocol):
     """One provider's wire. Made by an `AdapterFactory` from its settings; owned by the provider's actor."""
 
     @property
-    def endpoints(self) -> frozenset[Endpoint]: ...
+    def endpoints(self) -> frozenset[Endpoint]:
+        """What it serves itself. One that the provider turns out not to have is gone when `send` raises for it."""
+        ...
+
     @property
     def transport(self) -> str:
         """`express`, `httpx` or `in-process`: shown by the management API."""
         ...
 
-    async def send(self, call: Call) -> Answer | Stream:
+    def send(self, call: Call) -> Awaitable[Answer | Stream]:
         """Send `call`; return when the response's head (a stream) or the whole of it (an answer) is here.
 
         Raises `UpstreamFailure` for anything but a 2xx, InvalidRequest for a body that cannot be said in the
@@ -198,3 +215,21 @@ class Adapter(Protocol):
     async def aclose(self) -> None:
         """Close every idle connection; those in use close when given back."""
         ...
+
+
+class Prefilling(Protocol):
+    """What an adapter may have besides: it knows which models go on with the beginning of their answer."""
+
+    def takes_prefill(self, model: str) -> bool:
+        """Whether `model` goes on with an assistant message at the end of a conversation, in place of answering anew.
+
+        True may turn out wrong: a model that refuses it is then asked otherwise.
+        """
+        ...
+
+
+def takes_prefill(adapter: Adapter, model: str) -> bool:
+    """False for an adapter that does not know."""
+    if not hasattr(adapter, "takes_prefill"):
+        return False
+    return cast("Prefilling", adapter).takes_prefill(model)

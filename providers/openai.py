@@ -4,8 +4,8 @@ The caller's body goes on byte for byte. Spliced in, where they differ: the mode
 caller wrote wins), and on streams `stream_options.include_usage`; cut out: the router's own members. The answer comes
 back as the provider wrote it. Azure and Ollama are this adapter with other addresses: see `Dialect`.
 
-Messages (Anthropic's API) are translated to chat completions, and so are responses where the provider has no such
-endpoint: the type's own if it says so, or found out by its first 404.
+Callers of other dialects reach it by translation to chat completions (see `translated`), and so do those of responses
+where the provider has no such endpoint: the type's own if it says so, or found out by its first 404.
 
 Shapes: https://platform.openai.com/docs/api-reference and `openai.types` of the openai SDK.
 """
@@ -14,32 +14,30 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
 import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
-from infermux.errors import FailureKind, UpstreamFailure
+from infermux.errors import FailureKind, NotCarried, UpstreamFailure
 from infermux.secret import Secret
 
 from .chat_stream import ChatStream
 from .classify import MAX_ERROR_BODY, classify, secrets_of
-from .counting import estimated_count
-from .dialects import openai_chat
-from .dialects.dialect import Target
 from .interface import TRACE_HEADERS, Answer, Call, Endpoint, Stream, Usage
 from .lent import lent_header, secrets_with
 from .openai_bodies import embeddings_usage, is_unknown_endpoint, malformed, model_names, prepare_body, read_completion
 from .passing import PASSED, passed
 from .ratelimits import listen
 from .responses_stream import ResponsesStream, read_response
+from .sealed_items import LOST, without_sealed_items
 from .splice import merge_defaults
-from .translate import send_translated
-from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, target_of
+from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
+_ENDPOINTS: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS, *PASSED})
 _MAX_TEMPLATES: Final = 256
 _OF_CALLER: Final = (b"openai-beta", *TRACE_HEADERS)
 _ABOUT_BODIES: Final = (b"content-type", b"accept")
@@ -100,18 +98,6 @@ def bearer(key: str) -> tuple[bytes, bytes]:
 class OpenAI:
     """The adapter; see `interface.Adapter`. Owns its transport."""
 
-    endpoints = frozenset(
-        {
-            Endpoint.CHAT,
-            Endpoint.COMPLETIONS,
-            Endpoint.EMBEDDINGS,
-            Endpoint.RESPONSES,
-            Endpoint.MESSAGES,
-            Endpoint.COUNT_TOKENS,
-            *PASSED,
-        }
-    )
-
     def __init__(self, settings: ProviderSettings, dialect: Dialect, transport: Transport) -> None:
         self._settings = settings
         self._dialect = dialect
@@ -121,7 +107,8 @@ class OpenAI:
         self._heads_by_key: dict[Secret, _Heads] = {}
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
         self._without_options: tuple[Endpoint, ...] = ()
-        self._has_responses: bool | None = None if dialect.responses else False
+        self._has_responses = False  # as far as is known
+        self.endpoints = _ENDPOINTS | {Endpoint.RESPONSES} if dialect.responses else _ENDPOINTS
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r}, {self._dialect.base_url!r}, {self.transport})"
@@ -142,6 +129,7 @@ class OpenAI:
             return await self._send_other(call)
         asks_usage = call.stream and not call.asked_usage and endpoint not in self._without_options
         response = await self._post(call, path, prepare_body(call, self._extra, ask_usage=asks_usage))
+        listen(call.heard, response.headers)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
             return ChatStream(response, asked_usage=call.asked_usage, secrets=secrets_with(call, self._secrets))
         try:
@@ -161,24 +149,21 @@ class OpenAI:
                 return await self._embed(call)
             case Endpoint.RESPONSES:
                 return await self._respond(call)
-            case Endpoint.COUNT_TOKENS:
-                return estimated_count(call)
-            case passed if passed in PASSED:
-                return await self._pass(call)
             case _:
-                return await self._translated(call)
+                return await self._pass(call)
 
-    async def _post(self, call: Call, path: str, body: bytes) -> Response:
-        template = self._template(b"POST", self._dialect.target(call.model, path), call.key)
-        more: Headers = [pair for pair in call.headers if pair[0] in _OF_CALLER] if call.headers else ()
-        if call.lent is not None:
-            more = (*more, *lent_header(call, self._settings, self._dialect.credential))
-        response = await self._transport.send(template, body, more)
-        listen(call.heard, response.headers)
-        return response
+    def _post(self, call: Call, path: str, body: bytes) -> Awaitable[Response]:
+        heads = self._heads_with(call.key)
+        template = heads.posts.get((path, call.model)) or self._post_template(heads, path, call.model)
+        if not call.headers and call.lent is None:
+            return self._transport.send(template, body)
+        of_caller = [pair for pair in call.headers if pair[0] in _OF_CALLER]
+        lent = lent_header(call, self._settings, self._dialect.credential)
+        return self._transport.send(template, body, (*of_caller, *lent))
 
     async def _embed(self, call: Call) -> Answer:
         response = await self._post(call, "/embeddings", prepare_body(call, self._extra, ask_usage=False))
+        listen(call.heard, response.headers)
         try:
             if not 200 <= response.status < 300:
                 raise await self._failure(response, call)
@@ -189,37 +174,41 @@ class OpenAI:
             response.close()
 
     async def _respond(self, call: Call) -> Answer | Stream:
-        """A response, by the provider's own endpoint if it has one. Whether it has is known after the first time."""
-        if self._has_responses is False:
-            return await self._translated(call)
+        """A response, where the provider has the endpoint. Whether it has is known after the first time."""
         try:
             answer = await self._respond_natively(call)
         except UpstreamFailure as failure:
-            if self._has_responses or not is_unknown_endpoint(failure):
-                raise
-            self._has_responses = False
-            return await self._translated(call)
+            if not self._has_responses and is_unknown_endpoint(failure):
+                self.endpoints -= {Endpoint.RESPONSES}
+            raise
         self._has_responses = True
         return answer
 
     async def _respond_natively(self, call: Call) -> Answer | Stream:
-        response = await self._post(call, "/responses", prepare_body(call, self._extra, ask_usage=False))
+        body = prepare_body(call, self._extra, ask_usage=False)
+        sent = without_sealed_items(body)
+        dropped = () if sent is body else (LOST,)
+        if dropped and call.strict:
+            raise NotCarried(f"the provider cannot read what X-Infermux-Strict insists on: {LOST}", param=LOST)
+        response = await self._post(call, "/responses", sent)
+        listen(call.heard, response.headers)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
-            return ResponsesStream(response, secrets=secrets_with(call, self._secrets))
+            return ResponsesStream(response, secrets=secrets_with(call, self._secrets), dropped=dropped)
         try:
             if not 200 <= response.status < 300:
                 raise await self._failure(response, call)
-            body = await response.read()
-            usage = read_response(body, status=response.status, secrets=secrets_with(call, self._secrets))
+            answer = await response.read()
+            usage = read_response(answer, status=response.status, secrets=secrets_with(call, self._secrets))
         finally:
             response.close()
         if call.stream:
             raise malformed("answered a streaming request with a whole response", response.status)
-        return Answer(response.status, response.content_type, body, usage)
+        return Answer(response.status, response.content_type, answer, usage, dropped)
 
     async def _pass(self, call: Call) -> Answer | Stream:
         """As it came, but for the model; the headers are the caller's where they say what the body is."""
-        template = self._template(b"POST", self._dialect.target(call.model, call.path), call.key, bare=True)
+        heads = self._heads_with(call.key)
+        template = self._template(heads, b"POST", self._dialect.target(call.model, call.path), bare=True)
         headers = (*call.headers, *lent_header(call, self._settings, self._dialect.credential))
         if call.upload is not None:
             response = await self._transport.send(template, call.upload.open(call.model), headers)
@@ -233,13 +222,6 @@ class OpenAI:
         finally:
             response.close()
 
-    async def _translated(self, call: Call) -> Answer | Stream:
-        """By way of chat completions."""
-        target = Target(model=call.model, default_max_tokens=self._settings.default_max_tokens)
-        return await send_translated(
-            self.send, call, endpoint=Endpoint.CHAT, provider=openai_chat.DIALECT, target=target
-        )
-
     async def _whole(self, response: Response, call: Call) -> Answer:
         body = await response.read()
         usage = read_completion(body, status=response.status, secrets=secrets_with(call, self._secrets))
@@ -250,7 +232,7 @@ class OpenAI:
         return Answer(response.status, response.content_type, body, usage)
 
     async def _failure(self, response: Response, call: Call | None = None) -> UpstreamFailure:
-        body = await _read_some(response)
+        body = await read_some(response, MAX_ERROR_BODY)
         secrets = self._secrets if call is None else secrets_with(call, self._secrets)
         return classify(response.status, response.get, body, now=time.time(), secrets=secrets)
 
@@ -281,7 +263,7 @@ class OpenAI:
 
     async def _fetch(self, method: bytes, target: bytes, body: bytes = b"", key: Secret | None = None) -> bytes:
         """The body of a 2xx answer. Raises `UpstreamFailure` for any other."""
-        response = await self._transport.send(self._template(method, target, key), body)
+        response = await self._transport.send(self._template(self._heads_with(key), method, target), body)
         try:
             if not 200 <= response.status < 300:
                 raise await self._failure(response)
@@ -289,14 +271,22 @@ class OpenAI:
         finally:
             response.close()
 
-    def _template(self, method: bytes, target: bytes, key: Secret | None, *, bare: bool = False) -> RequestTemplate:
+    def _heads_with(self, key: Secret | None) -> _Heads:
+        if key is None:
+            return self._heads
+        found = self._heads_by_key.get(key)
+        if found is None:
+            found = self._heads_by_key[key] = _Heads.of(self._settings, self._dialect, key)
+        return found
+
+    def _post_template(self, heads: _Heads, path: str, model: str) -> RequestTemplate:
+        if len(heads.posts) >= _MAX_TEMPLATES:  # callers name the models
+            heads.posts.clear()
+        template = heads.posts[path, model] = self._template(heads, b"POST", self._dialect.target(model, path))
+        return template
+
+    def _template(self, heads: _Heads, method: bytes, target: bytes, *, bare: bool = False) -> RequestTemplate:
         """The request to `target`; `bare`: without the headers that say what bodies are, which the caller's do."""
-        heads = self._heads
-        if key is not None:
-            found = self._heads_by_key.get(key)
-            if found is None:
-                found = self._heads_by_key[key] = _Heads.of(self._settings, self._dialect, key)
-            heads = found
         name = target if bare else method + target
         template = heads.templates.get(name)
         if template is None:
@@ -314,6 +304,8 @@ class _Heads:
     headers: Headers = attrs.field(repr=False)
     bare: Headers = attrs.field(repr=False)
     templates: dict[bytes, RequestTemplate] = attrs.field(factory=dict[bytes, RequestTemplate])
+    posts: dict[tuple[str, str], RequestTemplate] = attrs.field(factory=dict[tuple[str, str], RequestTemplate])
+    """The same by path and model, to be found by one look."""
 
     @classmethod
     def of(cls, settings: ProviderSettings, dialect: Dialect, key: Secret | None) -> _Heads:
@@ -334,16 +326,3 @@ def _is_about_stream_options(failure: UpstreamFailure) -> bool:
 
 def _is_json(response: Response) -> bool:
     return response.content_type.lstrip()[:16].lower() == b"application/json"
-
-
-async def _read_some(response: Response) -> bytes:
-    """The first 64 KiB of an error's body, or what came of it before the connection broke."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while size < MAX_ERROR_BODY and (data := await response.receive()) is not None:
-            parts.append(data)
-            size += len(data)
-    except UpstreamFailure:
-        pass  # the status says more than the rest of the body would have
-    return b"".join(parts)[:MAX_ERROR_BODY]

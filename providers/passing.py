@@ -72,6 +72,8 @@ class PassedStream:
         self.usage: Usage | None = None
         self.estimated_tokens = 0
 
+    malformed_events = 0
+
     async def receive(self) -> bytes | None:
         if self._first:
             first, self._first = self._first, b""
@@ -79,6 +81,9 @@ class PassedStream:
         data = await self._response.receive()
         self.has_content = True
         return data
+
+    def last_words(self) -> None:
+        """Nobody knows what is missing."""
 
     def close(self) -> None:
         self._response.close()

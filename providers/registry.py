@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from infermux.config.settings import ProviderSettings
 
@@ -23,7 +24,7 @@ ENTRY_POINTS = "infermux.providers"
 AdapterFactory = Callable[[ProviderSettings], Adapter]
 
 ThinkingStores = dict[tuple[str, str | None], "ThinkingStore"]
-"""By type and base URL: what one API has signed it takes back, whichever of its providers is asked next."""
+"""By who signed it: what one API has signed it takes back, whichever of its providers is asked next. See `signer`."""
 
 # type -> module of this package with `make(settings, *, environ) -> Adapter`
 _BUILT_IN = {
@@ -65,18 +66,34 @@ def make_adapter(
     """
     if settings.type in _LATER:
         raise TypeNotAvailable(settings.type, _LATER[settings.type])
-    adapter = _built_in(settings, environ) if settings.type in _BUILT_IN else _made_by_plugin(settings)
     from .dialects.kept_thinking import ThinkingStore  # only here: reading a configuration needs no dialects
     from .translated import translating
 
-    stores = {} if kept is None else kept
-    return translating(adapter, settings, stores.setdefault((settings.type, settings.base_url), ThinkingStore()))
+    store = ({} if kept is None else kept).setdefault(signer(settings), ThinkingStore())
+    adapter = _built_in(settings, environ, store) if settings.type in _BUILT_IN else _made_by_plugin(settings)
+    return translating(adapter, settings, store)
 
 
-def _built_in(settings: ProviderSettings, environ: Mapping[str, str]) -> Adapter:
+def signer(settings: ProviderSettings) -> tuple[str, str | None]:
+    """Who signs the thinking of a provider's models.
+
+    Anthropic's own API and Bedrock take each other's signatures of a Claude: "values generated on one platform will be
+    compatible with another" (https://platform.claude.com/docs/en/build-with-claude/extended-thinking). An API that only
+    speaks like Anthropic's, at an address of its own, may have any models behind it.
+    """
+    host = urlsplit(settings.base_url or "").hostname or ""
+    hosted = settings.type == "anthropic" and (not settings.base_url or host.endswith(".anthropic.com"))
+    if hosted or settings.type == "bedrock":
+        return "claude", None
+    return settings.type, settings.base_url
+
+
+def _built_in(settings: ProviderSettings, environ: Mapping[str, str], store: ThinkingStore) -> Adapter:
     module = importlib.import_module(f".{_BUILT_IN[settings.type]}", __package__)
+    # Bedrock's dialect is no caller's: its adapter translates by itself, and keeps what has to be kept for that.
+    more = {"kept": store} if settings.type == "bedrock" else {}
     try:
-        adapter: Adapter = module.make(settings, environ=environ)
+        adapter: Adapter = module.make(settings, environ=environ, **more)
     except ValueError as error:
         raise TypeNotAvailable(settings.type, f"these settings cannot be used: {error}") from error
     return adapter

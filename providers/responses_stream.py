@@ -12,15 +12,15 @@ from collections.abc import Collection
 from typing import Any, Final, cast
 
 import msgspec
-import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .chat_stream import DRAIN_SECONDS
 from .classify import classify_in_band
 from .interface import Usage
+from .sieve import Sieve
 from .sse import EventSplitter, SseParser
 from .transport import Response
+from .watched_stream import WatchedStream
 
 _SPECIAL: Final = re.compile(rb'"(?:response\.(?:completed|incomplete|failed)|error)"')
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -117,7 +117,7 @@ def response_usage(value: object, tier: object = None) -> Usage | None:
         return None
 
 
-class ResponsesStream:
+class ResponsesStream(WatchedStream):
     """The `Stream` of a response; see `interface.Stream` for the contract.
 
     A genuine end is `response.completed`, `response.incomplete` or `response.failed`: the last is an answer like the
@@ -125,58 +125,33 @@ class ResponsesStream:
     mean; after that an `error` event is BROKEN.
     """
 
-    __slots__ = (
-        "_ended",
-        "_failure",
-        "_response",
-        "_secrets",
-        "_splitter",
-        "content_type",
-        "dropped",
-        "estimated_tokens",
-        "has_content",
-        "usage",
-    )
+    __slots__ = ("_feed", "_secrets", "_sieve", "_splitter", "usage")
 
-    def __init__(self, response: Response, *, secrets: Collection[str] = ()) -> None:
-        """Owns `response` from now on. `secrets` are masked in errors."""
-        self._response = response
+    def __init__(self, response: Response, *, secrets: Collection[str] = (), dropped: tuple[str, ...] = ()) -> None:
+        """Owns `response` from now on. `secrets` are masked in errors; `dropped` was not sent."""
+        super().__init__(response, response.content_type or b"text/event-stream", dropped=dropped)
         self._secrets = secrets
         self._splitter = EventSplitter()
-        self._ended = False
-        self._failure: UpstreamFailure | None = None
-        self.content_type = response.content_type or b"text/event-stream"
-        self.dropped: tuple[str, ...] = ()
-        self.has_content = False
+        self._feed = self._splitter.feed
+        self._sieve = Sieve()
         self.usage: Usage | None = None
-        self.estimated_tokens = 0
 
-    async def receive(self) -> bytes | None:
-        if self._failure is not None:
-            raise self._failure
-        while not self._ended:
-            data = await self._response.receive()
-            if data is None:
-                return self._end_of_framing()
-            whole = self._splitter.feed(data)
-            if not whole:
-                continue
-            if not self.has_content or _SPECIAL.search(whole):
-                self._look_into(whole)
-            else:
-                self.estimated_tokens += whole.count(b"\n\n") or 1
-            return whole
-        await self._drain()
-        return None
+    @property
+    def malformed_events(self) -> int:
+        return self._sieve.left_out
 
-    def close(self) -> None:
-        self._response.close()
+    def _take(self, data: bytes) -> bytes:
+        whole = self._sieve.sound(self._feed(data))
+        if not self.has_content or _SPECIAL.search(whole):
+            self._look_into(whole)
+        else:
+            self.estimated_tokens += whole.count(b"\n\n") or bool(whole)
+        return whole
 
     def _end_of_framing(self) -> bytes:
-        """A last event whose empty line is missing. Raises BROKEN unless it ends the response."""
-        whole = self._splitter.flush() + b"\n\n"
+        whole = self._splitter.flush() + b"\n\n"  # a last event whose empty line is missing
         self._look_into(whole)
-        if not self._ended:
+        if not self._done:
             raise self._broken("ended its stream without the event that ends a response")
         return whole
 
@@ -196,30 +171,13 @@ class ResponsesStream:
             if kind == "response.failed" and not self.has_content:
                 raise self._in_band(msgspec.json.encode({"error": response.error}))
             self.usage = response_usage(response.usage, response.service_tier)
-            self._ended = self.has_content = True
+            self._done = self.has_content = True
         elif kind not in _BEGINNINGS or (event.item is not None and event.item.type not in _SILENT_ITEMS):
             self.has_content = True
             self.estimated_tokens += 1
 
     def _in_band(self, data: bytes) -> UpstreamFailure:
-        failure = classify_in_band(msgspec.json.decode(data), data, secrets=self._secrets)
-        if self.has_content:
-            return self._broken(failure.message)
-        self._failure = failure
-        return failure
-
-    def _broken(self, what: str) -> UpstreamFailure:
-        self._failure = UpstreamFailure(FailureKind.BROKEN, what, status=self._response.status)
-        return self._failure
-
-    async def _drain(self) -> None:
-        """Read to the end of the framing if it comes at once. The stream has ended well, whatever happens here."""
-        with trio.move_on_after(DRAIN_SECONDS):
-            try:
-                while await self._response.receive() is not None:
-                    pass
-            except UpstreamFailure:
-                pass
+        return self._failed(classify_in_band(msgspec.json.decode(data), data, secrets=self._secrets))
 
 
 def _decode(data: bytes) -> _Event | None:

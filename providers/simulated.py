@@ -1,9 +1,9 @@
 """A provider that exists only in this process: the demo, the tests and the bench live on it.
 
 It answers chat completions in OpenAI's shapes (`openai.types.chat.ChatCompletion` and `ChatCompletionChunk` of the
-openai SDK) with text of its own, at the pace of its `simulate` settings, and fails as its script says; embeddings are
-numbers made of the text. Messages and responses are translated to chat completions. All waiting is `trio.sleep`, so
-under a virtual clock nothing really waits.
+openai SDK) with text of its own, or the tool call or JSON that is insisted on, at the pace of its `simulate` settings,
+and fails as its script says; embeddings are numbers made of the text. Callers of other dialects reach it by translation
+(see `translated`). All waiting is `trio.sleep`, so under a virtual clock nothing really waits.
 """
 
 from __future__ import annotations
@@ -23,19 +23,11 @@ from infermux.secret import Secret
 
 from .chat_stream import DONE
 from .classify import classify
-from .counting import estimated_count
-from .dialects import openai_chat
-from .dialects.dialect import Target
 from .interface import Answer, Call, Endpoint, Stream, Usage
-from .simulated_answer import Event, Pace, Text, broken
+from .simulated_answer import Answered, Event, Pace, broken
 from .simulated_embeddings import embeddings, read_embedding
-from .simulated_request import ChatRequest, Refused, error_body, read_request
+from .simulated_request import Refused, error_body, read_request
 from .simulated_script import NORMAL, Step, parse_script
-from .translate import send_translated
-
-_ENDPOINTS = frozenset(
-    {Endpoint.CHAT, Endpoint.EMBEDDINGS, Endpoint.RESPONSES, Endpoint.MESSAGES, Endpoint.COUNT_TOKENS}
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +60,8 @@ class Simulated:
     `steps` takes the place of the settings' script; `tokens_per_event` is how many tokens of a stream come at once.
     """
 
+    endpoints = frozenset({Endpoint.CHAT, Endpoint.EMBEDDINGS})
+
     def __init__(self, settings: ProviderSettings, *, steps: Steps | None = None, tokens_per_event: int = 1) -> None:
         self._settings = settings
         self._simulate = settings.simulate
@@ -77,10 +71,6 @@ class Simulated:
         self._started: float | None = None
         self._serial = itertools.count(1)
         self._requests = self._probes = self._cancelled = self._in_flight = self._peak = 0
-
-    @property
-    def endpoints(self) -> frozenset[Endpoint]:
-        return _ENDPOINTS
 
     @property
     def transport(self) -> str:
@@ -100,22 +90,18 @@ class Simulated:
 
     async def send(self, call: Call) -> Answer | Stream:
         """Answer `call` as the script and the settings say. Raises `UpstreamFailure`, InvalidRequest."""
-        endpoint = call.endpoint
-        if endpoint is not Endpoint.CHAT and endpoint is not Endpoint.EMBEDDINGS:
-            return await self._send_other(call)
         self._requests += 1
         visit = self._enter()
         try:
             step = self._step()
             pace = Pace(step, self._simulate.first_token, self._simulate.tokens_per_second)
             await _fail_as_told(step)
-            if endpoint is Endpoint.EMBEDDINGS:
+            if call.endpoint is Endpoint.EMBEDDINGS:
                 vectors = self._embed(call)
                 await pace.whole(0)
                 visit.leave(cancelled=False)
                 return vectors
-            request = self._read(call)
-            answer = Text(request, self._settings.name, call.model, next(self._serial))
+            answer = self._composed(call)
             if call.stream:
                 events = answer.events(pace, asked_usage=call.asked_usage, at_once=self._tokens_per_event)
                 return SimulatedStream(events, answer.usage, visit)
@@ -125,16 +111,6 @@ class Simulated:
             raise
         visit.leave(cancelled=False)
         return Answer(200, b"application/json", answer.whole(), answer.usage)
-
-    async def _send_other(self, call: Call) -> Answer | Stream:
-        """By way of chat completions, but for counting, which is an estimate."""
-        if call.endpoint is Endpoint.COUNT_TOKENS:
-            await trio.lowlevel.checkpoint()
-            return estimated_count(call)
-        target = Target(model=call.model, default_max_tokens=self._settings.default_max_tokens)
-        return await send_translated(
-            self.send, call, endpoint=Endpoint.CHAT, provider=openai_chat.DIALECT, target=target
-        )
 
     def _embed(self, call: Call) -> Answer:
         try:
@@ -160,6 +136,11 @@ class Simulated:
         if step.stall_after is not None and step.stall_after < 1:
             await trio.sleep(step.stall_for)
         return Usage(prompt_tokens=5, completion_tokens=1)
+
+    def takes_prefill(self, model: str) -> bool:
+        """Every model does: what an assistant message at the end says already is left out of the answer."""
+        del model
+        return True
 
     async def list_models(self) -> Sequence[str]:
         await trio.lowlevel.checkpoint()
@@ -192,14 +173,14 @@ class Simulated:
             return _RANDOM_FAILURE
         return step
 
-    def _read(self, call: Call) -> ChatRequest:
+    def _composed(self, call: Call) -> Answered:
         try:
             request = read_request(_with_model(call, self._settings.extra_body))
             self._check_model(call.model)
+            return Answered(request, self._settings.name, call.model, next(self._serial))
         except Refused as refused:
             status = 404 if refused.code == "model_not_found" else 400
             raise _answered(status, refused.body()) from None
-        return request
 
     def _check_model(self, model: str) -> None:
         if self._settings.models is None:
@@ -232,6 +213,7 @@ class SimulatedStream:
 
     content_type = b"text/event-stream; charset=utf-8"
     dropped: tuple[str, ...] = ()
+    malformed_events = 0
 
     def __init__(self, events: Iterator[Event], usage: Usage, visit: _Visit) -> None:
         self._events = events
@@ -270,6 +252,9 @@ class SimulatedStream:
             except UpstreamFailure as failure:
                 self._failure = failure
         return self._failure
+
+    def last_words(self) -> None:
+        """The finish reason comes with the end."""
 
     def close(self) -> None:
         self._visit.leave(cancelled=not self._ended)

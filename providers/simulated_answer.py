@@ -1,9 +1,12 @@
-"""A simulated answer: its text as a completion or as the events of a stream, and when each token is due."""
+"""A simulated answer: what it says as a completion or as the events of a stream, and when each token is due."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from collections.abc import Iterator
+from typing import Final
 
 import attrs
 import msgspec
@@ -12,8 +15,11 @@ import trio
 from infermux.errors import FailureKind, UpstreamFailure
 
 from .interface import Usage
-from .simulated_request import ChatRequest, compose
+from .simulated_request import ChatRequest, compose, cut
 from .simulated_script import Step
+from .simulated_structure import ToolUse, json_text, tool_use
+
+_PIECES: Final = re.compile(r"(?s).{1,4}")  # four characters to a token
 
 
 @attrs.frozen
@@ -65,11 +71,39 @@ class Pace:
         self.due(tokens)
 
 
-class Text:
-    """One composed answer, and its encoding as a completion or as events."""
+@attrs.frozen
+class Called:
+    """A tool call's beginning; its arguments are the choice's tokens."""
+
+    id: str
+    kind: str
+    name: str
+
+    def part(self, arguments: str) -> dict[str, object]:
+        """The whole call, or its first delta."""
+        return {"id": self.id, "type": self.kind, self.kind: {"name": self.name, self.argument: arguments}}
+
+    @property
+    def argument(self) -> str:
+        return "input" if self.kind == "custom" else "arguments"
+
+    def delta(self, token: str) -> bytes:
+        return msgspec.json.encode({"tool_calls": [{"index": 0, self.kind: {self.argument: token}}]})
+
+
+class Answered:
+    """One composed answer, in words, JSON or a tool call, and its encoding as a completion or as events."""
 
     def __init__(self, request: ChatRequest, provider: str, model: str, serial: int) -> None:
-        self.choices = [compose(request, provider, index) for index in range(request.n or 1)]
+        """Raises Refused for a tool or a schema that cannot be followed."""
+        use = tool_use(request)
+        self._calls = [_called(use, provider, serial, index) for index in range(request.n or 1)]
+        text = use.text if use is not None else json_text(request, provider)
+        if text is None:
+            self.choices = [compose(request, provider, index) for index in range(request.n or 1)]
+        else:
+            end = "stop" if use is None else "tool_calls"
+            self.choices = [cut(_PIECES.findall(text), request, end) for _ in range(request.n or 1)]
         self.completion_tokens = sum(len(tokens) for tokens, _ in self.choices)
         self.usage = Usage(prompt_tokens=request.prompt_tokens, completion_tokens=self.completion_tokens)
         self._head = {"id": f"chatcmpl-{provider}-{serial}", "created": int(time.time()), "model": model}
@@ -78,11 +112,11 @@ class Text:
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": "".join(tokens), "refusal": None},
+                "message": _message("".join(tokens), call),
                 "logprobs": None,
                 "finish_reason": reason,
             }
-            for index, (tokens, reason) in enumerate(self.choices)
+            for index, ((tokens, reason), call) in enumerate(zip(self.choices, self._calls, strict=True))
         ]
         return msgspec.json.encode(
             {**self._head, "object": "chat.completion", "choices": choices, "usage": _usage_object(self.usage)}
@@ -97,14 +131,14 @@ class Text:
             choice = b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}' % (index, delta, reason)
             return head + b',"choices":[' + choice + b"]" + ending
 
-        opening = b'{"role":"assistant","content":"","refusal":null}'
-        yield Event(pace.first, b"".join(chunk(index, opening) for index in range(len(self.choices))))
+        opening = b"".join(chunk(index, _opening(call)) for index, call in enumerate(self._calls))
+        yield Event(pace.first, opening, has_content=any(self._calls))
         sent = 0
         for index, tokens in self._pieces(at_once):
             due = pace.due(sent)
             said = pace.until_cut(sent, len(tokens))
-            delta = b'{"content":%b}' % msgspec.json.encode("".join(tokens[:said]))
-            yield Event(due, chunk(index, delta), has_content=True, tokens=said)
+            call, text = self._calls[index], "".join(tokens[:said])
+            yield Event(due, chunk(index, call.delta(text) if call else _said(text)), has_content=True, tokens=said)
             sent += said
         last = b"".join(
             chunk(index, b"{}", b'"%b"' % reason.encode()) for index, (_, reason) in enumerate(self.choices)
@@ -119,6 +153,29 @@ class Text:
             for index, (tokens, _) in enumerate(self.choices):
                 if position < len(tokens):
                     yield index, tokens[position : position + at_once]
+
+
+def _called(use: ToolUse | None, provider: str, serial: int, index: int) -> Called | None:
+    if use is None:
+        return None
+    number = hashlib.blake2s(f"{provider} {serial} {index}".encode(), digest_size=12).hexdigest()
+    return Called(f"call_{number}", use.kind, use.name)
+
+
+def _message(text: str, call: Called | None) -> dict[str, object]:
+    message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
+    return message if call is None else {**message, "content": None, "tool_calls": [call.part(text)]}
+
+
+def _opening(call: Called | None) -> bytes:
+    if call is None:
+        return b'{"role":"assistant","content":"","refusal":null}'
+    calls = [{"index": 0, **call.part("")}]
+    return msgspec.json.encode({"role": "assistant", "content": None, "refusal": None, "tool_calls": calls})
+
+
+def _said(token: str) -> bytes:
+    return b'{"content":%b}' % msgspec.json.encode(token)
 
 
 def broken() -> UpstreamFailure:

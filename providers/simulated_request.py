@@ -72,6 +72,8 @@ class ChatRequest(msgspec.Struct):
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -149,17 +151,27 @@ def _check_messages(messages: Sequence[Message]) -> None:
 
 
 def compose(request: ChatRequest, provider: str, choice: int) -> tuple[list[str], str]:
-    """The tokens of choice number `choice`, and the finish reason. The same request gets the same answer.
+    """The tokens of choice number `choice` in words, and the finish reason. The same request gets the same answer.
 
-    A prompt that says `300 words` gets that many; otherwise 40. `max_tokens` cuts with the reason `length`.
+    A prompt that says `300 words` gets that many; otherwise 40. `max_tokens` cuts with the reason `length`. A message
+    of the assistant at the end is the beginning of the answer: as many tokens as it has words have been said.
     """
     prompt = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
     asked = _ASKED_LENGTH.search(prompt)
     length = min(int(asked[1]), _MOST_TOKENS) if asked else _DEFAULT_TOKENS
     limit = request.max_completion_tokens or request.max_tokens
+    last = request.messages[-1]
+    begun = min(len(last.text.split()), length) if last.role == "assistant" else 0
+    length -= begun
     count = length if limit is None else min(length, limit)
-    tokens = _tokens(prompt, provider, choice, count)
+    tokens = _tokens(prompt, provider, choice, begun + count)[begun:]
     return (tokens, "length") if count < length else (_stop(tokens, request.stop), "stop")
+
+
+def cut(tokens: list[str], request: ChatRequest, reason: str) -> tuple[list[str], str]:
+    """`tokens` up to the bound of the request, and the finish reason: `reason` where all of them are there."""
+    limit = request.max_completion_tokens or request.max_tokens
+    return (tokens, reason) if limit is None or len(tokens) <= limit else (tokens[:limit], "length")
 
 
 def _tokens(prompt: str, provider: str, choice: int, count: int) -> list[str]:

@@ -13,13 +13,15 @@ from typing import Final
 import attrs
 import msgspec
 
-from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
+from infermux.errors import FailureKind, InvalidRequest, NotCarried, UpstreamFailure
 
-from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses
-from .dialects.dialect import Asked, Dialect, Target, Written
+from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses, tool_names
+from .dialects.dialect import Asked, Dialect, MalformedEvent, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
-from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent
+from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent, TextDelta
+from .dialects.report import Loss
+from .dialects.text_events import TextEvents
 from .dialects.turns import check_tool_results
 from .interface import Answer, Call, Endpoint, Stream, Usage
 
@@ -86,18 +88,20 @@ def translate_conversation(
     texts: frozenset[str] = frozenset()
     if not provider.takes_freeform_tools:
         sent, texts = freeform.wrap(sent)
+    sent, names = tool_names.rename(sent, provider.longest_tool_name)
     try:
         written = provider.write_request(sent, target)
     except RecursionError:  # a schema nested almost as deeply as JSON can be read, and not quite as it can be written
         raise InvalidRequest("the body is nested too deeply") from None
     if strict and written.loss:
-        names = written.loss.header
-        raise InvalidRequest(f"the provider cannot be given what X-Infermux-Strict insists on: {names}", param=names)
+        lost = written.loss.header
+        raise NotCarried(f"the provider cannot be given what X-Infermux-Strict insists on: {lost}", param=lost)
     return Translation(
         caller=caller,
         provider=provider,
         written=written,
         asked=Asked(conversation=conversation, now=int(now)),
+        names=names,
         text_tools=texts,
         kept=kept if provider.carries_signatures and not caller.carries_signatures else None,
     )
@@ -107,13 +111,15 @@ def translate_conversation(
 class Translation:
     """One request on its way: what the provider is sent, and how its answer is read for the caller.
 
-    `text_tools` are the tools that are text to the caller and functions to the provider.
+    `names` are the caller's names of tools by those the provider was given, where they differ; `text_tools` the tools
+    that are text to the caller and functions to the provider.
     """
 
     caller: Dialect
     provider: Dialect
     written: Written
     asked: Asked
+    names: Mapping[str, str] = attrs.field(factory=dict[str, str])
     text_tools: frozenset[str] = frozenset()
     kept: ThinkingStore | None = None
 
@@ -128,6 +134,8 @@ class Translation:
     def answer(self, answer: Answer) -> Answer:
         """A whole answer, for the caller. Raises UpstreamFailure(MALFORMED)."""
         completion = self.provider.read_answer(answer.body)
+        if self.names:
+            completion = tool_names.restore(completion, self.names)
         if self.kept is not None:
             self.kept.keep(completion.parts, self.asked.now)
         if self.written.json_tool is not None:
@@ -136,12 +144,13 @@ class Translation:
             completion = freeform.unwrap(completion, self.text_tools)
         if completion.usage is None and answer.usage is not None:
             completion = attrs.evolve(completion, usage=answer.usage)
+        loss = Loss(*answer.dropped, *self.dropped, *completion.lost)
         return attrs.evolve(
             answer,
             content_type=_JSON,
-            body=self.caller.write_answer(completion, self.asked),
+            body=self.caller.write_answer(completion, self.asked, loss),
             usage=answer.usage or completion.usage,
-            dropped=(*answer.dropped, *self.dropped),
+            dropped=loss.names,
         )
 
     def stream(self, stream: Stream) -> TranslatedStream:
@@ -168,10 +177,13 @@ class TranslatedStream:
         "_ended",
         "_folder",
         "_json",
+        "_left_out",
         "_over",
+        "_plain",
         "_reader",
         "_stream",
         "_text",
+        "_text_events",
         "_translation",
         "_writer",
     )
@@ -183,11 +195,15 @@ class TranslatedStream:
         self._stream = stream
         self._decoder = translation.provider.decoder()
         self._reader = translation.provider.stream_reader()
+        key = translation.provider.text_key
+        self._text_events = None if key is None else TextEvents(key)
         self._writer = translation.caller.stream_writer(translation.asked)
         self._json = json_tool.UnwrapEvents(translation.written.json_tool) if translation.written.json_tool else None
         self._text = freeform.UnwrapEvents(translation.text_tools) if translation.text_tools else None
         self._folder = Folder() if translation.kept is not None else None
+        self._plain = self._json is None and self._text is None and not translation.names
         self._ended = self._over = False
+        self._left_out = 0
 
     @property
     def has_content(self) -> bool:
@@ -202,15 +218,29 @@ class TranslatedStream:
         return self._stream.estimated_tokens
 
     @property
+    def malformed_events(self) -> int:
+        return self._stream.malformed_events + self._left_out
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         return (*self._stream.dropped, *self._translation.dropped)
 
     def close(self) -> None:
         self._stream.close()
 
+    def last_words(self) -> bytes | None:
+        if self._ended:
+            return b""
+        return None if self._stream.last_words() is None else self._finish()
+
     async def receive(self) -> bytes | None:
         while not self._over:
-            data = await self._next()
+            try:
+                data = await self._stream.receive()
+            except UpstreamFailure as failure:
+                if not self._ended:
+                    raise self._translation.failure(failure) from None
+                data = None  # after the answer's end bytes are only waited for to free the connection
             if data is not None:
                 written = b"" if self._ended else self._read(data)
             else:
@@ -220,21 +250,29 @@ class TranslatedStream:
                 return written
         return None
 
-    async def _next(self) -> bytes | None:
-        """The provider's next bytes. After the answer's end they are only waited for to free the connection."""
-        try:
-            return await self._stream.receive()
-        except UpstreamFailure as failure:
-            if self._ended:
-                return None
-            raise self._translation.failure(failure) from None
-
     def _read(self, data: bytes) -> bytes:
+        like_before = self._text_events
+        if like_before is not None:
+            text = like_before.read(data)
+            if text is not None:
+                return self._write_text(text) if self._plain else self._write([text])
         feed = self._reader.feed
         events: list[StreamEvent] = []
+        left_out = self._left_out
         for event in self._decoder.feed(data):
-            events += feed(event)
+            try:
+                events += feed(event)
+            except MalformedEvent:
+                self._left_out += 1
+        if like_before is not None:
+            like_before.note(data, events if self._left_out == left_out else ())
         return self._write(events)
+
+    def _write_text(self, event: TextDelta) -> bytes:
+        """As `_write`, where nothing stands between the reader and the writer."""
+        if self._folder is not None:
+            self._folder.text(event)
+        return self._writer.text(event)
 
     def _finish(self) -> bytes:
         """The stream has genuinely ended: what was held back for that. Raises BROKEN where the dialect had no end."""
@@ -257,6 +295,8 @@ class TranslatedStream:
             self._ended = True
             if last.usage is None and self._stream.usage is not None:
                 events[-1] = attrs.evolve(last, usage=self._stream.usage)
+        if self._translation.names:
+            events = tool_names.restore_events(events, self._translation.names)
         if self._folder is not None:
             self._keep(self._folder, events)
         if self._json is not None:

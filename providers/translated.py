@@ -7,18 +7,19 @@ provider that does not is an estimate of ours, marked so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 import trio
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
+from infermux.errors import UpstreamFailure
 from infermux.secret import Secret
 
 from .counting import estimated_count
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
-from .interface import Adapter, Answer, Call, Endpoint, Stream, Usage
+from .interface import Adapter, Answer, Call, Endpoint, Stream, Usage, takes_prefill
 from .translate import DIALECTS, send_translated
 
 _VIA: Final = (Endpoint.MESSAGES, Endpoint.CHAT)
@@ -42,7 +43,6 @@ class Translating:
     def __init__(self, adapter: Adapter, via: Endpoint, settings: ProviderSettings, kept: ThinkingStore) -> None:
         self.adapter = adapter
         self.endpoints = adapter.endpoints | frozenset(DIALECTS) | {Endpoint.COUNT_TOKENS}
-        self._native = adapter.endpoints
         self._via = via
         self._dialect = DIALECTS[via]
         self._kept = kept
@@ -57,10 +57,19 @@ class Translating:
     def transport(self) -> str:
         return self.adapter.transport
 
-    async def send(self, call: Call) -> Answer | Stream:
-        if call.endpoint in self._native:
-            return await self.adapter.send(call)
-        if call.endpoint is Endpoint.COUNT_TOKENS:
+    def send(self, call: Call) -> Awaitable[Answer | Stream]:
+        """See `Adapter.send`. What the adapter always has goes to it without a frame of ours in between."""
+        return self.adapter.send(call) if call.endpoint is self._via else self._send(call)
+
+    async def _send(self, call: Call) -> Answer | Stream:
+        endpoint = call.endpoint
+        if endpoint in self.adapter.endpoints:
+            try:
+                return await self.adapter.send(call)
+            except UpstreamFailure:
+                if endpoint in self.adapter.endpoints:
+                    raise  # else it has just turned out that the provider does not have it
+        if endpoint is Endpoint.COUNT_TOKENS:
             await trio.lowlevel.checkpoint()
             return estimated_count(call)
         target = Target(model=call.model, max_tokens=self._max_tokens, default_max_tokens=self._default_max_tokens)
@@ -70,6 +79,10 @@ class Translating:
 
     async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         return await self.adapter.probe(method, model, key)
+
+    def takes_prefill(self, model: str) -> bool:
+        """Whether `model` goes on with the beginning of an answer: as the adapter says."""
+        return takes_prefill(self.adapter, model)
 
     async def list_models(self) -> Sequence[str]:
         return await self.adapter.list_models()

@@ -244,11 +244,27 @@ def first(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
+async def read_some(response: Response, most: int) -> bytes:
+    """The first bytes of a body: `most` and what came with them, or what came before the connection broke.
+
+    For bodies of refusals, where the status says more than the rest would have.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < most and (data := await response.receive()) is not None:
+            parts.append(data)
+            size += len(data)
+    except UpstreamFailure:
+        pass
+    return b"".join(parts)
+
+
 def check_encoding(status: int, encoding: bytes | None) -> None:
     """Refuse an encoded 2xx body: identity was asked for, and the bytes go on to a caller who asked for nothing."""
     if encoding is not None and 200 <= status < 300 and encoding.strip().lower() not in (b"", b"identity"):
         raise UpstreamFailure(
-            FailureKind.MALFORMED, "the provider sent an encoded body though identity was asked for", status=status
+            FailureKind.MALFORMED, "sent an encoded body though identity was asked for", status=status
         )
 
 

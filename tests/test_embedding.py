@@ -237,6 +237,20 @@ async def test_a_stream_that_breaks_raises(autojump_clock: MockClock) -> None:
         assert got
 
 
+async def test_a_stream_that_breaks_goes_on_elsewhere_where_that_is_turned_on(autojump_clock: MockClock) -> None:
+    cut, other = simulated("one", "m", script=[{"cut_after": 4}]), simulated("two", "m")
+    unchecked = {"health_check": {"disabled": True}}
+    config = a_config({**cut, **unchecked}, {**other, **unchecked}, rescue="continue", routing={"strategy": "priority"})
+    async with infermux.open_router(config, environ={}) as router:
+        async with router.stream({"model": "m", **HI}) as chunks:
+            got = [chunk async for chunk in chunks]
+        pieces = [chunk["choices"][0] for chunk in got]
+        said = "".join(piece["delta"].get("content", "") for piece in pieces)
+        assert said.startswith("This is one, a simulated provider.")
+        assert (len(said.split()), pieces[-1]["finish_reason"]) == (40, "stop")
+        assert {chunk["id"] for chunk in got} == {"chatcmpl-one-1"}
+
+
 # Changing the providers.
 
 

@@ -3,7 +3,8 @@
  *   closed loop            each of --connections sends its next request when the last one has ended
  *   --rate R               open loop: request k is due at k/R seconds; latency counts from then, also while it had to
  *                          wait for a free connection, so a slow server cannot slow the clock it is measured by
- *   --mode whole|stream    what a right answer is: a whole JSON object, or events that end with [DONE]
+ *   --mode whole|stream    what a right answer is: a whole JSON object, or events that end with [DONE], or with one
+ *                          whose data begins as --last says
  *
  * Ends after --seconds or --requests, whichever comes first, lets what is under way finish, and prints one JSON object.
  */
@@ -329,6 +330,7 @@ static void read_options(int count, char **words) {
         else if (!strcmp(name, "--path")) options.path = value;
         else if (!strcmp(name, "--body")) options.body_file = value;
         else if (!strcmp(name, "--mode")) options.mode = value;
+        else if (!strcmp(name, "--last")) last_event = value;
         else if (!strcmp(name, "--connections")) options.connections = atoi(value);
         else if (!strcmp(name, "--rate")) options.rate = atof(value);
         else if (!strcmp(name, "--seconds")) options.seconds = atof(value);

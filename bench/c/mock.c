@@ -1,12 +1,14 @@
-/* A mock OpenAI-compatible upstream: one thread, epoll, HTTP/1.1 keep-alive, everything it says prepared at start.
+/* A mock upstream of three dialects: one thread, epoll, HTTP/1.1 keep-alive, everything it says prepared at start.
  *
  *   POST .../chat/completions   one completion, or with "stream":true chunks at an interval
+ *   POST .../messages           the same in the events of Anthropic's messages
+ *   POST .../converse           one answer of Bedrock's;  .../converse-stream  its event stream
  *   GET  .../models             one model
  *   GET  /stats                 counters;  POST /stats/reset  sets them to zero
  *
- * A stream is: head + role chunk after --first-ms, --tokens chunks at least --interval-ms apart, and in one write
- * the finish chunk, the usage chunk (when include_usage was asked) and [DONE]. Chunk shapes: OpenAI's
- * chat.completion.chunk, with "usage":null in each when include_usage was asked.
+ * A stream is: head and what comes before the text after --first-ms, --tokens events of text at least --interval-ms
+ * apart, and in one write all that ends it. Chat's chunks have "usage":null, and its end a usage chunk, when
+ * include_usage was asked.
  * Events are never sent late in bunches: a late one moves those after it, so that no gateway is helped by merging.
  */
 #include "net.h"
@@ -19,7 +21,8 @@ enum timer { FIRST, NEXT, WHOLE, TIMERS };
 struct conn {
     int fd, wants_write;
     struct buffer in, out;
-    int busy, usage, position;
+    int busy, position;
+    const struct script *script;
     int64_t due;
     struct conn *before, *after; /* neighbours in the list of its timer */
     enum timer timer;
@@ -146,12 +149,12 @@ static int has_true(const char *body, const char *key) {
     return strncmp(at, "true", 4) == 0;
 }
 
-static int start_chat(struct conn *conn, const char *body) {
+static int start_answer(struct conn *conn, enum dialect dialect, int streams) {
     int64_t now = now_ns();
     begin(conn);
-    if (has_true(body, "\"stream\"")) {
+    conn->script = &scripts[dialect];
+    if (streams) {
         stats.streams++;
-        conn->usage = has_true(body, "\"include_usage\"");
         conn->position = 0;
         set_timer(conn, FIRST, now);
         return 1;
@@ -160,7 +163,7 @@ static int start_chat(struct conn *conn, const char *body) {
         set_timer(conn, WHOLE, now);
         return 1;
     }
-    return end(conn, &whole);
+    return end(conn, &conn->script->whole);
 }
 
 static int say_stats(struct conn *conn) {
@@ -194,8 +197,12 @@ static int refuse(struct conn *conn, const char *status) {
 
 static int answer(struct conn *conn, const char *head, const char *body) {
     size_t line = strcspn(head, "\r\n");
-    if (!strncmp(head, "POST ", 5) && memmem(head, line, "/chat/completions", 17))
-        return start_chat(conn, body);
+    if (!strncmp(head, "POST ", 5) && memmem(head, line, "/chat/completions ", 18))
+        return start_answer(conn, has_true(body, "\"include_usage\"") ? CHAT_USAGE : CHAT, has_true(body, "\"stream\""));
+    if (!strncmp(head, "POST ", 5) && memmem(head, line, "/messages ", 10))
+        return start_answer(conn, MESSAGES, has_true(body, "\"stream\""));
+    if (!strncmp(head, "POST ", 5) && memmem(head, line, "/converse", 9))
+        return start_answer(conn, CONVERSE, memmem(head, line, "/converse-stream ", 17) != NULL);
     if (!strncmp(head, "GET ", 4) && memmem(head, line, "/models", 7))
         return say(conn, &models);
     if (!strncmp(head, "GET /stats ", 11))
@@ -249,14 +256,16 @@ static int advance(struct conn *conn, int64_t now) {
     enum timer timer = conn->timer;
     cancel_timer(conn);
     if (timer == WHOLE)
-        return end(conn, &whole);
+        return end(conn, &conn->script->whole);
     if (conn->out.length) { /* the reader is behind: wait, as a provider would */
         set_timer(conn, NEXT, now);
         return 1;
     }
     if (conn->position > options.tokens)
-        return end(conn, &finish[conn->usage]) && (!conn->in.length || take_request(conn));
-    const struct buffer *what = conn->position++ ? &token[conn->usage] : &start[conn->usage];
+        return end(conn, &conn->script->finish) && (!conn->in.length || take_request(conn));
+    const struct script *script = conn->script;
+    const struct buffer *what = conn->position ? &script->token[conn->position % WORDS] : &script->start;
+    conn->position++;
     set_timer(conn, NEXT, now);
     return say(conn, what);
 }
@@ -329,9 +338,7 @@ int main(int count, char **words) {
     timers[NEXT].delay = 20 * MS;
     read_options(count, words);
     prepare_process();
-    prepare_whole();
-    prepare_stream(0);
-    prepare_stream(1);
+    prepare_answers();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     int listener = listen_on(options.port);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};

@@ -6,7 +6,7 @@
 
 enum part { HEAD, SIZED, UNTIL_CLOSE, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS, COMPLETE, BROKEN };
 
-#define TAIL 16
+#define TAIL 64
 
 struct response {
     enum part part;
@@ -15,11 +15,13 @@ struct response {
     uint64_t left;            /* of the sized body or of the chunk */
     uint64_t bytes, events, chunks;
     char line[TAIL];          /* how the current line of the body begins */
-    int line_length, done;    /* done: the last event was [DONE] */
+    int line_length, done;    /* done: the last event began as `last_event` says */
     char last;                /* last byte of the body that is not white space */
     char size_text[20];
     int size_length;
 };
+
+static const char *last_event = "[DONE]"; /* how the data of the event that ends a stream begins */
 
 static inline void reset_response(struct response *response) {
     struct buffer head = response->head;
@@ -28,7 +30,7 @@ static inline void reset_response(struct response *response) {
     response->head = head;
 }
 
-/* Counts lines that begin with "data:" and notes whether the last of them was [DONE]. */
+/* Counts lines that begin with "data:" and notes whether the last of them was the one that ends a stream. */
 static inline void take_body(struct response *response, const char *data, size_t length) {
     response->bytes += length;
     for (size_t i = 0; i < length;) {
@@ -36,7 +38,8 @@ static inline void take_body(struct response *response, const char *data, size_t
             if (response->line_length >= 5 && !memcmp(response->line, "data:", 5)) {
                 const char *value = response->line + 5 + (response->line[5] == ' ');
                 response->events++;
-                response->done = response->line_length < TAIL && !memcmp(value, "[DONE]", 6);
+                long length = response->line + response->line_length - value, wanted = (long)strlen(last_event);
+                response->done = length >= wanted && !memcmp(value, last_event, (size_t)wanted);
             }
             response->line_length = 0;
             i++;

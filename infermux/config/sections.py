@@ -368,7 +368,8 @@ ROOT = Section(
             (
                 "rescue",
                 one_of(("none", "continue")),
-                "A stream that breaks: tell the caller (`none`), or another provider goes on from there (`continue`).",
+                "A stream that breaks: tell the caller (`none`), or another provider goes on from there (`continue`); "
+                "see docs/reliability.md.",
             ),
             ("hedge", HEDGE, "Second attempts beside a slow first one."),
             ("queue", QUEUE, "Waiting for a provider to become routable."),

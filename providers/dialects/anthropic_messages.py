@@ -13,6 +13,7 @@ from .anthropic_messages_stream import MessagesReader, MessagesWriter
 from .anthropic_messages_write import write_request
 from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
 from .neutral import Completion, Conversation, ErrorReport
+from .report import Loss
 from .sse_events import EventReader
 
 
@@ -22,6 +23,8 @@ class AnthropicMessages:
     name = NAME
     carries_signatures = True
     takes_freeform_tools = False
+    text_key: bytes | None = b"text"
+    longest_tool_name = 128  # its refusal: "String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
 
     def read_request(self, body: bytes) -> Conversation:
         return read_request(body)
@@ -32,8 +35,8 @@ class AnthropicMessages:
     def read_answer(self, body: bytes) -> Completion:
         return read_answer(body)
 
-    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
-        return write_answer(completion, asked)
+    def write_answer(self, completion: Completion, asked: Asked, loss: Loss | None = None) -> bytes:
+        return write_answer(completion, asked, Loss() if loss is None else loss)
 
     def decoder(self) -> EventDecoder:
         return EventReader()

@@ -14,7 +14,7 @@ from infermux.errors import InvalidRequest
 
 from ..classify import read_error as read_error_body
 from ..interface import Usage
-from .anthropic_messages_parts import text_block
+from .anthropic_messages_parts import text_block, write_citation
 from .anthropic_messages_read import read_citation
 from .dialect import Asked, kind_of_status, malformed, new_id
 from .fields import Fields
@@ -31,6 +31,7 @@ from .neutral import (
     Thinking,
     ToolCall,
 )
+from .report import Loss
 from .turns import arguments_object
 
 Json = dict[str, Any]
@@ -96,11 +97,15 @@ class MessageShape(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     content: list[Block] | None = None
+    container: Any = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: StopDetails | None = None
     usage: UsageShape | None = None
 
+
+_READ: Final = frozenset({"text", "tool_use", "thinking", "redacted_thinking"})
+"""The types of blocks that are read."""
 
 _decode: Final = msgspec.json.Decoder(MessageShape).decode
 
@@ -124,6 +129,10 @@ def read_answer(body: bytes) -> Completion:
         stop=STOPS.get(message.stop_reason or "end_turn", StopReason.END),
         stop_sequence=message.stop_sequence,
         usage=read_usage(message.usage) if message.usage else None,
+        lost=(
+            *(f"content.{block.type}" for block in message.content if block.type not in _READ),
+            *(("container",) if message.container is not None else ()),
+        ),
     )
 
 
@@ -191,7 +200,7 @@ def write_usage(usage: Usage | None) -> Json:
     return found
 
 
-def write_answer(completion: Completion, asked: Asked) -> bytes:
+def write_answer(completion: Completion, asked: Asked, loss: Loss) -> bytes:
     """Thinking without a signature gets an empty one: it is what the shape demands, and is left out when sent back."""
     del asked
     body: Json = {
@@ -199,7 +208,7 @@ def write_answer(completion: Completion, asked: Asked) -> bytes:
         "type": "message",
         "role": "assistant",
         "model": completion.model,
-        "content": [block for part in completion.parts if (block := write_block(part)) is not None],
+        "content": [block for part in completion.parts if (block := write_block(part, loss)) is not None],
         "stop_reason": STOP_WORDS[completion.stop],
         "stop_sequence": completion.stop_sequence,
         "usage": write_usage(completion.usage),
@@ -207,14 +216,18 @@ def write_answer(completion: Completion, asked: Asked) -> bytes:
     return msgspec.json.encode(body)
 
 
-def write_block(part: Part) -> Json | None:
+def write_block(part: Part, loss: Loss) -> Json | None:
     match part:
         case Text():
+            if any(write_citation(citation) is None for citation in part.citations):
+                loss.drop("citations")
             return text_block(part)
         case Refusal(text=text):
             return {"type": "text", "text": text}
         case ToolCall():
-            arguments, _ = arguments_object(part.arguments)
+            arguments, known = arguments_object(part.arguments)
+            if not known:
+                loss.change("tool_calls.arguments", "wrapped")
             return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments}
         case Thinking():
             return {"type": "thinking", "thinking": part.text, "signature": part.signature or ""}

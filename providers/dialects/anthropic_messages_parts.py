@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -209,11 +210,11 @@ def _tool_use(call: ToolCall, loss: Loss) -> Json:
 
 
 def _id(call_id: str, loss: Loss) -> str:
-    """The id in the letters the API takes."""
-    written = _NOT_IN_IDS.sub("_", call_id)
-    if written != call_id:
-        loss.change("tool_calls.id", "rewritten")
-    return written
+    """The id, or one made of it where it has letters the API refuses: the same every time, and no other's."""
+    if call_id and not _NOT_IN_IDS.search(call_id):
+        return call_id
+    loss.change("tool_calls.id", "rewritten")
+    return "toolu_" + hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()[:24]
 
 
 def _tool_result(part: ToolResult, loss: Loss) -> Json:

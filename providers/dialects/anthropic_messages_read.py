@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from infermux.errors import InvalidRequest
+from infermux.errors import InvalidRequest, ThreadUnsupported
 
 from .dialect import decode_request
 from .fields import Fields, generic, missing, unknown_value, wrong
@@ -58,6 +58,7 @@ def read_request(body: bytes) -> Conversation:
     """Raises InvalidRequest."""
     fields = Fields(decode_request(body))
     fields.ignore("provider")  # the router's own
+    _refuse_thread(fields)
     lost: list[str] = []
     turns = _turns(fields, lost)
     choice, parallel = _tool_choice(fields)
@@ -92,6 +93,16 @@ def read_request(body: bytes) -> Conversation:
     )
 
 
+def _refuse_thread(fields: Fields) -> None:
+    """Refuse a conversation that the provider is to hold (`anthropic.types.beta.beta_message_thread_param`).
+
+    Its messages are only the new ones, so this comes before anything is said about them.
+    """
+    if fields.get("thread") is not None:
+        why = "the provider of this model holds no conversations; send the whole conversation in `messages`"
+        raise ThreadUnsupported(f"thread: {why}", param="thread")
+
+
 def _turns(fields: Fields, lost: list[str]) -> TurnList:
     turns = TurnList()
     for message in fields.objects("messages"):
@@ -108,7 +119,9 @@ def _turns(fields: Fields, lost: list[str]) -> TurnList:
 def _system(fields: Fields, lost: list[str]) -> tuple[Text, ...]:
     if fields.get("system") is None:
         return ()
-    return tuple(part for part in read_parts(fields, "system", lost) if isinstance(part, Text))
+    parts = read_parts(fields, "system", lost)
+    lost += (f"system.{type(part).__name__.lower()}" for part in parts if not isinstance(part, Text))
+    return tuple(part for part in parts if isinstance(part, Text))
 
 
 def read_parts(fields: Fields, name: str, lost: list[str]) -> list[Part]:
@@ -134,7 +147,7 @@ def _part(block: Fields, lost: list[str]) -> Iterator[Part]:
             citations = tuple(read_citation(item) for item in block.objects("citations"))
             yield Text(text=block.need_text("text"), citations=citations, cache_control=mark)
         case "image":
-            yield Image(source=_image_source(block.need_child("source")), cache_control=mark)
+            yield Image(source=_image_source(block.need_child("source"), lost), cache_control=mark, at=block.path)
         case "document":
             yield from _document(block, mark, lost)
         case "search_result":
@@ -168,17 +181,20 @@ def _cache_control(fields: Fields) -> CacheControl | None:
     return None if mark is None else CacheControl(ttl=mark.text("ttl"))
 
 
-def _image_source(source: Fields) -> Url | Base64 | FileId:
+def _image_source(source: Fields, lost: list[str]) -> Url | Base64 | FileId:
     kind = source.need_text("type")
+    found: Url | Base64 | FileId
     match kind:
         case "url":
-            return Url(url=source.need_text("url"))
+            found = Url(url=source.need_text("url"))
         case "base64":
-            return Base64(data=source.need_text("data"), media_type=source.need_text("media_type"))
+            found = Base64(data=source.need_text("data"), media_type=source.need_text("media_type"))
         case "file":
-            return FileId(id=source.need_text("file_id"), dialect=NAME)
+            found = FileId(id=source.need_text("file_id"), dialect=NAME)
         case _:
             unknown_value(source.at("type"), kind, "base64, url, file")
+    lost += source.lost()
+    return found
 
 
 def _document(block: Fields, mark: CacheControl | None, lost: list[str]) -> Iterator[Part]:
@@ -197,8 +213,8 @@ def _document(block: Fields, mark: CacheControl | None, lost: list[str]) -> Iter
             lost.append("document.source(content as text)")
             yield from (part for part in parts if isinstance(part, Image))
         case _:
-            found = _image_source(source)
-    yield Document(source=found, title=title, context=context, citations=asked, cache_control=mark)
+            found = _image_source(source, lost)
+    yield Document(source=found, title=title, context=context, citations=asked, cache_control=mark, at=block.path)
 
 
 def _search_result(block: Fields, mark: CacheControl | None, lost: list[str]) -> Document:
@@ -216,6 +232,8 @@ def _search_result(block: Fields, mark: CacheControl | None, lost: list[str]) ->
 
 def _tool_result(block: Fields, mark: CacheControl | None, lost: list[str]) -> ToolResult:
     parts = read_parts(block, "content", lost) if block.get("content") is not None else []
+    other = [part for part in parts if not isinstance(part, Text | Image | Document)]
+    lost += (f"tool_result.content.{type(part).__name__.lower()}" for part in other)
     return ToolResult(
         call_id=block.need_text("tool_use_id"),
         parts=tuple(part for part in parts if isinstance(part, Text | Image | Document)),

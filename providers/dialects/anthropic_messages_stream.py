@@ -31,7 +31,8 @@ from .anthropic_messages_answers import (
     write_usage,
 )
 from .anthropic_messages_parts import write_citation
-from .dialect import STATUS_OF_KIND, Asked, malformed, new_id
+from .dialect import STATUS_OF_KIND, Asked, MalformedEvent, malformed, new_id
+from .in_order import InOrder, PartEvent
 from .neutral import (
     ArgumentsDelta,
     CitationDelta,
@@ -81,13 +82,19 @@ class EventShape(msgspec.Struct):
 _decode: Final = msgspec.json.Decoder(EventShape).decode
 
 
-class MessagesReader:
-    """The `StreamReader`. Blocks of tools that the provider runs itself are passed over."""
+_ENDED: Final = -1  # stands for the part of a block that has ended
 
-    __slots__ = ("_empty_calls", "_end", "_over", "_parts", "_started", "_texts", "_usage")
+
+class MessagesReader:
+    """The `StreamReader`. Blocks of tools that the provider runs itself are passed over; blocks that come by turns are
+    passed on one after another. Raises UpstreamFailure(MALFORMED) on an event that is none of a message's."""
+
+    __slots__ = ("_count", "_empty_calls", "_end", "_order", "_over", "_parts", "_started", "_texts", "_usage")
 
     def __init__(self) -> None:
         self._parts: dict[int, int] = {}  # a block's index -> its part's
+        self._count = 0  # of parts so far
+        self._order = InOrder()
         self._empty_calls: set[int] = set()
         self._usage = UsageShape()
         self._end: DeltaShape | None = None
@@ -100,14 +107,16 @@ class MessagesReader:
         try:
             shape = _decode(event.data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(f"sent an event that is none of a message's: {error}") from None
+            raise MalformedEvent(f"sent an event that is none of a message's: {error}") from None
         if shape.type == "content_block_delta":
             return self._delta(shape)
         match shape.type:
             case "content_block_start":
                 return self._block(shape)
             case "content_block_stop":
-                return self._stop(shape.index)
+                out: list[StreamEvent] = []
+                self._stop(shape.index, out)
+                return out
             case "message_start":
                 return self._start(shape.message or MessageShape())
             case "message_delta":
@@ -144,50 +153,47 @@ class MessagesReader:
         part = _beginning(block)
         if part is None or not self._started:
             return ()
-        index = self._parts[shape.index] = len(self._parts)
+        out: list[StreamEvent] = []
+        self._stop(shape.index, out)  # what has not ended and whose index is used again ends with it
+        index = self._parts[shape.index] = self._count
+        self._count += 1
         if isinstance(part, ToolCall):
             self._empty_calls.add(shape.index)
         self._texts += isinstance(part, Text)
-        out: list[StreamEvent] = [PartStarted(index=index, part=part)]
+        self._order.add(PartStarted(index=index, part=part), out)
         if isinstance(part, Text) and block.text:
-            out.append(TextDelta(index, block.text))
+            self._order.add(TextDelta(index, block.text), out)
         elif isinstance(part, Thinking) and block.thinking:
-            out.append(ThinkingDelta(index, block.thinking))
+            self._order.add(ThinkingDelta(index, block.thinking), out)
         elif isinstance(part, ToolCall) and bytes(block.input) not in (b"", b"{}"):
             self._empty_calls.discard(shape.index)
-            out.append(ArgumentsDelta(index, bytes(block.input).decode()))
+            self._order.add(ArgumentsDelta(index, bytes(block.input).decode()), out)
         return out
 
     def _delta(self, shape: EventShape) -> Sequence[StreamEvent]:
         index, delta = self._parts.get(shape.index), shape.delta
         if index is None or delta is None:
             return ()
-        match delta.type:
-            case "text_delta":
-                return (TextDelta(index, delta.text),) if delta.text else ()
-            case "input_json_delta":
-                if not delta.partial_json:
-                    return ()
-                self._empty_calls.discard(shape.index)
-                return (ArgumentsDelta(index, delta.partial_json),)
-            case "thinking_delta":
-                return (ThinkingDelta(index, delta.thinking),) if delta.thinking else ()
-            case "signature_delta":
-                return (SignatureDelta(index, delta.signature),) if delta.signature else ()
-            case "citations_delta":
-                citation = read_one_citation(delta.citation)
-                return (CitationDelta(index, citation),) if citation is not None else ()
-            case _:
-                return ()
-
-    def _stop(self, block: int) -> Sequence[StreamEvent]:
-        index = self._parts.get(block)
-        if index is None:
+        if index == _ENDED:
+            raise malformed("streamed more of a content block after its end")
+        found = _more(index, delta)
+        if found is None:
             return ()
+        if type(found) is ArgumentsDelta:
+            self._empty_calls.discard(shape.index)
+        out: list[StreamEvent] = []
+        self._order.add(found, out)
+        return out
+
+    def _stop(self, block: int, out: list[StreamEvent]) -> None:
+        index = self._parts.get(block, _ENDED)
+        if index == _ENDED:
+            return
+        self._parts[block] = _ENDED
         if block in self._empty_calls:
             self._empty_calls.discard(block)
-            return ArgumentsDelta(index, "{}"), PartEnded(index=index)
-        return (PartEnded(index=index),)
+            self._order.add(ArgumentsDelta(index, "{}"), out)
+        self._order.end(index, out)
 
     def _finish(self) -> Sequence[StreamEvent]:
         if not self._started:
@@ -195,9 +201,11 @@ class MessagesReader:
         self._over = True
         end = self._end or DeltaShape()
         out: list[StreamEvent] = []
+        for block in self._parts:
+            self._stop(block, out)
         words = refusal_words(end.stop_details)
         if words and not self._texts:
-            index = len(self._parts)
+            index = self._count
             out += (PartStarted(index=index, part=Refusal(text="")), TextDelta(index, words), PartEnded(index=index))
         stop = STOPS.get(end.stop_reason or "end_turn", StopReason.END)
         counted = any(getattr(self._usage, name) is not None for name in UsageShape.__struct_fields__)
@@ -209,6 +217,24 @@ class MessagesReader:
         self._over = True
         found = read_error(500, data)
         return (StreamError(error=attrs.evolve(found, status=STATUS_OF_KIND[found.kind])),)
+
+
+def _more(index: int, delta: DeltaShape) -> PartEvent | None:
+    """What `delta` adds to the part; None for nothing."""
+    match delta.type:
+        case "text_delta":
+            return TextDelta(index, delta.text) if delta.text else None
+        case "input_json_delta":
+            return ArgumentsDelta(index, delta.partial_json) if delta.partial_json else None
+        case "thinking_delta":
+            return ThinkingDelta(index, delta.thinking) if delta.thinking else None
+        case "signature_delta":
+            return SignatureDelta(index, delta.signature) if delta.signature else None
+        case "citations_delta":
+            citation = read_one_citation(delta.citation)
+            return None if citation is None else CitationDelta(index, citation)
+        case _:
+            return None
 
 
 def _beginning(block: Block) -> Text | ToolCall | Thinking | RedactedThinking | None:
@@ -235,6 +261,9 @@ class MessagesWriter:
 
     def write(self, events: Iterable[StreamEvent]) -> bytes:
         return b"".join([_text(event) if type(event) is TextDelta else _write(event) for event in events])
+
+    def text(self, event: TextDelta) -> bytes:
+        return _text(event)
 
 
 def _text(event: TextDelta) -> bytes:

@@ -33,6 +33,7 @@ UNKNOWN: Final = Claude(
     highest_effort=False,
     json_schema=False,
     sampling=Sampling.ALL,
+    prefill=True,
 )
 _CHOICES: Final = {ToolMode.AUTO: "auto", ToolMode.REQUIRED: "any", ToolMode.NAMED: "tool", ToolMode.NONE: "none"}
 _TIERS: Final = {"auto": "auto", "default": "standard_only"}

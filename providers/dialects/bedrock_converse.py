@@ -14,6 +14,7 @@ from .bedrock_converse_stream import ConverseDecoder, ConverseReader, ConverseWr
 from .bedrock_converse_write import write_request
 from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
 from .neutral import Completion, Conversation, ErrorReport
+from .report import Loss
 
 NAME: Final = "bedrock.converse"
 
@@ -24,6 +25,8 @@ class BedrockConverse:
     name = NAME
     carries_signatures = True
     takes_freeform_tools = False
+    text_key: bytes | None = None  # each event has a checksum
+    longest_tool_name = 64  # the shape ToolName
 
     def __init__(self, model: str = "") -> None:
         self._model = model
@@ -37,8 +40,8 @@ class BedrockConverse:
     def read_answer(self, body: bytes) -> Completion:
         return read_answer(body, self._model)
 
-    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
-        return write_answer(completion, asked)
+    def write_answer(self, completion: Completion, asked: Asked, loss: Loss | None = None) -> bytes:
+        return write_answer(completion, asked, Loss() if loss is None else loss)
 
     def decoder(self) -> EventDecoder:
         return ConverseDecoder()

@@ -68,13 +68,20 @@ def read_answer(body: bytes, model: str = "") -> Completion:
         raise malformed(f"answered with what Bedrock could not read itself: {answer.stop_reason}")
     try:
         message = Fields(answer.output.message or {}, "output.message")
-        parts = [part for part in read_blocks(message.objects("content"), []) if answers(part)]
+        lost: list[str] = []
+        parts = [part for part in read_blocks(message.objects("content"), lost) if answers(part)]
     except InvalidRequest as error:
         raise malformed(f"answered with what is no Converse answer: {error}") from None
     stop, sequence = read_stop(answer.stop_reason, answer.additional_model_response_fields)
     usage = read_usage(answer.usage)
     return Completion(
-        id=new_id("msg_"), model=model, parts=tuple(parts), stop=stop, stop_sequence=sequence, usage=usage
+        id=new_id("msg_"),
+        model=model,
+        parts=tuple(parts),
+        stop=stop,
+        stop_sequence=sequence,
+        usage=usage,
+        lost=tuple(lost),
     )
 
 
@@ -90,8 +97,8 @@ def read_stop(reason: str, more: object) -> tuple[StopReason, str | None]:
     return stop, sequence if stop is StopReason.STOP_SEQUENCE and isinstance(sequence, str) else None
 
 
-def write_answer(completion: Completion, asked: Asked) -> bytes:
-    blocks = Blocks(traits(asked.conversation.model), Loss())
+def write_answer(completion: Completion, asked: Asked, loss: Loss) -> bytes:
+    blocks = Blocks(traits(asked.conversation.model), loss)
     content: list[Json] = []
     for part in completion.parts:
         if isinstance(part, Thinking | RedactedThinking):

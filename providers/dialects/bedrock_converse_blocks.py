@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from infermux.errors import InvalidRequest
+from infermux.errors import NotCarried
 
 from .bedrock_converse_models import Traits
 from .bedrock_converse_shapes import DOCUMENT_FORMATS, IMAGE_FORMATS, write_citation
@@ -49,7 +49,7 @@ _TTLS: Final = frozenset({"5m", "1h"})
 class Blocks:
     """Writes the blocks of one request, or one answer, for a model of these `traits`. Losses go to `loss`.
 
-    Raises InvalidRequest for an image or a document that cannot be sent: without it another question would be asked.
+    Raises NotCarried for an image or a document that cannot be sent: without it another question would be asked.
     """
 
     __slots__ = ("_loss", "_names", "_traits")
@@ -142,15 +142,17 @@ class Blocks:
         match part.source:
             case Base64(data=data, media_type=kind):
                 if kind not in IMAGE_FORMATS:
-                    raise _refused(f"an image of type {kind[:64]!r}", "send PNG, JPEG, GIF or WebP")
+                    raise _refused(part, f"an image of type {kind[:64]!r}", "send PNG, JPEG, GIF or WebP")
                 return {"image": {"format": IMAGE_FORMATS[kind], "source": {"bytes": data}}}
             case Url(url=url) if url.startswith("s3://"):
                 kind = IMAGE_FORMATS.get(f"image/{_extension(url)}", "png")
                 return {"image": {"format": kind, "source": {"s3Location": {"uri": url}}}}
             case Url():
-                raise _refused("an image by its address", "send it as base64, or set fetch_images for this provider")
+                raise _refused(
+                    part, "an image by its address", "send it as base64, or set fetch_images for this provider"
+                )
             case FileId():
-                raise _refused("an image by a file id", "send it as base64")
+                raise _refused(part, "an image by a file id", "send it as base64")
 
     def _document(self, part: Document) -> Json:
         kind, source = _document_source(part)
@@ -228,7 +230,7 @@ def _document_source(part: Document) -> tuple[str, Json]:
     match part.source:
         case Base64(data=data, media_type=kind):
             if kind not in DOCUMENT_FORMATS:
-                raise _refused(f"a document of type {kind[:64]!r}", f"send one of {', '.join(DOCUMENT_FORMATS)}")
+                raise _refused(part, f"a document of type {kind[:64]!r}", f"send one of {', '.join(DOCUMENT_FORMATS)}")
             return DOCUMENT_FORMATS[kind], {"bytes": data}
         case PlainText(text=text):
             return "txt", {"bytes": base64.b64encode(text.encode("utf-8", "replace")).decode()}
@@ -236,14 +238,15 @@ def _document_source(part: Document) -> tuple[str, Json]:
             kind = _extension(url)
             return (kind if kind in DOCUMENT_FORMATS.values() else "pdf"), {"s3Location": {"uri": url}}
         case Url():
-            raise _refused("a document by its address", "send it as base64")
+            raise _refused(part, "a document by its address", "send it as base64")
         case FileId():
-            raise _refused("a document by a file id", "send it as base64")
+            raise _refused(part, "a document by a file id", "send it as base64")
 
 
 def _extension(url: str) -> str:
     return url.rpartition("/")[2].rpartition(".")[2].lower()
 
 
-def _refused(what: str, instead: str) -> InvalidRequest:
-    return InvalidRequest(f"messages: Bedrock cannot take {what}; {instead}", param="messages")
+def _refused(part: Image | Document, what: str, instead: str) -> NotCarried:
+    at = part.at or "messages"
+    return NotCarried(f"{at}: Bedrock cannot take {what}; {instead}", param=at)

@@ -1,8 +1,9 @@
 """What the models behind Bedrock's Converse API take of what its one shape can say.
 
-The API is one, the models are many: it refuses cache points, signed thinking, JSON Schemas and extra fields where the
-model has no use for them. Sources, all in the Amazon Bedrock user guide: prompt caching (which families, and where),
-structured outputs (which models), and the parameter pages of Anthropic, Amazon Nova, Mistral, Cohere and OpenAI models.
+The API is one, the models are many: it refuses cache points, signed thinking, JSON Schemas, forced tools and extra
+fields where the model has no use for them. Sources, all in the Amazon Bedrock user guide: prompt caching (which
+families, and where), structured outputs (which models), the parameter pages of Anthropic, Amazon Nova, Mistral, Cohere
+and OpenAI models; for forced tools the API reference, `ToolChoice`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _SCHEMAS: Final = re.compile(
     r"mistral\.(?:mistral-large-3|ministral|magistral|voxtral)",
     re.IGNORECASE,
 )
+_REASONS: Final = re.compile(r"amazon\.nova-2|openai\.", re.IGNORECASE)
 _TOP_K: Final[Mapping[str, str]] = {"anthropic": "top_k", "mistral": "top_k", "cohere": "k"}
 
 
@@ -37,6 +39,8 @@ class Traits:
     family: str
     claude: Claude | None
     json_schema: bool
+    effort: bool
+    """Whether a model that is no Claude takes an effort to reason with: the first Nova models do not."""
 
     @property
     def caches(self) -> bool:
@@ -56,6 +60,16 @@ class Traits:
         """Whether thinking can be sent back; the reasoning of other models has no signature to go by."""
         return self.family in ("", "anthropic", "amazon.nova")
 
+    @property
+    def must_call(self) -> bool:
+        """Whether it can be told that it must call a tool; others refuse a request that says so (`ToolChoice`)."""
+        return self.family in ("", "anthropic", "amazon.nova", "mistral")
+
+    @property
+    def must_call_this(self) -> bool:
+        """Whether it can be told which tool it must call."""
+        return self.must_call and self.family != "mistral"
+
     def top_k(self, value: int) -> dict[str, Any] | None:
         """The additional field that is `top_k`, None where the model has none."""
         if self.family == "amazon.nova":
@@ -71,4 +85,4 @@ def traits(model: str) -> Traits:
     known = claude(model)
     family = found[1].lower() if found else "anthropic" if known else ""
     schema = known.json_schema if known else _SCHEMAS.search(model) is not None
-    return Traits(family=family, claude=known, json_schema=schema)
+    return Traits(family=family, claude=known, json_schema=schema, effort=_REASONS.search(model) is not None)

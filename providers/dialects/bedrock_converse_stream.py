@@ -26,8 +26,9 @@ from .bedrock_converse_shapes import (
     write_citation,
     write_usage,
 )
-from .dialect import malformed, new_id
+from .dialect import MalformedEvent, new_id
 from .fields import Fields
+from .in_order import InOrder
 from .neutral import (
     ArgumentsDelta,
     CitationDelta,
@@ -148,15 +149,16 @@ class _Block:
 
 
 class ConverseReader:
-    """The `StreamReader` of an answer of `model`. Raises UpstreamFailure(MALFORMED) for an event that is not what its
-    name says."""
+    """The `StreamReader` of an answer of `model`. Blocks that come by turns are passed on one after another. Raises
+    UpstreamFailure(MALFORMED) for an event that is not what its name says."""
 
-    __slots__ = ("_blocks", "_model", "_over", "_parts", "_started", "_stop", "_usage")
+    __slots__ = ("_blocks", "_model", "_order", "_over", "_parts", "_started", "_stop", "_usage")
 
     def __init__(self, model: str = "") -> None:
         self._model = model
         self._blocks: dict[int, _Block] = {}
         self._parts = 0
+        self._order = InOrder()
         self._started = False
         self._stop: tuple[StopReason, str | None] | None = None
         self._usage: UsageShape | None = None
@@ -169,7 +171,7 @@ class ConverseReader:
         try:
             self._event(event, out)
         except (msgspec.MsgspecError, UnicodeError, RecursionError, InvalidRequest) as error:
-            raise malformed(f"sent an event {event.event[:64]!r} that is none: {error}") from None
+            raise MalformedEvent(f"sent an event {event.event[:64]!r} that is none: {error}") from None
         return out
 
     def end(self) -> Sequence[StreamEvent]:
@@ -220,7 +222,7 @@ class ConverseReader:
         index = block.index = self._parts
         self._parts += 1
         block.kind = type(part)
-        out.append(PartStarted(index=index, part=part))
+        self._order.add(PartStarted(index=index, part=part), out)
         return index
 
     def _delta(self, shape: _BlockDelta, out: list[StreamEvent]) -> None:
@@ -232,17 +234,17 @@ class ConverseReader:
         if delta.text is not None:
             index = self._at(block, Text, out)
             if index is not None and delta.text:
-                out.append(TextDelta(index, delta.text))
+                self._order.add(TextDelta(index, delta.text), out)
         elif delta.toolUse is not None:
             if block.kind is ToolCall and block.index is not None and delta.toolUse.input:
                 block.said = True
-                out.append(ArgumentsDelta(block.index, delta.toolUse.input))
+                self._order.add(ArgumentsDelta(block.index, delta.toolUse.input), out)
         elif delta.reasoningContent is not None:
             self._thinking(block, delta.reasoningContent, out)
         elif delta.citation is not None:
             index = self._at(block, Text, out)
             if index is not None:
-                out.append(CitationDelta(index, read_citation(Fields(delta.citation, "citation"))))
+                self._order.add(CitationDelta(index, read_citation(Fields(delta.citation, "citation"))), out)
 
     def _at(self, block: _Block, kind: type[Text | Thinking], out: list[StreamEvent]) -> int | None:
         """The index of the block's part, which begins now if it has not; None where the block is of another kind."""
@@ -259,7 +261,7 @@ class ConverseReader:
         if index is None:
             return
         if shape.text:
-            out.append(ThinkingDelta(index, shape.text))
+            self._order.add(ThinkingDelta(index, shape.text), out)
         block.signature += shape.signature or ""
 
     def _block_stop(self, number: int, out: list[StreamEvent]) -> None:
@@ -271,10 +273,10 @@ class ConverseReader:
         if block.index is None:
             return
         if block.signature:
-            out.append(SignatureDelta(block.index, block.signature))
+            self._order.add(SignatureDelta(block.index, block.signature), out)
         if block.kind is ToolCall and not block.said:
-            out.append(ArgumentsDelta(block.index, "{}"))
-        out.append(PartEnded(index=block.index))
+            self._order.add(ArgumentsDelta(block.index, "{}"), out)
+        self._order.end(block.index, out)
 
     def _message_stop(self, shape: _Stop, out: list[StreamEvent]) -> None:
         self._start(out)
@@ -301,10 +303,13 @@ class ConverseWriter:
     def write(self, events: Iterable[StreamEvent]) -> bytes:
         return b"".join([self._write(event) for event in events])
 
+    def text(self, event: TextDelta) -> bytes:
+        return _delta(event.index, {"text": event.text})
+
     def _write(self, given: StreamEvent) -> bytes:
         match given:
             case TextDelta():
-                return _delta(given.index, {"text": given.text})
+                return self.text(given)
             case ArgumentsDelta():
                 return _delta(given.index, {"toolUse": {"input": given.arguments}})
             case ThinkingDelta():

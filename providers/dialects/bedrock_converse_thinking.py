@@ -38,14 +38,14 @@ def write_reasoning(
 ) -> bool:
     """Write into the additional fields `more` and into `output`, the output configuration.
 
-    Returns whether a Claude is now told to think, which fixes how it samples.
+    Returns whether the model is now told to think in the way that fixes how it samples: a Claude, or a Nova with all
+    its effort (Amazon Nova 2 user guide, extended thinking).
     """
     reasoning = conversation.reasoning
     if reasoning is None:
         return False
     if model.claude is None:
-        _others(reasoning, model, more, loss)
-        return False
+        return _others(reasoning, model, bound=bound, more=more, loss=loss)
     if reasoning.mode is ReasoningMode.OFF or (reasoning.mode is None and reasoning.effort == "none"):
         _off(model.claude, more, loss)
         return False
@@ -132,22 +132,26 @@ def _starts_with_thinking(conversation: Conversation) -> bool:
     return isinstance(first, RedactedThinking) or (isinstance(first, Thinking) and first.signature is not None)
 
 
-def _others(reasoning: Reasoning, model: Traits, more: Json, loss: Loss) -> None:
-    """The efforts of the models that have one: low, medium and high."""
+def _others(reasoning: Reasoning, model: Traits, *, bound: int | None, more: Json, loss: Loss) -> bool:
+    """The efforts of the models that have one: low, medium and high. A Nova's high takes no bound of tokens."""
     off = reasoning.mode is ReasoningMode.OFF or reasoning.effort == "none"
-    if model.family not in ("amazon.nova", "openai"):
+    if not model.effort:
         if not off:
             loss.drop("reasoning")
-        return
+        return False
     if off:
         if model.family == "openai":
             loss.drop("reasoning")  # these always reason; the Nova models do so only when they are told to
-        return
+        return False
     effort = reasoning.effort or _nearest(reasoning.budget_tokens)
     level = _THREE.get(effort, effort)
     if level != reasoning.effort:
         loss.change("reasoning", "as effort")
     if model.family == "openai":
         more["reasoning_effort"] = level
-    else:
-        more["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": level}
+        return False
+    if level == "high" and bound is not None:
+        loss.clamp("reasoning.effort")
+        level = "medium"
+    more["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": level}
+    return level == "high"

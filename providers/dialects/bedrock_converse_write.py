@@ -73,16 +73,22 @@ def _formatted(conversation: Conversation, model: Traits, loss: Loss) -> tuple[C
     if form is None:
         return conversation, None, {}
     if form.schema is None:
-        loss.change("response_format", "as instruction")
-        system = (*conversation.system, Text(text=JSON_MODE))
-        return attrs.evolve(conversation, system=system, format=None), None, {}
+        return _instructed(conversation, JSON_MODE, loss), None, {}
     if model.json_schema and (model.claude is None or fits_native(form.schema)):
         return conversation, None, {"textFormat": _text_format(form)}
     if not wants_object(conversation):
         loss.drop("response_format")
         return attrs.evolve(conversation, format=None), None, {}
+    if not model.must_call:
+        schema = msgspec.json.encode(form.schema).decode()
+        return _instructed(conversation, f"{JSON_MODE} It must fit this JSON Schema: {schema}", loss), None, {}
     conversation, name = with_json_tool(conversation)
     return conversation, name, {}
+
+
+def _instructed(conversation: Conversation, words: str, loss: Loss) -> Conversation:
+    loss.change("response_format", "as instruction")
+    return attrs.evolve(conversation, system=(*conversation.system, Text(text=words)), format=None)
 
 
 def _text_format(form: JsonFormat) -> Json:
@@ -111,7 +117,7 @@ def _tools(conversation: Conversation, body: Json, blocks: Blocks, model: Traits
     if none:
         loss.drop("tool_choice")  # there is no word for it, and the calls in the history need their tools
     elif choice is not None:
-        config["toolChoice"] = _tool_choice(choice)
+        _choose(choice, config, model, loss)
     if conversation.parallel_tool_calls is False:
         loss.drop("parallel_tool_calls")
     body["toolConfig"] = config
@@ -141,10 +147,17 @@ def _tool(tool: Tool, blocks: Blocks, model: Traits, loss: Loss) -> Iterator[Jso
         yield from blocks.mark(tool.cache_control, tool=True)
 
 
-def _tool_choice(choice: ToolChoice) -> Json:
-    if choice.mode is ToolMode.NAMED:
-        return {"tool": {"name": choice.name}}
-    return {"any": {}} if choice.mode is ToolMode.REQUIRED else {"auto": {}}
+def _choose(choice: ToolChoice, config: Json, model: Traits, loss: Loss) -> None:
+    """What the model can be told of the choice; it is free to choose where it can be told nothing."""
+    named = choice.mode is ToolMode.NAMED
+    if choice.mode is ToolMode.AUTO:
+        config["toolChoice"] = {"auto": {}}
+    elif named and model.must_call_this:
+        config["toolChoice"] = {"tool": {"name": choice.name}}
+    elif model.must_call and (not named or len(config["tools"]) == 1):
+        config["toolChoice"] = {"any": {}}
+    else:
+        loss.drop("tool_choice")
 
 
 def _max_tokens(conversation: Conversation, target: Target, model: Traits, loss: Loss) -> int | None:
@@ -160,7 +173,7 @@ def _max_tokens(conversation: Conversation, target: Target, model: Traits, loss:
 def _inference(conversation: Conversation, model: Traits, more: Json, loss: Loss, *, thinks: bool) -> Json:
     """Temperature, top_p, top_k and stop sequences, as far as the model takes them.
 
-    A Claude that thinks takes only top_p, from 0.95 on.
+    A Claude that thinks takes only top_p, from 0.95 on, a Nova that does so with all its effort nothing.
     """
     config: Json = {}
     sampling = model.claude.sampling if model.claude else Sampling.ALL
@@ -172,7 +185,7 @@ def _inference(conversation: Conversation, model: Traits, more: Json, loss: Loss
         config["temperature"] = _within(temperature, "temperature", loss)
     if top_p is not None:
         taken = "temperature" not in config or sampling is Sampling.ALL
-        if taken and (not fixed or (thinks and sampling is not Sampling.NONE and top_p >= 0.95)):
+        if taken and (not fixed or (model.is_claude and sampling is not Sampling.NONE and top_p >= 0.95)):
             config["topP"] = _within(top_p, "top_p", loss)
         elif top_p != 1:
             loss.drop("top_p")

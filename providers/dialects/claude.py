@@ -4,7 +4,8 @@ The names are read, not listed: `claude-sonnet-4-5-20250929`, `us.anthropic.clau
 `claude-sonnet-4-5@20250929`, `claude-3-7-sonnet-latest`, `anthropic/claude-opus-4.6`. Sources: Anthropic's models
 overview (https://platform.claude.com/docs/en/about-claude/models/overview: maximum output, thinking), its pages on
 structured outputs (4.5 and later), effort (Opus 4.5, then 4.6 and later) and adaptive thinking (4.6 and later; the only
-kind from 4.7 on), and its migration guide (from 4.1 on temperature or top_p, not both; from 4.7 on neither, nor top_k).
+kind from 4.7 on), its migration guide (from 4.1 on temperature or top_p, not both; from 4.7 on neither, nor top_k), and
+"What's new in Claude 4.6" (from then on an assistant message at the end, a prefill, is a 400).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Claude:
     highest_effort: bool  # `xhigh` as well
     json_schema: bool  # output_config.format
     sampling: Sampling
+    prefill: bool  # the conversation may end with the beginning of the answer
 
 
 @lru_cache(maxsize=256)
@@ -68,6 +70,7 @@ def _of(family: str, version: tuple[int, int]) -> Claude:
         highest_effort=version >= (4, 7),
         json_schema=version >= (4, 5),
         sampling=Sampling.NONE if version >= (4, 7) else Sampling.ONE if version >= (4, 1) else Sampling.ALL,
+        prefill=version < (4, 6),
     )
 
 

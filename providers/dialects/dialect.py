@@ -16,7 +16,7 @@ import msgspec
 from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
 from ..sse import Event
-from .neutral import Completion, Conversation, ErrorKind, ErrorReport, StreamEvent
+from .neutral import Completion, Conversation, ErrorKind, ErrorReport, StreamEvent, TextDelta
 from .report import Loss
 
 
@@ -70,7 +70,10 @@ class StreamReader(Protocol):
     """Reads one stream of a provider. Sans-I/O; one object per stream."""
 
     def feed(self, event: Event) -> Sequence[StreamEvent]:
-        """What `event` says. `Started` comes first, then parts, then at most one `Ended` or `StreamError`."""
+        """What `event` says. `Started` comes first, then parts, then at most one `Ended` or `StreamError`.
+
+        Raises MalformedEvent for one that is none of the dialect's: it can be left out, and the next one be read.
+        """
         ...
 
     def end(self) -> Sequence[StreamEvent]:
@@ -83,6 +86,10 @@ class StreamWriter(Protocol):
 
     def write(self, events: Iterable[StreamEvent]) -> bytes:
         """Whole events of the caller's dialect, b"" where it says nothing for these."""
+        ...
+
+    def text(self, event: TextDelta) -> bytes:
+        """`write` of this one event, of which there are most."""
         ...
 
 
@@ -104,6 +111,19 @@ class Dialect(Protocol):
         """Whether every provider of this dialect has tools that take text; elsewhere they become functions of one."""
         ...
 
+    @property
+    def longest_tool_name(self) -> int:
+        """The most characters that the API takes for a tool's name, of `a-z A-Z 0-9 _ -`."""
+        ...
+
+    @property
+    def text_key(self) -> bytes | None:
+        """The member of a stream's events that text is the value of, for `TextEvents`; None where events do not repeat.
+
+        A reader that has one must read each event by itself: of a text that goes on it keeps nothing.
+        """
+        ...
+
     def read_request(self, body: bytes) -> Conversation: ...
 
     def write_request(self, conversation: Conversation, target: Target) -> Written:
@@ -111,7 +131,12 @@ class Dialect(Protocol):
         ...
 
     def read_answer(self, body: bytes) -> Completion: ...
-    def write_answer(self, completion: Completion, asked: Asked) -> bytes: ...
+
+    def write_answer(self, completion: Completion, asked: Asked, loss: Loss | None = None) -> bytes:
+        """What has no place in the caller's dialect is named in `loss`, where there is one; `completion.lost` is the
+        reader's to name."""
+        ...
+
     def decoder(self) -> EventDecoder: ...
     def stream_reader(self) -> StreamReader: ...
     def stream_writer(self, asked: Asked) -> StreamWriter: ...
@@ -178,3 +203,10 @@ def decode_request(body: bytes) -> object:
 def malformed(what: str) -> UpstreamFailure:
     """The failure of a provider whose answer is not what its dialect says it is."""
     return UpstreamFailure(FailureKind.MALFORMED, what)
+
+
+class MalformedEvent(UpstreamFailure):
+    """One event of a stream is not what its dialect says it is; the others may be."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(FailureKind.MALFORMED, what)

@@ -83,6 +83,10 @@ class Folder:
                 case _:
                     pass
 
+    def text(self, event: TextDelta) -> None:
+        """`feed` of this one event."""
+        self._open[event.index].pieces.append(event.text)
+
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts so far."""

@@ -12,6 +12,8 @@ from typing import Final
 import attrs
 import msgspec
 
+from .dialect import malformed
+from .json_end import JsonEnd
 from .neutral import ArgumentsDelta, Completion, Conversation, Part, PartEnded, PartStarted, StreamEvent, Tool, ToolCall
 from .turns import arguments_object
 
@@ -69,26 +71,64 @@ def unwrap(completion: Completion, names: frozenset[str]) -> Completion:
     return attrs.evolve(completion, parts=parts)
 
 
-class UnwrapEvents:
-    """`unwrap` for a stream. The text comes at once when the call is whole: half of an escape cannot be undone."""
+@attrs.define(eq=False)
+class _Held:
+    """The arguments of a call so far."""
 
-    __slots__ = ("_held", "_names")
+    pieces: list[str] = attrs.field(factory=list[str])
+    end: JsonEnd = attrs.field(factory=JsonEnd)
+
+    def add(self, arguments: str) -> bool:
+        """Whether they are now whole, by their own account. Of what is no such object it may never be said."""
+        self.pieces.append(arguments)
+        seen = self.end.seen
+        self.end.feed(arguments)
+        if seen:
+            return False  # and yet it was no object: looked at once is enough
+        return self.end.seen and isinstance(arguments_object(self.text)[0].get("input"), str)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+class UnwrapEvents:
+    """`unwrap` for a stream. The text comes at once when the arguments are whole, which may be long before the provider
+    says so: half of an escape cannot be undone."""
+
+    __slots__ = ("_held", "_names", "_told")
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
-        self._held: dict[int, list[str]] = {}
+        self._held: dict[int, _Held] = {}
+        self._told: set[int] = set()  # the calls whose text has been told, and that have not ended
 
     def feed(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
         out: list[StreamEvent] = []
         for event in events:
             match event:
                 case PartStarted(part=ToolCall() as call) if call.name in self._names:
-                    self._held[event.index] = [call.arguments]
+                    self._held[event.index] = _Held()
                     out.append(attrs.evolve(event, part=attrs.evolve(call, arguments="", freeform=True)))
+                    self._add(event.index, call.arguments, out)
                 case ArgumentsDelta() if event.index in self._held:
-                    self._held[event.index].append(event.arguments)
-                case PartEnded() if event.index in self._held:
-                    out += (ArgumentsDelta(event.index, _text("".join(self._held.pop(event.index)))), event)
+                    self._add(event.index, event.arguments, out)
+                case ArgumentsDelta() if event.index in self._told:
+                    if not event.arguments.isspace():
+                        raise malformed("streamed more of a tool call's arguments after their end")
+                case PartEnded():
+                    if event.index in self._held:
+                        self._tell(event.index, out)
+                    self._told.discard(event.index)
+                    out.append(event)
                 case _:
                     out.append(event)
         return out
+
+    def _add(self, index: int, arguments: str, out: list[StreamEvent]) -> None:
+        if self._held[index].add(arguments):
+            self._tell(index, out)
+
+    def _tell(self, index: int, out: list[StreamEvent]) -> None:
+        self._told.add(index)
+        out.append(ArgumentsDelta(index, _text(self._held.pop(index).text)))

@@ -96,8 +96,9 @@ class Citation:
     """What a piece of an answer's text rests on.
 
     `url` for a page of the web; otherwise a document of the request by its index, with positions in the document
-    counted in `unit` (`char`, `page`, `block`), `start` inclusive, `end` exclusive. `file_id` and `encrypted_index`
-    are opaque and only go back to where they came from.
+    counted in `unit` (`char`, `page`, `block`), `start` inclusive, `end` exclusive. `encrypted_index` is opaque and
+    only goes back to where it came from. `span` is the piece of its text that rests on it, in characters, end
+    exclusive; None: the whole of it.
     """
 
     cited_text: str = ""
@@ -108,6 +109,7 @@ class Citation:
     start: int | None = None
     end: int | None = None
     encrypted_index: str | None = None
+    span: tuple[int, int] | None = None
 
 
 # Parts: what turns and answers are made of.
@@ -122,23 +124,29 @@ class Text:
 
 @attrs.frozen(kw_only=True)
 class Image:
-    """`detail` as OpenAI writes it: `low`, `high`, `original`; None: `auto`."""
+    """`detail` as OpenAI writes it: `low`, `high`, `original`; None: `auto`.
+
+    `at` is where it stands in the caller's request (`messages[2].content[1]`), for a refusal to name; no part of what
+    it is.
+    """
 
     source: Url | Base64 | FileId
     detail: str | None = None
     cache_control: CacheControl | None = None
+    at: str = attrs.field(default="", eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
 class Document:
     """`title` is the file's name where it has one; `context` is text about it that is not cited from; `citations`
-    asks for citations."""
+    asks for citations. `at` as of `Image`."""
 
     source: Url | Base64 | PlainText | FileId
     title: str | None = None
     context: str | None = None
     citations: bool = False
     cache_control: CacheControl | None = None
+    at: str = attrs.field(default="", eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -300,7 +308,8 @@ class Conversation:
 class Completion:
     """An answer. `usage.prompt_tokens` counts the whole prompt, cached and newly cached tokens included.
 
-    `created` is in seconds since the epoch where the provider says so.
+    `created` is in seconds since the epoch where the provider says so. `lost` names what the reader met and this form
+    has no place for (`choices(first only)`); it is no part of what the answer is.
     """
 
     id: str
@@ -310,6 +319,7 @@ class Completion:
     stop_sequence: str | None = None
     usage: Usage | None = None
     created: int | None = None
+    lost: tuple[str, ...] = attrs.field(default=(), eq=False)
 
 
 # Events: an answer that comes in pieces. `index` counts the parts of the answer from 0, in the order they start.

@@ -9,10 +9,12 @@ from typing import Final
 
 from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
 from .neutral import Completion, Conversation, ErrorReport
-from .openai_chat_answers import read_answer, read_error, write_answer, write_error, write_stream_error
+from .openai_chat_answers import read_answer, write_answer, write_stream_error
 from .openai_chat_read import read_request
 from .openai_chat_stream import ChatReader, ChatWriter
 from .openai_chat_write import write_request
+from .openai_errors import read_error, write_error
+from .report import Loss
 from .sse_events import EventReader
 
 
@@ -22,6 +24,8 @@ class OpenAIChat:
     name = "openai.chat"
     carries_signatures = False
     takes_freeform_tools = False  # OpenAI's own API does, its imitations do not
+    text_key: bytes | None = b"content"
+    longest_tool_name = 64  # `openai.types.shared_params.FunctionDefinition`
 
     def read_request(self, body: bytes) -> Conversation:
         return read_request(body)
@@ -32,8 +36,8 @@ class OpenAIChat:
     def read_answer(self, body: bytes) -> Completion:
         return read_answer(body)
 
-    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
-        return write_answer(completion, asked)
+    def write_answer(self, completion: Completion, asked: Asked, loss: Loss | None = None) -> bytes:
+        return write_answer(completion, asked, Loss() if loss is None else loss)
 
     def decoder(self) -> EventDecoder:
         return EventReader()

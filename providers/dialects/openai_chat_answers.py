@@ -1,17 +1,19 @@
-"""Chat completions and errors, read and written whole. Shapes: see `openai_chat_shapes`."""
+"""Chat completions, read and written whole. Shapes: see `openai_chat_shapes`."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from ..classify import read_error as read_error_body
-from .dialect import Asked, kind_of_status, malformed, new_id
-from .neutral import Completion, ErrorKind, ErrorReport, Part, Refusal, StopReason, Text, Thinking, ToolCall
+from .dialect import Asked, malformed, new_id
+from .neutral import Completion, ErrorReport, Part, Refusal, StopReason, Text, Thinking, ToolCall
+from .openai_annotations import name_lost_citations, other_annotations
 from .openai_chat_shapes import (
     FINISH_WORDS,
     Choice,
+    Chunk,
     Message,
     ToolCallShape,
     arguments_of,
@@ -24,25 +26,14 @@ from .openai_chat_shapes import (
     write_annotation,
     write_usage,
 )
+from .openai_errors import write_error
+from .report import Loss
 
 Json = dict[str, Any]
 
-_TYPES: Final = {
-    ErrorKind.INVALID_REQUEST: "invalid_request_error",
-    ErrorKind.AUTHENTICATION: "authentication_error",
-    ErrorKind.BILLING: "insufficient_quota",
-    ErrorKind.PERMISSION: "permission_error",
-    ErrorKind.NOT_FOUND: "not_found_error",
-    ErrorKind.TOO_LARGE: "invalid_request_error",
-    ErrorKind.RATE_LIMIT: "rate_limit_error",
-    ErrorKind.TIMEOUT: "timeout_error",
-    ErrorKind.OVERLOADED: "server_error",
-    ErrorKind.SERVER: "server_error",
-}
-
 
 def read_answer(body: bytes) -> Completion:
-    """Raises UpstreamFailure(MALFORMED). Of several choices the first is read."""
+    """Raises UpstreamFailure(MALFORMED). Of several choices the first is read: no other API has them."""
     try:
         chunk = decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -60,7 +51,19 @@ def read_answer(body: bytes) -> Completion:
         stop_sequence=sequence,
         usage=read_usage(chunk.usage),
         created=chunk.created if isinstance(chunk.created, int) else None,
+        lost=tuple(_lost(chunk, choice, choice.message)),
     )
+
+
+def _lost(chunk: Chunk, choice: Choice, message: Message) -> Iterator[str]:
+    """What only chat completions have; some of it comes without being asked for in the request (`extra_body`)."""
+    if chunk.choices is not None and len(chunk.choices) > 1:
+        yield "choices(first only)"
+    if choice.logprobs is not None:
+        yield "logprobs"
+    if message.audio is not None:
+        yield "message.audio"
+    yield from (f"message.annotations.{kind}" for kind in other_annotations(message.annotations))
 
 
 def _stop(choice: Choice, parts: tuple[Part, ...]) -> tuple[StopReason, str | None]:
@@ -96,13 +99,13 @@ def _tool_call(shape: ToolCallShape) -> ToolCall:
     return ToolCall(id=call_id, name=function.name or "", arguments=arguments_of(function) or "{}")
 
 
-def write_answer(completion: Completion, asked: Asked) -> bytes:
+def write_answer(completion: Completion, asked: Asked, loss: Loss) -> bytes:
     """The signatures of thinking have no place here: they are the caller's to lose, or kept by the translation."""
     created = completion.created if completion.created is not None else asked.now
     refused = any(isinstance(part, Refusal) for part in completion.parts)
     choice: Json = {
         "index": 0,
-        "message": _message(completion.parts),
+        "message": _message(completion.parts, loss),
         "logprobs": None,
         "finish_reason": finish_word(completion.stop, refused=refused),
     }
@@ -125,13 +128,14 @@ def finish_word(stop: StopReason, *, refused: bool) -> str:
     return "stop" if stop is StopReason.REFUSAL and refused else FINISH_WORDS[stop]
 
 
-def _message(parts: tuple[Part, ...]) -> Json:
+def _message(parts: tuple[Part, ...], loss: Loss) -> Json:
     texts: list[str] = []
     annotations: list[Json] = []
     length = 0
     for part in parts:
         if isinstance(part, Text):
             texts.append(part.text)
+            name_lost_citations(part.citations, loss)
             end = length + len(part.text)
             found = [write_annotation(citation, length, end) for citation in part.citations]
             annotations += [annotation for annotation in found if annotation is not None]
@@ -157,51 +161,6 @@ def write_call(call: ToolCall) -> Json:
     if call.freeform:
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
-
-
-def read_error(status: int, body: bytes) -> ErrorReport:
-    """Never raises."""
-    info = read_error_body(body)
-    kind = kind_of_status(status)
-    if info.code == "insufficient_quota" or info.type == "insufficient_quota":
-        kind = ErrorKind.BILLING
-    return ErrorReport(
-        kind=kind,
-        status=status,
-        message=info.message or f"the provider answered {status}",
-        type=info.type or None,
-        code=info.known_code,
-        param=_param(body),
-    )
-
-
-class _Inner(msgspec.Struct):
-    param: str | None = None
-
-
-class _Error(msgspec.Struct):
-    error: _Inner | None = None
-
-
-_errors: Final = msgspec.json.Decoder(_Error)
-
-
-def _param(body: bytes) -> str | None:
-    try:
-        inner = _errors.decode(body).error
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return None
-    return inner.param if inner else None
-
-
-def error_object(error: ErrorReport) -> Json:
-    """`{"error": {...}}`. The type is the source's own word where it has one: here it is free text."""
-    kind = error.type or _TYPES[error.kind]
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-
-
-def write_error(error: ErrorReport) -> bytes:
-    return msgspec.json.encode(error_object(error))
 
 
 def write_stream_error(error: ErrorReport) -> bytes:

@@ -57,7 +57,7 @@ def read_request(body: bytes) -> Conversation:
     fields.ignore("provider", "functions", "function_call")  # `provider` is the router's own
     lost: list[str] = []
     system, turns = _Messages(lost).read(fields)
-    tools = (*_tools(fields, lost), *(_function(item) for item in fields.objects("functions")))
+    tools = (*_tools(fields, lost), *(_function(item, lost) for item in fields.objects("functions")))
     choice, tools = _tool_choice(fields, tools, lost)
     effort = _effort(fields)
     bound = fields.count("max_completion_tokens")
@@ -129,7 +129,11 @@ class _Messages:
                 unknown_value(message.at("role"), role, "system, developer, user, assistant, tool, function")
 
     def _texts(self, message: Fields) -> list[Text]:
-        return [part for part in self._marked(message, self._content(message)) if isinstance(part, Text)]
+        parts = self._marked(message, self._content(message))
+        self._lost += (
+            f"messages.content.{type(part).__name__.lower()}" for part in parts if not isinstance(part, Text)
+        )
+        return [part for part in parts if isinstance(part, Text)]
 
     def _marked(self, message: Fields, parts: list[Part]) -> list[Part]:
         """`parts`, the last of them with the cache mark of the message itself, where it has one."""
@@ -170,15 +174,18 @@ class _Messages:
                 image = fields.need_child("image_url")
                 detail = image.text("detail")
                 source = read_url(image.need_text("url"))
-                yield Image(source=source, detail=None if detail == "auto" else detail, cache_control=mark)
+                detail = None if detail == "auto" else detail
+                self._lost += image.lost()
+                yield Image(source=source, detail=detail, cache_control=mark, at=fields.path)
             case "file":
-                yield from self._file(fields.need_child("file"), mark)
+                yield from self._file(fields, mark)
             case _:
                 self._lost.append(f"{generic(fields.path)}.{kind}")
                 return
         self._lost += fields.lost()
 
-    def _file(self, fields: Fields, mark: CacheControl | None) -> Iterator[Part]:
+    def _file(self, part: Fields, mark: CacheControl | None) -> Iterator[Part]:
+        fields = part.need_child("file")
         data = fields.text("file_data")
         if data is None:
             self._lost.append(f"{generic(fields.path)}.file_id")  # lives with the provider it was uploaded to
@@ -186,7 +193,7 @@ class _Messages:
         source = read_url(data)
         if not isinstance(source, Base64):
             source = Base64(data=data, media_type="application/pdf")  # bare base64, as the older SDKs sent it
-        yield Document(source=source, title=fields.text("filename"), cache_control=mark)
+        yield Document(source=source, title=fields.text("filename"), cache_control=mark, at=part.path)
         self._lost += fields.lost()
 
     def _assistant(self, message: Fields) -> list[Part]:
@@ -197,7 +204,7 @@ class _Messages:
         if refusal:
             parts.append(Refusal(text=refusal))
         for call in message.objects("tool_calls"):
-            parts.append(_tool_call(call))
+            parts.append(_tool_call(call, self._lost))
         function = message.child("function_call")
         if function is not None:  # the older form, without ids
             name = function.need_text("name")
@@ -210,22 +217,28 @@ class _Messages:
         mark = _cache_control(message)
         content = self._content(message)
         parts = tuple(part for part in content if isinstance(part, Text | Image | Document))
+        if len(parts) < len(content):
+            self._lost.append("messages.content.refusal")
         return ToolResult(call_id=call_id, parts=parts, cache_control=mark)
 
 
-def _tool_call(fields: Fields) -> ToolCall:
+def _tool_call(fields: Fields, lost: list[str]) -> ToolCall:
     kind = fields.text("type") or "function"
     mark = _cache_control(fields)
     call_id = fields.need_text("id")
     if kind == "custom":
         custom = fields.need_child("custom")
         name, text = custom.need_text("name"), custom.text("input") or ""
+        lost += (*fields.lost(), *custom.lost())
         return ToolCall(id=call_id, name=name, arguments=text, freeform=True, cache_control=mark)
     if kind != "function":
         unknown_value(fields.at("type"), kind, "function, custom")
     function = fields.need_child("function")
-    arguments = function.text("arguments") or "{}"
-    return ToolCall(id=call_id, name=function.need_text("name"), arguments=arguments, cache_control=mark)
+    arguments, name = function.text("arguments") or "{}", function.need_text("name")
+    fields.ignore("index")  # of a streamed call sent back
+    function.ignore("parsed_arguments")  # the SDK's own reading of the arguments
+    lost += (*fields.lost(), *function.lost())
+    return ToolCall(id=call_id, name=name, arguments=arguments, cache_control=mark)
 
 
 def _cache_control(fields: Fields) -> CacheControl | None:
@@ -246,22 +259,29 @@ def _tools(fields: Fields, lost: list[str]) -> Iterator[Tool]:
     for item in fields.objects("tools"):
         kind = item.need_text("type")
         if kind == "function":
-            yield attrs.evolve(_function(item.need_child("function")), cache_control=_cache_control(item))
+            function = _function(item.need_child("function"), lost)
+            yield attrs.evolve(function, cache_control=_cache_control(item))
         elif kind == "custom":
             custom = item.need_child("custom")
             name, description = custom.need_text("name"), custom.text("description")
-            yield Tool(name=name, description=description, freeform=True, grammar=custom.mapping("format"))
+            grammar, mark = custom.mapping("format"), _cache_control(item)
+            yield Tool(name=name, description=description, freeform=True, grammar=grammar, cache_control=mark)
+            lost += custom.lost()
         else:
             lost.append(f"tools.{kind}")
+            continue
+        lost += item.lost()
 
 
-def _function(fields: Fields) -> Tool:
-    return Tool(
+def _function(fields: Fields, lost: list[str]) -> Tool:
+    found = Tool(
         name=fields.need_text("name"),
         description=fields.text("description"),
         schema=fields.mapping("parameters"),
         strict=fields.boolean("strict"),
     )
+    lost += fields.lost()
+    return found
 
 
 def _tool_choice(
@@ -319,12 +339,14 @@ def _format(fields: Fields, lost: list[str]) -> JsonFormat | None:
             return JsonFormat()
         case "json_schema":
             given = value.need_child("json_schema")
-            return JsonFormat(
+            found = JsonFormat(
                 schema=given.mapping("schema") or {},
                 name=given.text("name"),
                 description=given.text("description"),
                 strict=given.boolean("strict"),
             )
+            lost += given.lost()
+            return found
         case _:
             lost.append(f"response_format.{kind}")
             return None

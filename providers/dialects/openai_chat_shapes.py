@@ -14,6 +14,7 @@ import msgspec
 
 from ..interface import Usage
 from .neutral import Citation, StopReason
+from .openai_annotations import read_span
 
 
 class Function(msgspec.Struct):
@@ -40,6 +41,7 @@ class Message(msgspec.Struct):
     tool_calls: list[ToolCallShape] | None = None
     function_call: Function | None = None
     annotations: Any = None
+    audio: Any = None
 
 
 class Choice(msgspec.Struct):
@@ -49,6 +51,7 @@ class Choice(msgspec.Struct):
     finish_reason: str | None = None
     stop_reason: Any = None
     matched_stop: Any = None
+    logprobs: Any = None
 
 
 class PromptDetails(msgspec.Struct):
@@ -193,7 +196,8 @@ def citations_of(annotations: object) -> tuple[Citation, ...]:
             fields = cast("dict[str, object]", inner)
             url, title = fields.get("url"), fields.get("title")
             if isinstance(url, str):
-                found.append(Citation(url=url, title=title if isinstance(title, str) else None))
+                span = read_span(fields)
+                found.append(Citation(url=url, title=title if isinstance(title, str) else None, span=span))
     return tuple(found)
 
 
@@ -201,5 +205,7 @@ def write_annotation(citation: Citation, start: int, end: int) -> dict[str, Any]
     """The annotation for a text that stands at `start:end` of the message; None for what is no page of the web."""
     if citation.url is None:
         return None
+    if citation.span is not None:
+        start, end = start + citation.span[0], min(start + citation.span[1], end)
     found = {"url": citation.url, "title": citation.title or "", "start_index": start, "end_index": end}
     return {"type": "url_citation", "url_citation": found}

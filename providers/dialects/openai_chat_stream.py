@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from ..sse import Event
-from .dialect import Asked, malformed, new_id
+from .dialect import Asked, MalformedEvent, malformed, new_id
 from .in_order import LIMIT, InOrder
 from .json_end import JsonEnd
 from .neutral import (
@@ -35,7 +35,7 @@ from .neutral import (
     ThinkingDelta,
     ToolCall,
 )
-from .openai_chat_answers import finish_word, read_error, write_call, write_stream_error
+from .openai_chat_answers import finish_word, write_call, write_stream_error
 from .openai_chat_shapes import (
     Choice,
     Chunk,
@@ -53,6 +53,7 @@ from .openai_chat_shapes import (
     write_annotation,
     write_usage,
 )
+from .openai_errors import read_error
 
 _encode: Final = msgspec.json.Encoder().encode
 _NO_CHOICE: Final = Choice()
@@ -115,7 +116,7 @@ class ChatReader:
         try:
             chunk = decode(event.data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(f"sent an event that is no chat completion chunk: {error}") from None
+            raise MalformedEvent(f"sent an event that is no chat completion chunk: {error}") from None
         if chunk.error is not None:
             self._over = True
             return (StreamError(error=read_error(500, event.data)),)
@@ -175,10 +176,11 @@ class ChatReader:
 
     def _leave(self, out: list[StreamEvent]) -> None:
         """Another part begins: what cannot go on ends. A call ends when its arguments are whole, so that the next one
-        is passed on while it comes; those of several calls may come by turns."""
+        is passed on while it comes; those of several calls may come by turns. Text has no end to be seen: a call that
+        takes it ends when the next part begins, as OpenAI streams them."""
         if self._kind is not None and self._kind is not ToolCall:
             self._order.end(self._parts, out)
-        for call in [call for call in self._open if call.end.seen or not self._goes_on(call)]:
+        for call in [call for call in self._open if call.freeform or call.end.seen or not self._goes_on(call)]:
             self._end_call(call, out)
 
     def _goes_on(self, call: _Call) -> bool:
@@ -213,9 +215,9 @@ class ChatReader:
 
     def _arguments(self, call: _Call, part: int, text: str, out: list[StreamEvent]) -> None:
         if call.ended:
-            if text.isspace():
+            if text.isspace() and not call.freeform:
                 return
-            raise malformed("streamed more of a tool call's arguments than a whole object")
+            raise malformed("streamed more of a tool call's arguments after their end")
         call.has_arguments = True
         self._order.add(ArgumentsDelta(part, text), out)
         if call.freeform:
@@ -293,12 +295,12 @@ class ChatWriter:
         self._length = self._start = 0  # of the text so far, in characters, and where the open part of it began
 
     def write(self, events: Iterable[StreamEvent]) -> bytes:
-        return b"".join([self._text(event) if type(event) is TextDelta else self._write(event) for event in events])
+        return b"".join([self.text(event) if type(event) is TextDelta else self._write(event) for event in events])
 
     def _write(self, event: StreamEvent) -> bytes:
         match event:
             case TextDelta():
-                return self._text(event)
+                return self.text(event)
             case ThinkingDelta():
                 return self._chunk(b'{"reasoning_content":%b}' % _encode(event.text))
             case ArgumentsDelta():
@@ -332,7 +334,7 @@ class ChatWriter:
         self._tail = b',"logprobs":null,"finish_reason":null}]%b}\n\n' % usage
         return self._chunk(b'{"role":"assistant","content":""}')
 
-    def _text(self, event: TextDelta) -> bytes:
+    def text(self, event: TextDelta) -> bytes:
         if event.index in self._refusals:
             return self._chunk(b'{"refusal":%b}' % _encode(event.text))
         self._length += len(event.text)
@@ -355,11 +357,11 @@ class ChatWriter:
                 return self._chunk(_encode({"tool_calls": [call]}))
             case Refusal(text=text):
                 self._refusals.add(event.index)
-                return self._text(TextDelta(event.index, text)) if text else b""
+                return self.text(TextDelta(event.index, text)) if text else b""
             case Text(text=text):
                 self._start = self._length
                 self._citations += event.part.citations
-                return self._text(TextDelta(event.index, text)) if text else b""
+                return self.text(TextDelta(event.index, text)) if text else b""
             case Thinking(text=text):
                 return self._write(ThinkingDelta(event.index, text)) if text else b""
             case _:

@@ -45,12 +45,13 @@ Json = dict[str, Any]
 
 CARRIED: Final = frozenset(
     {
-        "audio", "frequency_penalty", "logit_bias", "logprobs", "modalities", "moderation", "n", "prediction",
-        "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
-        "seed", "store", "top_logprobs", "verbosity", "web_search_options",
+        "frequency_penalty", "logit_bias", "moderation", "prediction", "presence_penalty", "prompt_cache_key",
+        "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "seed", "store", "verbosity",
+        "web_search_options",
     }
 )  # fmt: skip
-"""The fields of other callers that mean here what they mean there."""
+"""The fields of other callers that mean here what they mean there. Not what only chat's own answers have a place for:
+`n`, `logprobs`, `top_logprobs`, `audio`, `modalities`."""
 
 MOST_STOPS: Final = 4
 _BUDGETS: Final = ((4096, "low"), (16_384, "medium"))

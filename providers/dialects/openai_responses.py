@@ -10,12 +10,14 @@ from typing import Final
 from ..sse import SseParser
 from .dialect import Asked, Dialect, EventDecoder, StreamReader, StreamWriter, Target, Written
 from .neutral import Completion, Conversation, ErrorReport
-from .openai_responses_answers import read_answer, read_error, write_answer, write_error, write_stream_error
+from .openai_errors import read_error, write_error
+from .openai_responses_answers import read_answer, write_answer, write_stream_error
 from .openai_responses_read import read_request
 from .openai_responses_shapes import NAME
 from .openai_responses_stream import ResponsesWriter
 from .openai_responses_stream_read import ResponsesReader
 from .openai_responses_write import write_request
+from .report import Loss
 
 
 class OpenAIResponses:
@@ -26,6 +28,8 @@ class OpenAIResponses:
     # many callers do not, and requests of this dialect take no signatures but OpenAI's own.
     carries_signatures = False
     takes_freeform_tools = True
+    text_key: bytes | None = None  # events are numbered
+    longest_tool_name = 64  # as in chat; nothing says it takes longer ones
 
     def read_request(self, body: bytes) -> Conversation:
         return read_request(body)
@@ -36,8 +40,8 @@ class OpenAIResponses:
     def read_answer(self, body: bytes) -> Completion:
         return read_answer(body)
 
-    def write_answer(self, completion: Completion, asked: Asked) -> bytes:
-        return write_answer(completion, asked)
+    def write_answer(self, completion: Completion, asked: Asked, loss: Loss | None = None) -> bytes:
+        return write_answer(completion, asked, Loss() if loss is None else loss)
 
     def decoder(self) -> EventDecoder:
         return SseParser()

@@ -1,4 +1,4 @@
-"""Responses and errors, read and written whole. Shapes: see `openai_responses_shapes`."""
+"""Responses, read and written whole. Shapes: see `openai_responses_shapes`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Final
 
 import msgspec
 
-from ..classify import read_error as read_error_body
-from .dialect import Asked, kind_of_status, malformed, new_id
+from .dialect import Asked, malformed, new_id
 from .neutral import (
     Completion,
-    ErrorKind,
     ErrorReport,
     Part,
     RedactedThinking,
@@ -21,6 +19,8 @@ from .neutral import (
     Thinking,
     ToolCall,
 )
+from .openai_annotations import name_lost_citations, other_annotations
+from .openai_errors import error_fields
 from .openai_responses_shapes import (
     Item,
     Json,
@@ -41,20 +41,9 @@ from .openai_responses_shapes import (
     write_tool_choice,
     write_usage,
 )
+from .report import Loss
 
 _ENDED: Final = frozenset({None, "completed", "incomplete"})
-_TYPES: Final = {
-    ErrorKind.INVALID_REQUEST: "invalid_request_error",
-    ErrorKind.AUTHENTICATION: "authentication_error",
-    ErrorKind.BILLING: "insufficient_quota",
-    ErrorKind.PERMISSION: "permission_error",
-    ErrorKind.NOT_FOUND: "not_found_error",
-    ErrorKind.TOO_LARGE: "invalid_request_error",
-    ErrorKind.RATE_LIMIT: "rate_limit_error",
-    ErrorKind.TIMEOUT: "timeout_error",
-    ErrorKind.OVERLOADED: "server_error",
-    ErrorKind.SERVER: "server_error",
-}
 _PREFIXES: Final = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
 
 
@@ -77,7 +66,17 @@ def read_answer(body: bytes) -> Completion:
         stop=read_stop(response, called=called, refused=refused),
         usage=read_usage(response.usage),
         created=int(response.created_at) if response.created_at is not None else None,
+        lost=tuple(name for item in response.output for name in _lost(item)),
     )
+
+
+def _lost(item: Item) -> Iterator[str]:
+    """What is passed over in an item: the work of tools that the provider runs itself, and places in its own files."""
+    if item.type not in ("message", "function_call", "custom_tool_call", "reasoning"):
+        yield f"output.{item.type}"
+    for content in item.content or () if item.type == "message" else ():
+        for kind in other_annotations(content.annotations):
+            yield f"output.content.annotations.{kind}"
 
 
 def read_item(item: Item) -> Iterator[Part]:
@@ -118,9 +117,12 @@ def read_reasoning(item: Item) -> Thinking | RedactedThinking | None:
     return Thinking(text=text, signature=own_signature(item.id or "", item.encrypted_content))
 
 
-def write_answer(completion: Completion, asked: Asked) -> bytes:
+def write_answer(completion: Completion, asked: Asked, loss: Loss) -> bytes:
     """The stop sequence has no place here, as requests of this dialect have none."""
     reason = incomplete_reason(completion.stop, refused=any(isinstance(part, Refusal) for part in completion.parts))
+    for part in completion.parts:
+        if isinstance(part, Text):
+            name_lost_citations(part.citations, loss)
     groups = list(_groups(completion.parts))
     ids = ItemIds()
     output: list[Json] = []
@@ -248,51 +250,6 @@ def end_response(body: Json, output: list[Json], reason: str | None) -> None:
     body["output"] = output
     body["status"] = "completed" if reason is None else "incomplete"
     body["incomplete_details"] = None if reason is None else {"reason": reason}
-
-
-def read_error(status: int, body: bytes) -> ErrorReport:
-    """Never raises."""
-    info = read_error_body(body)
-    kind = kind_of_status(status)
-    if info.code == "insufficient_quota" or info.type == "insufficient_quota":
-        kind = ErrorKind.BILLING
-    return ErrorReport(
-        kind=kind,
-        status=status,
-        message=info.message or f"the provider answered {status}",
-        type=info.type or None,
-        code=info.known_code,
-        param=_param(body),
-    )
-
-
-class _Inner(msgspec.Struct):
-    param: str | None = None
-
-
-class _Error(msgspec.Struct):
-    error: _Inner | None = None
-
-
-_errors: Final = msgspec.json.Decoder(_Error)
-
-
-def _param(body: bytes) -> str | None:
-    try:
-        inner = _errors.decode(body).error
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return None
-    return inner.param if inner else None
-
-
-def error_fields(error: ErrorReport) -> Json:
-    """The error. The type is the source's own word where it has one: here it is free text."""
-    kind = error.type or _TYPES[error.kind]
-    return {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-
-
-def write_error(error: ErrorReport) -> bytes:
-    return msgspec.json.encode({"error": error_fields(error)})
 
 
 def write_stream_error(error: ErrorReport, sequence_number: int = 0) -> bytes:

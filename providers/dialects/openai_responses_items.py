@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from infermux.errors import InvalidRequest
+from infermux.errors import InvalidRequest, NotCarried
 
 from .fields import Fields, generic, missing, unknown_value, wrong
 from .neutral import (
@@ -78,7 +78,7 @@ class Items:
             case "reasoning":
                 self._add(Role.ASSISTANT, self._reasoning(item))
             case _ if kind in _STORED:
-                raise InvalidRequest(f"{item.path}: a {kind} {_STORED[kind]}", param=item.path)
+                raise NotCarried(f"{item.path}: a {kind} {_STORED[kind]}", param=item.path)
             case _:
                 self._lost.append(f"{generic(item.path)}.{kind}")
                 return
@@ -153,6 +153,8 @@ class Items:
     def _result(self, item: Fields) -> ToolResult:
         content = self._content(item, "output")
         parts = tuple(part for part in content if isinstance(part, Text | Image | Document))
+        if len(parts) < len(content):
+            self._lost.append("input.output.refusal")
         return ToolResult(call_id=item.need_text("call_id"), parts=parts, cache_control=read_cache_control(item))
 
     def _reasoning(self, item: Fields) -> list[Part]:
@@ -175,27 +177,32 @@ def _call(item: Fields, *, freeform: bool) -> ToolCall:
 
 
 def _image(fields: Fields, mark: CacheControl | None) -> Image:
-    url, file_id, detail = fields.text("image_url"), fields.text("file_id"), fields.text("detail")
-    if url is None and file_id is None:
+    url, detail = fields.text("image_url"), fields.text("detail")
+    source: Url | Base64 | FileId
+    if url is not None:
+        source = read_url(url)
+    elif (file_id := fields.text("file_id")) is not None:
+        source = FileId(id=file_id, dialect=NAME)
+    else:
         missing(fields.at("image_url"))
-    source = read_url(url) if url is not None else FileId(id=file_id or "", dialect=NAME)
-    return Image(source=source, detail=None if detail == "auto" else detail, cache_control=mark)
+    detail = None if detail == "auto" else detail
+    return Image(source=source, detail=detail, cache_control=mark, at=fields.path)
 
 
 def _file(fields: Fields, mark: CacheControl | None) -> Document:
-    data, url, file_id = fields.text("file_data"), fields.text("file_url"), fields.text("file_id")
+    """The first of data, address and id that is there; what is not asked for is named as left over."""
     source: Url | Base64 | FileId
-    if data is not None:
+    if (data := fields.text("file_data")) is not None:
         read = read_url(data)
         # Bare base64 was what the API took first.
         source = read if isinstance(read, Base64) else Base64(data=data, media_type="application/pdf")
-    elif url is not None:
+    elif (url := fields.text("file_url")) is not None:
         source = Url(url=url)
-    elif file_id is not None:
+    elif (file_id := fields.text("file_id")) is not None:
         source = FileId(id=file_id, dialect=NAME)
     else:
         missing(fields.at("file_data"))
-    return Document(source=source, title=fields.text("filename"), cache_control=mark)
+    return Document(source=source, title=fields.text("filename"), cache_control=mark, at=fields.path)
 
 
 def read_cache_control(fields: Fields) -> CacheControl | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NoReturn
 
-from infermux.errors import InvalidRequest
+from infermux.errors import NotCarried
 
 from .dialect import decode_request
 from .fields import Fields, generic, unknown_value
@@ -25,7 +25,7 @@ _SAY_NOTHING: Final[dict[str, object]] = {
     "stream_options": {"include_obfuscation": False},
 }
 """Values that ask for what happens anyway."""
-_LOST: Final = frozenset({"background", "store", "truncation", "top_logprobs", "stream_options"})
+_LOST: Final = frozenset({"background", "context_management", "store", "truncation", "top_logprobs", "stream_options"})
 """Fields that mean nothing, or something else, to every other API, whatever their names are there."""
 _GIVEN_ANYWAY: Final = "reasoning.encrypted_content"
 _EFFORTS: Final = "none, minimal, low, medium, high, xhigh, max"
@@ -78,7 +78,7 @@ def _refuse_state(fields: Fields) -> None:
 
 
 def _refuse(param: str, why: str) -> NoReturn:
-    raise InvalidRequest(f"{param}: {why}", param=param)
+    raise NotCarried(f"{param}: {why}", param=param)
 
 
 def _extras(fields: Fields, lost: list[str]) -> dict[str, object]:
@@ -165,12 +165,14 @@ def _format(text: Fields, lost: list[str]) -> JsonFormat | None:
         case "json_object":
             return JsonFormat()
         case "json_schema":
-            return JsonFormat(
+            found = JsonFormat(
                 schema=given.mapping("schema") or {},
                 name=given.text("name"),
                 description=given.text("description"),
                 strict=given.boolean("strict"),
             )
+            lost += left_over(given)
+            return found
         case _:
             lost.append(f"{generic(given.path)}.{kind}")
             return None

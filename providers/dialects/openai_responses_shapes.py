@@ -26,6 +26,7 @@ from .neutral import (
     ToolChoice,
     ToolMode,
 )
+from .openai_annotations import read_span
 
 Json = dict[str, Any]
 
@@ -165,22 +166,18 @@ def read_annotation(value: object) -> Citation | None:
     url, title = fields.get("url"), fields.get("title")
     if fields.get("type") != "url_citation" or not isinstance(url, str):
         return None
-    return Citation(url=url, title=title if isinstance(title, str) and title else None)
+    return Citation(url=url, title=title if isinstance(title, str) and title else None, span=read_span(fields))
 
 
 def write_annotations(part: Text) -> list[Json]:
-    """Each stands for the whole of its part, as no other API says where in the text a citation belongs."""
-    return [
-        {
-            "type": "url_citation",
-            "url": citation.url,
-            "title": citation.title or "",
-            "start_index": 0,
-            "end_index": len(part.text),
-        }
-        for citation in part.citations
-        if citation.url is not None
-    ]
+    """Of the pages of the web. Where none says what piece of the text rests on it, it is the whole of the part."""
+    found: list[Json] = []
+    for citation in part.citations:
+        if citation.url is not None:
+            start, end = citation.span or (0, len(part.text))
+            place = {"start_index": start, "end_index": min(end, len(part.text))}
+            found.append({"type": "url_citation", "url": citation.url, "title": citation.title or "", **place})
+    return found
 
 
 def thinking_text(content: list[Content] | None, summary: list[Content] | None) -> str:

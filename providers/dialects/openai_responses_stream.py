@@ -10,7 +10,7 @@ and whether more text belongs to the same message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -113,6 +113,27 @@ class ResponsesWriter:
 
     def write(self, events: Iterable[StreamEvent]) -> bytes:
         return b"".join([self._write(event) for event in events])
+
+    def resume(self, *, items: Sequence[tuple[str, str]], response: Json, sequence: int) -> bool:
+        """Go on in a stream that another one began, after all of its events were written here as well.
+
+        `items` are the types and ids of the items it has told of, `response` is the response as it began, `sequence`
+        the number of its last event. False where the items here are others: this writer cannot go on with it.
+        """
+        if [kind for kind, _ in items] != [item.kind for item in self._items]:
+            return False
+        for item, (_, known) in zip(self._items, items, strict=True):
+            ours, theirs = (b'"item_id":%b' % _encode(name) for name in (item.id, known))
+            item.id = known
+            for part in item.parts:
+                part.place["item_id"] = known
+                part.head = part.head.replace(ours, theirs, 1)
+        self._response |= response
+        self._sequence = sequence
+        return True
+
+    def text(self, event: TextDelta) -> bytes:
+        return self._delta(self._parts[event.index], event.text)
 
     def _write(self, event: StreamEvent) -> bytes:
         if isinstance(event, TextDelta | ThinkingDelta):

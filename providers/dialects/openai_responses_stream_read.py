@@ -12,14 +12,14 @@ import attrs
 import msgspec
 
 from ..sse import Event
-from .dialect import STATUS_OF_KIND, kind_of_status, malformed, new_id
+from .dialect import STATUS_OF_KIND, MalformedEvent, kind_of_status, malformed, new_id
+from .in_order import LIMIT, InOrder, PartEvent
 from .neutral import (
     ArgumentsDelta,
     CitationDelta,
     Ended,
     ErrorKind,
     ErrorReport,
-    PartEnded,
     PartStarted,
     RedactedThinking,
     Refusal,
@@ -33,7 +33,8 @@ from .neutral import (
     ThinkingDelta,
     ToolCall,
 )
-from .openai_responses_answers import read_call, read_error, read_reasoning
+from .openai_errors import read_error
+from .openai_responses_answers import read_call, read_reasoning
 from .openai_responses_shapes import (
     BETWEEN,
     Content,
@@ -72,14 +73,18 @@ _KINDS: Final = {
     "context_length_exceeded": ErrorKind.INVALID_REQUEST,
     "timeout_error": ErrorKind.TIMEOUT,
 }
+_ITEM_ENDS: Final = "response.output_item.done"
+_LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _REASONING: Final = -1  # stands for the content index of what has only one content
 
 
 @attrs.define(eq=False)
 class _Open:
-    """A part that has begun. `index` is its own; `paragraph` the part of the summary that its text is in."""
+    """A part that has begun. `index` is its own; `paragraph` the part of the summary that its text is in; `function`:
+    it is the call of one, which has arguments."""
 
     index: int
+    function: bool = False
     has_text: bool = False
     paragraph: int = 0
     own: bool = False  # reasoning itself is shown, so its summary is not read
@@ -87,13 +92,21 @@ class _Open:
 
 
 class ResponsesReader:
-    """The `StreamReader`. Raises UpstreamFailure(MALFORMED) on an event that is none of a response's."""
+    """The `StreamReader`. Items that come by turns are passed on one after another, and so are the parts of a message:
+    what is said of a later one waits until the earlier has ended.
 
-    __slots__ = ("_called", "_next", "_over", "_parts", "_refused", "_started")
+    Raises UpstreamFailure(MALFORMED) on an event that is none of a response's.
+    """
+
+    __slots__ = ("_called", "_live", "_next", "_order", "_over", "_parts", "_refused", "_size", "_started", "_waiting")
 
     def __init__(self) -> None:
         self._parts: dict[tuple[int, int], _Open] = {}
         self._next = 0
+        self._order = InOrder()
+        self._live: int | None = None  # the item that has begun and not ended, by its place in the output
+        self._waiting: dict[int, list[EventShape]] = {}  # of later items
+        self._size = 0  # of what waits, in bytes
         self._started = self._over = self._called = self._refused = False
 
     def feed(self, event: Event) -> Sequence[StreamEvent]:
@@ -102,14 +115,23 @@ class ResponsesReader:
         try:
             shape = _decode(event.data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(f"sent an event that is none of a response's: {error}") from None
+            raise MalformedEvent(f"sent an event that is none of a response's: {error}") from None
         if shape.type == "error":
             return self._error(event.data)
         out: list[StreamEvent] = []
         if shape.response is not None and not self._started:
             self._start(shape.response, out)
-        if self._started:
+        if not self._started:
+            return out
+        if shape.type in _LAST:
+            self._let_through(out, everything=True)
+            self._finish(shape.response or ResponseShape(), out)
+        elif self._live is not None and shape.output_index > self._live:
+            self._wait(shape, len(event.data))
+        else:
             self._event(shape, out)
+            if shape.type == _ITEM_ENDS and self._waiting:
+                self._let_through(out)
         return out
 
     def end(self) -> Sequence[StreamEvent]:
@@ -119,6 +141,20 @@ class ResponsesReader:
         self._started = True
         created = int(response.created_at) if response.created_at is not None else None
         out.append(Started(id=response.id or new_id("resp_"), model=response.model or "", created=created))
+
+    def _wait(self, shape: EventShape, size: int) -> None:
+        self._size += size
+        if self._size > LIMIT:
+            raise malformed("streamed too much of an item before an earlier one ended")
+        self._waiting.setdefault(shape.output_index, []).append(shape)
+
+    def _let_through(self, out: list[StreamEvent], *, everything: bool = False) -> None:
+        """What waits for an item that has ended; with `everything`, whatever waits."""
+        while self._waiting and (everything or self._live is None):
+            for shape in self._waiting.pop(min(self._waiting)):
+                self._event(shape, out)
+        if not self._waiting:
+            self._size = 0
 
     def _event(self, shape: EventShape, out: list[StreamEvent]) -> None:
         key = (shape.output_index, shape.content_index)
@@ -135,6 +171,7 @@ class ResponsesReader:
             case "response.reasoning_text.delta":
                 self._thinking(alone, shape.delta, out)
             case "response.output_item.added":
+                self._live = shape.output_index
                 self._item_begins(alone, shape.item or Item(), out)
             case "response.content_part.added":
                 self._content_begins(key, shape.part or Content(), out)
@@ -143,9 +180,9 @@ class ResponsesReader:
             case "response.content_part.done":
                 self._close(key, out)
             case "response.output_item.done":
+                if self._live == shape.output_index:
+                    self._live = None
                 self._item_ends(shape.output_index, shape.item or Item(), out)
-            case "response.completed" | "response.incomplete" | "response.failed":
-                self._finish(shape.response or ResponseShape(), out)
             case _:
                 return  # what the `done` events say, and what later versions add
 
@@ -153,18 +190,25 @@ class ResponsesReader:
         """The part at `key`, which begins if it is not there."""
         found = self._parts.get(key)
         if found is None:
-            found = self._parts[key] = _Open(index=self._next)
+            found = self._parts[key] = _Open(
+                index=self._next, function=isinstance(part, ToolCall) and not part.freeform
+            )
             self._next += 1
             self._called = self._called or isinstance(part, ToolCall)
             self._refused = self._refused or isinstance(part, Refusal)
-            out.append(PartStarted(index=found.index, part=part))
+            self._order.add(PartStarted(index=found.index, part=part), out)
         return found
+
+    def _add(self, found: _Open, event: PartEvent, out: list[StreamEvent]) -> None:
+        if found.over:
+            raise malformed("streamed more of an item after its end")
+        self._order.add(event, out)
 
     def _words(self, key: tuple[int, int], part: Text | Refusal, delta: object, out: list[StreamEvent]) -> None:
         found = self._begin(key, part, out)
         if isinstance(delta, str) and delta:
             found.has_text = True
-            out.append(TextDelta(found.index, delta))
+            self._add(found, TextDelta(found.index, delta), out)
 
     def _arguments(self, key: tuple[int, int], delta: object, out: list[StreamEvent]) -> None:
         found = self._parts.get(key)
@@ -172,7 +216,7 @@ class ResponsesReader:
             raise malformed("streamed the arguments of a tool call that had not begun")
         if isinstance(delta, str) and delta:
             found.has_text = True
-            out.append(ArgumentsDelta(found.index, delta))
+            self._add(found, ArgumentsDelta(found.index, delta), out)
 
     def _thinking(self, key: tuple[int, int], delta: object, out: list[StreamEvent]) -> None:
         """Reasoning itself. It comes before its summary, where both are shown."""
@@ -193,7 +237,7 @@ class ResponsesReader:
     def _thought(self, found: _Open, delta: object, out: list[StreamEvent]) -> None:
         if isinstance(delta, str) and delta:
             found.has_text = True
-            out.append(ThinkingDelta(found.index, delta))
+            self._add(found, ThinkingDelta(found.index, delta), out)
 
     def _item_begins(self, key: tuple[int, int], item: Item, out: list[StreamEvent]) -> None:
         """A call's arguments are not read here, where they are empty or will be said again."""
@@ -212,18 +256,22 @@ class ResponsesReader:
 
     def _cited(self, key: tuple[int, int], annotation: object, out: list[StreamEvent]) -> None:
         found, citation = self._parts.get(key), read_annotation(annotation)
-        if found is not None and citation is not None:
-            out.append(CitationDelta(found.index, citation))
+        if found is not None and citation is not None and not found.over:
+            self._order.add(CitationDelta(found.index, citation), out)
 
     def _close(self, key: tuple[int, int], out: list[StreamEvent]) -> None:
         found = self._parts.get(key)
         if found is not None and not found.over:
+            if found.function and not found.has_text:
+                self._order.add(ArgumentsDelta(found.index, "{}"), out)
             found.over = True
-            out.append(PartEnded(index=found.index))
+            self._order.end(found.index, out)
 
     def _item_ends(self, output_index: int, item: Item, out: list[StreamEvent]) -> None:
         """What was not streamed of the item, and its end."""
         alone = (output_index, _REASONING)
+        if alone in self._parts and self._parts[alone].over:
+            return  # said twice
         match item.type:
             case "function_call" | "custom_tool_call":
                 call = read_call(item)
@@ -258,7 +306,7 @@ class ResponsesReader:
         if not found.has_text:
             self._thought(found, part.text, out)
         if part.signature is not None:
-            out.append(SignatureDelta(found.index, part.signature))
+            self._add(found, SignatureDelta(found.index, part.signature), out)
 
     def _finish(self, response: ResponseShape, out: list[StreamEvent]) -> None:
         self._over = True

@@ -48,7 +48,7 @@ from .turns import write_url
 
 CARRIED: Final = frozenset(
     {
-        "context_management", "max_tool_calls", "moderation", "prompt_cache_key", "prompt_cache_options",
+        "max_tool_calls", "moderation", "prompt_cache_key", "prompt_cache_options",
         "prompt_cache_retention", "safety_identifier", "store", "truncation",
     }
 )  # fmt: skip

@@ -52,7 +52,8 @@ def _results_first(parts: list[Part]) -> tuple[Part, ...]:
 def check_tool_results(turns: Iterable[Turn]) -> None:
     """Every tool call is answered in the user turn that follows it, and every result answers a call.
 
-    Raises InvalidRequest naming the id: every provider refuses such a conversation, in words that do not help.
+    No two calls of a turn have the same id: their results could not be told apart. Raises InvalidRequest naming the
+    id: every provider refuses such a conversation, in words that do not help.
     """
     waiting: dict[str, None] = {}
     for turn in turns:
@@ -64,7 +65,11 @@ def check_tool_results(turns: Iterable[Turn]) -> None:
                     raise _refused(part.call_id, "a tool result answers no tool call of the turn before it")
                 del waiting[part.call_id]
         _none_waits(waiting)
-        waiting = {part.id: None for part in turn.parts if isinstance(part, ToolCall)}
+        for part in turn.parts:
+            if isinstance(part, ToolCall):
+                if part.id in waiting:
+                    raise _refused(part.id, "two tool calls of one turn have the same id")
+                waiting[part.id] = None
     _none_waits(waiting)
 
 

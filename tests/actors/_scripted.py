@@ -43,6 +43,8 @@ class Step:
     stalls: bool = False
     usage: Usage | None = USAGE
     body: bytes = b'{"choices":[]}'
+    malformed_events: int = 0
+    last_words: bytes | None = None
     quotas: Quotas | None = None
 
 
@@ -74,8 +76,9 @@ class Scripted:
     that have not ended, `peak` the most at once, `cancelled` those that were left before their end.
     """
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", endpoints: frozenset[Endpoint] = frozenset(Endpoint)) -> None:
         self.name = name
+        self.endpoints = endpoints
         self.script: list[Step] = []
         self.rest = OK
         self.probes: list[Step] = []
@@ -88,7 +91,6 @@ class Scripted:
         self.listed: Sequence[str] = ()
         self.listing_fails = False
         self.streams: list[ScriptedStream] = []
-        self.endpoints: frozenset[Endpoint] = frozenset(Endpoint)
         self.transport = "scripted"
 
     @property
@@ -163,11 +165,15 @@ class ScriptedStream:
         self._ended = False
         self.closed = False
         self.estimated_tokens = 0
+        self.malformed_events = step.malformed_events
         self.usage: Usage | None = None
 
     @property
     def has_content(self) -> bool:
         return self._next > self._step.content_at
+
+    def last_words(self) -> bytes | None:
+        return self._step.last_words
 
     async def receive(self) -> bytes | None:
         assert not self.closed, "read after it was closed"
@@ -255,14 +261,17 @@ async def world(
     *providers: ProviderSettings,
     script: Mapping[str, Sequence[Step]] | None = None,
     probes: Mapping[str, Sequence[Step]] | None = None,
+    wires: Mapping[str, Scripted] | None = None,
     seed: int = 1,
+    endpoints: frozenset[Endpoint] = frozenset(Endpoint),
     **config: Any,
 ) -> AsyncGenerator[World]:
-    """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each.
+    """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each,
+    `wires` those that are not to be made here.
 
     Unless `retry` says otherwise no provider is asked twice in one request.
     """
-    wires = {settings.name: Scripted(settings.name) for settings in providers}
+    wires = {settings.name: Scripted(settings.name, endpoints) for settings in providers} | dict(wires or {})
     for name, steps in (script or {}).items():
         wires[name].script = list(steps)
     for name, steps in (probes or {}).items():

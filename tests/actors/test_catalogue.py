@@ -325,7 +325,7 @@ def worlds(draw: st.DrawFn) -> list[ProviderSettings]:
     return made
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(worlds(), NAMES, st.sampled_from(["after", "equal"]))
 def test_a_provider_is_a_candidate_at_most_once_per_name(
     providers: list[ProviderSettings], name: str, aliases: str

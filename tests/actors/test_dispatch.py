@@ -15,7 +15,7 @@ from infermux.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from infermux.providers.interface import Answer, Usage
+from infermux.providers.interface import Answer, Endpoint, Usage
 from tests.actors._scripted import (
     CREDENTIALS,
     HANGS,
@@ -61,6 +61,12 @@ async def test_usage_that_a_provider_does_not_give_is_estimated_and_marked(autoj
     async with world(provider("a", "m"), script={"a": [Step(usage=None, body=b"x" * 40)]}) as w:
         run = await w.chat(prompt_tokens=7)
         assert run.usage == Usage(prompt_tokens=7, completion_tokens=10, estimated=True)
+
+
+async def test_a_picture_or_a_vector_is_not_estimated_as_text(autojump_clock: MockClock) -> None:
+    async with world(provider("a", "m"), script={"a": [Step(usage=None, body=b"x" * 400_000)]}) as w:
+        run = await w.chat(prompt_tokens=7, endpoint=Endpoint.IMAGES)
+        assert run.usage == Usage(prompt_tokens=7, completion_tokens=0, estimated=True)
 
 
 # Failover before the commit point.

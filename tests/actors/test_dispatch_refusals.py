@@ -11,8 +11,16 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.dispatch import Run
-from infermux.config.settings import RateLimits, Routing
-from infermux.errors import CallerLeft, DeadlineExceeded, InvalidRequest, RequestTimeout, UpstreamError, UpstreamTimeout
+from infermux.config.settings import RateLimits, Retry, Routing
+from infermux.errors import (
+    CallerLeft,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotCarried,
+    RequestTimeout,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from infermux.providers.interface import Answer
 from infermux.providers.transport import Source
 from tests.actors._scripted import HANGS, SERVER_ERROR, Step, World, provider, world
@@ -42,8 +50,8 @@ def uploading(w: World, body: Body, *, timeout: float | None = None) -> Run:
     return run
 
 
-async def test_a_request_that_cannot_be_said_is_the_callers_error_at_once(autojump_clock: MockClock) -> None:
-    refusing = Step(bug=InvalidRequest("top_k cannot be carried", param="top_k"))
+async def test_a_request_that_is_wrong_is_the_callers_error_at_once(autojump_clock: MockClock) -> None:
+    refusing = Step(bug=InvalidRequest("top_k is no number", param="top_k"))
     a = provider("a", "m", rate_limits=RateLimits(requests_per_minute=1))
     async with world(a, provider("b", "m"), routing=PRIORITY, script={"a": [refusing]}) as w:
         with pytest.raises(InvalidRequest) as caught:
@@ -52,6 +60,41 @@ async def test_a_request_that_cannot_be_said_is_the_callers_error_at_once(autoju
         await w.settled()
         assert (w.in_flight("a"), w["b"].asked) == (0, [])
         assert await w.answered_by() == "a", "nothing was sent, so nothing is charged"
+
+
+NOT_HERE = Step(bug=NotCarried("no responses are kept here", param="previous_response_id"))
+
+
+async def test_what_one_provider_cannot_be_given_goes_to_one_that_can(autojump_clock: MockClock) -> None:
+    async with world(provider("a", "m"), provider("b", "m"), routing=PRIORITY, script={"a": [NOT_HERE]}) as w:
+        run = await w.chat()
+        assert run.lease is not None
+        assert (run.lease.provider, run.attempts, w.in_flight("a")) == ("b", 1, 0)
+
+
+async def test_what_no_provider_can_be_given_is_refused_in_the_words_of_the_first(autojump_clock: MockClock) -> None:
+    script = {"a": [NOT_HERE], "b": [Step(bug=NotCarried("nor here"))]}
+    async with world(provider("a", "m"), provider("b", "m"), routing=PRIORITY, script=script) as w:
+        run = w.run()
+        with pytest.raises(NotCarried, match="kept here"):
+            await run.begin()
+        assert (len(w["b"].asked), run.attempts) == (1, 0)
+        run.close()
+
+
+async def test_a_failure_says_more_than_what_the_others_cannot_be_given(autojump_clock: MockClock) -> None:
+    for script in ({"a": [NOT_HERE], "b": [SERVER_ERROR]}, {"a": [SERVER_ERROR], "b": [NOT_HERE]}):
+        async with world(provider("a", "m"), provider("b", "m"), routing=PRIORITY, script=script) as w:
+            with pytest.raises(UpstreamError):
+                await w.chat()
+
+
+async def test_a_request_stays_with_a_provider_where_the_next_one_cannot_be_given_it(autojump_clock: MockClock) -> None:
+    script = {"a": [SERVER_ERROR], "b": [NOT_HERE]}
+    async with world(provider("a", "m"), provider("b", "m"), routing=PRIORITY, retry=Retry(), script=script) as w:
+        run = await w.chat()
+        assert run.lease is not None
+        assert (run.lease.provider, run.attempts, len(w["b"].asked)) == ("a", 2, 1)
 
 
 async def test_many_refusals_do_not_open_a_circuit(autojump_clock: MockClock) -> None:

@@ -59,6 +59,35 @@ async def test_a_stream_without_usage_is_settled_by_estimate(autojump_clock: Moc
         assert run.usage == Usage(prompt_tokens=4, completion_tokens=3, estimated=True)
 
 
+async def test_events_that_were_left_out_are_counted_for_the_provider(autojump_clock: MockClock) -> None:
+    script = {"a": [streams(malformed_events=2), streams(malformed_events=1, breaks=breaking())]}
+    async with world(provider("a", "m"), script=script) as w:
+        await w.chat(stream=True)
+        with pytest.raises(UpstreamError):
+            await w.chat(stream=True)
+        assert (await w.fleet.describe("a")).malformed_events == 3
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("words", [b"[DONE]", b""])
+async def test_a_provider_that_falls_silent_after_the_finish_reason_has_answered(
+    words: bytes, reads: bool, autojump_clock: MockClock
+) -> None:
+    settings = provider("a", "m", timeouts=Timeouts(idle=10.0))
+    async with world(settings, script={"a": [streams(b"stop", stalls=True, last_words=words)]}) as w:
+        run, sink = w.run(stream=True), Taken()
+        await run.begin()
+        if reads:
+            while (data := await run.receive()) is not None:
+                sink.data.append(data)
+        else:
+            await run.pump(sink)
+        assert b"".join(sink.data) == b"stop" + words
+        assert (run.phase, w.fleet.members["a"].gate.breaker.consecutive_failures) == (Phase.DONE, 0)
+        run.close()
+        await nothing_is_left(w)
+
+
 BREAKS = {
     "breaks": streams(breaks=breaking()),
     "stalls": streams(stalls=True),

@@ -10,7 +10,7 @@ from infermux.actors.draft import Draft, covered, total_cost, total_usage
 from infermux.actors.journal import Journal
 from infermux.actors.record import Ending, Record, Tried
 from infermux.config.settings import Backoff, Hedge, Price, Queue, RateLimits, Retry
-from infermux.errors import CallerLeft, Fault, InfermuxError, UpstreamError
+from infermux.errors import CallerLeft, Fault, InfermuxError, NotCarried, UpstreamError
 from infermux.providers.interface import Answer, Usage
 from tests.actors._scripted import (
     PRIORITY,
@@ -127,6 +127,16 @@ async def test_the_loser_of_a_race_is_an_attempt_too(autojump_clock: MockClock) 
         ("b", "ok", 1.0, 3.0),
     ]
     assert (record.provider, record.latency, record.overhead) == ("b", 3.0, 0.0)
+
+
+async def test_who_could_not_be_given_what_was_asked_had_no_attempt(autojump_clock: MockClock) -> None:
+    passing = Step(bug=NotCarried("not here"))
+    async with world(*two(), routing=PRIORITY, script={"a": [passing]}) as w:
+        record = await asked(w)
+    assert ([tried.provider for tried in record.attempts], record.provider) == (["b"], "b")
+    async with world(*two(), script={"a": [passing], "b": [passing]}, hedge=Hedge(enabled=True, after="1s")) as w:
+        record = await asked(w)
+    assert (record.attempts, record.ending, record.status, record.cost) == ((), Ending.REFUSED, 400, None)
 
 
 async def test_waiting_in_the_queue_is_neither_the_providers_time_nor_ours(autojump_clock: MockClock) -> None:

@@ -8,8 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.fleet import CLOSE_GRACE, ROUTER, Fleet, open_fleet
+from infermux.actors.fleet import ROUTER, Fleet, open_fleet
 from infermux.actors.kit_errors import ActorDied
+from infermux.actors.member import CLOSE_GRACE
 from infermux.actors.messages import Standing
 from infermux.actors.provider import Verb
 from infermux.config.settings import Config, HealthCheck, ProviderSettings, Routing, Simulate

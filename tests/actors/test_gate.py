@@ -363,3 +363,14 @@ def test_whatever_happens_there_is_one_probe_and_everything_comes_back(
     assert not gate.is_explored
     assert (gate.requests.available(later), gate.tokens.available(later)) == (30, 2000)
     assert isinstance(gate.admit(M, "m", later), Grant)
+
+
+def test_what_an_explorer_of_a_measured_provider_finds_takes_the_place_of_its_average() -> None:
+    gate = a_gate()
+    for _ in range(5):
+        gate.settle(granted(gate, 0), Outcome(latency=9.0), 0.0)
+    explorer = granted(gate, 0)
+    explorer.explore = True
+    gate.settle(explorer, Outcome(latency=1.0), 0.0)
+    standing = gate.standing(0.0)
+    assert (standing.response.value, standing.response.samples, standing.model_response["m"].value) == (1.0, 6, 1.0)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from infermux.actors.hedging import CREDIT, ENOUGH_TIMES, KEPT_TIMES, Hedging, Times, hedging_of
-from infermux.config.settings import Hedge, Retry
-from infermux.errors import CallerLeft, FailureKind, UpstreamError
-from infermux.providers.interface import Stream
+from infermux.actors.provider import Verb
+from infermux.config.settings import Hedge, RateLimits, Retry
+from infermux.errors import CallerLeft, FailureKind, NotCarried, UpstreamError
+from infermux.providers.interface import Answer, Call, Stream
 from tests.actors._scripted import (
     HANGS,
     PRIORITY,
@@ -140,6 +141,28 @@ async def test_when_one_fails_the_other_goes_on(failing: str, autojump_clock: Mo
         await nothing_is_left(w)
 
 
+async def test_who_cannot_be_given_it_leaves_the_other_alone(autojump_clock: MockClock) -> None:
+    for refusing, other in (("a", "b"), ("b", "a")):
+        script = {refusing: [Step(seconds=2.0, bug=NotCarried("not here"))], other: [SLOW]}
+        async with world(*PAIR, routing=PRIORITY, hedge=ALWAYS, script=script) as w:
+            run = await w.chat()
+            assert run.lease is not None
+            assert (run.lease.provider, run.attempts) == (other, 1)
+            await nothing_is_left(w)
+
+
+async def test_where_neither_can_be_given_it_the_request_goes_to_others(autojump_clock: MockClock) -> None:
+    script = {name: [Step(seconds=2.0, bug=NotCarried(f"not at {name}"))] * 2 for name in "ab"}
+    async with world(*PAIR, provider("c", "m"), routing=PRIORITY, hedge=ALWAYS, script=script) as w:
+        run = await w.chat()
+        assert run.lease is not None
+        assert (run.lease.provider, run.attempts) == ("c", 1)
+        await w.fleet.command("c", Verb.DISABLE)
+        with pytest.raises(NotCarried, match="not at a"):
+            await w.chat()
+        await nothing_is_left(w)
+
+
 async def test_when_both_fail_the_request_goes_on_as_ever(autojump_clock: MockClock) -> None:
     fault = fails(FailureKind.SERVER_ERROR, status=500, seconds=2.0)
     providers = (*PAIR, provider("c", "m"))
@@ -234,3 +257,25 @@ async def test_a_percentile_is_learned_from_the_providers_own_times(autojump_clo
         w["a"].rest, before = HANGS, trio.current_time()
         assert await w.answered_by() == "b"
         assert trio.current_time() - before == pytest.approx(0.5)
+
+
+async def test_a_refusal_costs_nothing_also_when_the_caller_leaves_at_that_moment(autojump_clock: MockClock) -> None:
+    limits = RateLimits(tokens_per_minute=1000)
+    async with world(provider("a", "m", rate_limits=limits), hedge=ALWAYS) as w:
+        person = Person()
+        refuse = w["a"].send
+
+        async def leaving(call: Call) -> Answer | Stream:
+            try:
+                return await refuse(call)
+            finally:
+                person.leave()
+
+        w["a"].send = leaving  # type: ignore[method-assign]
+        w["a"].rest = fails(FailureKind.SERVER_ERROR, seconds=0.5, status=503)
+        with pytest.raises(CallerLeft):
+            await w.chat(caller=person, prompt_tokens=100)
+        await nothing_is_left(w)
+        tokens = w.fleet.members["a"].gate.tokens
+        assert tokens is not None
+        assert tokens.is_full(trio.current_time()), "it was refused, whoever heard of it"

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from infermux.actors.hold_back import HELD_SECONDS, HoldBack
 from infermux.config.settings import Timeouts
-from infermux.errors import ShuttingDown, UpstreamError, UpstreamTimeout
+from infermux.errors import FailureKind, InfermuxError, ShuttingDown, UpstreamError, UpstreamFailure, UpstreamTimeout
 from infermux.providers.interface import Stream
 from tests.actors._scripted import PRIORITY, Step, Taken, World, breaking, nothing_is_left, provider, world
 
@@ -68,7 +68,7 @@ async def test_after_it_the_caller_has_what_was_held_and_each_later_event_as_it_
         await nothing_is_left(w)
 
 
-async def _opened_and_failed(w: World) -> tuple[Opened, Exception]:
+async def _opened_and_failed(w: World) -> tuple[Opened, InfermuxError]:
     run, opened = w.run(stream=True), Opened()
     with pytest.raises((UpstreamError, UpstreamTimeout, ShuttingDown)) as caught:
         await run.begin(opened)
@@ -84,6 +84,14 @@ async def test_a_stream_that_breaks_then_is_told_and_not_replaced(autojump_clock
         assert [data for _, data in opened.data] == [b"role", b"ping"]
         assert isinstance(error, UpstreamError)
         assert w["b"].asked == []
+
+
+async def test_an_error_that_a_provider_says_then_keeps_its_status(autojump_clock: MockClock) -> None:
+    busy = UpstreamFailure(FailureKind.SERVER_ERROR, "busy", status=529)
+    broken = slow_start(b"role", b"ping", gap=3.0, content_at=9, breaks=busy)
+    async with world(*PAIR, routing=PRIORITY, script={"a": [broken]}) as w:
+        _, error = await _opened_and_failed(w)
+        assert error.status == 529
 
 
 async def test_a_first_token_that_never_comes_is_still_a_first_token_timeout(autojump_clock: MockClock) -> None:

@@ -176,7 +176,7 @@ async def _hammer(w: World, callers: int, **want: Any) -> None:
             try:
                 await w.chat(**want)
             except RateLimited:
-                await trio.sleep(rng.random() * 8)
+                await trio.sleep(rng.random() * 16)
 
     async with trio.open_nursery() as nursery:
         for _ in range(callers):

@@ -101,7 +101,7 @@ async def _ask(w: World, order: list[str], name: str, **more: Any) -> None:
 async def test_without_a_queue_a_limit_turns_away_at_once(autojump_clock: MockClock) -> None:
     async with world(ONE_AT_A_TIME) as w, trio.open_nursery() as nursery:
         w["a"].rest = SECOND
-        nursery.start_soon(_ask, w, [], "first")
+        nursery.start_soon(_ask, w, list[str](), "first")
         await trio.sleep(0.1)
         with pytest.raises(RateLimited):
             await w.chat()
@@ -112,7 +112,7 @@ async def test_with_one_a_request_waits_for_the_one_before_it_to_end(autojump_cl
         w["a"].rest = SECOND
         async with trio.open_nursery() as nursery:
             for name in ("one", "two", "three", "four", "five"):
-                nursery.start_soon(_ask, w, [], name)
+                nursery.start_soon(_ask, w, list[str](), name)
         assert w["a"].times == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0])
         assert w["a"].peak == 1
         await nothing_is_left(w)
@@ -153,7 +153,7 @@ async def test_a_request_limit_is_waited_for_to_the_moment(autojump_clock: MockC
     async with world(limited, queue=PATIENT) as w:
         async with trio.open_nursery() as nursery:
             for _ in range(65):
-                nursery.start_soon(_ask, w, [], "x")
+                nursery.start_soon(_ask, w, list[str](), "x")
         assert w["a"].times[:60] == [0.0] * 60
         assert w["a"].times[60:] == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0], abs=0.01)
 
@@ -173,7 +173,7 @@ async def test_an_open_circuit_is_waited_for_and_one_request_is_its_probe(autoju
         w["a"].rest = SECOND
         async with trio.open_nursery() as nursery:
             for _ in range(3):
-                nursery.start_soon(_ask, w, [], "x")
+                nursery.start_soon(_ask, w, list[str](), "x")
         assert w["a"].times[1] == pytest.approx(5.0)
         assert w["a"].times[2] >= 6.0
 
@@ -191,7 +191,8 @@ async def test_a_wait_that_cannot_be_met_is_not_begun_and_says_how_long_it_would
         w.fleet.members["a"].gate.cooldown.rate_limited(0.0, 40.0)
         with pytest.raises(RateLimited) as caught:
             await w.chat()
-        assert (caught.value.retry_after, trio.current_time()) == (pytest.approx(40.0), 0.0)
+        assert caught.value.retry_after == pytest.approx(40.0)
+        assert trio.current_time() == 0.0
 
 
 async def test_who_has_waited_long_enough_is_told_why(autojump_clock: MockClock) -> None:
@@ -245,21 +246,23 @@ async def test_who_leaves_makes_room_and_is_not_served(autojump_clock: MockClock
             nursery.start_soon(_ask, w, order, "next")
             await trio.sleep(0.3)
             person.leave()
-        assert (order, w["a"].times) == (["running", "next"], pytest.approx([0.0, 1.0]))
+        assert order == ["running", "next"]
+        assert w["a"].times == pytest.approx([0.0, 1.0])
         await nothing_is_left(w)
 
 
 async def test_a_request_that_waits_says_so(autojump_clock: MockClock) -> None:
     async with world(ONE_AT_A_TIME, queue=PATIENT) as w, trio.open_nursery() as nursery:
         w["a"].rest = SECOND
-        nursery.start_soon(_ask, w, [], "running")
+        nursery.start_soon(_ask, w, list[str](), "running")
         await trio.sleep(0.1)
         run = w.run()
         nursery.start_soon(run.begin)
-        await trio.sleep(0.1)
-        assert run.phase is Phase.QUEUED
-        await trio.sleep(1.0)
-        assert run.phase is Phase.WAITING
+        phases = list[Phase]()
+        for seconds in (0.1, 1.0):
+            await trio.sleep(seconds)
+            phases.append(run.phase)
+        assert phases == [Phase.QUEUED, Phase.WAITING]
 
 
 async def test_those_who_wait_when_the_server_ends_are_told(autojump_clock: MockClock) -> None:
@@ -287,8 +290,9 @@ async def test_the_first_of_several_providers_that_frees_takes_the_request(autoj
         w["a"].rest, w["b"].rest = Step(seconds=5.0), Step(seconds=2.0)
         async with trio.open_nursery() as nursery:
             for _ in range(3):
-                nursery.start_soon(_ask, w, [], "x")
-        assert (w["a"].times, w["b"].times) == (pytest.approx([0.0]), pytest.approx([0.0, 2.0]))
+                nursery.start_soon(_ask, w, list[str](), "x")
+        assert w["a"].times == pytest.approx([0.0])
+        assert w["b"].times == pytest.approx([0.0, 2.0])
 
 
 @pytest.mark.parametrize("seed", range(5))

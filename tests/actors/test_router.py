@@ -23,6 +23,7 @@ from infermux.errors import (
     DeadlineExceeded,
     ModelNotFound,
 )
+from infermux.providers.interface import Endpoint
 from infermux.providers.peek import Preferences
 from tests.actors._scripted import (
     HANGS,
@@ -77,6 +78,13 @@ async def test_a_name_nobody_serves_is_a_404_that_names_what_there_is(autojump_c
         with pytest.raises(ModelNotFound, match="declared here: m") as caught:
             await w.chat("x")
         assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
+
+
+async def test_a_model_whose_providers_lack_the_endpoint_is_not_said_to_be_unknown(autojump_clock: MockClock) -> None:
+    async with world(*three(), endpoints=frozenset({Endpoint.CHAT})) as w:
+        with pytest.raises(ModelNotFound, match=r"of the model 'm' has /v1/embeddings \(a, b, c\)") as caught:
+            await w.chat(endpoint=Endpoint.EMBEDDINGS)
+        assert caught.value.param == "model"
 
 
 async def test_a_long_list_of_models_is_cut_in_the_404(autojump_clock: MockClock) -> None:

@@ -50,7 +50,7 @@ option_lists = st.lists(
 ).map(lambda rows: [Option(f"p{i}", "m", s, i, load, w, p) for i, (load, w, s, p) in enumerate(rows)])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(option_lists, min_size=1, max_size=3), st.sampled_from([b"", b"key"]))
 @pytest.mark.parametrize("name", STRATEGY_NAMES)
 def test_every_option_is_offered_for_good_exactly_once(name: str, lists: list[list[Option]], affinity: bytes) -> None:

@@ -134,3 +134,32 @@ def test_peak_ewma_takes_an_unmeasured_provider_for_the_fastest_but_counts_its_l
     assert names(strategy.order([known, option(1, load=2)], WANT, NOW)) == "ab"
     [choice] = strategy.order([option(0)], WANT, NOW)
     assert choice.score == 1.0
+
+
+def _turns_until_tried(seconds: float) -> int:
+    """How many requests go to a provider of 0.1 s before one that took `seconds` is explored."""
+    strategy = make("least_latency")
+    for turn in range(1, 1000):
+        quick, slow = option(0, standing=measured(0.1, samples=10 + turn)), option(1, standing=measured(seconds))
+        first = strategy.order([quick, slow], WANT, NOW)[0]
+        if first.option.provider == "b":
+            assert first.explore
+            return turn
+    return 0
+
+
+def test_a_provider_that_was_slow_is_tried_again_the_later_the_slower_it_was() -> None:
+    assert _turns_until_tried(0.2) in range(100, 105)
+    assert _turns_until_tried(1.0) in range(330, 340)
+
+
+def test_one_that_is_being_explored_is_not_explored_twice_and_a_sample_makes_it_new() -> None:
+    strategy = make("least_latency")
+    quick = option(0, standing=measured(0.1, samples=1000))
+    for turn in range(400):
+        # The quick one has a new sample each time.
+        quick = option(0, standing=measured(0.1, samples=1000 + turn))
+        strategy.order([quick, option(1, standing=measured(1.0))], WANT, NOW)
+    exploring = option(1, standing=measured(1.0, exploring=True))
+    assert names(strategy.order([quick, exploring], WANT, NOW)) == "ab"
+    assert names(strategy.order([quick, option(1, standing=measured(1.0, samples=99))], WANT, NOW)) == "ab"

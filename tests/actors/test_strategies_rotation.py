@@ -71,7 +71,7 @@ def test_round_robin_survives_a_weight_that_was_lowered() -> None:
     assert firsts(strategy, lambda: [option(0), option(1)], 12)["a"] >= 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.sets(st.integers(0, 4), min_size=1), max_size=30), st.lists(st.integers(1, 5), min_size=5, max_size=5)
 )

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infermux.actors.verdict import CONTEXT_LENGTH, MAX_QUOTED, Failed, History, Move, Next, backoff
+from infermux.actors.verdict import (
+    CONTEXT_LENGTH,
+    MAX_QUOTED,
+    Failed,
+    History,
+    Move,
+    Next,
+    backoff,
+    broken_error,
+    failure_error,
+)
 from infermux.config.settings import Backoff, Retry
 from infermux.errors import (
     FailureKind,
@@ -116,6 +126,35 @@ def test_everything_else_is_a_502_with_status_name_and_the_number_of_attempts() 
 
 def test_a_failure_without_a_status_is_named_by_its_kind() -> None:
     assert history(FailureKind.CONNECT).error().message == "provider p0 failed: connect_error: words 0"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        ("answered 500: oops", 500, "provider p answered 500: oops"),
+        ("answered 200 with an error: busy", 529, "provider p answered 200 with an error: busy"),
+        ("answered with JSON that is no message", 200, "provider p answered with JSON that is no message"),
+        ("ended its stream without message_stop", 200, "provider p ended its stream without message_stop"),
+        ("sent an event that is no chunk", None, "provider p sent an event that is no chunk"),
+    ],
+)
+def test_what_says_already_what_the_provider_did_is_not_told_twice(words: str, status: int | None, told: str) -> None:
+    failure = UpstreamFailure(FailureKind.MALFORMED, words, status=status)
+    assert failure_error(Failed("p", "m", failure), 1).message == told
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"),
+    [(529, 529), (429, 429), (400, 400), (500, 500), (401, 502), (403, 502), (200, 502), (None, 502)],
+)
+def test_an_error_in_the_middle_of_a_stream_keeps_the_status_that_says_its_type(status: int | None, kept: int) -> None:
+    error = broken_error(Failed("p", "m", UpstreamFailure(FailureKind.BROKEN, "words", status=status)))
+    assert (error.status, error.code) == (kept, "upstream_error")
+
+
+def test_a_stream_that_stalls_is_a_timeout_whatever_its_status() -> None:
+    error = broken_error(Failed("p", "m", UpstreamFailure(FailureKind.IDLE_TIMEOUT, "nothing came", status=500)))
+    assert (error.status, error.code) == (504, "idle_timeout")
 
 
 def test_a_providers_words_are_quoted_up_to_a_bound() -> None:

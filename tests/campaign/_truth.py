@@ -12,8 +12,9 @@ import trio
 from infermux.actors.bucket import TokenBucket
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import UpstreamFailure
-from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream, Usage
+from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream, Usage, takes_prefill
 from infermux.providers.peek import prompt_tokens
+from infermux.providers.transport import CONNECTING
 from infermux.secret import Secret
 
 
@@ -61,6 +62,9 @@ class Watched:
     def transport(self) -> str:
         return self._inner.transport
 
+    def takes_prefill(self, model: str) -> bool:
+        return takes_prefill(self._inner, model)
+
     async def send(self, call: Call) -> Answer | Stream:
         truth = self._truth
         now = trio.current_time()
@@ -73,8 +77,11 @@ class Watched:
             answer = await self._inner.send(call)
         except BaseException as error:
             truth.open -= 1
-            # A provider that refuses or breaks before it answers charges nothing; one we leave has read the prompt.
-            this.tokens = 0 if isinstance(error, UpstreamFailure) else prompt_tokens(call.body)
+            # A provider that refuses or breaks before it answers charges nothing, nor does one that was not reached;
+            # one we leave has read the prompt.
+            asker = CONNECTING.get()
+            unread = isinstance(error, UpstreamFailure) or (asker is not None and asker.connecting)
+            this.tokens = 0 if unread else prompt_tokens(call.body)
             raise
         if isinstance(answer, Answer):
             truth.open -= 1
@@ -129,6 +136,13 @@ class WatchedStream:
     @property
     def estimated_tokens(self) -> int:
         return self._inner.estimated_tokens
+
+    @property
+    def malformed_events(self) -> int:
+        return self._inner.malformed_events
+
+    def last_words(self) -> bytes | None:
+        return self._inner.last_words()
 
     async def receive(self) -> bytes | None:
         return await self._inner.receive()

@@ -49,7 +49,7 @@ def holds(text: str) -> None:
 @given(
     st.integers(0, len(SOME)), st.integers(0, 12), st.text(alphabet="ab1:-{}[]&*!|>'\"$%@`,#? \n\t\x00é", max_size=6)
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_file_with_a_slip_in_it(place: int, length: int, slip: str) -> None:
     holds(SOME[:place] + slip + SOME[place + length :])
 

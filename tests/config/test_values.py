@@ -122,7 +122,7 @@ def test_a_shown_size_reads_back(count: int) -> None:
 
 
 @given(st.text(max_size=20))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_text_is_read_or_refused(text: str) -> None:
     for convert in (
         values.duration,

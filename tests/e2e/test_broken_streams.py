@@ -70,7 +70,7 @@ async def test_a_stream_that_breaks_before_its_first_content_is_replaced_unseen(
         OpenAIUpstream(default=reply) as bad,
         OpenAIUpstream() as good,
         routing(
-            provider("bad", bad, timeout="200ms"), provider("good", good), way=way, routing={"strategy": "priority"}
+            provider("bad", bad, timeout="100ms"), provider("good", good), way=way, routing={"strategy": "priority"}
         ) as router,
     ):
         answer = await router.chat(stream=True)
@@ -83,14 +83,14 @@ async def test_a_stream_that_breaks_before_its_first_content_is_replaced_unseen(
 async def test_the_callers_own_time_limit_also_ends_a_stream(way: str) -> None:
     default = Reply(endless=True, interval=0.02)
     async with OpenAIUpstream(default=default) as upstream, routing(provider("one", upstream), way=way) as router:
-        answer = await router.chat(stream=True, headers={"X-Infermux-Timeout": "300ms"})
+        answer = await router.chat(stream=True, headers={"X-Infermux-Timeout": "150ms"})
         assert answer.status_code == 200
         assert _last(answer.text)["error"]["code"] == "deadline_exceeded"
 
 
 async def test_a_total_timeout_ends_a_stream(way: str) -> None:
     default = Reply(endless=True, interval=0.02)
-    settings = {"timeouts": {"total": "300ms"}}
+    settings = {"timeouts": {"total": "150ms"}}
     async with (
         OpenAIUpstream(default=default) as upstream,
         routing(provider("one", upstream, **settings), way=way) as router,
@@ -111,14 +111,14 @@ async def test_a_steady_stream_outlives_its_idle_and_first_token_timeouts(way: s
 
 
 async def test_the_first_token_is_passed_on_when_it_comes(way: str) -> None:
-    default = Reply(interval=0.1)
+    default = Reply(interval=0.06)
     async with OpenAIUpstream(default=default) as upstream, routing(provider("one", upstream), way=way) as router:
         async with router.sdk() as sdk:
             stream = await sdk.chat.completions.create(model="gpt-4o", messages=HELLO, stream=True)
             times = [trio.current_time() async for chunk in stream if chunk.choices[0].delta.content]
         gaps = [later - earlier for earlier, later in pairwise(times)]
         assert len(times) == 5
-        assert all(gap > 0.05 for gap in gaps)
+        assert all(gap > 0.03 for gap in gaps)
 
 
 def _last(text: str) -> Any:

@@ -287,3 +287,27 @@ async def test_betas_go_on_and_losses_are_told(way: str) -> None:
         await router.chat(headers=beta)
         assert upstream.chats[-1].header("openai-beta") == "assistants=v2"
         assert upstream.chats[-1].header("anthropic-beta") is None
+
+
+async def test_a_form_goes_where_its_model_or_its_header_says_and_keeps_its_fields(way: str) -> None:
+    sticky = {"strategy": "sticky", "sticky": {"key": "header:X-Session"}}
+    async with (
+        upstream_of_all() as one,
+        upstream_of_all() as two,
+        routing(of_all("one", one), of_all("two", two), way=way, routing=sticky) as router,
+        router.sdk() as sdk,
+    ):
+
+        async def heard(model: str, session: str) -> str:
+            raw = await sdk.audio.transcriptions.with_raw_response.create(
+                model=model,
+                file=("a.wav", b"RIFF"),
+                extra_headers={"X-Session": session},
+                extra_body={"provider": '{"only": ["one"]}'},
+            )
+            return raw.headers["x-infermux-provider"]
+
+        assert await heard("two/whisper-1", "a") == "two"
+        assert form(two.requests[0])["provider"] == b'{"only": ["one"]}'
+        by_session = {session: {await heard("whisper-1", session) for _ in range(2)} for session in "ad"}
+        assert by_session == {"a": {"two"}, "d": {"one"}}, "rendezvous hashing is the same everywhere"

@@ -96,7 +96,7 @@ async def test_with_one_killed_one_hanging_and_one_at_its_limit_every_call_gets_
         started = trio.current_time()
         assert await counts() == (5, 10, 5)
         assert trio.current_time() - started < 1.0
-        third.script.append(Reply(status=429, headers=(("Retry-After", "1"),)))
+        third.script.append(Reply(status=429, headers=(("Retry-After-Ms", "400"),)))
         with pytest.raises(openai.APIStatusError) as caught:
             await ask()
         assert caught.value.status_code in (503, 504)
@@ -104,8 +104,8 @@ async def test_with_one_killed_one_hanging_and_one_at_its_limit_every_call_gets_
         limited = len(third.chats)
         with pytest.raises(openai.APIStatusError):
             await ask()
-        assert len(third.chats) == limited  # it is left alone for the second it asked for
-        await trio.sleep(1.0)
+        assert len(third.chats) == limited  # it is left alone for the time it asked for
+        await trio.sleep(0.4)
         assert await ask() == SAID
         assert len(third.chats) == limited + 1
 
@@ -124,7 +124,7 @@ async def test_when_every_provider_answers_429_the_caller_gets_it_with_the_short
 
 
 async def test_after_the_recovery_window_exactly_one_request_is_the_half_open_probe() -> None:
-    breaker = {"consecutive_failures": 3, "recovery_window": "300ms"}
+    breaker = {"consecutive_failures": 3, "recovery_window": "100ms"}
     async with (
         OpenAIUpstream(default=Reply(status=500)) as failing,
         OpenAIUpstream() as good,
@@ -136,14 +136,14 @@ async def test_after_the_recovery_window_exactly_one_request_is_the_half_open_pr
             assert answered_by([await router.chat()]) == {"good": 1}
         assert len(failing.chats) == 3
         assert (await router.provider("failing"))["circuit"]["state"] == "open"
-        failing.default = Reply(status=500, delay=0.3)  # the probe fails, slowly
-        await trio.sleep(0.3)
+        failing.default = Reply(status=500, delay=0.15)  # the probe fails, slowly
+        await trio.sleep(0.1)
         assert answered_by(await gather(40, router.chat)) == {"good": 40}
         probe, *later = failing.chats[3:]
         assert probe.finished_at is not None
-        assert all(request.at >= probe.finished_at + 0.3 for request in later)
-        failing.default = Reply(delay=0.3)
-        await trio.sleep(0.7)
+        assert all(request.at >= probe.finished_at + 0.1 for request in later)
+        failing.default = Reply(delay=0.15)
+        await trio.sleep(0.25)
         before = len(failing.chats)
         answers = await gather(40, router.chat)
         probe, *later = failing.chats[before:]
@@ -151,7 +151,8 @@ async def test_after_the_recovery_window_exactly_one_request_is_the_half_open_pr
         assert all(request.at >= probe.finished_at for request in later)
         assert answered_by(answers)["failing"] == 1 + len(later)
         failing.default = Reply()
-        assert answered_by(await gather(10, router.chat)) == {"failing": 10}  # one success has closed it
+        for _ in range(5):  # one success has closed it; many at once it gets only after a slow start
+            assert answered_by([await router.chat()]) == {"failing": 1}
 
 
 async def test_no_request_passes_the_limit_under_two_hundred_concurrent_callers() -> None:
@@ -232,7 +233,7 @@ async def test_a_failure_before_the_first_content_is_replaced_unseen(fault: Repl
     async with (
         OpenAIUpstream(default=fault) as bad,
         OpenAIUpstream() as good,
-        routing(provider("bad", bad, **SILENCE), provider("good", good), routing=in_order()) as router,
+        routing(provider("bad", bad, timeout="100ms"), provider("good", good), routing=in_order()) as router,
     ):
         for stream in (False, True):
             answer = await router.chat(stream=stream)
@@ -294,13 +295,14 @@ async def test_a_provider_is_used_again_after_it_came_back() -> None:
             async with upstream:
                 await trio.sleep(0.25)
                 assert answered_by([await router.chat()]) == {"first": 1}
-                assert answered_by(await gather(5, router.chat)) == {"first": 5}
+                for _ in range(3):  # slow start: one after the other
+                    assert answered_by([await router.chat()]) == {"first": 1}
 
 
 async def test_requests_that_arrive_before_the_first_probe_wait_for_it() -> None:
     check = {"health_check": {"interval": "60s", "timeout": "2s"}}
     async with (
-        OpenAIUpstream(default=Reply(delay=0.2)) as upstream,
+        OpenAIUpstream(default=Reply(delay=0.1)) as upstream,
         routing(provider("one", upstream, **check)) as router,
     ):
         answers = await gather(5, router.chat)

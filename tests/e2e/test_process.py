@@ -28,8 +28,13 @@ def client(process: Process) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=process.url, trust_env=False, verify=False, timeout=10)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_the_sdk_is_answered_over_a_dead_provider_and_sigterm_ends_it_cleanly(way: str) -> None:
+async def test_the_sdk_is_answered_over_a_dead_provider_and_sigterm_ends_it_cleanly() -> None:
+    async with trio.open_nursery() as nursery:  # beside each other: most of the time is that of starting them
+        for way in WAYS:
+            nursery.start_soon(_answers_and_ends, way)
+
+
+async def _answers_and_ends(way: str) -> None:
     check: dict[str, Any] = {"health_check": {}}
     async with (
         OpenAIUpstream() as good,
@@ -59,7 +64,7 @@ async def test_the_sdk_is_answered_over_a_dead_provider_and_sigterm_ends_it_clea
         assert "Traceback" not in process.output
 
 
-async def test_streams_finish_while_it_drains_and_nothing_new_comes_in() -> None:
+async def test_while_it_drains_streams_finish_nothing_new_comes_in_and_requests_begun_late_are_told_so() -> None:
     default = Reply(tokens=tuple("abcdefgh"), interval=0.06)
     async with (
         OpenAIUpstream(default=default) as upstream,
@@ -68,42 +73,31 @@ async def test_streams_finish_while_it_drains_and_nothing_new_comes_in() -> None
         client(process) as idle,
     ):
         await idle.get("/_infermux/health")
+        late = await trio.open_tcp_stream("127.0.0.1", process.port)
+        body = json.dumps({"model": "gpt-4o", "messages": HELLO}).encode()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        await late.send_all(head)
         async with web.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
             parts = answer.aiter_text()
             await anext(parts)
             process.send(signal.SIGTERM)
             await process.says("finishing 1 requests")
-            await trio.sleep(0.05)
+            await late.send_all(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            said = b"".join([data async for data in late])
             with pytest.raises(httpx.ConnectError):
                 await idle.get("/_infermux/health")
             rest = "".join([part async for part in parts])
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"shutting_down" in said
         assert rest.endswith("data: [DONE]\n\n")
         # The caller keeps its connection; that does not hold the drain to the end of its grace.
         ended = trio.current_time()
         assert await process.ended() == 0
         assert trio.current_time() - ended < 2
-
-
-async def test_a_request_that_begins_while_it_drains_is_told_so() -> None:
-    async with OpenAIUpstream(default=Reply(delay=0.6)) as upstream, serving(provider("one", upstream)) as process:
-        body = json.dumps({"model": "gpt-4o", "messages": HELLO}).encode()
-        late = await trio.open_tcp_stream("127.0.0.1", process.port)
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        await late.send_all(head)
-        async with client(process) as web, trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: web.post("/v1/chat/completions", content=body))
-            await until(lambda: len(upstream.chats) == 1)
-            process.send(signal.SIGTERM)
-            await process.says("finishing 1 requests")
-            await late.send_all(b"Content-Length: %d\r\n\r\n" % len(body) + body)
-            said = b"".join([data async for data in late])
-        assert said.startswith(b"HTTP/1.1 503 ")
-        assert b"shutting_down" in said
         await late.aclose()
-        assert await process.ended() == 0
 
 
-async def test_after_the_grace_streams_get_an_in_band_error() -> None:
+async def test_after_the_grace_streams_get_an_in_band_error_and_whole_answers_a_503() -> None:
     default = Reply(endless=True, interval=0.02)
     async with (
         OpenAIUpstream(default=default) as upstream,
@@ -113,24 +107,7 @@ async def test_after_the_grace_streams_get_an_in_band_error() -> None:
     ):
         parts = answer.aiter_text()
         await anext(parts)
-        process.send(signal.SIGTERM)
-        sent = trio.current_time()
-        rest = "".join([part async for part in parts])
-        assert 0.25 < trio.current_time() - sent < 1.5
-        assert "[DONE]" not in rest
-        assert json.loads(rest.split("\n\n")[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
-        assert await process.ended() == 0
-        await until(lambda: upstream.chats[0].closed_at is not None)
-        assert upstream.chats[0].closed_at is not None
-        assert "Traceback" not in process.output
-
-
-async def test_a_whole_answer_still_awaited_after_the_grace_is_a_503() -> None:
-    async with (
-        OpenAIUpstream(default=Reply(hang=True)) as upstream,
-        serving(provider("one", upstream), shutdown_grace="200ms") as process,
-        client(process) as web,
-    ):
+        upstream.default = Reply(hang=True)
         answers: list[httpx.Response] = []
 
         async def ask() -> None:
@@ -138,10 +115,18 @@ async def test_a_whole_answer_still_awaited_after_the_grace_is_a_503() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
-            await until(lambda: len(upstream.chats) == 1)
+            await until(lambda: len(upstream.chats) == 2)
             process.send(signal.SIGTERM)
+            sent = trio.current_time()
+            rest = "".join([part async for part in parts])
+            assert 0.25 < trio.current_time() - sent < 1.5
+        assert "[DONE]" not in rest
+        assert json.loads(rest.split("\n\n")[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
         assert answers[0].status_code == 503, answers[0].text
         assert await process.ended() == 0
+        await until(lambda: upstream.chats[0].closed_at is not None)
+        assert upstream.chats[0].closed_at is not None
+        assert "Traceback" not in process.output
 
 
 async def test_a_second_sigterm_ends_it_now() -> None:
@@ -168,7 +153,7 @@ async def test_a_second_sigterm_ends_it_now() -> None:
 
 
 async def test_it_starts_when_every_probe_fails_and_says_so() -> None:
-    check: dict[str, Any] = {"health_check": {"timeout": "500ms"}}
+    check: dict[str, Any] = {"health_check": {"timeout": "300ms"}}
     async with (
         OpenAIUpstream(keys=["another"]) as refusing,
         OpenAIUpstream(default=Reply(hang=True)) as silent,

@@ -108,7 +108,7 @@ async def test_a_body_over_the_limit_is_refused(binding: str, chunked: bool) -> 
 
 async def test_a_body_that_stops_coming_is_a_timeout(binding: str) -> None:
     taker = Taker()
-    limits = LimitSettings(header_timeout=0.3)
+    limits = LimitSettings(header_timeout=0.2)
     async with serving(taker, binding=binding, limits=limits) as served, calling(served.port) as caller:
         await caller.say(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello" % INFERENCE)
         assert (await caller.reply()).status == 408
@@ -116,8 +116,8 @@ async def test_a_body_that_stops_coming_is_a_timeout(binding: str) -> None:
 
 
 async def test_the_takers_own_slowness_is_not_the_callers(binding: str) -> None:
-    taker = Taker(pause=0.5)
-    limits = LimitSettings(header_timeout=0.4)
+    taker = Taker(pause=0.25)
+    limits = LimitSettings(header_timeout=0.2)
     async with serving(taker, binding=binding, limits=limits) as served, calling(served.port) as caller:
         await caller.say(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello" % INFERENCE)
         await taker.came.wait()

@@ -15,6 +15,7 @@ from infermux.errors import (
     PayloadTooLarge,
     ProviderRefusal,
     RateLimited,
+    ThreadUnsupported,
     Unauthorized,
     UpstreamError,
     UpstreamTimeout,
@@ -68,6 +69,13 @@ def test_the_request_id_is_where_anthropics_sdk_looks_for_it() -> None:
     assert b"mine" not in body + b"".join(value for _, value in headers)
 
 
+def test_anthropics_sdk_is_told_that_a_thread_is_not_to_be_had() -> None:
+    error = json.loads(error_answer(ThreadUnsupported("x", param="thread"), Shape.ANTHROPIC)[1])["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    assert "details" not in json.loads(error_answer(InvalidRequest("x"), Shape.ANTHROPIC)[1])["error"]
+
+
 def test_what_a_provider_wrote_goes_back_as_it_is_in_every_shape() -> None:
     error = ProviderRefusal("x", status=400, body=b"<as it is>", content_type=b"text/html", provider="p")
     for shape in Shape:
@@ -92,6 +100,20 @@ def test_events_are_those_each_sdk_knows() -> None:
         "sequence_number": 7,
         "error": {"message": "x", "type": "server_error", "param": None, "code": "upstream_error"},
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "openai", "anthropic"),
+    [
+        (529, "server_error", "overloaded_error"),
+        (429, "rate_limit_error", "rate_limit_error"),
+        (400, "invalid_request_error", "invalid_request_error"),
+    ],
+)
+def test_an_event_keeps_the_type_of_the_providers_error(status: int, openai: str, anthropic: str) -> None:
+    error = UpstreamError("x", provider="p", status=status)
+    assert json.loads(error_event(error).removeprefix(b"data: "))["error"]["type"] == openai
+    assert json.loads(error_event(error, Shape.ANTHROPIC).partition(b"data: ")[2])["error"]["type"] == anthropic
 
 
 @pytest.mark.parametrize("shape", Shape)

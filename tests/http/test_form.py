@@ -47,7 +47,7 @@ def test_the_model_is_found_with_its_place(body: bytes) -> None:
     assert body[scanner.start : scanner.end] == b"whisper-1"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(BODIES)), st.lists(st.integers(0, 400), max_size=8))
 def test_the_cuts_make_no_difference(which: str, cuts: list[int]) -> None:
     body = BODIES[which]

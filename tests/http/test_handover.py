@@ -18,9 +18,11 @@ from hypercorn.trio.tcp_server import TCPServer
 
 from infermux.config.settings import LimitSettings
 from infermux.http import handover
+from infermux.http.connection import Connection, Lane
 from infermux.http.exchange import Exchange
+from infermux.providers.wire import memory_pair
 from tests.http._caller import Caller, calling
-from tests.http._serving import INFERENCE, plain_app, serving
+from tests.http._serving import INFERENCE, LIMITS, echo, is_inference, plain_app, serving
 
 pytestmark = pytest.mark.slow
 
@@ -423,6 +425,17 @@ async def test_hypercorn_lets_go_of_a_connection_it_is_done_with(monkeypatch: py
         await trio.sleep(0.1)
         assert served.running is not None
         assert served.running.statistics().connections == 0
+
+
+async def test_cancelling_does_not_lose_the_close() -> None:
+    lane = Lane(handler=echo, is_inference=is_inference, elsewhere=handover.Hypercorn(plain_app, LIMITS), limits=LIMITS)
+    connection = Connection(lane, memory_pair()[0])
+    stream = handover.replay_stream(connection, LIMITS)
+    with trio.move_on_after(0) as scope:
+        await stream.send_eof()  # as hypercorn closes: one after the other, unshielded
+        await stream.aclose()
+    assert scope.cancelled_caught
+    assert connection.closed
 
 
 async def test_an_http_2_connection_without_requests_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import attrs
 
+from tests.mocks.openai_answers import already_said
 from tests.mocks.openai_rules import Json
 
 SIGNATURE = "sig-of-the-mock"
@@ -41,7 +42,9 @@ class Reply:
     `status` other than 200 answers `body`, or an error object; `body` or `events` (raw, sent one by one) replace what
     would be generated. `reset`: the connection is reset before any answer. `cut_after`: it is closed in the middle;
     `reset_after`: reset in the middle. `error_after`: an `error` event, and then nothing. `stop` False: a stream
-    without `message_stop`. `message` is the text of the error.
+    without `message_stop`. `message` is the text of the error. `continues`: what a message of the request holds of the
+    answer already is not said again; `refuses_prefill`: a request that ends in an assistant's message is a 400, as from
+    Claude 4.6 on.
     """
 
     delay: float = 0.0
@@ -72,6 +75,15 @@ class Reply:
     endless: bool = False
     keep_alive: bool = True
     framing: Literal["chunked", "close"] = "chunked"
+    continues: bool = False
+    refuses_prefill: bool = False
+
+
+def continued(reply: Reply, request: Json) -> Reply:
+    """The reply without the tokens that a message of the request begins the answer with."""
+    count = already_said(reply.tokens, request)
+    usage = attrs.evolve(reply.usage, output_tokens=reply.usage.output_tokens - count)
+    return attrs.evolve(reply, tokens=reply.tokens[count:], usage=usage)
 
 
 def blocks(reply: Reply, request: Json, serial: int) -> list[Json]:

@@ -13,8 +13,9 @@ from typing import Protocol
 import httptools
 import trio
 
-from tests.mocks.anthropic_answers import Reply
-from tests.mocks.anthropic_rules import Refusal
+from tests.mocks.anthropic_answers import Reply, continued
+from tests.mocks.anthropic_rules import Refusal, refuse
+from tests.mocks.memory_net import MemoryStream
 from tests.mocks.openai_rules import Json, Recorded
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
@@ -42,7 +43,7 @@ class Answering(Protocol):
 class Connection:
     """`number` counts connections from 1."""
 
-    def __init__(self, upstream: Answering, stream: trio.SocketStream, number: int) -> None:
+    def __init__(self, upstream: Answering, stream: trio.SocketStream | MemoryStream, number: int) -> None:
         self._upstream = upstream
         self._stream = stream
         self._number = number
@@ -113,7 +114,12 @@ class Connection:
         if answer is not None:
             await self._send(request, 200, json.dumps(answer).encode())
             return
-        await self._play(request, self._upstream.next_reply())
+        reply = self._upstream.next_reply()
+        if reply.refuses_prefill and request.json["messages"][-1]["role"] == "assistant":
+            said = "This model does not support assistant message prefill. The conversation must end with a user's."
+            await self._send(request, 400, refuse(said).body())
+            return
+        await self._play(request, continued(reply, request.json) if reply.continues else reply)
 
     async def _play(self, request: Recorded, reply: Reply) -> None:
         await trio.sleep(reply.delay)
@@ -192,6 +198,9 @@ class Connection:
         raise trio.ClosedResourceError
 
     def _reset(self) -> None:
-        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._stream.socket.close()
+        if isinstance(self._stream, MemoryStream):
+            self._stream.reset()
+        else:
+            self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._stream.socket.close()
         raise trio.ClosedResourceError

@@ -35,7 +35,8 @@ TOP_LEVEL = COUNTED | {
     "container", "diagnostics", "inference_geo", "max_tokens", "metadata", "service_tier", "stop_sequences", "stream",
     "temperature", "top_k", "top_p",
 }  # fmt: skip
-OF_BETAS = frozenset({"context_management", "mcp_servers", "output_format"})
+OF_BETAS = frozenset({"context_management", "mcp_servers", "output_format", "thread"})
+THREADS = "message-threads-2026-08-12"
 BLOCKS = {
     "text": frozenset({"text", "citations"}),
     "image": frozenset({"source", "transformations"}),
@@ -74,10 +75,13 @@ class Refusal(Exception):
     status: int
     message: str
     type: str | None = None
+    details: Json | None = None
 
     def body(self) -> bytes:
         kind = self.type or TYPES.get(self.status, "api_error")
-        error = {"type": kind, "message": self.message}
+        error: Json = {"type": kind, "message": self.message}
+        if self.details is not None:
+            error["details"] = self.details
         return json.dumps({"type": "error", "error": error, "request_id": "req_mock"}).encode()
 
 
@@ -114,6 +118,7 @@ def check_messages(
     if not counting:
         _check_numbers(request)
     _check_system(request.get("system"))
+    _check_thread(request.get("thread"), betas)
     tools = _check_tools(request)
     _check_choice(request, tools)
     _check_thinking(request)
@@ -125,6 +130,16 @@ def check_messages(
     _check_turns(cast("list[object]", messages))
     if request.get("thinking", {}).get("type") == "enabled":
         _check_final_thinking(cast("list[Json]", messages))
+
+
+def _check_thread(thread: object, betas: Collection[str]) -> None:
+    """The mock holds no conversations, and says so as the API does where it cannot hold one."""
+    if thread is None:
+        return
+    if THREADS not in betas:
+        raise refuse("thread: Extra inputs are not permitted")
+    details = {"error_code": "thread_unsupported_request", "unsupported": ["mock"]}
+    raise Refusal(400, "thread: this request cannot be threaded", details=details)
 
 
 def _check_names(request: Json, known: Collection[str], betas: Collection[str]) -> None:

@@ -23,9 +23,11 @@ from typing import Protocol
 
 import trio
 
+from infermux.providers.wire import MemoryWire
 from tests.mocks.anthropic_answers import Reply, Tool, Usage, events, message
 from tests.mocks.anthropic_connection import Connection
 from tests.mocks.anthropic_rules import VERSIONS, Refusal, check_messages, decode, refuse
+from tests.mocks.memory_net import MemoryNet, MemoryStream
 from tests.mocks.openai_rules import Json, Recorded
 
 __all__ = ["KEY", "MODELS", "AnthropicUpstream", "Recorded", "Reply", "Tool", "Usage"]
@@ -41,7 +43,7 @@ class _Closable(Protocol):
 
 
 class AnthropicUpstream:
-    """The mock; an async context manager. `default` answers when `script` is empty."""
+    """The mock; an async context manager. `default` answers when `script` is empty. `net`: it listens there."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class AnthropicUpstream:
         default: Reply | None = None,
         any_model: bool = False,
         port: int = 0,
+        net: MemoryNet | None = None,
     ) -> None:
         self.keys = frozenset(keys)
         self.models = tuple(models)
@@ -62,6 +65,7 @@ class AnthropicUpstream:
         self.open_connections = 0
         self.in_flight = 0
         self.port = port
+        self._net = net
         self._serial = itertools.count(1)
         self._idle = trio.Event()
         self._clients: list[_Closable] = []
@@ -108,13 +112,21 @@ class AnthropicUpstream:
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncGenerator[None]:
         async with trio.open_nursery() as nursery:
-            listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
-            self.port = listeners[0].socket.getsockname()[1]
-            nursery.start_soon(trio.serve_listeners, self._accept, listeners)
+            if self._net is not None:
+                self.port = self._net.listen(nursery, self._accept_wire, self.port)
+            else:
+                listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
+                self.port = listeners[0].socket.getsockname()[1]
+                nursery.start_soon(trio.serve_listeners, self._accept, listeners)
             yield
+            if self._net is not None:
+                self._net.close(self.port)
             nursery.cancel_scope.cancel()
 
-    async def _accept(self, stream: trio.SocketStream) -> None:
+    async def _accept_wire(self, wire: MemoryWire) -> None:
+        await self._accept(MemoryStream(wire))
+
+    async def _accept(self, stream: trio.SocketStream | MemoryStream) -> None:
         self.connections += 1
         self.open_connections += 1
         try:

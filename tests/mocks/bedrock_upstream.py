@@ -233,6 +233,9 @@ class BedrockUpstream:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             self.left.set()
 
+    def next_reply(self) -> Reply:
+        return self.script.popleft() if self.script else self.default
+
     def check(self, request: Recorded) -> Json | None:
         """What is to be answered at once, or None for an acceptable request for an answer. Raises `Refusal`."""
         self._check_credentials(request)
@@ -336,8 +339,7 @@ class _Connection:
         if answer is not None:
             await self._whole(200, json.dumps(answer).encode())
             return
-        script = self._upstream.script
-        await self._play(script.popleft() if script else self._upstream.default, request)
+        await self._play(self._upstream.next_reply(), request)
 
     async def _play(self, reply: Reply, request: Recorded) -> None:
         await trio.sleep(reply.delay)

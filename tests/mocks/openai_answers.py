@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -20,7 +21,9 @@ class Reply:
 
     `status` other than 200 answers `body`, or an error object; `body` or `events` (raw, sent one by one) replace what
     would be generated. `reset`: the connection is reset before any answer. `cut_after`: it is closed in the middle;
-    `reset_after`: reset in the middle. `error_after`: an in-band `error` object, and then nothing.
+    `reset_after`: reset in the middle. `stall_after`: silence for `stall_for`. `error_after`: an in-band `error`
+    object, and then nothing. `continues`: what a message of the request holds of the answer already is not said again;
+    `refuses_prefill`: a request that ends in an assistant's message is a 400, as with models that do not take that.
     """
 
     delay: float = 0.0
@@ -36,6 +39,7 @@ class Reply:
     cut_after: int | None = None
     reset_after: int | None = None
     stall_after: int | None = None
+    stall_for: float = math.inf
     malformed_after: int | None = None
     error_after: int | None = None
     error: Json = attrs.field(factory=lambda: {"message": "in-band trouble", "type": "server_error", "code": None})
@@ -45,6 +49,29 @@ class Reply:
     keep_alive: bool = True
     framing: Literal["chunked", "close"] = "chunked"
     usage: tuple[int, int] = (7, 5)
+    continues: bool = False
+    refuses_prefill: bool = False
+
+
+def continued(reply: Reply, body: Json) -> Reply:
+    """The reply without the tokens that a message of the request begins the answer with."""
+    count = already_said(reply.tokens, body)
+    return attrs.evolve(reply, tokens=reply.tokens[count:], usage=(reply.usage[0] + count, reply.usage[1] - count))
+
+
+def already_said(tokens: Sequence[str], body: Json) -> int:
+    """How many of the tokens, from the first on, are in one message of the request."""
+    said = [text for message in body.get("messages", ()) for text in _texts(message.get("content"))]
+    count = len(tokens)
+    while count and not any("".join(tokens[:count]) in text for text in said):
+        count -= 1
+    return count
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] for part in content or () if part.get("type") == "text"]
 
 
 def completion(reply: Reply, body: Json, *, mode: Mode, id_: str) -> bytes:

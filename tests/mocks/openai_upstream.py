@@ -1,4 +1,6 @@
-"""A strict, scriptable upstream on a real socket of the loopback: OpenAI's, Azure's or Ollama's API. In a test:
+"""A strict, scriptable upstream: OpenAI's, Azure's or Ollama's API, on a real socket of the loopback or in memory.
+
+In a test:
 
     async with OpenAIUpstream() as upstream:
         upstream.script.append(Reply(status=500))
@@ -28,7 +30,9 @@ from typing import Any, Protocol
 import httptools
 import trio
 
-from tests.mocks.openai_answers import Mode, Reply, completion, events
+from infermux.providers.wire import MemoryWire
+from tests.mocks.memory_net import MemoryNet, MemoryStream
+from tests.mocks.openai_answers import Mode, Reply, completion, continued, events
 from tests.mocks.openai_further import FURTHER, check_completion, model_of, text_reply
 from tests.mocks.openai_rules import Json, Recorded, Refusal, check_chat, check_content_type, decode
 
@@ -44,7 +48,10 @@ class _Closable(Protocol):
 
 
 class OpenAIUpstream:
-    """The mock; an async context manager. `default` answers when `script` is empty; `further` those of `FURTHER`."""
+    """The mock; an async context manager. `default` answers when `script` is empty; `further` those of `FURTHER`.
+
+    `net`: it listens there instead of on a socket.
+    """
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class OpenAIUpstream:
         responses: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         port: int = 0,
+        net: MemoryNet | None = None,
     ) -> None:
         self.mode: Mode = mode
         self.keys = frozenset(keys)
@@ -78,6 +86,7 @@ class OpenAIUpstream:
         self.in_flight = 0
         self.peak = 0
         self.port = port
+        self._net = net
         self._ssl = ssl_context
         self._serial = itertools.count(1)
         self._idle = trio.Event()
@@ -125,13 +134,21 @@ class OpenAIUpstream:
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncGenerator[None]:
         async with trio.open_nursery() as nursery:
-            listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
-            self.port = listeners[0].socket.getsockname()[1]
-            nursery.start_soon(trio.serve_listeners, self._accept, listeners)
+            if self._net is not None:
+                self.port = self._net.listen(nursery, self._accept_wire, self.port)
+            else:
+                listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
+                self.port = listeners[0].socket.getsockname()[1]
+                nursery.start_soon(trio.serve_listeners, self._accept, listeners)
             yield
+            if self._net is not None:
+                self._net.close(self.port)
             nursery.cancel_scope.cancel()
 
-    async def _accept(self, stream: trio.SocketStream) -> None:
+    async def _accept_wire(self, wire: MemoryWire) -> None:
+        await self._accept(MemoryStream(wire))
+
+    async def _accept(self, stream: trio.SocketStream | MemoryStream) -> None:
         self.connections += 1
         self.open_connections += 1
         try:
@@ -213,7 +230,11 @@ class _Connection:
     """One connection: reads requests, answers them in turn, and notices when the caller leaves meanwhile."""
 
     def __init__(
-        self, upstream: OpenAIUpstream, stream: trio.SocketStream, number: int, context: ssl.SSLContext | None
+        self,
+        upstream: OpenAIUpstream,
+        stream: trio.SocketStream | MemoryStream,
+        number: int,
+        context: ssl.SSLContext | None,
     ) -> None:
         self._upstream = upstream
         self._socket = stream
@@ -303,6 +324,12 @@ class _Connection:
             self._reset()
         plain = reply.events is not None or reply.body is not None
         body = {} if plain else request.json
+        if reply.refuses_prefill and body["messages"][-1]["role"] == "assistant":
+            refusal = Refusal(400, "This model does not support assistant message prefill.")
+            await self._send(request, 400, refusal.body())
+            return
+        if reply.continues:
+            reply = continued(reply, body)
         if not plain and reply.status == 200 and not request.path.endswith("/chat/completions"):
             reply = text_reply(reply, body, self._upstream.next_id())
         if reply.status != 200 or reply.body is not None:
@@ -360,7 +387,7 @@ class _Connection:
                     await trio.sleep(0.02)
                     self._reset()
                 case b"STALL":
-                    await trio.sleep_forever()
+                    await trio.sleep(reply.stall_for)
                 case b"WAIT":
                     await trio.sleep(reply.interval)
                 case _:
@@ -376,8 +403,11 @@ class _Connection:
         raise trio.ClosedResourceError
 
     def _reset(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.socket.close()
+        if isinstance(self._socket, MemoryStream):
+            self._socket.reset()
+        else:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._socket.socket.close()
         raise trio.ClosedResourceError
 
 

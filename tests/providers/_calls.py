@@ -13,6 +13,7 @@ from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream
 from infermux.providers.registry import make_adapter
 from infermux.secret import Secret
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream
+from tests.providers._both import options
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -26,7 +27,7 @@ def adapter(
         type=type_,
         base_url=base_url or upstream.base_url,
         api_key=None if key is None else Secret(key),
-        **more,
+        **{**options(), **more},
     )
     made = make_adapter(declared, environ={})
     upstream.serves(made)

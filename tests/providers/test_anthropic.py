@@ -19,6 +19,7 @@ from infermux.providers.ratelimits import Quotas
 from infermux.secret import Secret
 from tests.mocks.anthropic_upstream import KEY, MODELS, AnthropicUpstream, Recorded, Reply, betas_of
 from tests.mocks.anthropic_upstream import Usage as MockUsage
+from tests.providers._both import cancelled_when_asked, over_both
 from tests.providers._messages import MESSAGES, MODEL, adapter, call, chat, drained, failure, opened, whole, written
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,7 @@ async def test_a_body_that_needs_no_change_goes_on_byte_for_byte() -> None:
         assert answer.dropped == ()
 
 
+@over_both
 async def test_unknown_fields_and_betas_go_on_as_they_came() -> None:
     async with AnthropicUpstream() as upstream:
         body = (
@@ -142,6 +144,7 @@ async def test_tokens_are_counted_by_the_provider() -> None:
         assert (answer.estimated, answer.usage) == (False, Usage())
 
 
+@over_both
 async def test_the_connection_is_used_again_after_an_answer_an_error_and_a_stream() -> None:
     async with AnthropicUpstream() as upstream:
         provider = adapter(upstream)
@@ -249,6 +252,7 @@ async def test_a_200_that_is_no_whole_message_is_a_failure(body: bytes, kind: Fa
         assert (await failure(adapter(upstream))).kind is kind
 
 
+@over_both
 async def test_an_answer_cut_in_the_middle_is_broken() -> None:
     async with AnthropicUpstream() as upstream:
         for reply in (Reply(cut_after=40), Reply(reset_after=40), Reply(reset=True)):
@@ -303,11 +307,13 @@ async def test_all_pages_of_models_are_listed() -> None:
         assert len(upstream.requests) == 2
 
 
+@over_both
 async def test_a_cancelled_request_closes_its_connection() -> None:
     async with AnthropicUpstream(default=Reply(hang=True)) as upstream:
-        with trio.move_on_after(0.1):
-            await whole(adapter(upstream))
-        await upstream.wait_idle()
+        provider = adapter(upstream)
+        await cancelled_when_asked(provider, call(), upstream.requests)
+        with trio.fail_after(1):
+            await upstream.wait_idle()
         assert upstream.requests[0].closed_at is not None
 
 

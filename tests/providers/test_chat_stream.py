@@ -179,11 +179,14 @@ async def test_a_finish_reason_is_content() -> None:
     assert stream.has_content
 
 
-async def test_a_malformed_chunk_goes_on_and_is_no_content() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_a_malformed_chunk_is_left_out_wherever_it_stands(together: bool) -> None:
     broken = b'data: {"choi\n\n'
-    stream = ChatStream(MemoryResponse([broken]), asked_usage=False)
-    assert await stream.receive() == broken
-    assert not stream.has_content
+    sound = [ROLE, chunk({"content": "x"}), chunk({"content": "y"}), FINISH, DONE]
+    pieces = [broken, *[piece for each in sound[:-1] for piece in (each, broken)], sound[-1]]
+    body, stream = run([b"".join(pieces)] if together else pieces)
+    assert body == b"".join(sound)
+    assert stream.malformed_events == len(sound)
 
 
 def test_comments_are_passed_on_only_after_content() -> None:
@@ -195,6 +198,18 @@ def test_comments_are_passed_on_only_after_content() -> None:
 def test_a_missing_done_is_added_after_a_finish_reason() -> None:
     body, _ = run([chunk({"content": "x"}), FINISH, USAGE])
     assert body == chunk({"content": "x"}) + FINISH + DONE
+
+
+def test_a_break_after_a_finish_reason_takes_nothing_of_the_answer_with_it() -> None:
+    body, _ = run([chunk({"content": "x"}), FINISH, b"data: {", UpstreamFailure(FailureKind.BROKEN, "reset")])
+    assert body == chunk({"content": "x"}) + FINISH + DONE
+
+
+async def test_a_provider_that_says_no_more_lacks_the_end_only_after_a_finish_reason() -> None:
+    stream = ChatStream(MemoryResponse([chunk({"content": "x"}), FINISH, DONE]), asked_usage=False)
+    for words in (None, DONE):
+        await stream.receive()
+        assert stream.last_words() == words
 
 
 def test_a_last_event_without_its_empty_line_is_whole() -> None:
@@ -376,7 +391,7 @@ def split(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[a:b] for a, b in itertools.pairwise(places)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     streams(), st.lists(st.integers(0, 10_000), max_size=12), st.booleans(), st.sampled_from([b"\n", b"\r\n", b"\r"])
 )

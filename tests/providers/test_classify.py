@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.errors import FailureKind, UpstreamFailure
+from infermux.providers import bedrock_errors
 from infermux.providers.classify import (
     MAX_ERROR_BODY,
     classify,
@@ -264,6 +265,43 @@ def test_messages_are_short_and_printable() -> None:
 
 def test_a_body_is_kept_up_to_its_limit() -> None:
     assert len(failure(400, b"x" * (MAX_ERROR_BODY + 1)).body or b"") == MAX_ERROR_BODY
+
+
+SECRET = 'sk-"canary"/\u00e9\U0001f511-0123'
+
+
+@pytest.mark.parametrize("spelled", ["as it is", "as JSON", "in ASCII"])
+def test_a_secret_at_the_bound_does_not_leak_its_beginning(spelled: str) -> None:
+    written = {
+        "as it is": SECRET.encode(),
+        "as JSON": json.dumps(SECRET, ensure_ascii=False)[1:-1].replace("/", "\\/").encode(),
+        "in ASCII": json.dumps(SECRET)[1:-1].encode(),
+    }[spelled]
+    for shown in range(len(written) + 1):
+        body = b"x" * (MAX_ERROR_BODY - shown) + written + b"y" * 100
+        for read in (
+            classify(401, JSON.get, body, now=NOW, secrets=(SECRET,)),
+            classify_in_band({"error": {}}, body, secrets=(SECRET,)),
+        ):
+            left = (read.body or b"").strip(b"x")
+            assert b"-" not in left[3:], (shown, left)
+
+
+def test_a_refusal_that_broke_off_in_the_middle_of_a_secret_does_not_show_its_beginning() -> None:
+    said = b"the token was AKIAcana"
+    for read in (classify, bedrock_errors.classify):
+        refused = read(403, JSON.get, said, now=NOW, secrets=("AKIAcanary",))
+        assert "AKIA" not in f"{refused.message} {refused.body!r}"
+
+
+def test_a_text_that_ends_like_a_secret_begins_loses_three_letters_to_nobody() -> None:
+    assert mask(b"your key is sk-", (SECRET,)) == b"your key is sk-"
+    assert mask(b'your key is sk-\\"', (SECRET,)) == b"your key is "
+
+
+def test_a_code_that_is_a_secret_is_masked_too() -> None:
+    body = error("no", code="k-canary-1")
+    assert "canary" not in str(classify_in_band(body, json.dumps(body).encode(), secrets=("k-canary-1",)).code)
 
 
 @settings(max_examples=100, deadline=None)

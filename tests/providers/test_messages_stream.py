@@ -42,6 +42,7 @@ PING = event("ping")
 CLOSE = event("content_block_stop", index=0)
 FINISH = event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 5})
 STOP = event("message_stop")
+STOP_OF_OURS = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 WHOLE = (START, BLOCK, PING, text("Hi"), CLOSE, FINISH, STOP)
 # What a model may write to fool a scanner.
 HOSTILE = (
@@ -140,7 +141,6 @@ async def test_content_of_any_kind_is_content(piece: bytes) -> None:
         block(type="thinking", thinking="", signature=""),
         event("of_a_later_version", delta="x"),
         b": a comment\n\n",
-        b"data: {broken\n\n",
         b"data: [1]\n\n",
     ],
 )
@@ -157,13 +157,36 @@ async def test_what_says_nothing_is_no_content_and_goes_on(piece: bytes) -> None
         (START,),
         (START, STOP),
         (START, BLOCK, PING, CLOSE, STOP),
-        WHOLE[:-1],
+        WHOLE[:-2],
         WHOLE[:4],
         (*WHOLE[:4], UpstreamFailure(FailureKind.BROKEN, "reset")),
     ],
 )
 async def test_an_end_that_is_not_genuine_is_broken_and_stays_so(pieces: tuple[bytes, ...]) -> None:
     assert (await failure_of(stream(*pieces))).kind is FailureKind.BROKEN
+
+
+@pytest.mark.parametrize("ends", [(), (UpstreamFailure(FailureKind.BROKEN, "reset"),)])
+async def test_after_a_stop_reason_nothing_is_missing_but_the_stop(ends: tuple[UpstreamFailure, ...]) -> None:
+    found = stream(*WHOLE[:-1], *ends)
+    assert b"".join(await collect(found)) == b"".join((*WHOLE[:-1], STOP_OF_OURS))
+    assert found.usage == Usage(prompt_tokens=7, completion_tokens=5)
+
+
+async def test_a_provider_that_says_no_more_lacks_the_stop_only_after_a_stop_reason() -> None:
+    found = stream(*WHOLE)
+    for words in (*[None] * 5, STOP_OF_OURS):
+        await found.receive()
+        assert found.last_words() == words
+
+
+async def test_an_event_that_is_cut_json_is_left_out() -> None:
+    found = stream(START, BLOCK, b"event: content_block_delta\ndata: {broken\n\n", *WHOLE[2:])
+    said = b""
+    while (data := await found.receive()) is not None:
+        said += data
+    assert said == b"".join((START, BLOCK, *WHOLE[2:]))
+    assert found.malformed_events == 1
 
 
 async def test_a_broken_stream_stays_broken() -> None:
@@ -198,8 +221,17 @@ async def test_an_error_after_content_is_broken_and_not_passed_on(line: bytes) -
     await found.receive()
     await found.receive()
     failed = await failure_of(found)
-    assert failed.kind is FailureKind.BROKEN
+    assert (failed.kind, failed.status) == (FailureKind.BROKEN, 529)
     assert "Overloaded" in failed.message
+
+
+async def test_what_came_before_an_error_in_one_read_is_the_callers() -> None:
+    found = stream(START + text("Hi"), text(" there") + event("error", error={"type": "overloaded_error"}))
+    assert await found.receive() == START + text("Hi")
+    assert await found.receive() == text(" there")
+    for _ in range(2):
+        failed = await failure_of(found)
+        assert (failed.kind, failed.status) == (FailureKind.BROKEN, 529)
 
 
 async def test_content_that_came_with_an_error_was_not_returned_yet() -> None:
@@ -274,7 +306,7 @@ def splits(draw: st.DrawFn) -> list[bytes]:
     return [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(splits())
 def test_any_split_of_the_bytes_gives_the_same_bytes_and_usage(pieces: list[bytes]) -> None:
     found = stream(*pieces)

@@ -9,6 +9,7 @@ from infermux.errors import FailureKind
 from infermux.providers.interface import Adapter, Usage
 from infermux.providers.ollama import make
 from tests.mocks.openai_upstream import OpenAIUpstream
+from tests.providers._both import over_both
 from tests.providers._calls import adapter, call, drained, failure, opened, whole
 
 
@@ -36,6 +37,7 @@ async def test_a_key_for_a_proxy_in_front_is_sent() -> None:
         assert upstream.requests[0].header("authorization") == "Bearer secret"
 
 
+@over_both
 @pytest.mark.slow
 async def test_a_stream_ends_well_and_has_usage() -> None:
     async with serving() as upstream:

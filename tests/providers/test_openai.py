@@ -17,11 +17,13 @@ from infermux.providers.openai import make
 from infermux.providers.ratelimits import Quota, Quotas
 from infermux.secret import Secret
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream, Reply
+from tests.providers._both import cancelled_when_asked, over_both
 from tests.providers._calls import MESSAGES, adapter, call, drained, failure, opened, whole
 
 pytestmark = pytest.mark.slow
 
 
+@over_both
 async def test_a_body_that_needs_no_change_goes_on_byte_for_byte() -> None:
     async with OpenAIUpstream() as upstream:
         body = b'{ "messages": [{"role":"user","content":"h\\u00e9"}],\n"model" : "gpt-4o", "seed":1e2 }\n'
@@ -133,6 +135,7 @@ async def test_a_callers_own_refused_stream_options_are_its_own_error() -> None:
         assert len(upstream.requests) == 1
 
 
+@over_both
 async def test_the_connection_is_used_again_after_an_answer_an_error_and_a_stream() -> None:
     async with OpenAIUpstream() as upstream:
         provider = adapter(upstream)
@@ -172,6 +175,7 @@ async def test_what_an_upstream_does_wrong_is_a_failure_of_its_kind(reply: Reply
         await whole(provider)
 
 
+@over_both
 async def test_retry_after_is_read() -> None:
     async with OpenAIUpstream() as upstream:
         upstream.script.append(Reply(status=429, headers=(("Retry-After", "7"),)))
@@ -212,18 +216,21 @@ async def test_a_long_error_body_is_cut() -> None:
         assert len(refused.message) < 600
 
 
+@over_both
 async def test_an_error_body_that_breaks_off_still_has_its_status() -> None:
     async with OpenAIUpstream() as upstream:
         upstream.script.append(Reply(status=500, body=b"x" * 1000, cut_after=10))
         assert (await failure(adapter(upstream))).kind is FailureKind.SERVER_ERROR
 
 
+@over_both
 async def test_nobody_listening_is_a_connect_error() -> None:
     async with OpenAIUpstream() as upstream:
         provider = adapter(upstream)
     assert (await failure(provider)).kind is FailureKind.CONNECT
 
 
+@over_both
 @pytest.mark.parametrize("count", [0, 2])
 @pytest.mark.parametrize("how", ["cut_after", "reset_after"])
 async def test_a_stream_that_breaks_has_no_clean_end(count: int, how: str) -> None:
@@ -237,6 +244,7 @@ async def test_a_stream_that_breaks_has_no_clean_end(count: int, how: str) -> No
         assert stream.has_content is (count > 0)
 
 
+@over_both
 @pytest.mark.parametrize("framing", ["chunked", "close"])
 async def test_a_missing_done_after_a_finish_reason_is_added(framing: Any) -> None:
     async with OpenAIUpstream() as upstream:
@@ -270,6 +278,7 @@ async def test_a_stream_that_is_answered_whole_is_malformed() -> None:
         assert (await failure(adapter(upstream), call(stream=True))).kind is FailureKind.SERVER_ERROR
 
 
+@over_both
 async def test_leaving_a_stream_closes_the_upstream_request() -> None:
     async with OpenAIUpstream() as upstream:
         upstream.script.append(Reply(endless=True, interval=0.005))
@@ -283,11 +292,12 @@ async def test_leaving_a_stream_closes_the_upstream_request() -> None:
         assert upstream.requests[0].closed_at - left < 0.1
 
 
+@over_both
 async def test_cancelling_a_silent_call_closes_it() -> None:
     async with OpenAIUpstream() as upstream:
         upstream.script.append(Reply(hang=True))
-        with trio.move_on_after(0.05):
-            await adapter(upstream).send(call())
+        provider = adapter(upstream)
+        await cancelled_when_asked(provider, call(), upstream.requests)
         with trio.fail_after(1):
             await upstream.wait_idle()
         assert upstream.requests[0].closed_at is not None
@@ -336,6 +346,12 @@ async def test_a_models_probe_lists_the_models(model: str | None) -> None:
         wrong = adapter(upstream, key="sk-wrong")
         with pytest.raises(UpstreamFailure):
             await wrong.probe(method, model)
+
+
+@over_both
+async def test_the_settings_choose_the_way_out(transport: str) -> None:
+    async with OpenAIUpstream() as upstream:
+        assert adapter(upstream).transport == transport
 
 
 async def test_what_it_says_of_itself() -> None:

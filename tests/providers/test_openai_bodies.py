@@ -55,7 +55,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.dictionaries(st.text(max_size=6) | st.sampled_from(["provider", "stream_options"]), json_values, max_size=5),
     st.booleans(),

@@ -185,6 +185,28 @@ async def test_a_response_passes_through_byte_for_byte() -> None:
 BETAS = ((b"openai-beta", b"responses=experimental"), (b"anthropic-beta", b"x"))
 
 
+SEALED: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "infermux:signed:abc"}
+HELLO = {"role": "user", "content": "hi"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_reasoning_that_another_provider_signed_stays_behind_and_is_told(stream: bool) -> None:
+    async with OpenAIUpstream(responses=True) as upstream:
+        upstream.script.append(
+            Reply(events=(DELTA, COMPLETED)) if stream else Reply(body=json.dumps(RESPONSE).encode())
+        )
+        provider = adapter(upstream)
+        request = asking(Endpoint.RESPONSES, input=[HELLO, SEALED], stream=stream)
+        answer = await provider.send(request)
+        assert upstream.requests[0].json["input"] == [HELLO]
+        assert answer.dropped == ("input.encrypted_content",)
+        if not isinstance(answer, Answer):
+            answer.close()
+        with pytest.raises(InvalidRequest, match=r"input\.encrypted_content"):
+            await provider.send(msgspec.structs.replace(request, strict=True))
+        assert len(upstream.requests) == 1
+
+
 async def test_a_streamed_response_passes_through_byte_for_byte() -> None:
     for ending in ("completed", "incomplete", "failed"):
         last = event(f"response.{ending}", response=RESPONSE)
@@ -201,7 +223,7 @@ async def test_a_streamed_response_has_content_with_its_first_words_or_call() ->
     for first in (DELTA, call, event("response.reasoning_summary_text.delta", delta="hm")):
         async with OpenAIUpstream(responses=True) as upstream:
             waits = (CREATED, b"WAIT", ADDED, b"WAIT", first, b"WAIT", COMPLETED)
-            upstream.script.append(Reply(events=waits, interval=0.05))
+            upstream.script.append(Reply(events=waits, interval=0.03))
             stream = await opened(upstream, asking(Endpoint.RESPONSES, input="hi", stream=True))
             seen: list[bool] = []
             while await stream.receive() is not None:

@@ -57,11 +57,34 @@ def test_every_type_serves_callers_of_every_conversation(type_: str) -> None:
     assert served >= {Endpoint.CHAT, Endpoint.MESSAGES, Endpoint.COUNT_TOKENS, *DIALECTS}
 
 
+@pytest.mark.parametrize("type_", ["openai", "azure_openai", "anthropic", "ollama", "simulated"])
+def test_what_a_type_does_not_speak_is_left_to_translation(type_: str) -> None:
+    spoken = made(type_, base_url="http://a", azure_api_version="v1").endpoints & {*DIALECTS, Endpoint.COUNT_TOKENS}
+    assert spoken == {
+        "openai": {Endpoint.CHAT, Endpoint.RESPONSES},
+        "anthropic": {Endpoint.MESSAGES, Endpoint.COUNT_TOKENS},
+    }.get(type_, {Endpoint.CHAT})
+
+
 def test_providers_of_one_api_share_the_thinking_they_keep() -> None:
     kept: ThinkingStores = {}
     for base_url in ("http://a", "http://a", "http://b"):
         make_adapter(settings("anthropic", base_url=base_url), environ={}, kept=kept)
     assert list(kept) == [("anthropic", "http://a"), ("anthropic", "http://b")]
+
+
+def test_anthropic_and_bedrock_share_what_claudes_have_signed() -> None:
+    kept: ThinkingStores = {}
+    for declared in (
+        settings("anthropic"),
+        settings("anthropic", base_url="https://api.anthropic.com/v1"),
+        settings("bedrock", region="eu-west-1", api_key=Secret("k-1234")),
+    ):
+        make_adapter(declared, environ={}, kept=kept)
+    assert len(kept) == 1
+    for base_url in ("https://anthropic.com.example", "https://notanthropic.com"):
+        make_adapter(settings("anthropic", base_url=base_url), environ={}, kept=kept)
+    assert len(kept) == 3
 
 
 @pytest.mark.parametrize("type_", ["process"])

@@ -124,6 +124,15 @@ async def test_a_stop_word_ends_the_text_before_it() -> None:
     assert completion.choices[0].finish_reason == "stop"
 
 
+@pytest.mark.parametrize("words", [0, 3, 39, 40, 41])
+async def test_a_beginning_of_the_answer_is_gone_on_with(words: int) -> None:
+    said = (await whole(provider())).choices[0].message.content or ""
+    begun = " ".join((said + " more").split(" ")[:words])
+    messages = [{"role": "user", "content": "hello there"}, {"role": "assistant", "content": begun}]
+    rest = (await whole(provider(), call(messages=messages))).choices[0].message.content or ""
+    assert (begun + rest).removesuffix(" more") == said
+
+
 async def test_a_prompt_can_ask_for_a_length() -> None:
     completion = await whole(provider(), call(messages=[{"role": "user", "content": "Write 200 words"}]))
     assert completion.usage is not None

@@ -16,12 +16,16 @@ from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Usage
 from infermux.providers.simulated import make
 from infermux.providers.simulated_embeddings import DIMENSIONS, vector
+from infermux.providers.translated import translating
 
 
 async def ask(endpoint: Endpoint = Endpoint.EMBEDDINGS, *, script: tuple[Any, ...] = (), **fields: Any) -> Answer:
     body = json.dumps({"model": "m", **fields}).encode()
-    provider = make(ProviderSettings(name="p", type="simulated", simulate=Simulate(script=script)), environ={})
-    answer = await provider.send(Call(endpoint=endpoint, body=body, model="m", requested_model="m"))
+    declared = ProviderSettings(name="p", type="simulated", simulate=Simulate(script=script))
+    provider = make(declared, environ={})
+    answer = await translating(provider, declared).send(
+        Call(endpoint=endpoint, body=body, model="m", requested_model="m")
+    )
     assert isinstance(answer, Answer)
     assert provider.statistics().in_flight == 0
     return answer

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 
 from infermux.config.settings import ProbeMethod, ProviderSettings
@@ -84,6 +85,14 @@ async def test_a_call_the_adapter_serves_reaches_it_as_it_is() -> None:
     assert json.loads(answer.body) == MESSAGE
 
 
+async def test_a_translated_call_keeps_its_credential_and_who_is_told_of_limits() -> None:
+    adapter, heard = chat_only(), list[object]()
+    asked = msgspec.structs.replace(call(Endpoint.MESSAGES, max_tokens=9), key=Secret("second"), heard=heard.append)
+    await translating(adapter, SETTINGS).send(asked)
+    (sent,) = adapter.calls
+    assert (sent.endpoint, sent.key, sent.heard) == (Endpoint.CHAT, asked.key, asked.heard)
+
+
 async def test_a_chat_reaches_an_adapter_of_messages_with_the_bound_it_needs() -> None:
     adapter = messages_only()
     answer = await translating(adapter, SETTINGS).send(call(Endpoint.CHAT, seed=7, provider={"only": ["p"]}))
@@ -119,6 +128,43 @@ async def test_a_refusal_is_told_in_the_callers_words() -> None:
         await translating(adapter, SETTINGS).send(call(Endpoint.CHAT))
     assert json.loads(caught.value.body or b"")["error"]["message"] == "no"
     assert "type" not in json.loads(caught.value.body or b"")
+
+
+@attrs.define(eq=False)
+class Losing(Recording):
+    """One whose provider turns out not to have the endpoint of responses."""
+
+    known: bool = True
+
+    async def send(self, call: Call) -> Answer | Stream:
+        if call.endpoint is not Endpoint.RESPONSES:
+            return await super().send(call)
+        self.calls.append(call)
+        if self.known:
+            self.endpoints -= {Endpoint.RESPONSES}
+        raise UpstreamFailure(FailureKind.CALLER, "not found", status=404)
+
+
+def asking_for_a_response() -> Call:
+    return Call(endpoint=Endpoint.RESPONSES, body=b'{"model":"m","input":"hi"}', model="m", requested_model="m")
+
+
+async def test_an_endpoint_that_turns_out_not_to_be_there_is_translated_from_then_on() -> None:
+    adapter = Losing(frozenset({Endpoint.CHAT, Endpoint.RESPONSES}), COMPLETION)
+    provider = translating(adapter, SETTINGS)
+    for _ in range(2):
+        answer = await provider.send(asking_for_a_response())
+        assert isinstance(answer, Answer)
+        assert json.loads(answer.body)["object"] == "response"
+    assert [sent.endpoint for sent in adapter.calls] == [Endpoint.RESPONSES, Endpoint.CHAT, Endpoint.CHAT]
+    assert Endpoint.RESPONSES in provider.endpoints
+
+
+async def test_a_refusal_of_an_endpoint_that_is_there_is_the_callers() -> None:
+    adapter = Losing(frozenset({Endpoint.CHAT, Endpoint.RESPONSES}), COMPLETION, known=False)
+    with pytest.raises(UpstreamFailure, match="not found"):
+        await translating(adapter, SETTINGS).send(asking_for_a_response())
+    assert len(adapter.calls) == 1
 
 
 async def test_tokens_that_nobody_counts_are_estimated() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import attrs
 from hypothesis import strategies as st
 
 from infermux.providers.dialects import openai_responses
@@ -187,7 +188,8 @@ def completions(draw: st.DrawFn) -> Completion:
 
 
 def as_read(found: Completion) -> Completion:
-    """`found` with the stop reason that the dialect says it with: it has fewer."""
+    """`found` with the stop reason that the dialect says it with, of which it has fewer; a citation of the whole text
+    is of its first to its last character."""
     stop = found.stop
     if stop is StopReason.CONTEXT_WINDOW:
         stop = StopReason.LENGTH
@@ -197,5 +199,17 @@ def as_read(found: Completion) -> Completion:
         if any(isinstance(part, Refusal) for part in found.parts):
             stop = StopReason.REFUSAL
     return Completion(
-        id=found.id, model=found.model, parts=found.parts, stop=stop, usage=found.usage, created=found.created
+        id=found.id,
+        model=found.model,
+        parts=tuple(_spanned(part) for part in found.parts),
+        stop=stop,
+        usage=found.usage,
+        created=found.created,
     )
+
+
+def _spanned(part: Part) -> Part:
+    if not isinstance(part, Text):
+        return part
+    whole = (0, len(part.text))
+    return attrs.evolve(part, citations=tuple(attrs.evolve(found, span=whole) for found in part.citations))

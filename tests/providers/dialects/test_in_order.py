@@ -16,9 +16,11 @@ from infermux.providers.dialects.neutral import (
     ArgumentsDelta,
     PartEnded,
     PartStarted,
+    SignatureDelta,
     StreamEvent,
     Text,
     TextDelta,
+    ThinkingDelta,
     ToolCall,
 )
 from tests.providers.dialects._cases import (
@@ -62,7 +64,7 @@ def check_one_at_a_time(events: list[StreamEvent]) -> None:
             case PartEnded(index=index):
                 assert index == open_part
                 open_part = None
-            case TextDelta(index=index) | ArgumentsDelta(index=index):
+            case TextDelta(index) | ArgumentsDelta(index) | ThinkingDelta(index) | SignatureDelta(index):
                 assert index == open_part
             case _:
                 assert open_part is None
@@ -138,7 +140,7 @@ def test_a_second_object_for_a_call_that_has_ended_is_refused() -> None:
 VALUES = st.dictionaries(st.text(max_size=3), st.text(alphabet='ab"\\{}[]é', max_size=6) | st.integers(), max_size=3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=4), st.data())
 def test_however_calls_take_turns_each_has_its_arguments(values: list[dict[str, object]], data: st.DataObject) -> None:
     left = [json.dumps(value, ensure_ascii=False) for value in values]

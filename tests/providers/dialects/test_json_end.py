@@ -17,7 +17,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(VALUES, st.integers(1, 5), st.booleans())
 def test_the_end_is_seen_at_the_last_character_and_not_before(value: object, size: int, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)

@@ -60,14 +60,14 @@ def types(data: bytes) -> list[str]:
 
 
 @given(whole=completions(), size=st.integers(1, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_response_at_the_end_of_a_stream_is_the_answer_that_is_not_streamed(whole: Completion, size: int) -> None:
     last = events_of(same_ids(written(unfold(whole, size))))[-1]
     assert last["response"] == json.loads(same_ids(json.dumps(answer(whole)).encode()))
 
 
 @given(whole=completions(), size=st.integers(1, 5), cuts=st.lists(st.integers(0, 5000), max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_folding_a_stream_equals_the_answer_however_its_bytes_are_cut(
     whole: Completion, size: int, cuts: list[int]
 ) -> None:

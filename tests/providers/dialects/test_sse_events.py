@@ -16,7 +16,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_both_readers_give_the_same_events(chunks: list[bytes]) -> None:
     quick, thorough = EventReader(), SseParser()
     for chunk in chunks:

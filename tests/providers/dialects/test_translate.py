@@ -43,6 +43,8 @@ class Upstream:
     dropped: tuple[str, ...] = ()
     content_type: bytes = b"text/event-stream"
     closed: bool = False
+    malformed_events: int = 0
+    said_last: bytes | None = None
 
     async def receive(self) -> bytes | None:
         if not self.pieces:
@@ -51,6 +53,9 @@ class Upstream:
         if isinstance(piece, UpstreamFailure):
             raise piece
         return piece
+
+    def last_words(self) -> bytes | None:
+        return self.said_last
 
     def close(self) -> None:
         self.closed = True
@@ -129,11 +134,27 @@ async def test_usage_that_the_adapter_hid_is_given_to_the_caller() -> None:
     assert stream.usage == upstream.usage
 
 
-async def test_what_is_no_event_of_the_dialect_is_malformed() -> None:
-    stream = chat_to_claude(chat(stream=True)).stream(Upstream([b"data: {\n\n"]))
-    with pytest.raises(UpstreamFailure) as caught:
-        await stream.receive()
-    assert caught.value.kind is FailureKind.MALFORMED
+async def test_a_provider_that_says_no_more_after_its_stop_reason_has_ended() -> None:
+    whole = text_stream()
+    cut = whole.index(b"event: message_stop")
+    stream = chat_to_claude(chat(stream=True)).stream(Upstream([whole[:cut], whole[cut:]], said_last=whole[cut:]))
+    said = await stream.receive() or b""
+    last = stream.last_words()
+    assert last is not None
+    assert last.endswith(b"data: [DONE]\n\n")
+    assert chat_stream(said + last) == chat_stream(
+        await all_of(chat_to_claude(chat(stream=True)).stream(Upstream([whole])))
+    )
+    assert stream.last_words() == b""
+    assert chat_to_claude(chat(stream=True)).stream(Upstream([whole])).last_words() is None
+
+
+async def test_what_is_no_event_of_the_dialect_is_left_out_and_counted() -> None:
+    broken = b"data: {\n\n", sse({"type": "content_block_delta", "index": "one"})
+    stream = chat_to_claude(chat(stream=True)).stream(Upstream([broken[0], *broken, text_stream()]))
+    whole = chat_to_claude(chat(stream=True)).stream(Upstream([text_stream()]))
+    assert chat_stream(await all_of(stream)) == chat_stream(await all_of(whole))
+    assert (stream.malformed_events, whole.malformed_events) == (3, 0)
 
 
 async def test_thinking_of_a_stream_is_kept_for_the_next_turn() -> None:

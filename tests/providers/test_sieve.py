@@ -1,0 +1,62 @@
+"""What is left out of a stream that passes through, and what is not."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infermux.providers.sieve import Sieve
+
+GOOD = b'data: {"a": "\xc3\xa9 \\u0000 {", "b": [1, null]}\n\n'
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        GOOD,
+        b"data: [DONE]\n\n",
+        b": a comment with data: {\n\n",
+        b"event: ping\ndata: {}\n\n",
+        b"data: plain text\n\n",
+        b'data: {"a":\ndata: 1}\n\n',
+        b'data: {"a": 1}\r\n\r\n',
+        b"id: 5\n\n",
+        b'data:{"a": 1}\n\n',
+    ],
+)
+def test_what_is_sound_or_no_json_by_intention_goes_on(event: bytes) -> None:
+    sieve = Sieve()
+    assert sieve.sound(event) == event
+    assert sieve.sound(GOOD + event + GOOD) == GOOD + event + GOOD
+    assert sieve.left_out == 0
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"choi\n\n',
+        b'event: content_block_delta\ndata: {"type":\n\n',
+        b'data: {"a": 1}}\n\n',
+        b'data: {"a": "\xff"\n\n',
+        b'data: {"a":\r\n\r\n',
+        b'data: {"a":\ndata: 1\n\n',
+    ],
+)
+def test_cut_json_is_left_out_and_counted(event: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    sieve = Sieve()
+    with caplog.at_level(logging.WARNING):
+        assert sieve.sound(GOOD + event + GOOD + event) == GOOD + GOOD
+    assert sieve.sound(event) == b""
+    assert sieve.left_out == 3
+    assert len(caplog.records) == 1, "once per stream is enough"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=10), max_size=3), max_size=5))
+def test_a_sound_stream_is_not_touched(values: list[dict[str, str]]) -> None:
+    whole = b"".join(b"data: %b\n\n" % msgspec.json.encode(value) for value in values)
+    assert Sieve().sound(whole) is whole
