@@ -21,7 +21,7 @@ from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
 from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent
 from .dialects.turns import check_tool_results
-from .interface import Answer, Call, Endpoint, Stream, Usage
+from .interface import TRACE_HEADERS, Answer, Call, Endpoint, Stream, Usage
 
 DIALECTS: Final[Mapping[Endpoint, Dialect]] = {
     Endpoint.CHAT: openai_chat.DIALECT,
@@ -309,7 +309,7 @@ async def send_translated(
         stream=translation.asked.conversation.stream,
         asked_usage=False,  # the adapter asks for it and hides it; `Stream.usage` has it
         remove=(),
-        headers=(),
+        headers=tuple([pair for pair in call.headers if pair[0] in TRACE_HEADERS]),  # others are of its dialect
         strict=False,
     )
     try:
