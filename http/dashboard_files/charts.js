@@ -12,7 +12,7 @@ export function svg(name, attributes = {}, ...children) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return "–";
-  if (value < 0.001) return "0 ms";
+  if (value < 0.01) return `${(value * 1000).toFixed(1)} ms`;
   if (value < 1) return `${Math.round(value * 1000)} ms`;
   return value < 100 ? `${value.toPrecision(3)} s` : `${Math.round(value)} s`;
 }
@@ -26,7 +26,7 @@ export function dollars(value) {
 // The next round number above, so that an axis has sensible steps.
 function ceiling(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= value);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((each) => each * power).find((each) => each >= value);
 }
 
 function frame(width, height, label) {
@@ -99,14 +99,15 @@ export function barChart({ days, series, label, width = 900 }) {
 }
 
 // The circuit's states in the last `span` seconds, from its transitions and the state it has now.
-export function timeline(transitions, now, span) {
+// Before the router's start, `uptime` seconds ago, nothing is known.
+export function timeline(transitions, now, span, uptime) {
   const moves = transitions.filter((each) => each.of === "circuit");
   const picture = svg("svg", { class: "strip", viewBox: "0 0 1000 14", preserveAspectRatio: "none", role: "img" });
   const before = moves.filter((each) => each.seconds_ago > span);
   const within = moves.filter((each) => each.seconds_ago <= span);
   let state = before.length ? before.at(-1).to : within.length ? within[0].from : now;
-  let from = span;
-  const pieces = [];
+  let from = Math.min(span, uptime);
+  const pieces = from < span ? [["unknown", span, from]] : [];
   for (const move of within) {
     pieces.push([state, from, move.seconds_ago]);
     [state, from] = [move.to, move.seconds_ago];
@@ -131,7 +132,7 @@ export function waterfall(attempts, total) {
     const x = 170 + (each.started / span) * (width - 260);
     const long = Math.max(((each.ended - each.started) / span) * (width - 260), 2);
     const tone = { ok: "t-closed", running: "t-half_open", cancelled: "t-unknown" }[each.outcome] ?? "t-open";
-    picture.append(svg("text", { x: 0, y: index * row + 17 }, each.provider.slice(0, 24)));
+    picture.append(svg("text", { x: 0, y: index * row + 17 }, `${each.provider.slice(0, 20)} ${each.outcome === "ok" ? "" : each.outcome.replaceAll("_", " ")}`));
     picture.append(svg("rect", { x, y: index * row + 5, width: long, height: 16, rx: 3, class: tone }));
     if (each.first_token !== null) {
       const at = 170 + (each.first_token / span) * (width - 260);

@@ -91,7 +91,7 @@ function card(name) {
   const state = make("span", { class: "pill" });
   const kind = make("small");
   const numbers = make("dl", { class: "numbers" });
-  for (const label of ["Health", "Circuit", "In flight", "Errors", "Answer", "First token", "Last minute", "Failed"]) {
+  for (const label of ["Health", "Circuit", "In flight", "Answer", "First token", "Failed lately"]) {
     numbers.append(make("div", {}, make("dt", {}, label), make("dd", {}, "–")));
   }
   const strip = make("div");
@@ -115,8 +115,8 @@ function lastMinute(name) {
 function meters(holder, provider) {
   const { requests, tokens, max_concurrent: most } = provider.buckets;
   const rows = [];
-  if (requests) rows.push(["Requests/min left", requests.level, requests.limit]);
-  if (tokens) rows.push(["Tokens/min left", tokens.level, tokens.limit]);
+  if (requests) rows.push(["Requests left", requests.level, requests.limit]);
+  if (tokens) rows.push(["Tokens left", tokens.level, tokens.limit]);
   if (most) rows.push(["At once", provider.in_flight, most]);
   for (const told of provider.buckets.told) {
     for (const kind of ["requests", "tokens"]) {
@@ -135,7 +135,7 @@ function meters(holder, provider) {
     row.children[1].max = limit;
     row.children[1].value = shown;
     row.children[1].setAttribute("aria-label", `${label}: ${shown} of ${limit}`);
-    fill(row.children[2], `${shown} / ${limit}`);
+    fill(row.children[2], `${shown.toLocaleString("en")} / ${limit.toLocaleString("en")}`);
   });
 }
 
@@ -155,10 +155,9 @@ function showProvider(provider) {
   const { ewma, circuit } = provider;
   const [ok, failed] = lastMinute(name);
   const average = (of) => (of.samples ? seconds(of.seconds) : "–");
-  const rate = circuit.window.requests ? `${Math.round(circuit.window.error_rate * 100)} %` : "–";
-  const values = [words(provider.health.state), words(circuit.state), String(provider.in_flight), rate, average(ewma.response), average(ewma.first_token), String(ok + failed), String(failed)];
+  const values = [words(provider.health.state), words(circuit.state), String(provider.in_flight), average(ewma.response), average(ewma.first_token), ok + failed ? `${failed} of ${ok + failed}` : "–"];
   values.forEach((value, index) => fill(parts.numbers.children[index].lastChild, value));
-  parts.strip.replaceChildren(timeline(provider.transitions, circuit.state, 600));
+  parts.strip.replaceChildren(timeline(provider.transitions, circuit.state, 600, world.overview.uptime_seconds));
   meters(parts.meters, provider);
   const off = { enable: provider.reason !== "disabled" && provider.reason !== "draining", disable: provider.reason === "disabled", drain: provider.reason === "draining" || provider.reason === "disabled" };
   for (const button of parts.buttons.children) {
@@ -339,7 +338,7 @@ function explanation(found) {
   const parts = [summary];
   if (found.message) parts.push(make("p", { class: "bad" }, found.message));
   const candidates = found.candidates.map((each) => {
-    const reason = each.verdict === "asked" ? each.reason : `${words(each.verdict)}: ${words(each.reason)}`;
+    const reason = each.verdict === "asked" ? { ok: "answered", running: "is asked now" }[each.reason] ?? words(each.reason) : `${words(each.verdict)}: ${words(each.reason)}`;
     const known = each.known.samples ? seconds(each.known.latency) : "–";
     return [each.provider === found.provider && each.model === found.model, each.place === null ? "–" : String(each.place), each.provider, each.model, each.score === null ? "–" : String(Number(each.score.toPrecision(4))), known, String(each.known.load ?? "–"), each.detail ? `${reason} (${each.detail})` : reason];
   });
