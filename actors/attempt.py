@@ -162,9 +162,16 @@ class Attempt:
 
     def _attributed(self, failure: UpstreamFailure) -> UpstreamFailure:
         """A refusal of the caller's own credential is the caller's error, and goes back as it is."""
-        if failure.kind is FailureKind.CREDENTIALS and self.lease.settings.borrows:
-            failure.kind = FailureKind.CALLER
-        return failure
+        if failure.kind is not FailureKind.CREDENTIALS or not self.lease.settings.borrows:
+            return failure
+        return UpstreamFailure(
+            FailureKind.CALLER,
+            failure.message,
+            status=failure.status,
+            code=failure.code,
+            body=failure.body,
+            content_type=failure.content_type,
+        )
 
     def _told(self, kind: FailureKind) -> FailureKind:
         """What the provider's actor is told: what happens to the caller's account says nothing of the provider."""
@@ -239,8 +246,7 @@ class Attempt:
         try:
             return await self.stream.receive()
         except UpstreamFailure as failure:
-            self._attributed(failure)
-            raise
+            raise self._attributed(failure) from failure.__cause__
         except Exception as bug:
             raise crashed(self.lease, bug) from bug
 

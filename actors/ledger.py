@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from infermux.database.rows import write_entries
+from infermux.database.rows import prepare, write_entries
 from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
 
@@ -65,7 +65,7 @@ class DatabaseShelf:
     database: Database
 
     async def open(self) -> None:
-        await self.database.write(lambda _: None)
+        await self.database.write(prepare)
 
     async def keep(self, rows: Sequence[Numbered]) -> int:
         # The rows are made in the thread too.

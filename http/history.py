@@ -35,16 +35,11 @@ class Step:
             self.firsts += 1
             self.first += tried.first_token - tried.started
 
-    def shown(self, now: int) -> list[float | None]:
-        """Steps ago, attempts that went well and that failed, average seconds of an answer and to its first token."""
+    def shown(self) -> list[float | None]:
+        """Its number, attempts that went well and that failed, average seconds of an answer and to its first token."""
         latency = round(self.latency / self.ok, 4) if self.ok else None
-        return [
-            now - self.number,
-            self.ok,
-            self.failed,
-            latency,
-            round(self.first / self.firsts, 4) if self.firsts else None,
-        ]
+        first = round(self.first / self.firsts, 4) if self.firsts else None
+        return [self.number, self.ok, self.failed, latency, first]
 
 
 @attrs.define(eq=False)
@@ -75,13 +70,14 @@ class History:
             del self._steps[name]
 
     def shown(self, last: int = STEPS) -> dict[str, Any]:
-        """Of each provider the steps in which something ended, among the `last` ones."""
+        """Of each provider the steps in which something ended, among the `last` ones; `now` is the one under way."""
         now = int(trio.current_time() / STEP)
         return {
-            "step": STEP,
+            "seconds": STEP,
             "steps": STEPS,
+            "now": now,
             "providers": {
-                name: [step.shown(now) for step in self._steps.get(name, ()) if now - step.number < last]
+                name: [step.shown() for step in self._steps.get(name, ()) if now - step.number < last]
                 for name in self.fleet.members
             },
         }

@@ -23,7 +23,7 @@ from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, Strea
 from .dialects.report import Loss
 from .dialects.text_events import TextEvents
 from .dialects.turns import check_tool_results
-from .interface import Answer, Call, Endpoint, Stream, Usage
+from .interface import TRACE_HEADERS, Answer, Call, Endpoint, Stream, Usage
 
 DIALECTS: Final[Mapping[Endpoint, Dialect]] = {
     Endpoint.CHAT: openai_chat.DIALECT,
@@ -349,7 +349,7 @@ async def send_translated(
         stream=translation.asked.conversation.stream,
         asked_usage=False,  # the adapter asks for it and hides it; `Stream.usage` has it
         remove=(),
-        headers=(),
+        headers=tuple([pair for pair in call.headers if pair[0] in TRACE_HEADERS]),  # others are of its dialect
         strict=False,
     )
     try:

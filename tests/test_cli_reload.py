@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from infermux.cli import root
-from infermux.cli.reload import Target, declared, named
+from infermux.cli.asking import Target, declared, named
 from infermux.config import load_text
 
 Run = Callable[..., tuple[int, str, str]]

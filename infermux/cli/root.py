@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
     "models": "inspect:models",
     "infer": "serve:infer",
     "reload": "reload:reload",
+    "top": "top:top",
+    "explain": "explain:explain",
     "keys": "keys:keys",
     "costs": "costs:costs",
     "simulate": "simulate:simulate",

@@ -32,6 +32,14 @@ class Entry:
     tags: Sequence[Row] = ()
 
 
+def prepare(connection: Connection) -> None:
+    """Make ready what writing needs: the first row shall not wait for it."""
+    from . import tables
+
+    for table in (tables.REQUESTS, tables.ATTEMPTS, tables.TAGS):
+        _insertion(connection.dialect, table)
+
+
 def write_entries(connection: Connection, entries: Sequence[Entry]) -> int:
     """Insert what is not there yet: after a lost connection nobody knows what was committed, so it is sent again.
 

@@ -177,22 +177,16 @@ async def test_a_disk_that_is_full_costs_no_request_and_no_row_once_there_is_roo
 
 def test_a_kill_loses_at_most_a_second_and_leaves_the_file_whole(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e._ledger_writer", url, "2000"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=minimal_environ(str(tmp_path), {}),
-    )
-    assert process.stdout is not None
+    command = [sys.executable, "-m", "tests.e2e._ledger_writer", url, "2000"]
+    environ = minimal_environ(str(tmp_path), {})
     seen: list[tuple[float, int]] = []
-    while len(seen) < 2 or seen[-1][0] - seen[0][0] < 1.7:
-        seen.append((time.monotonic(), int(process.stdout.readline())))
-    process.kill()
-    died = time.monotonic()
-    process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ) as process:
+        assert process.stdout is not None
+        while len(seen) < 2 or seen[-1][0] - seen[0][0] < 1.7:
+            seen.append((time.monotonic(), int(process.stdout.readline())))
+        process.kill()
+        died = time.monotonic()
     safe = max(count for when, count in seen if when < died - 1)
     ids = [int(row["id"]) for row in rows(tmp_path, "id")]
     assert ids == list(range(len(ids)))
     assert len(ids) >= safe > 0
-    process.stdout.close()

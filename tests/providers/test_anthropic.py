@@ -53,6 +53,17 @@ async def test_unknown_fields_and_betas_go_on_as_they_came() -> None:
         assert betas_of(upstream.requests[0]) == ["context-management-2025-06-27", "another"]
 
 
+@pytest.mark.parametrize("endpoint", [Endpoint.MESSAGES, Endpoint.CHAT])
+async def test_a_place_in_a_trace_goes_on_also_with_a_translation(endpoint: Endpoint) -> None:
+    async with AnthropicUpstream() as upstream:
+        body = b'{"model":"claude-haiku-4-5","max_tokens":9,"messages":[{"role":"user","content":"x"}]}'
+        headers = ((b"traceparent", b"00-1-2-01"), (b"tracestate", b"a=1"))
+        await whole(adapter(upstream), msgspec.structs.replace(written(body, endpoint=endpoint), headers=headers))
+        sent = upstream.requests[0]
+        assert (sent.header("traceparent"), sent.header("tracestate")) == ("00-1-2-01", "a=1")
+        assert versions_of(sent) == ["2023-06-01"]
+
+
 def versions_of(request: Recorded) -> list[str]:
     return [value for name, value in request.headers if name.lower() == "anthropic-version"]
 

@@ -207,6 +207,15 @@ async def test_reasoning_that_another_provider_signed_stays_behind_and_is_told(s
         assert len(upstream.requests) == 1
 
 
+async def test_a_place_in_a_trace_goes_on_also_with_a_translation() -> None:
+    async with OpenAIUpstream() as upstream:
+        headers = ((b"traceparent", b"00-1-2-01"), (b"tracestate", b"a=1"))
+        for call in (asking(Endpoint.EMBEDDINGS, input="hi"), asking(Endpoint.RESPONSES, input="hi")):
+            await whole(upstream, msgspec.structs.replace(call, headers=headers))
+        sent = [(request.header("traceparent"), request.header("tracestate")) for request in upstream.requests]
+        assert set(sent) == {("00-1-2-01", "a=1")}
+
+
 async def test_a_streamed_response_passes_through_byte_for_byte() -> None:
     for ending in ("completed", "incomplete", "failed"):
         last = event(f"response.{ending}", response=RESPONSE)

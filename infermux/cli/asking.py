@@ -1,0 +1,122 @@
+"""How commands ask a running router: where its management is, and a request to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import attrs
+import click
+
+from infermux.config import Config, load
+from infermux.config.values import Address, address
+from infermux.errors import InfermuxError
+
+TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
+ANSWERS_WITHIN = 60.0  # seconds: a reload starts the providers' actors, but waits for no upstream
+
+url_option = click.option(
+    "--url", metavar="URL", help="The router's management, such as http://127.0.0.1:8081; else from the file."
+)
+
+
+class NoAnswer(InfermuxError):
+    """The router could not be asked, or did not do what it was asked for."""
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """Where a router's management is. `cert_file`: it speaks TLS with this certificate."""
+
+    host: str
+    port: int
+    secure: bool = False
+    cert_file: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.secure else 'http'}://{Address(self.host, self.port)}"
+
+
+def target(url: str | None, path: str | None) -> Target:
+    """That of `--url`, else that of the configuration file. Raises ConfigError."""
+    return named(url) if url is not None else declared(load(path))
+
+
+def named(url: str) -> Target:
+    """The target of `--url`."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        port, usable = parts.port, True
+    except ValueError:
+        port, usable = None, False
+    if not usable or parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise click.UsageError("--url takes an address such as http://127.0.0.1:8080, without a user")
+    secure = parts.scheme == "https"
+    return Target(host=parts.hostname, port=port or (443 if secure else 80), secure=secure)
+
+
+def declared(config: Config) -> Target:
+    """Where a router of this configuration has its management; a wildcard is reached by its loopback."""
+    where = address(config.management_listen or config.listen)
+    host = "127.0.0.1" if where.host in ("", "0.0.0.0", "::") else where.host  # noqa: S104 - compared, not bound
+    cert_file = config.tls.cert_file if config.management_listen is None else None
+    return Target(host=host, port=where.port, secure=cert_file is not None, cert_file=cert_file)
+
+
+def ask(target: Target, method: str, path: str) -> tuple[int, dict[str, Any]]:
+    """Send a request without a body: status and JSON of the answer. No proxy is asked. Raises NoAnswer."""
+    headers = {} if method == "GET" else {"Content-Length": "0"}
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    connection = _connection(target)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        status, body = response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NoAnswer(
+            f"no router answers at {target.url}: {reason}; is it running? "
+            "Another address is named with --url, or with -c and the file it was started with"
+        ) from None
+    finally:
+        connection.close()
+    try:
+        answer: Any = json.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise NoAnswer(f"what answers at {target.url} is no infermux: {status} {response.reason}")
+    return status, cast("dict[str, Any]", answer)
+
+
+def found(target: Target, path: str) -> dict[str, Any]:
+    """The answer to GET. Raises NoAnswer, with what the router said where it refused."""
+    status, answer = ask(target, "GET", path)
+    if status != 200:
+        raise NoAnswer(f"{target.url} answered {status}: {message(answer)}")
+    return answer
+
+
+def message(answer: dict[str, Any]) -> str:
+    """What an error says."""
+    error: dict[str, Any] = answer.get("error") or {}
+    return str(error.get("message", "without saying why"))
+
+
+def _connection(target: Target) -> http.client.HTTPConnection:
+    if not target.secure:
+        return http.client.HTTPConnection(target.host, target.port, timeout=ANSWERS_WITHIN)
+    context = ssl.create_default_context()
+    if target.cert_file is not None:
+        # It is asked by its address, which its certificate need not name: what counts is that it has this very one.
+        context = ssl.create_default_context(cafile=os.path.expanduser(target.cert_file))
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.check_hostname = False
+    return http.client.HTTPSConnection(target.host, target.port, timeout=ANSWERS_WITHIN, context=context)
