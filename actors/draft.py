@@ -155,7 +155,9 @@ class Draft:
 
 
 def _answered(run: Run) -> Lease | None:
-    return run.lease or (run.trail[-1] if run.trail else None)
+    """Whose answer it was; where nobody could go on with a broken one, the one that broke."""
+    begun = [lease for lease in run.trail if lease.first_token_at is not None]
+    return run.lease or next(reversed(begun or run.trail), None)
 
 
 def _tried(lease: Lease, began: float) -> Tried:

@@ -16,10 +16,10 @@ from infermux.actors.journal import Journal
 from infermux.actors.messages import Want
 from infermux.actors.record import Ending, Record
 from infermux.config.settings import Budget, Price, Queue, RateLimits
-from infermux.errors import RequestKilled
+from infermux.errors import RequestKilled, UpstreamError
 from infermux.providers.interface import Call, Endpoint, Usage
 from infermux.secret import Secret
-from tests.actors._scripted import PRIORITY, Step, Taken, World, breaking, provider, streams, two, world
+from tests.actors._scripted import PRIORITY, SERVER_ERROR, Step, Taken, World, breaking, provider, streams, two, world
 from tests.providers.dialects._cases import chunk, sse
 
 TRACE = (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -55,8 +55,11 @@ async def told(run: Run) -> Record:
     draft.journal.listen(records.append)
     await run.begin()
     draft.status = 200
-    await run.pump(Taken())
-    draft.ended_well()
+    try:
+        await run.pump(Taken())
+        draft.ended_well()
+    except UpstreamError as error:
+        draft.broke(error)
     run.close()
     draft.close()
     [record] = records
@@ -78,6 +81,13 @@ async def test_both_attempts_are_in_the_record_and_in_the_budget(autojump_clock:
     ]
     assert (record.usage, record.cost) == (Usage(22, 3, estimated=True), 25.0)
     assert (row["spent_usd"], row["reserved_usd"]) == (25.0, 0.0)
+
+
+async def test_where_nobody_goes_on_the_answer_is_the_broken_one(autojump_clock: MockClock) -> None:
+    async with world(*two(), script={"a": [HALF], "b": [SERVER_ERROR]}, rescue="continue", routing=PRIORITY) as w:
+        record = await told(asking(w))
+    assert (record.rescues, record.provider, record.ending, record.code) == (0, "a", Ending.BROKEN, "upstream_error")
+    assert [(tried.provider, tried.outcome) for tried in record.attempts] == [("a", "broken"), ("b", "server_error")]
 
 
 async def test_who_goes_on_is_sent_the_trace_and_what_was_lent(autojump_clock: MockClock) -> None:

@@ -85,12 +85,19 @@ async def test_a_call_the_adapter_serves_reaches_it_as_it_is() -> None:
     assert json.loads(answer.body) == MESSAGE
 
 
-async def test_a_translated_call_keeps_its_credential_and_who_is_told_of_limits() -> None:
+async def test_a_translated_call_keeps_its_credentials_its_trace_and_who_is_told_of_limits() -> None:
     adapter, heard = chat_only(), list[object]()
-    asked = msgspec.structs.replace(call(Endpoint.MESSAGES, max_tokens=9), key=Secret("second"), heard=heard.append)
+    asked = msgspec.structs.replace(
+        call(Endpoint.MESSAGES, max_tokens=9),
+        key=Secret("second"),
+        lent=Secret("the caller's"),
+        heard=heard.append,
+        headers=((b"traceparent", b"00-1-2-01"), (b"anthropic-beta", b"x")),
+    )
     await translating(adapter, SETTINGS).send(asked)
     (sent,) = adapter.calls
-    assert (sent.endpoint, sent.key, sent.heard) == (Endpoint.CHAT, asked.key, asked.heard)
+    assert (sent.endpoint, sent.key, sent.lent, sent.heard) == (Endpoint.CHAT, asked.key, asked.lent, asked.heard)
+    assert sent.headers == ((b"traceparent", b"00-1-2-01"),)
 
 
 async def test_a_chat_reaches_an_adapter_of_messages_with_the_bound_it_needs() -> None:
