@@ -13,6 +13,8 @@ from infermux.errors import FailureKind
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.peek import Preferences
 
+from .homes import Home
+
 
 class Health(enum.Enum):
     UNKNOWN = "unknown"
@@ -126,7 +128,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Want(msgspec.Struct, frozen=True):
-    """One request as the router sees it. `affinity` is the sticky key, `max_tokens` None when the caller gave none."""
+    """One request as the router sees it. `affinity` is the sticky key, `max_tokens` None when the caller gave none.
+
+    `home` is who keeps `previous_response`, the response it goes on from, where that is known: nobody else can answer.
+    """
 
     model: str
     endpoint: Endpoint = Endpoint.CHAT
@@ -135,3 +140,10 @@ class Want(msgspec.Struct, frozen=True):
     affinity: bytes = b""
     preferences: Preferences | None = None
     priority: Priority = Priority.DEFAULT
+    previous_response: str | None = None
+    home: Home | None = None
+
+    @property
+    def home_key(self) -> int | None:
+        """The place of the credential that keeps the response before; None: unknown, or its provider has one alone."""
+        return None if self.home is None else self.home.key

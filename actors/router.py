@@ -18,14 +18,15 @@ import attrs
 import trio
 
 from infermux.config.settings import Config, Group, Queue, Retry, Routing
-from infermux.errors import InvalidRequest, ModelNotFound, RateLimited, ShuttingDown
+from infermux.errors import InvalidRequest, ModelNotFound, PreviousResponseNotFound, RateLimited, ShuttingDown
 from infermux.providers.interface import Endpoint
 from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
 from .budget import Budget
 from .catalogue import Candidate, Catalogue, Route, Tiers
-from .messages import Reason, Standing
+from .homes import Home
+from .messages import Reason, Standing, Want
 from .plan import Plan, Refusal
 from .queue import SHORTEST_WAIT, Waiter, WaitingRoom, is_curable
 from .ref import Ref
@@ -352,10 +353,14 @@ class RouterActor(BaseActor[Any]):
         route = catalogue.resolve(want.model, want.endpoint)
         if route.is_empty:
             raise ModelNotFound(_nobody(route.model, want.endpoint, catalogue), param="model")
+        if want.home is not None:
+            _check_home(want, want.home, route, catalogue)
         return route
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
-        preferences = plan.want.preferences
+        preferences, home = plan.want.preferences, plan.want.home
+        if home is not None:
+            tier = tuple(c for c in tier if c.entry.name == home.provider)
         if preferences is None and len(tier) == 1:
             return [Choice(_only(tier[0]))]
         if preferences is not None:
@@ -600,6 +605,28 @@ def _check_names(preferences: Preferences, catalogue: Catalogue) -> None:
                 )
     if preferences.sort is not None and preferences.sort not in SORTS:
         raise InvalidRequest(f"provider.sort is one of {', '.join(SORTS)}", param="provider.sort")
+
+
+def _check_home(want: Want, home: Home, route: Route, catalogue: Catalogue) -> None:
+    """Raises PreviousResponseNotFound where whoever keeps the response before can never be asked, and says why.
+
+    The message begins as OpenAI's does.
+    """
+    name = home.provider
+    routes = (route, *route.fallbacks)
+    served = [c for each in routes for tier in each.tiers for c in tier if c.entry.name == name]
+    preferences = want.preferences
+    if name not in catalogue.entries:
+        why = f"the provider that keeps it, {name}, is no longer here"
+    elif not served:
+        why = f"the provider that keeps it, {name}, does not serve the model {route.model!r}"
+    elif preferences is not None and not any(_is_allowed(candidate, preferences) for candidate in served):
+        why = f"the request's `provider` object leaves out {name}, which keeps it"
+    else:
+        return
+    raise PreviousResponseNotFound(
+        f"Previous response with id {want.previous_response!r} not found: {why}; send the whole conversation as `input`"
+    )
 
 
 def _is_allowed(candidate: Candidate, preferences: Preferences) -> bool:

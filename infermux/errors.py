@@ -73,6 +73,15 @@ class NotCarried(InvalidRequest):
     """What one provider cannot be given and another may: its API has no place for it, or it keeps no state."""
 
 
+class PreviousResponseNotFound(InvalidRequest):
+    """The response that a request goes on from is out of reach: OpenAI's own 400, code and `param` for it."""
+
+    code = "previous_response_not_found"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="previous_response_id")
+
+
 class ThreadUnsupported(NotCarried):
     """A conversation that only Anthropic's API would hold, at a provider of another kind."""
 

@@ -108,6 +108,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     upload: Upload | None = None  # the body, where it is not in `body`
     key: Secret | None = None  # the credential, where the provider has several; None: the one of its settings
     heard: Callable[[Quotas], None] | None = None  # told what the answer's headers say of the provider's own limits
+    kept: Callable[[str], None] | None = None  # told the id of a response that the provider itself keeps
 
 
 @attrs.define(eq=False)

@@ -190,12 +190,12 @@ class OpenAI:
         response = await self._post(call, "/responses", sent)
         listen(call.heard, response.headers)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
-            return ResponsesStream(response, secrets=self._secrets, dropped=dropped)
+            return ResponsesStream(response, secrets=self._secrets, dropped=dropped, kept=call.kept)
         try:
             if not 200 <= response.status < 300:
                 raise await self._failure(response)
             answer = await response.read()
-            usage = read_response(answer, status=response.status, secrets=self._secrets)
+            usage = read_response(answer, status=response.status, secrets=self._secrets, kept=call.kept)
         finally:
             response.close()
         if call.stream:

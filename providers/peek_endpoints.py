@@ -99,9 +99,15 @@ class ResponsePeek(msgspec.Struct, frozen=True):
     stream: bool | None = None
     max_output_tokens: int | None = None
     previous_response_id: str | None = None
+    store: msgspec.Raw = _NOTHING
     provider: Preferences | None = None
 
     asked_usage = True  # it is part of `response.completed`
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the provider is to keep the response, which it does unless it is told not to."""
+        return bytes(self.store) != b"false"
 
     @property
     def completion_bound(self) -> int | None:
