@@ -48,7 +48,7 @@ ROUTES = {
     b"/v1/messages": Endpoint.MESSAGES,
     b"/v1/messages/count_tokens": Endpoint.COUNT_TOKENS,
 }
-"""The endpoint of a path. Its dialect is the caller's. What is passed through has other paths: see `passthrough`."""
+"""The endpoint of a path, its dialect the caller's. What is passed through has other paths: see `passthrough`."""
 PER_MILLION = 1_000_000
 LONGEST_ID = 128
 
@@ -60,7 +60,6 @@ _TIMEOUT = b"x-infermux-timeout"
 _PRIORITY = b"x-infermux-priority"
 _OPTIONS = frozenset({*_BETAS, _STRICT, _TIMEOUT, _PRIORITY})
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
-_PRIORITY_WORDS = "interactive, default or batch"
 _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
@@ -230,7 +229,7 @@ class Inference:
             raise
         except Exception:
             log.exception("request %s crashed while streaming", opening.request_id.decode("latin-1"))
-            exchange.send_now(_told_in_band(_crashed(), exchange.head, sink))
+            exchange.send_now(_told_in_band(_crashed(), exchange.head, opening))
         await exchange.finish(_trailers(exchange.head, run))
 
     async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:
@@ -239,7 +238,7 @@ class Inference:
         if run.call.path and not opening.is_events:
             exchange.abort()  # in the middle of a picture or of speech nothing can be told
             return
-        exchange.send_now(_told_in_band(error, exchange.head, opening.sink))
+        exchange.send_now(_told_in_band(error, exchange.head, opening))
         await exchange.finish(_trailers(exchange.head, run))
 
     def start_stream(self, exchange: Exchange, run: Run, stream: Stream, request_id: bytes) -> None:
@@ -349,8 +348,9 @@ def _trailers(head: Head, run: Run) -> Headers:
     return [(b"x-infermux-rescued", f"{last.by}; from={broken}; attempts={run.attempts}".encode())]
 
 
-def _told_in_band(error: InfermuxError, head: Head, sink: Sink) -> bytes:
-    return error_event(error, shape_of(head.path), sequence=sink.next_number if isinstance(sink, Numbered) else 0)
+def _told_in_band(error: InfermuxError, head: Head, opening: Opening) -> bytes:
+    number = opening.sink.next_number if isinstance(opening.sink, Numbered) else 0
+    return error_event(error, shape_of(head.path), sequence=number, request_id=opening.request_id)
 
 
 def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
@@ -364,7 +364,7 @@ def _priority(head: Head) -> Priority:
         return Priority.DEFAULT
     priority = _PRIORITIES.get(given.strip().lower())
     if priority is None:
-        raise InvalidRequest(f"X-Infermux-Priority must be {_PRIORITY_WORDS}", param="X-Infermux-Priority")
+        raise InvalidRequest("X-Infermux-Priority must be interactive, default or batch", param="X-Infermux-Priority")
     return priority
 
 

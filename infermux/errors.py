@@ -152,6 +152,7 @@ class ProviderRefusal(CallerError):
     """A provider refused what the caller asked for; its answer goes back as it is: `body`, `content_type`, `status`.
 
     `code` is the provider's own, such as `context_length_exceeded`, where it gives one that is a plain word.
+    `rewritten`: the body is a translation of its answer.
     """
 
     code = "provider_refusal"
@@ -165,11 +166,13 @@ class ProviderRefusal(CallerError):
         content_type: bytes,
         provider: str,
         code: str | None = None,
+        rewritten: bool = False,
     ) -> None:
         plain = code if code is not None and _PLAIN_CODE.fullmatch(code) else None
         super().__init__(message, status=status, provider=provider, code=plain)
         self.body = body
         self.content_type = content_type
+        self.rewritten = rewritten
 
 
 # Policy: limits and states of this router.
@@ -268,7 +271,10 @@ class UpstreamFailure(Exception):
 
     `status` is the upstream's HTTP status where there was one, `body` its error body as it came (for errors that are
     the caller's own and go back as they are), `code` the provider's own error code, `retry_after` in seconds.
+    `rewritten`: the body is a translation of what came, in the caller's dialect.
     """
+
+    rewritten = False
 
     def __init__(
         self,

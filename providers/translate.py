@@ -173,6 +173,7 @@ class Translation:
             report = attrs.evolve(report, code=failure.code)
         failure.body = self.caller.write_error(report)
         failure.content_type = _JSON
+        failure.rewritten = True
         return failure
 
 
@@ -328,7 +329,9 @@ class TranslatedStream:
         kind = FailureKind.BROKEN if self.has_content else _FAILURES[error.kind]
         body = self._translation.caller.write_error(error)
         message = f"broke off with an error: {error.message}"
-        return UpstreamFailure(kind, message, status=error.status, code=error.code, body=body, content_type=_JSON)
+        failure = UpstreamFailure(kind, message, status=error.status, code=error.code, body=body, content_type=_JSON)
+        failure.rewritten = True
+        return failure
 
 
 async def send_translated(
