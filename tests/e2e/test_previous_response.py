@@ -28,6 +28,11 @@ class Accounts:
     one: OpenAIUpstream
     two: OpenAIUpstream
 
+    async def create(self, **asked: Any) -> Any:
+        """The response to whatever is asked."""
+        responses: Any = self.sdk.responses
+        return await responses.create(**asked)
+
 
 @asynccontextmanager
 async def accounts() -> AsyncGenerator[Accounts]:
@@ -55,34 +60,32 @@ async def test_a_conversation_stays_at_the_account_that_keeps_it() -> None:
         asked: Any = {"model": "gpt-4o", "input": "Hello"}
         both.one.script.append(Reply(status=500))
         says(both.two, "resp_first")
-        first = await both.sdk.responses.create(**asked)
+        first = await both.create(**asked)
         assert first.id == "resp_first"
         says(both.two, "resp_second", stream=True)
         async with both.sdk.responses.stream(**asked, previous_response_id=first.id) as stream:
             second = await stream.get_final_response()
         assert second.id == "resp_second"
         says(both.two, "resp_third")
-        third = await both.sdk.responses.create(**asked, previous_response_id=second.id)
+        third = await both.create(**asked, previous_response_id=second.id)
         assert (third.id, third.output_text) == ("resp_third", SAID)
         assert len(both.one.requests) == 1, "the one that failed"
         with pytest.raises(openai.BadRequestError) as caught:
-            await both.sdk.responses.create(**asked, previous_response_id="resp_of_yesterday")
+            await both.create(**asked, previous_response_id="resp_of_yesterday")
         assert caught.value.code == "previous_response_not_found", "as the account itself says it"
         await both.router.web.post("/_infermux/providers/two/disable")
         with pytest.raises(openai.InternalServerError, match="two alone keeps the response") as left:
-            await both.sdk.responses.create(**asked, previous_response_id=third.id)
+            await both.create(**asked, previous_response_id=third.id)
         assert (left.value.status_code, left.value.code) == (503, "no_healthy_providers")
 
 
 async def test_a_response_that_cannot_be_reached_any_more_is_told_as_openai_does() -> None:
     async with accounts() as both:
         says(both.one, "resp_first")
-        await both.sdk.responses.create(model="gpt-4o", input="Hello")
+        await both.create(model="gpt-4o", input="Hello")
         ignore: Any = {"provider": {"ignore": ["one"]}}
         with pytest.raises(openai.BadRequestError) as caught:
-            await both.sdk.responses.create(
-                model="gpt-4o", input="And?", previous_response_id="resp_first", extra_body=ignore
-            )
+            await both.create(model="gpt-4o", input="And?", previous_response_id="resp_first", extra_body=ignore)
         error = caught.value
         assert (error.code, error.param) == ("previous_response_not_found", "previous_response_id")
         assert error.type == "invalid_request_error"
