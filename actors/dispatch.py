@@ -27,8 +27,8 @@ from infermux.errors import (
     ShuttingDown,
     UpstreamFailure,
 )
-from infermux.providers.continuation import added
 from infermux.providers.interface import Answer, Call, Stream, Usage
+from infermux.providers.joint import added
 
 from .attempt import Attempt, Caller, Commit, Deadline
 from .hedging import Hedging, Race

@@ -29,7 +29,8 @@ from .messages import Health, Reason, Standing
 from .plan import Refusal
 from .ref import Ref
 from .reply import Reply
-from .router import Acquire, Advance, Freed, Wanted
+from .router import Acquire, Advance
+from .router_queue import Freed, Wanted
 
 log = logging.getLogger("infermux.actors")
 

@@ -1,7 +1,7 @@
 """A stream that broke after its commit point goes on at another provider: what that takes of one request.
 
 What the caller was sent is kept, up to a bound. When the stream breaks it is read back, and the rest is asked for:
-see `infermux.providers.continuation` for how, and for what cannot be continued.
+see `infermux.providers.continuation` for how and for what cannot be continued, `joint` for how it is joined on.
 """
 
 from __future__ import annotations
@@ -16,16 +16,9 @@ import trio
 
 from infermux.config.settings import Retry
 from infermux.errors import FailureKind, InfermuxError, UpstreamFailure
-from infermux.providers.continuation import (
-    CannotContinue,
-    JoinedStream,
-    Joint,
-    Place,
-    added,
-    continued_body,
-    place_of,
-)
+from infermux.providers.continuation import CannotContinue, Place, continued_body, place_of
 from infermux.providers.interface import Call, Endpoint, Usage, takes_prefill
+from infermux.providers.joint import JoinedStream, Joint, added
 from infermux.providers.peek import prompt_tokens
 from infermux.providers.peek_endpoints import message_tokens
 

@@ -267,6 +267,7 @@ def _add_health(app: QuartTrio, management: Management) -> None:
             "strategy": fleet.config.routing.strategy,
             "default_model": fleet.catalogue.default_model,
             "routable": sum(row["routable"] for row in rows),
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
             "event_loop": management.watchdog.statistics(),
             "providers": rows,
         }

@@ -17,7 +17,6 @@ from .sse import SseParser
 
 log = logging.getLogger("infermux.providers")
 
-_SHOWN: Final = 80
 _EVENT_WITH_CR: Final = re.compile(rb"[\s\S]*?(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
@@ -61,7 +60,7 @@ class Sieve:
                 kept.append(better)
                 continue
             if not self.left_out:
-                log.warning("a provider's stream has an event that is cut JSON, left out: %r", event[:_SHOWN])
+                log.warning("a provider's stream has an event of %d bytes that is cut JSON: it is left out", len(event))
             self.left_out += 1
         return b"".join(kept)
 

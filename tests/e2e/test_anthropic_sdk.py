@@ -182,7 +182,6 @@ async def test_what_fails_before_any_content_is_answered_by_another_provider(fir
     [
         (Reply(error_after=2), "overloaded_error"),  # the provider's own word, for which agents wait and try again
         (Reply(cut_after=2), "api_error"),
-        (Reply(stop=False), "api_error"),
         (Reply(reset_after=2), "api_error"),
     ],
 )
@@ -198,6 +197,17 @@ async def test_what_breaks_after_content_is_told_as_an_error(first: Reply, kind:
                 said += [text async for text in stream.text_stream]
         body: Any = caught.value.body
         assert body["error"]["type"] == kind
+
+
+async def test_what_lacks_only_its_last_event_is_whole() -> None:
+    async with (
+        AnthropicUpstream(default=Reply(stop=False)) as upstream,
+        routing(claude_provider("one", upstream)) as router,
+        claude_sdk(router) as sdk,
+        sdk.messages.stream(model=CLAUDE, max_tokens=64, messages=HELLO) as stream,
+    ):
+        message = await stream.get_final_message()
+        assert (await stream.get_final_text(), message.stop_reason) == (SAID, "end_turn")
 
 
 # The same caller, and another API behind.

@@ -232,7 +232,7 @@ async def test_errors_are_those_of_the_sdk(reply: Reply, error: type[openai.APIS
         assert isinstance(caught.value.body, dict)
 
 
-@pytest.mark.parametrize("first", [Reply(error_after=2), Reply(cut_after=2), Reply(stop=False)])
+@pytest.mark.parametrize("first", [Reply(error_after=2), Reply(cut_after=2)])
 async def test_a_translated_stream_that_breaks_has_no_clean_ending(first: Reply) -> None:
     async with AnthropicUpstream(default=first) as upstream, routing(claude_provider("one", upstream)) as router:
         answer = await router.chat(stream=True)
@@ -240,6 +240,14 @@ async def test_a_translated_stream_that_breaks_has_no_clean_ending(first: Reply)
         assert "[DONE]" not in events
         assert not any(choice["finish_reason"] for event in events[:-1] for choice in json.loads(event)["choices"])
         assert json.loads(events[-1])["error"]["code"] == "upstream_error"
+
+
+async def test_a_translated_stream_that_lacks_only_its_last_event_is_whole() -> None:
+    reply = Reply(stop=False)
+    async with AnthropicUpstream(default=reply) as upstream, routing(claude_provider("one", upstream)) as router:
+        answer = await router.chat(stream=True)
+        assert '"finish_reason":"stop"' in answer.text
+        assert answer.text.endswith("data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize("first", [Reply(status=529), Reply(error_after=0), Reply(cut_after=0), Reply(reset=True)])

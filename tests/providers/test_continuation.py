@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.errors import FailureKind, UpstreamFailure
-from infermux.providers.continuation import REASK, CannotContinue, Joint, continued_body, place_of
+from infermux.providers.continuation import REASK, CannotContinue, continued_body, place_of
 from infermux.providers.dialects.dialect import Asked, Target
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import (
@@ -29,6 +29,7 @@ from infermux.providers.dialects.neutral import (
     ToolCall,
 )
 from infermux.providers.interface import Endpoint, Usage
+from infermux.providers.joint import Joint
 from infermux.providers.translate import DIALECTS, translate
 from tests.providers.dialects._cases import read_stream, sse
 

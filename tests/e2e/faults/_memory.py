@@ -54,17 +54,7 @@ class InMemory:
 
     async def ask(self, model: str, *, stream: bool, headers: bytes = b"") -> Result:
         """What a caller sees on its wire, to the byte. `headers` are further lines, each with its end."""
-        body = request_body(model, stream=stream)
-        began = trio.current_time()
-        connection = await self.net.open_stream(self.port)
-        async with connection:
-            caller = Caller(connection)
-            await caller.say(HEAD % (len(body), headers) + body)
-            reply = await caller.reply()
-        seconds = trio.current_time() - began
-        if stream and reply.headers["content-type"].startswith("text/event-stream"):
-            return read_events(reply.body.decode(), reply.headers, seconds)
-        return read_whole(reply.status, reply.body, reply.headers, seconds)
+        return await ask_bare(await self.net.open_stream(self.port), model, stream=stream, headers=headers)
 
     async def settle(self) -> None:
         """Return when nothing is in flight. AssertionError: something is left."""
@@ -77,6 +67,22 @@ class InMemory:
 
     def _leases(self) -> list[Any]:
         return [lease for member in self.fleet.members.values() for lease in member.gate.leases]
+
+
+async def ask_bare(
+    connection: trio.abc.HalfCloseableStream, model: str, *, stream: bool, headers: bytes = b""
+) -> Result:
+    """One request on a new connection, which is closed after it."""
+    body = request_body(model, stream=stream)
+    began = trio.current_time()
+    async with connection:
+        caller = Caller(connection)
+        await caller.say(HEAD % (len(body), headers) + body)
+        reply = await caller.reply()
+    seconds = trio.current_time() - began
+    if stream and reply.headers["content-type"].startswith("text/event-stream"):
+        return read_events(reply.body.decode(), reply.headers, seconds)
+    return read_whole(reply.status, reply.body, reply.headers, seconds)
 
 
 def request_body(model: str, *, stream: bool) -> bytes:

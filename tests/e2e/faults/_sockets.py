@@ -16,7 +16,7 @@ from tests.e2e._router import HELLO, routing
 from tests.e2e.faults._runs import NOT_JSON, Placed, Result, Run, asked, configuration, place
 from tests.e2e.faults._table import SCALE, Case
 
-AT_ONCE = 8
+AT_ONCE = 6
 
 
 @attrs.frozen
