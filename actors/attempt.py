@@ -25,6 +25,7 @@ from infermux.providers.interface import GENERATING, Answer, Call, Stream, Usage
 from infermux.providers.transport import CONNECTING
 
 from .hold_back import HELD_BYTES, HELD_EVENTS, HoldBack
+from .homes import Home, Homes
 from .lease import Lease
 from .messages import Outcome, Want
 from .strategy import Choice
@@ -66,7 +67,8 @@ class Attempt:
 
     It ends with one of `succeeded`, `failed` and `abandon`: each releases the lease and closes the stream, the first
     one counts. `committed`: bytes of its stream have gone to the caller, nothing can replace it unseen. `join`: it goes
-    on with the answer of another one, and this is what makes its stream the rest of that.
+    on with the answer of another one, and this is what makes its stream the rest of that. `homes` remembers the
+    response it comes to, where the provider keeps it.
     """
 
     lease: Lease
@@ -75,6 +77,7 @@ class Attempt:
     deadline: Deadline
     choice: Choice | None = None  # how the router came to it
     join: Callable[[Stream], Stream] | None = None
+    homes: Homes | None = None
     answer: Answer | None = None
     stream: Stream | None = None
     usage: Usage | None = None
@@ -123,6 +126,8 @@ class Attempt:
         lease, call = self.lease, self.call
         try:
             call = self._for_provider(call)
+            if self.homes is not None:
+                call = msgspec.structs.replace(call, kept=self._kept)
             CONNECTING.set(self)
             answer = await lease.adapter.send(call)
             if isinstance(answer, Answer):
@@ -176,6 +181,12 @@ class Attempt:
     def _told(self, kind: FailureKind) -> FailureKind:
         """What the provider's actor is told: what happens to the caller's account says nothing of the provider."""
         return FailureKind.CALLER if kind in _OF_ACCOUNT and self.lease.settings.borrows else kind
+
+    def _kept(self, response: str) -> None:
+        """The provider keeps the response of that id."""
+        if self.homes is not None:
+            lease = self.lease
+            self.homes.keep(response, Home(lease.provider, lease.key_index), trio.current_time())
 
     async def _hold_back(self, stream: Stream, hold_back: HoldBack | None) -> None:
         """Read up to the first content: until then nothing was said that could not be said by another provider."""

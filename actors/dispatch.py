@@ -33,6 +33,7 @@ from infermux.providers.joint import added
 from .attempt import Attempt, Caller, Commit, Deadline
 from .hedging import Hedging, Race
 from .hold_back import HoldBack
+from .homes import Homes
 from .kit_errors import ActorDied, MailboxFull
 from .lease import Lease
 from .messages import Reason, Want
@@ -63,9 +64,10 @@ class Run:
     """One request. `call` is what is sent, but for the model, which each lease decides.
 
     Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `timeout` is the
-    caller's own, in seconds, or None. `committed`: a part of the answer has gone to the caller. `trail` has every
-    attempt's lease, in the order of their beginning; `waited` seconds went by in queues and pauses. `account` is with
-    the budgets it is under. `killed` is what the caller of a killed one is told.
+    caller's own, in seconds, or None. `homes`: who keeps the response is remembered there. `committed`: a part of the
+    answer has gone to the caller. `trail` has every attempt's lease, in the order of their beginning; `waited` seconds
+    went by in queues and pauses. `account` is with the budgets it is under. `killed` is what the caller of a killed one
+    is told.
     """
 
     router: Ref[Any]
@@ -77,6 +79,7 @@ class Run:
     hold_back: HoldBack | None = None
     hedging: Hedging | None = None
     rescue: Rescue | None = None
+    homes: Homes | None = None
     timeout: float | None = None
     plan: Plan = attrs.field(init=False)
     history: History = attrs.field(init=False)
@@ -179,7 +182,17 @@ class Run:
     def _attempt(self, lease: Lease) -> Attempt:
         if math.isinf(self._deadline.at):
             self._deadline = self._bounded(self.started_at)
-        return Attempt(lease=lease, want=self.want, call=self.call, deadline=self._deadline, choice=self.plan.last)
+        return self._made(lease, self.plan)
+
+    def _made(self, lease: Lease, plan: Plan) -> Attempt:
+        return Attempt(
+            lease=lease,
+            want=self.want,
+            call=self.call,
+            deadline=self._deadline,
+            choice=plan.last,
+            homes=self.homes,
+        )
 
     def _bounded(self, since: float) -> Deadline:
         route = self.plan.route
@@ -249,7 +262,7 @@ class Run:
             hedging.give_back()
             return None
         self.trail.append(granted)
-        return Attempt(lease=granted, want=self.want, call=self.call, deadline=self._deadline, choice=aside.last)
+        return self._made(granted, aside)
 
     def _note(self, attempt: Attempt) -> None:
         """How long it took to its first token, or until it was given up, which is shorter than it would have been."""

@@ -27,6 +27,7 @@ from .dispatch import Anyone, Run
 from .gate import Gate
 from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack
+from .homes import Homes
 from .journal import Journal
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
@@ -63,6 +64,7 @@ class Fleet:
     journal: Journal = attrs.field(factory=Journal)
     treasury: Treasury = attrs.field(factory=Treasury)
     rescue: Rescue | None = None
+    homes: Homes = attrs.field(factory=Homes)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
@@ -71,8 +73,16 @@ class Fleet:
     _departing: dict[str, Member] = attrs.field(factory=dict[str, Member])
     _former: dict[str, Gate] = attrs.field(factory=dict[str, Gate])  # of providers taken out, while limits are used up
 
-    def run(self, want: Want, call: Any, *, caller: Caller | None = None, timeout: float | None = None) -> Run:
-        """A request, ready to begin."""
+    def run(
+        self,
+        want: Want,
+        call: Any,
+        *,
+        caller: Caller | None = None,
+        timeout: float | None = None,
+        stored: bool = False,
+    ) -> Run:
+        """A request, ready to begin. `stored`: it is for a response that its provider keeps."""
         treasury, account = self.treasury, None
         if treasury.is_needed:
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
@@ -87,6 +97,7 @@ class Fleet:
             hold_back=self.hold_back,
             hedging=self.hedging,
             rescue=self.rescue,
+            homes=self.homes if stored else None,
             timeout=timeout,
         )
 

@@ -179,7 +179,7 @@ class Gate:
                 return self.because(Reason.TOKEN_LIMIT, self.tokens.ready_at(reserved, now))
         key, other_keys = None, 0
         if self.ring is not None or self.told is not None:
-            keys = self._keys(want.affinity, model, size, now)
+            keys = self._keys(want, model, size, now)
             if isinstance(keys, Refusal):
                 return keys
             key, other_keys = keys
@@ -201,9 +201,9 @@ class Gate:
             self.adaptive.granted(len(self.leases) + 1)
         return None if self.told is None else self.told.take((key or 0, model), size)
 
-    def _keys(self, affinity: bytes, model: str, size: int, now: float) -> tuple[int | None, int] | Refusal:
+    def _keys(self, want: Want, model: str, size: int, now: float) -> tuple[int | None, int] | Refusal:
         """The key for a request and how many others would do, or why none does: what the provider told of each."""
-        choice = [0] if self.ring is None else self.ring.choose(affinity, now)
+        choice = [0] if self.ring is None else self.ring.choose(want.affinity, now, first=want.home_key)
         refusals: list[Refusal] = []
         for place, key in enumerate(choice):
             blocked = None if self.told is None else self.told.blocked((key, model), size, now)

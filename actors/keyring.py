@@ -41,18 +41,23 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def choose(self, affinity: bytes, now: float) -> list[int]:
-        """The keys that may be used now, the one to use first; empty when none may."""
+    def choose(self, affinity: bytes, now: float, *, first: int | None = None) -> list[int]:
+        """The keys that may be used now, the one to use first; empty when none may.
+
+        `first` goes before all others where it may be used.
+        """
         usable = [
             at for at, key in enumerate(self._keys) if key.retired is None and not key.cooldown.blocked_until(now)
         ]
         if len(usable) < 2:
             return usable
+        if first in usable:
+            return [first, *(at for at in usable if at != first)]
         if affinity:
             return sorted(usable, key=lambda at: _drawn(affinity, at), reverse=True)
         self._turn += 1
-        first = self._turn % len(usable)
-        return usable[first:] + usable[:first]
+        turn = self._turn % len(usable)
+        return usable[turn:] + usable[:turn]
 
     def blocked_until(self, now: float) -> float:
         """0 when some key may be used now, the earliest time at which one may be, inf when all are retired."""

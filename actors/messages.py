@@ -13,6 +13,7 @@ from infermux.errors import FailureKind
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.peek import Preferences
 
+from .homes import Home
 from .identity import NOBODY, Identity
 
 
@@ -130,7 +131,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Want(msgspec.Struct, frozen=True):
     """One request as the router sees it. `affinity` is the sticky key, `max_tokens` None when the caller gave none.
 
-    `who` asks, as far as anybody said.
+    `who` asks, as far as anybody said. `home` is who keeps `previous_response`, the response it goes on from, where
+    that is known: nobody else can answer.
     """
 
     model: str
@@ -141,3 +143,10 @@ class Want(msgspec.Struct, frozen=True):
     preferences: Preferences | None = None
     priority: Priority = Priority.DEFAULT
     who: Identity = NOBODY
+    previous_response: str | None = None
+    home: Home | None = None
+
+    @property
+    def home_key(self) -> int | None:
+        """The place of the credential that keeps the response before; None: unknown, or its provider has one alone."""
+        return None if self.home is None else self.home.key

@@ -120,10 +120,11 @@ class Plan:
         refusals, said = list(self.refusals.values()), self.said
         until = min((r.until for r in refusals), default=math.inf)
         model = self.want.model
+        alone = f"; {self.want.home.provider} alone keeps the response it goes on from" if self.want.home else ""
         if refusals and all(refusal.reason.is_limit for refusal in refusals):
             wait = max(until - now, 0.0) if math.isfinite(until) else UNKNOWN_WAIT
             return RateLimited(
-                f"{_whose_limits(refusals)} of model {model!r} are used up ({said}); "
+                f"{_whose_limits(refusals)} of model {model!r} are used up ({said}){alone}; "
                 f"try again in {max(math.ceil(wait), 1)} s",
                 retry_after=wait,
             )
@@ -133,7 +134,8 @@ class Plan:
             )
         cure = until - now if math.isfinite(until) else None
         return NoHealthyProviders(
-            f"no provider of model {model!r} can take the request now ({said or 'none left to try'})", retry_after=cure
+            f"no provider of model {model!r} can take the request now ({said or 'none left to try'}){alone}",
+            retry_after=cure,
         )
 
 

@@ -1,14 +1,16 @@
-"""What a request's `provider` object means to the order of candidates: pure."""
+"""What a request says of its candidates: its `provider` object, and a response it goes on from. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from infermux.errors import InvalidRequest
+from infermux.errors import InvalidRequest, PreviousResponseNotFound
 from infermux.providers.peek import Preferences
 
-from .catalogue import Candidate, Catalogue, Tiers
+from .catalogue import Candidate, Catalogue, Route, Tiers
+from .homes import Home
+from .messages import Want
 from .strategy import Choice
 
 SORTS = {"price": "cost_weighted", "latency": "least_latency"}
@@ -71,3 +73,25 @@ def preferred(ordered: list[Choice], preferences: Preferences) -> list[Choice]:
         first = ordered[0].option.provider if ordered else None
         ordered = [choice for choice in ordered if choice.option.provider == first]
     return ordered
+
+
+def check_home(want: Want, home: Home, route: Route, catalogue: Catalogue) -> None:
+    """Raises PreviousResponseNotFound where whoever keeps the response before can never be asked, and says why.
+
+    The message begins as OpenAI's does.
+    """
+    name = home.provider
+    routes = (route, *route.fallbacks)
+    served = [c for each in routes for tier in each.tiers for c in tier if c.entry.name == name]
+    preferences = want.preferences
+    if name not in catalogue.entries:
+        why = f"the provider that keeps it, {name}, is no longer here"
+    elif not served:
+        why = f"the provider that keeps it, {name}, does not serve the model {route.model!r}"
+    elif preferences is not None and not any(is_allowed(candidate, preferences) for candidate in served):
+        why = f"the request's `provider` object leaves out {name}, which keeps it"
+    else:
+        return
+    raise PreviousResponseNotFound(
+        f"Previous response with id {want.previous_response!r} not found: {why}; send the whole conversation as `input`"
+    )

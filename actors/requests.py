@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import trio
+
 from infermux.providers.interface import Call, Endpoint
 from infermux.providers.peek import check_preferences, peek_chat, prompt_tokens
-from infermux.providers.peek_endpoints import PEEKS, Peek, beginning, estimated_prompt
+from infermux.providers.peek_endpoints import PEEKS, Peek, ResponsePeek, beginning, estimated_prompt
 from infermux.secret import Secret
 
 from .attempt import Caller
@@ -44,6 +46,8 @@ def request_run(
         peek = PEEKS[endpoint](body)
         prompt = estimated_prompt(peek, body)
         check_preferences(peek.provider)
+    response = peek if isinstance(peek, ResponsePeek) else None
+    previous = None if response is None else response.previous_response_id
     want = Want(
         model=peek.model or "",
         endpoint=endpoint,
@@ -53,6 +57,8 @@ def request_run(
         preferences=peek.provider,
         priority=priority,
         who=who,
+        previous_response=previous,
+        home=None if previous is None else fleet.homes.find(previous, trio.current_time()),
     )
     call = Call(
         endpoint=endpoint,
@@ -66,7 +72,8 @@ def request_run(
         strict=strict,
         lent=lent,
     )
-    return fleet.run(want, call, caller=caller, timeout=timeout)
+    stored = response is not None and response.is_stored
+    return fleet.run(want, call, caller=caller, timeout=timeout, stored=stored)
 
 
 def _affinity(fleet: Fleet, endpoint: Endpoint, body: bytes, given: Callable[[bytes], bytes] | None) -> bytes:

@@ -35,6 +35,7 @@ log = logging.getLogger("infermux.requests")
 KEPT_BYTES = 1024 * 1024  # of what one caller was sent; a longer answer is not rescued
 MOST_REFUSING = 1024  # models that were found to refuse a beginning
 MOST_LOGGED = 300  # characters of a provider's own words
+_OF_CREDENTIALS = (401, 403)  # of the caller's own, where they are lent
 
 
 @attrs.frozen(kw_only=True)
@@ -170,7 +171,7 @@ class Rescuer:
             run.count_failure(attempt, failure)
             run.attempt = None
             message = Advance(run.plan)
-            if self._prefills and failure.kind is FailureKind.CALLER:
+            if self._prefills and failure.kind is FailureKind.CALLER and failure.status not in _OF_CREDENTIALS:
                 self.rescue.refused(lease)  # the model takes no beginning of its answer: it is asked to go on instead
                 run.plan.staying, message = attempt.choice, Again(run.plan)
         return False

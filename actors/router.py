@@ -27,7 +27,7 @@ from .catalogue import Candidate, Catalogue, Route
 from .first_probes import Expire, FirstProbes
 from .messages import Reason, Standing
 from .plan import Look, Plan, Refusal
-from .preferences import SORTS, check_names, is_allowed, preferred, preferred_tiers
+from .preferences import SORTS, check_home, check_names, is_allowed, preferred, preferred_tiers
 from .queue import WaitingRoom
 from .ref import Ref
 from .reply import Reply
@@ -326,10 +326,14 @@ class RouterActor(BaseActor[Any]):
         route = catalogue.resolve(want.model, want.endpoint)
         if route.is_empty:
             raise ModelNotFound(_nobody(route.model, want.endpoint, catalogue), param="model")
+        if want.home is not None:
+            check_home(want, want.home, route, catalogue)
         return route
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
-        preferences = plan.want.preferences
+        preferences, home = plan.want.preferences, plan.want.home
+        if home is not None:
+            tier = tuple(c for c in tier if c.entry.name == home.provider)
         if preferences is None and len(tier) == 1:
             return [Choice(_only(tier[0]))]
         if preferences is not None:

@@ -150,6 +150,7 @@ def refusal(entry: Failed) -> InfermuxError:
         content_type=failure.content_type or b"application/json",
         provider=entry.provider,
         code=failure.code,
+        rewritten=failure.rewritten,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -59,8 +58,11 @@ def openai_error(error: InfermuxError) -> dict[str, object]:
     return {"error": {"message": _cut(error.message), "type": kind, "param": _param(error), "code": error.code}}
 
 
-def anthropic_error(error: InfermuxError) -> dict[str, object]:
-    """`{"type": "error", "error": {type, message}}`.
+def anthropic_error(error: InfermuxError, request_id: bytes | None = None) -> dict[str, object]:
+    """`{"type": "error", "error": {type, message}, "request_id"}`, whole and as an event of a stream.
+
+    `request_id` is in `anthropic.types.shared.ErrorResponse`, https://platform.claude.com/docs/en/api/errors, and in
+    the events of the API (as quoted in https://github.com/karthink/gptel/pull/1512).
 
     `details` are what the SDK's tool runner looks at to go on without a thread (`anthropic.lib.threads`, since 2.12).
     """
@@ -68,7 +70,8 @@ def anthropic_error(error: InfermuxError) -> dict[str, object]:
     told: dict[str, object] = {"type": kind, "message": _cut(error.message)}
     if isinstance(error, ThreadUnsupported):
         told["details"] = {"error_code": error.code, "unsupported": ["thread"]}
-    return {"type": "error", "error": told}
+    named = {} if request_id is None else {"request_id": request_id.decode("latin-1")}
+    return {"type": "error", "error": told, **named}
 
 
 def _param(error: InfermuxError) -> str | None:
@@ -99,30 +102,30 @@ def error_answer(
     if shape is Shape.ANTHROPIC and request_id is not None:
         headers.append((b"request-id", request_id))
     if isinstance(error, ProviderRefusal) and error.body:
-        return [(b"content-type", error.content_type), *headers], error.body
+        body = error.body
+        if error.rewritten and shape is Shape.ANTHROPIC and request_id is not None:
+            body = msgspec.json.encode({**msgspec.json.decode(body), "request_id": request_id.decode("latin-1")})
+        return [(b"content-type", error.content_type), *headers], body
     if shape is not Shape.ANTHROPIC:
         return [JSON, *headers], msgspec.json.encode(openai_error(error))
-    told = anthropic_error(error)
-    if request_id is not None:
-        told["request_id"] = request_id.decode("latin-1")
-    return [JSON, *headers], msgspec.json.encode(told)
+    return [JSON, *headers], msgspec.json.encode(anthropic_error(error, request_id))
 
 
-def error_event(error: InfermuxError, shape: Shape = Shape.OPENAI, *, sequence: int = 0) -> bytes:
+def error_event(
+    error: InfermuxError, shape: Shape = Shape.OPENAI, *, sequence: int = 0, request_id: bytes | None = None
+) -> bytes:
     """A stream's in-band error, after which no clean ending follows.
 
     The `openai` and `anthropic` SDKs raise for it. That of a response is an event like the others too
     (`openai.types.responses.ResponseErrorEvent`): `sequence` is its number there.
     """
-    return _EVENTS[shape](error, sequence)
+    if shape is Shape.ANTHROPIC:
+        return b"event: error\ndata: " + msgspec.json.encode(anthropic_error(error, request_id)) + b"\n\n"
+    return _responses_event(error, sequence) if shape is Shape.RESPONSES else _openai_event(error)
 
 
-def _openai_event(error: InfermuxError, _: int) -> bytes:
+def _openai_event(error: InfermuxError) -> bytes:
     return b"data: " + msgspec.json.encode(openai_error(error)) + b"\n\n"
-
-
-def _anthropic_event(error: InfermuxError, _: int) -> bytes:
-    return b"event: error\ndata: " + msgspec.json.encode(anthropic_error(error)) + b"\n\n"
 
 
 def _responses_event(error: InfermuxError, sequence: int) -> bytes:
@@ -135,10 +138,3 @@ def _responses_event(error: InfermuxError, sequence: int) -> bytes:
         **openai_error(error),  # where the SDK looks for what it raises
     }
     return b"event: error\ndata: " + msgspec.json.encode(told) + b"\n\n"
-
-
-_EVENTS: Final[Mapping[Shape, Callable[[InfermuxError, int], bytes]]] = {
-    Shape.OPENAI: _openai_event,
-    Shape.RESPONSES: _responses_event,
-    Shape.ANTHROPIC: _anthropic_event,
-}

@@ -54,7 +54,7 @@ ROUTES = {
     b"/v1/messages": Endpoint.MESSAGES,
     b"/v1/messages/count_tokens": Endpoint.COUNT_TOKENS,
 }
-"""The endpoint of a path. Its dialect is the caller's. What is passed through has other paths: see `passthrough`."""
+"""The endpoint of a path, its dialect the caller's. What is passed through has other paths: see `passthrough`."""
 ENDPOINT_NAMES = {endpoint: endpoint.name.lower() for endpoint in Endpoint}
 """What an endpoint is called in logs, metrics and the ledger."""
 LONGEST_ID = 128
@@ -296,7 +296,7 @@ class Inference:
         except Exception:
             log.exception("request %s crashed while streaming", opening.draft.id.decode("latin-1"))
             opening.draft.broke(_crashed())
-            exchange.send_now(_told_in_band(_crashed(), exchange.head, sink))
+            exchange.send_now(_told_in_band(_crashed(), exchange.head, opening))
         await exchange.finish(_trailers(exchange.head, run))
 
     async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:
@@ -305,7 +305,7 @@ class Inference:
         if run.call.path and not opening.is_events:
             exchange.abort()  # in the middle of a picture or of speech nothing can be told
             return
-        exchange.send_now(_told_in_band(error, exchange.head, opening.sink))
+        exchange.send_now(_told_in_band(error, exchange.head, opening))
         await exchange.finish(_trailers(exchange.head, run))
 
     def start_stream(self, exchange: Exchange, run: Run, stream: Stream, request_id: bytes) -> None:
@@ -417,8 +417,9 @@ def _trailers(head: Head, run: Run) -> Headers:
     return [(b"x-infermux-rescued", f"{last.by}; from={broken}; attempts={run.attempts}".encode())]
 
 
-def _told_in_band(error: InfermuxError, head: Head, sink: Sink) -> bytes:
-    return error_event(error, shape_of(head.path), sequence=sink.next_number if isinstance(sink, Numbered) else 0)
+def _told_in_band(error: InfermuxError, head: Head, opening: Opening) -> bytes:
+    number = opening.sink.next_number if isinstance(opening.sink, Numbered) else 0
+    return error_event(error, shape_of(head.path), sequence=number, request_id=opening.draft.id)
 
 
 def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:

@@ -83,6 +83,15 @@ class NotCarried(InvalidRequest):
     """What one provider cannot be given and another may: its API has no place for it, or it keeps no state."""
 
 
+class PreviousResponseNotFound(InvalidRequest):
+    """The response that a request goes on from is out of reach: OpenAI's own 400, code and `param` for it."""
+
+    code = "previous_response_not_found"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="previous_response_id")
+
+
 class ThreadUnsupported(NotCarried):
     """A conversation that only Anthropic's API would hold, at a provider of another kind."""
 
@@ -165,6 +174,7 @@ class ProviderRefusal(CallerError):
     """A provider refused what the caller asked for; its answer goes back as it is: `body`, `content_type`, `status`.
 
     `code` is the provider's own, such as `context_length_exceeded`, where it gives one that is a plain word.
+    `rewritten`: the body is a translation of its answer.
     """
 
     code = "provider_refusal"
@@ -178,11 +188,13 @@ class ProviderRefusal(CallerError):
         content_type: bytes,
         provider: str,
         code: str | None = None,
+        rewritten: bool = False,
     ) -> None:
         plain = code if code is not None and _PLAIN_CODE.fullmatch(code) else None
         super().__init__(message, status=status, provider=provider, code=plain)
         self.body = body
         self.content_type = content_type
+        self.rewritten = rewritten
 
 
 # Policy: limits and states of this router.
@@ -299,7 +311,10 @@ class UpstreamFailure(Exception):
 
     `status` is the upstream's HTTP status where there was one, `body` its error body as it came (for errors that are
     the caller's own and go back as they are), `code` the provider's own error code, `retry_after` in seconds.
+    `rewritten`: the body is a translation of what came, in the caller's dialect.
     """
+
+    rewritten = False
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from .dialects.neutral import (
 )
 from .dialects.openai_responses_stream import ResponsesWriter
 from .interface import Stream, Usage
+from .odd_text import read_again
 from .seam import Seam
 from .sse import Event
 from .translate import DIALECTS
@@ -77,7 +78,9 @@ class Joint:
             try:
                 found += self._reader.feed(event)
             except MalformedEvent:
-                self.left_out += 1
+                again = read_again(self._reader, event)
+                found += again or ()
+                self.left_out += again is None
         return found
 
     def _take(self, events: Sequence[StreamEvent], usage: Usage) -> bytes:

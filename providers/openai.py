@@ -193,12 +193,14 @@ class OpenAI:
         response = await self._post(call, "/responses", sent)
         listen(call.heard, response.headers)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
-            return ResponsesStream(response, secrets=secrets_with(call, self._secrets), dropped=dropped)
+            secrets = secrets_with(call, self._secrets)
+            return ResponsesStream(response, secrets=secrets, dropped=dropped, kept=call.kept)
         try:
             if not 200 <= response.status < 300:
                 raise await self._failure(response, call)
             answer = await response.read()
-            usage = read_response(answer, status=response.status, secrets=secrets_with(call, self._secrets))
+            secrets = secrets_with(call, self._secrets)
+            usage = read_response(answer, status=response.status, secrets=secrets, kept=call.kept)
         finally:
             response.close()
         if call.stream:

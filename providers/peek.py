@@ -6,6 +6,7 @@ everything else in the body is left as it is, for the provider to judge. The oth
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,10 @@ PRICES = ("prompt", "completion")  # what `provider.max_price` can bound
 TOKENS_PER_FILE = 1000  # about what a large image costs (OpenAI's tiles: 85 to 1105)
 _BASE64 = re.compile(rb";base64,[A-Za-z0-9+/=_-]*+")
 BYTES_PER_TOKEN = 4  # the usual estimate where no tokenizer is at hand
+
+
+Number = int | float
+"""An integer, as JSON has them: it does not tell 100 from 1e2. What is to be made of 1.5 is the provider's affair."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -49,9 +54,9 @@ class ChatPeek(msgspec.Struct, frozen=True):
     messages: list[Message]
     model: str | None = None
     stream: bool | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n: int | None = None
+    max_tokens: Number | None = None
+    max_completion_tokens: Number | None = None
+    n: Number | None = None
     stream_options: StreamOptions | None = None
     provider: Preferences | None = None
 
@@ -59,11 +64,16 @@ class ChatPeek(msgspec.Struct, frozen=True):
     def completion_bound(self) -> int | None:
         """Tokens the answer may have at most, None when the caller set no bound."""
         bound = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-        return None if bound is None else max(bound, 0) * max(self.n or 1, 1)
+        return tokens_bound(bound, self.n)
 
     @property
     def asked_usage(self) -> bool:
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+def tokens_bound(each: Number | None, *choices: Number | None) -> int | None:
+    """Tokens that so many choices may have together, of `each` at most; None where nothing bounds them."""
+    return None if each is None else math.ceil(max(each, 0)) * math.ceil(max((1, *(number or 1 for number in choices))))
 
 
 class _Messages(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from .peek import (
     PREFIX_BYTES,
     TOKENS_PER_FILE,
     Message,
+    Number,
     Preferences,
     StreamOptions,
     conversation_prefix,
@@ -30,6 +31,7 @@ from .peek import (
     no_messages,
     peek_chat,
     prompt_tokens,
+    tokens_bound,
 )
 
 
@@ -60,17 +62,15 @@ class CompletionPeek(msgspec.Struct, frozen=True):
     prompt: msgspec.Raw = _NOTHING
     model: str | None = None
     stream: bool | None = None
-    max_tokens: int | None = None
-    n: int | None = None
-    best_of: int | None = None
+    max_tokens: Number | None = None
+    n: Number | None = None
+    best_of: Number | None = None
     stream_options: StreamOptions | None = None
     provider: Preferences | None = None
 
     @property
     def completion_bound(self) -> int | None:
-        if self.max_tokens is None:
-            return None
-        return max(self.max_tokens, 0) * max(self.n or 1, self.best_of or 1, 1)
+        return tokens_bound(self.max_tokens, self.n, self.best_of)
 
     @property
     def asked_usage(self) -> bool:
@@ -82,7 +82,7 @@ class EmbeddingPeek(msgspec.Struct, frozen=True):
 
     input: msgspec.Raw
     model: str | None = None
-    dimensions: int | None = None
+    dimensions: Number | None = None
     encoding_format: str | None = None
     provider: Preferences | None = None
     stream: bool | None = None
@@ -97,15 +97,21 @@ class ResponsePeek(msgspec.Struct, frozen=True):
     model: str | None = None
     input: msgspec.Raw = _NOTHING
     stream: bool | None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: Number | None = None
     previous_response_id: str | None = None
+    store: msgspec.Raw = _NOTHING
     provider: Preferences | None = None
 
     asked_usage = True  # it is part of `response.completed`
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the provider is to keep the response, which it does unless it is told not to."""
+        return bytes(self.store) != b"false"
+
+    @property
     def completion_bound(self) -> int | None:
-        return None if self.max_output_tokens is None else max(self.max_output_tokens, 0)
+        return tokens_bound(self.max_output_tokens)
 
 
 class MessagesPeek(msgspec.Struct, frozen=True):
@@ -114,14 +120,14 @@ class MessagesPeek(msgspec.Struct, frozen=True):
     messages: list[Message]
     model: str | None = None
     stream: bool | None = None
-    max_tokens: int | None = None
+    max_tokens: Number | None = None
     provider: Preferences | None = None
 
     asked_usage = True  # it is part of `message_start` and `message_delta`
 
     @property
     def completion_bound(self) -> int | None:
-        return None if self.max_tokens is None else max(self.max_tokens, 0)
+        return tokens_bound(self.max_tokens)
 
 
 class CountPeek(msgspec.Struct, frozen=True):

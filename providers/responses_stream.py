@@ -8,7 +8,7 @@ quote is escaped, so no text of a model can pass for a type. Shapes: `openai.typ
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final, cast
 
 import msgspec
@@ -68,6 +68,7 @@ class _UsageObject(msgspec.Struct):
 class _Response(msgspec.Struct):
     """A response, as far as it is looked at; what is wrong in it is the caller's to see."""
 
+    id: Any = None
     output: Any = None
     status: Any = None
     usage: Any = None
@@ -89,8 +90,10 @@ _responses: Final = msgspec.json.Decoder(_Response)
 _events: Final = msgspec.json.Decoder(_Event)
 
 
-def read_response(body: bytes, *, status: int, secrets: Collection[str] = ()) -> Usage | None:
-    """Check that `body` is a response; return its usage.
+def read_response(
+    body: bytes, *, status: int, secrets: Collection[str] = (), kept: Callable[[str], None] | None = None
+) -> Usage | None:
+    """Check that `body` is a response; return its usage. `kept` is told its id.
 
     Raises `UpstreamFailure`: MALFORMED for anything else, and what the error of one that failed means.
     """
@@ -104,6 +107,8 @@ def read_response(body: bytes, *, status: int, secrets: Collection[str] = ()) ->
     if not isinstance(response.output, list):
         message = "answered with JSON that is no response: it has no `output`"
         raise UpstreamFailure(FailureKind.MALFORMED, message, status=status)
+    if kept is not None and isinstance(response.id, str):
+        kept(response.id)
     return response_usage(response.usage, response.service_tier)
 
 
@@ -125,11 +130,19 @@ class ResponsesStream(WatchedStream):
     mean; after that an `error` event is BROKEN.
     """
 
-    __slots__ = ("_feed", "_secrets", "_sieve", "_splitter", "usage")
+    __slots__ = ("_feed", "_kept", "_secrets", "_sieve", "_splitter", "usage")
 
-    def __init__(self, response: Response, *, secrets: Collection[str] = (), dropped: tuple[str, ...] = ()) -> None:
-        """Owns `response` from now on. `secrets` are masked in errors; `dropped` was not sent."""
+    def __init__(
+        self,
+        response: Response,
+        *,
+        secrets: Collection[str] = (),
+        dropped: tuple[str, ...] = (),
+        kept: Callable[[str], None] | None = None,
+    ) -> None:
+        """Owns `response` from now on. `secrets` are masked in errors, `dropped` was not sent, `kept` gets the id."""
         super().__init__(response, response.content_type or b"text/event-stream", dropped=dropped)
+        self._kept = kept
         self._secrets = secrets
         self._splitter = EventSplitter()
         self._feed = self._splitter.feed
@@ -164,6 +177,9 @@ class ResponsesStream(WatchedStream):
                 self._look_at(event.type or name, event, data)
 
     def _look_at(self, kind: str, event: _Event, data: bytes) -> None:
+        if self._kept is not None and event.response is not None and isinstance(event.response.id, str):
+            self._kept(event.response.id)  # already of the first event: whoever breaks the stream off can go on from it
+            self._kept = None
         if kind == "error":
             raise self._in_band(data)
         if kind in _ENDS:

@@ -1,4 +1,7 @@
-"""Leaves broken events out of a stream that passes through: a client's JSON parser would end the whole answer there."""
+"""Leaves broken events out of a stream that passes through: a client's JSON parser would end the whole answer there.
+
+One that is broken by half a surrogate pair alone is mended: many parsers take it as it is, none gains by losing it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from .odd_text import mended
 from .sse import SseParser
 
 log = logging.getLogger("infermux.providers")
@@ -50,6 +54,10 @@ class Sieve:
         for event in events_of(whole):
             if not _is_broken(event):
                 kept.append(event)
+                continue
+            better = mended(event)
+            if better != event and not _is_broken(better):
+                kept.append(better)
                 continue
             if not self.left_out:
                 log.warning("a provider's stream has an event of %d bytes that is cut JSON: it is left out", len(event))

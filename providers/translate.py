@@ -19,11 +19,13 @@ from .dialects import anthropic_messages, freeform, json_tool, openai_chat, open
 from .dialects.dialect import Asked, Dialect, MalformedEvent, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
-from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, StreamError, StreamEvent, TextDelta
+from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, Started, StreamError, StreamEvent, TextDelta
 from .dialects.report import Loss
 from .dialects.text_events import TextEvents
 from .dialects.turns import check_tool_results
 from .interface import TRACE_HEADERS, Answer, Call, Endpoint, Stream, Usage
+from .odd_text import read_again
+from .sse import Event
 
 DIALECTS: Final[Mapping[Endpoint, Dialect]] = {
     Endpoint.CHAT: openai_chat.DIALECT,
@@ -101,6 +103,7 @@ def translate_conversation(
         provider=provider,
         written=written,
         asked=Asked(conversation=conversation, now=int(now)),
+        model=target.model,
         names=names,
         text_tools=texts,
         kept=kept if provider.carries_signatures and not caller.carries_signatures else None,
@@ -111,7 +114,8 @@ def translate_conversation(
 class Translation:
     """One request on its way: what the provider is sent, and how its answer is read for the caller.
 
-    `names` are the caller's names of tools by those the provider was given, where they differ; `text_tools` the tools
+    `model` is what the provider was asked for, which an answer that names none is taken to come from. `names` are the
+    caller's names of tools by those the provider was given, where they differ; `text_tools` the tools
     that are text to the caller and functions to the provider.
     """
 
@@ -119,6 +123,7 @@ class Translation:
     provider: Dialect
     written: Written
     asked: Asked
+    model: str
     names: Mapping[str, str] = attrs.field(factory=dict[str, str])
     text_tools: frozenset[str] = frozenset()
     kept: ThinkingStore | None = None
@@ -134,6 +139,8 @@ class Translation:
     def answer(self, answer: Answer) -> Answer:
         """A whole answer, for the caller. Raises UpstreamFailure(MALFORMED)."""
         completion = self.provider.read_answer(answer.body)
+        if not completion.model:
+            completion = attrs.evolve(completion, model=self.model)
         if self.names:
             completion = tool_names.restore(completion, self.names)
         if self.kept is not None:
@@ -166,6 +173,7 @@ class Translation:
             report = attrs.evolve(report, code=failure.code)
         failure.body = self.caller.write_error(report)
         failure.content_type = _JSON
+        failure.rewritten = True
         return failure
 
 
@@ -256,17 +264,24 @@ class TranslatedStream:
             text = like_before.read(data)
             if text is not None:
                 return self._write_text(text) if self._plain else self._write([text])
-        feed = self._reader.feed
-        events: list[StreamEvent] = []
         left_out = self._left_out
-        for event in self._decoder.feed(data):
-            try:
-                events += feed(event)
-            except MalformedEvent:
-                self._left_out += 1
+        events = self._read_events(self._decoder.feed(data))
         if like_before is not None:
             like_before.note(data, events if self._left_out == left_out else ())
         return self._write(events)
+
+    def _read_events(self, found: Iterable[Event]) -> list[StreamEvent]:
+        """What can be read of `found`: the others are left out, and counted."""
+        feed = self._reader.feed
+        events: list[StreamEvent] = []
+        for event in found:
+            try:
+                events += feed(event)
+            except MalformedEvent:
+                again = read_again(self._reader, event)
+                events += again or ()
+                self._left_out += again is None
+        return events
 
     def _write_text(self, event: TextDelta) -> bytes:
         """As `_write`, where nothing stands between the reader and the writer."""
@@ -276,9 +291,7 @@ class TranslatedStream:
 
     def _finish(self) -> bytes:
         """The stream has genuinely ended: what was held back for that. Raises BROKEN where the dialect had no end."""
-        events: list[StreamEvent] = []
-        for event in self._decoder.flush():
-            events += self._reader.feed(event)
+        events = self._read_events(self._decoder.flush())
         events += self._reader.end()
         written = self._write(events)
         if not self._ended:
@@ -288,7 +301,9 @@ class TranslatedStream:
     def _write(self, events: list[StreamEvent]) -> bytes:
         if not events:
             return b""
-        last = events[-1]
+        first, last = events[0], events[-1]
+        if type(first) is Started and not first.model:
+            events[0] = attrs.evolve(first, model=self._translation.model)
         if type(last) is StreamError:
             raise self._in_band(last.error)
         if type(last) is Ended:
@@ -314,7 +329,9 @@ class TranslatedStream:
         kind = FailureKind.BROKEN if self.has_content else _FAILURES[error.kind]
         body = self._translation.caller.write_error(error)
         message = f"broke off with an error: {error.message}"
-        return UpstreamFailure(kind, message, status=error.status, code=error.code, body=body, content_type=_JSON)
+        failure = UpstreamFailure(kind, message, status=error.status, code=error.code, body=body, content_type=_JSON)
+        failure.rewritten = True
+        return failure
 
 
 async def send_translated(

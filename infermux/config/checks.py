@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -21,6 +22,8 @@ EXTRA_CHECKS: list[Callable[[Config, Reading], None]] = []
 
 MANAGEMENT_TOKEN = "INFERMUX_MANAGEMENT_TOKEN"
 _HOSTED_OPENAI = "api.openai.com"
+_REGION = re.compile(r"[a-z]{2,}(?:-[a-z0-9]+)+")  # us-east-1, us-gov-west-1, eusc-de-east-1, fips-us-east-1
+_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _AUTO = "auto"
 _RESERVED = "infermux."  # names of actors that are no providers
 
@@ -122,6 +125,8 @@ def _provider(provider: ProviderSettings, path: Path, reading: Reading) -> None:
         )
     if provider.type == "azure_openai":
         _azure(provider, path, reading)
+    if provider.type == "bedrock":
+        _bedrock(provider, (*path, "region"), reading)
     _without_effect(provider, path, reading)
     _script(provider, (*path, "simulate", "script"), reading)
 
@@ -154,6 +159,19 @@ def _azure(provider: ProviderSettings, path: Path, reading: Reading) -> None:
     for key, example in (("base_url", "https://RESOURCE.openai.azure.com"), ("azure_api_version", "2024-10-21")):
         if getattr(provider, key) is None and reading.fine((*path, key)):
             reading.problem((*path, key), f'is required for type azure_openai, such as "{example}"')
+
+
+def _bedrock(provider: ProviderSettings, path: Path, reading: Reading) -> None:
+    """Only whoever signs a request finds out whether an AWS profile has a region, so that is no more than a warning."""
+    if not reading.fine(path):
+        return
+    region = provider.region
+    if region is not None and not _REGION.fullmatch(region):
+        reading.problem(path, f"must be an AWS region such as us-east-1, not {reading.shown(region)}")
+    elif region is None and provider.base_url is None and not any(map(reading.environ.get, _REGION_VARIABLES)):
+        reading.warn(
+            path, f"is not set, nor is ${' or $'.join(_REGION_VARIABLES)}: only the AWS profile can have the region"
+        )
 
 
 def _without_effect(provider: ProviderSettings, path: Path, reading: Reading) -> None:

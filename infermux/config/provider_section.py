@@ -211,7 +211,11 @@ PROVIDER = Section(
                 "Extra request headers.",
             ),
             ("extra_body", MapOf(value=Raw(), what="a mapping"), "Merged into the request body; the caller wins."),
-            ("region", TEXT.or_null(), "bedrock: the AWS region; null: AWS_REGION or that of the AWS profile."),
+            (
+                "region",
+                TEXT.or_null(),
+                "bedrock: the AWS region; null: AWS_REGION, AWS_DEFAULT_REGION or that of the AWS profile.",
+            ),
             (
                 "fetch_images",
                 SWITCH,

@@ -54,6 +54,8 @@ class Fields:
         value = self.get(name)
         if value is None or (isinstance(value, int) and not isinstance(value, bool)):
             return value
+        if isinstance(value, float) and value.is_integer():  # JSON does not tell 100 from 1e2
+            return int(value)
         wrong(self.at(name), "an integer", value)
 
     def count(self, name: str) -> int | None:

@@ -29,7 +29,7 @@ class Step:
 
     `chunks` makes it a stream: the first comes with the answer's head, each later one `gap` seconds after the one
     before. `content_at` is the chunk that is the first with content. After the last chunk the stream ends, or `breaks`,
-    or stays silent (`stalls`). `quotas` are what the answer's headers say.
+    or stays silent (`stalls`). `quotas` are what the answer's headers say, `response` the id it is kept by.
     """
 
     seconds: float = 0.0
@@ -46,6 +46,7 @@ class Step:
     malformed_events: int = 0
     last_words: bytes | None = None
     quotas: Quotas | None = None
+    response: str | None = None
 
 
 NO_STAYING = Retry(same_provider=0)
@@ -110,6 +111,8 @@ class Scripted:
             await trio.sleep(step.seconds)
             if step.quotas is not None and call.heard is not None:
                 call.heard(step.quotas)
+            if step.response is not None and call.kept is not None:
+                call.kept(step.response)
             await _do(attrs.evolve(step, seconds=0.0))
         except BaseException as error:
             self.left(cancelled=isinstance(error, trio.Cancelled))

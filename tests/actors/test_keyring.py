@@ -49,6 +49,15 @@ def test_a_429_rests_one_key() -> None:
     assert sorted(ring.choose(b"", 15.0)) == [0, 1]
 
 
+def test_the_key_that_is_asked_for_goes_first_unless_it_rests() -> None:
+    ring = KeyRing(3)
+    for conversation in CONVERSATIONS[:20]:
+        order = ring.choose(conversation, 0.0, first=2)
+        assert (order[0], sorted(order)) == (2, [0, 1, 2])
+    ring.rate_limited(2, 0.0, 5.0)
+    assert ring.choose(b"x", 0.0, first=2) == ring.choose(b"x", 0.0)
+
+
 def test_when_all_rest_the_earliest_is_waited_for() -> None:
     ring = KeyRing(3)
     ring.retire(2, "answered 402", 0.0)

@@ -158,6 +158,11 @@ VALUES = [
         "providers:\n  - name: a\n    type: bedrock\n    region: eu-west-1\n    api_keys: [b]\n",
         "5: providers[0].api_keys: bedrock takes one `api_key`",
     ),
+    _bad(
+        "region-of-bedrock",
+        "providers:\n  - name: a\n    type: bedrock\n    region: EU West\n",
+        '4: providers[0].region: must be an AWS region such as us-east-1, not "EU West"',
+    ),
     _added("rescue", "rescue: maybe\n", '5: rescue: must be none or continue, not "maybe"'),
     _added(
         "hedge",

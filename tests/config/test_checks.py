@@ -61,6 +61,31 @@ def test_settings_of_another_type_are_warned_about() -> None:
     ]
 
 
+BEDROCK = "providers:\n  - name: a\n    type: bedrock\n"
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "us-gov-west-1", "eusc-de-east-1", "us-isob-east-1", "ap-southeast-7"])
+def test_a_region_of_aws_is_one(region: str) -> None:
+    assert warned(BEDROCK + f"    region: {region}\n") == []
+
+
+@pytest.mark.parametrize("region", ["eu", "EU-WEST-1", "eu_west_1", "us-east-1.", "us-east-1 ", "-east-1"])
+def test_what_is_no_region_of_aws_is_refused(region: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(BEDROCK + f"    region: {region!r}\n", environ={})
+    assert [problem.line for problem in caught.value.problems] == [4]
+
+
+def test_a_region_that_only_the_aws_profile_can_have_is_warned_about() -> None:
+    assert warned(BEDROCK) == [
+        "2: providers[0].region: is not set, nor is $AWS_REGION or $AWS_DEFAULT_REGION: "
+        "only the AWS profile can have the region"
+    ]
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        assert warned(BEDROCK, {name: "eu-west-1"}) == []
+    assert warned(BEDROCK + "    base_url: https://bedrock.example\n    api_key: k\n") == []
+
+
 def test_a_key_without_effect_is_warned_about() -> None:
     assert warned(ANYTHING + "auth: {key: k}\n") == [
         "2: auth.key: has no effect with mode open; set auth.mode: static_key to ask callers for it"

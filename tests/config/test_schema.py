@@ -41,6 +41,7 @@ ONLY_THE_LOADER_SEES = {
     "script-clash",
     "both-keys",
     "keys-of-bedrock",
+    "region-of-bedrock",
     "backoff",
     "model-number",
 }

@@ -69,6 +69,17 @@ def test_the_request_id_is_where_anthropics_sdk_looks_for_it() -> None:
     assert b"mine" not in body + b"".join(value for _, value in headers)
 
 
+def test_a_translated_refusal_and_an_event_have_the_request_id_too() -> None:
+    told = b'{"type":"error","error":{"type":"invalid_request_error","message":"x"}}'
+    error = ProviderRefusal("x", status=400, body=told, content_type=b"application/json", provider="p", rewritten=True)
+    _, body = error_answer(error, Shape.ANTHROPIC, request_id=b"mine")
+    assert json.loads(body) == {**json.loads(told), "request_id": "mine"}
+    assert error_answer(error, Shape.OPENAI, request_id=b"mine")[1] == told
+    event = error_event(InvalidRequest("x"), Shape.ANTHROPIC, request_id=b"mine")
+    assert json.loads(event.partition(b"data: ")[2])["request_id"] == "mine"
+    assert b"mine" not in error_event(InvalidRequest("x"), request_id=b"mine")
+
+
 def test_anthropics_sdk_is_told_that_a_thread_is_not_to_be_had() -> None:
     error = json.loads(error_answer(ThreadUnsupported("x", param="thread"), Shape.ANTHROPIC)[1])["error"]
     assert error["type"] == "invalid_request_error"

@@ -79,6 +79,7 @@ class OpenAIUpstream:
         self.api_version = api_version
         self.responses = responses
         self.further: Reply | None = None
+        self.kept: set[str] | None = None  # ids of responses that can be gone on from; None: any can
         self.script: deque[Reply] = deque()
         self.requests: list[Recorded] = []
         self.connections = 0
@@ -190,8 +191,15 @@ class OpenAIUpstream:
             check_completion(body)
         elif below == "/chat/completions" and self.mode == "openai":
             check_chat(body, stream_options=self.stream_options)
+        elif below == "/responses":
+            self._check_previous(body.get("previous_response_id"))
         self._check_model(str(body.get("model")))
         return None
+
+    def _check_previous(self, response: object) -> None:
+        if response is not None and self.kept is not None and response not in self.kept:
+            message = f"Previous response with id '{response}' not found."
+            raise Refusal(400, message, code="previous_response_not_found", param="previous_response_id")
 
     def _check_key(self, request: Recorded) -> None:
         if not self.keys or self.mode == "ollama":

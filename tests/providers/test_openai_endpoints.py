@@ -305,11 +305,31 @@ async def test_a_body_that_cannot_be_translated_is_refused_before_anything_is_se
         assert upstream.requests == []
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_that_the_provider_keeps_is_told_by_its_id(stream: bool) -> None:
+    made = {"id": "resp_7", "object": "response", "status": "completed", "output": []}
+    begun, done = (
+        b"data: " + json.dumps({"type": f"response.{kind}", "response": made}).encode() + b"\n\n"
+        for kind in ("created", "completed")
+    )
+    told: list[str] = []
+    async with OpenAIUpstream(responses=True) as upstream:
+        upstream.script.append(Reply(events=(begun, done)) if stream else Reply(body=json.dumps(made).encode()))
+        call = msgspec.structs.replace(asking(Endpoint.RESPONSES, input="hi", stream=stream), kept=told.append)
+        answer = await adapter(upstream).send(call)
+        if not isinstance(answer, Answer):
+            await drained(answer)
+    assert told == ["resp_7"]
+
+
 async def test_a_provider_without_responses_is_remembered_and_asked_for_chats() -> None:
     async with OpenAIUpstream() as upstream:
         provider = adapter(upstream)
         for _ in range(2):
-            answer = await provider.send(asking(Endpoint.RESPONSES, input="hi"))
+            kept: list[str] = []
+            call = msgspec.structs.replace(asking(Endpoint.RESPONSES, input="hi"), kept=kept.append)
+            answer = await provider.send(call)
+            assert not kept, "what is translated is kept by nobody"
             assert isinstance(answer, Answer)
             told = json.loads(answer.body)
             assert (told["object"], told["status"]) == ("response", "completed")

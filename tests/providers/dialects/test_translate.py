@@ -270,6 +270,25 @@ def completed() -> Json:
     return {**chunk(), "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
 
 
+async def test_an_answer_that_names_no_model_is_that_of_the_one_asked_for() -> None:
+    translation = claude_to_chat(messages(stream=True))
+    nameless = {name: value for name, value in completed().items() if name != "model"}
+    for model, told in ((nameless, GPT), ({**nameless, "model": ""}, GPT), ({**nameless, "model": "x"}, "x")):
+        answer = translation.answer(Answer(200, b"application/json", json.dumps(model).encode()))
+        assert json.loads(answer.body)["model"] == told
+    for given, told in (("", GPT), ("x", "x")):
+        events = sse(chunk({"content": "Hi"}, model=given), chunk(finish="stop", model=given), b"[DONE]")
+        began = block_stream(await all_of(claude_to_chat(messages(stream=True)).stream(Upstream([events]))))[0]
+        assert began["message"]["model"] == told
+
+
+async def test_a_last_event_that_cannot_be_read_takes_nothing_from_a_whole_answer() -> None:
+    events = sse(chunk({"content": "Hi"}), chunk(finish="stop"))
+    stream = claude_to_chat(messages(stream=True)).stream(Upstream([events, b"data: {"]))
+    assert block_stream(await all_of(stream))[-1]["type"] == "message_stop"
+    assert stream.malformed_events == 1
+
+
 async def test_a_stream_comes_back_translated() -> None:
     async def send(call: Call) -> Answer | Stream:
         assert call.stream
