@@ -16,10 +16,23 @@ from infermux.actors.journal import Journal
 from infermux.actors.messages import Want
 from infermux.actors.record import Ending, Record
 from infermux.config.settings import Budget, Price, Queue, RateLimits
-from infermux.errors import RequestKilled, UpstreamError
+from infermux.errors import FailureKind, RequestKilled, UpstreamError
 from infermux.providers.interface import Call, Endpoint, Usage
 from infermux.secret import Secret
-from tests.actors._scripted import PRIORITY, SERVER_ERROR, Step, Taken, World, breaking, provider, streams, two, world
+from tests.actors._scripted import (
+    PRIORITY,
+    SERVER_ERROR,
+    Scripted,
+    Step,
+    Taken,
+    World,
+    breaking,
+    fails,
+    provider,
+    streams,
+    two,
+    world,
+)
 from tests.providers.dialects._cases import chunk, sse
 
 TRACE = (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -98,6 +111,22 @@ async def test_who_goes_on_is_sent_the_trace_and_what_was_lent(autojump_clock: M
         [(_, first)], [(_, second)] = w["a"].asked, w["b"].asked
     assert (first.headers, first.lent) == ((TRACE,), None)
     assert (second.headers, second.lent) == ((TRACE,), Secret("sk-of-the-caller"))
+
+
+class Prefilling(Scripted):
+    def takes_prefill(self, model: str) -> bool:
+        return True
+
+
+async def test_a_refusal_of_what_was_lent_says_nothing_of_beginnings(autojump_clock: MockClock) -> None:
+    refused = fails(FailureKind.CREDENTIALS, status=401)
+    config: dict[str, Any] = {"rescue": "continue", "routing": PRIORITY, "wires": {"b": Prefilling("b")}}
+    borrowing = provider("b", "m", borrows=True)
+    async with world(provider("a", "m"), borrowing, script={"a": [HALF, HALF], "b": [refused, REST]}, **config) as w:
+        assert (await told(asking(w))).ending is Ending.BROKEN
+        run = asking(w)
+        await told(run)
+        assert (len(w["b"].asked), run.rescues[0].prefilled) == (2, True)
 
 
 @pytest.mark.parametrize("queued", [False, True])
