@@ -13,6 +13,8 @@ import msgspec
 from .record import Record
 
 if TYPE_CHECKING:
+    from infermux.errors import NotCarried
+
     from .dispatch import Run
     from .plan import Look, Refusal
 
@@ -20,11 +22,15 @@ KEPT = 1000
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """One request: what became of it, the orders it was given, and the last refusal of each provider."""
+    """One request: what became of it, the orders it was given, and the last refusal of each provider.
+
+    `passed_over` has the pairs of provider and model that could not be given what was asked.
+    """
 
     record: Record
     looks: tuple[Look, ...] = ()
     refusals: Mapping[str, Refusal] = {}
+    passed_over: Mapping[tuple[str, str], NotCarried] = {}
 
 
 @attrs.define(eq=False)
@@ -57,4 +63,4 @@ def decided(record: Record, run: Run | None) -> Decision:
     """What is known of a request, also of one that still runs. A name longer than a record shows is not kept."""
     if run is None or len(run.want.model) > len(record.requested):
         return Decision(record)
-    return Decision(record, tuple(run.plan.looks), run.plan.refusals)
+    return Decision(record, tuple(run.plan.looks), run.plan.refusals, run.passed_over)

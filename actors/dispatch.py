@@ -66,7 +66,8 @@ class Run:
     Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `timeout` is the
     caller's own, in seconds, or None. `homes`: who keeps the response is remembered there. `committed`: a part of the
     answer has gone to the caller. `trail` has every attempt's lease, in the order of their beginning; `waited` seconds
-    went by in queues and pauses. `account` is with the budgets it is under. `killed` is what the caller of a killed one
+    went by in queues and pauses. `passed_over`: the pairs of provider and model that could not be given what was asked,
+    which are no attempts. `account` is with the budgets it is under. `killed` is what the caller of a killed one
     is told.
     """
 
@@ -90,6 +91,7 @@ class Run:
     account: Account | None = None
     waited: float = 0.0
     killed: InfermuxError | None = None
+    passed_over: dict[tuple[str, str], NotCarried] = attrs.field(factory=dict[tuple[str, str], NotCarried])
     _waiting: trio.CancelScope | None = None  # without a lease: in a queue, or in a pause
     _phase: Phase = Phase.LEASING
     _deadline: Deadline = attrs.field(init=False)
@@ -97,7 +99,6 @@ class Run:
     _beside: int = 0
     _whole: bool = False
     _broken: InfermuxError | None = None
-    _refusal: NotCarried | None = None
     _rescuer: Rescuer | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -204,7 +205,7 @@ class Run:
         hedging = self.hedging
         if hedging is None or self.call.upload is not None or self.attempts >= self.retry.max_attempts:
             return None
-        if self.attempts == 1 and self._refusal is None:
+        if self.attempts == 1 and not self.passed_over:
             hedging.note_request()
         return hedging.after(attempt.lease.provider, stream=self.call.stream)
 
@@ -303,8 +304,9 @@ class Run:
 
     def _pass_over(self, attempt: Attempt, refusal: NotCarried) -> None:
         """This provider cannot be given what was asked: it had no attempt, and another one may have a place for it."""
-        self._refusal = self._refusal or refusal
-        self.plan.tried.add((attempt.lease.provider, attempt.lease.model))
+        pair = (attempt.lease.provider, attempt.lease.model)
+        self.passed_over.setdefault(pair, refusal)
+        self.plan.tried.add(pair)
         self.plan.parked = False
         self.trail = [lease for lease in self.trail if lease is not attempt.lease]
         self.attempt = None
@@ -346,7 +348,7 @@ class Run:
                 continue
             if self.history.failed:
                 raise self.history.error()
-            raise self._refusal or granted
+            raise next(iter(self.passed_over.values()), granted)
 
     async def _ask(self, message: Any) -> Any:
         """Ask the router. Mostly the answer is there at once; a wait in its queue has a scope of its own."""

@@ -117,6 +117,9 @@ def _verdict(decision: Decision, provider: str, model: str, *, ordered: bool, ru
     ]
     if outcomes:
         return {"verdict": "asked", "reason": outcomes[-1], "detail": ""}
+    passed_over = decision.passed_over.get((provider, model))
+    if passed_over is not None:
+        return {"verdict": "refused", "reason": "not_carried", "detail": passed_over.message}
     refusal = decision.refusals.get(provider)
     if refusal is not None:
         return {"verdict": "refused", "reason": refusal.reason.value, "detail": refusal.detail}

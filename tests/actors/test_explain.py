@@ -15,9 +15,9 @@ from infermux.actors.provider import Verb
 from infermux.actors.record import Record
 from infermux.actors.strategies import SCORES, STRATEGY_NAMES
 from infermux.config.settings import Routing
-from infermux.errors import InfermuxError
+from infermux.errors import InfermuxError, NotCarried
 from infermux.providers.peek import Preferences
-from tests.actors._scripted import PRIORITY, SERVER_ERROR, World, provider, three, world
+from tests.actors._scripted import PRIORITY, SERVER_ERROR, Step, World, provider, three, world
 
 
 async def asked(w: World, model: str = "m", **want: Any) -> dict[str, Any]:
@@ -79,6 +79,15 @@ async def test_what_nobody_took_says_why_of_each(autojump_clock: MockClock) -> N
         said = await asked(w)
     assert {row["reason"] for row in said["candidates"]} == {"disabled"}
     assert (said["ending"], said["code"], said["attempts"]) == ("refused", "no_healthy_providers", [])
+
+
+async def test_who_could_not_be_given_what_was_asked_says_what_that_was(autojump_clock: MockClock) -> None:
+    passing = Step(bug=NotCarried("it has no place for the field seed"))
+    async with world(*three(), routing=PRIORITY, script={"a": [passing]}) as w:
+        said = await asked(w)
+    assert became(said)[:2] == [("a", 1, "refused", "not_carried"), ("b", 2, "asked", "ok")]
+    assert said["candidates"][0]["detail"] == "it has no place for the field seed"
+    assert said["tried"] == 1
 
 
 async def test_an_unmeasured_provider_that_is_offered_twice_is_one_candidate(autojump_clock: MockClock) -> None:
