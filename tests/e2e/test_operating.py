@@ -1,4 +1,4 @@
-"""What an operator asks of a running router: what runs, why a request went there, what happens; and ending a request."""
+"""What an operator asks of a running router: what runs, why it went there, what happens; and ending a request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_killed_request_is_told_so_and_ends_upstream_within_a_tenth_of_a
             nursery.start_soon(ask)
             wanted = "streaming" if stream else "waiting"
             with trio.fail_after(5):
-                while not (rows := await running(router.web)) or rows[0]["state"] != wanted:
+                while not (rows := await running(router.web)) or rows[0]["state"] != wanted:  # noqa: ASYNC110
                     await trio.sleep(0.01)
             row = rows[0]
             assert (row["id"], row["requested"], row["provider"], row["attempts"]) == ("mine", "gpt-4o", "one", 1)
@@ -77,7 +77,7 @@ async def test_sdks_do_not_send_a_killed_request_again() -> None:
 
             nursery.start_soon(ask)
             with trio.fail_after(5):
-                while (await router.web.delete("/_infermux/requests/mine")).status_code != 200:
+                while (await router.web.delete("/_infermux/requests/mine")).status_code != 200:  # noqa: ASYNC110
                     await trio.sleep(0.02)
         assert len(upstream.chats) <= 1
 
@@ -106,25 +106,27 @@ async def test_why_a_request_went_where_it_did() -> None:
 @pytest.mark.parametrize("way", WAYS)
 async def test_events_tell_of_requests_and_providers_and_end_when_the_router_does(way: str) -> None:
     seen: dict[str, list[Any]] = {}
-    async with OpenAIUpstream() as upstream:
-        async with routing(provider("one", upstream), way=way) as router:
-            async with router.web.stream("GET", "/_infermux/events") as response:
-                assert response.headers["content-type"] == "text/event-stream"
-                assert response.headers["cache-control"] == "no-store"
-                lines = response.aiter_lines()
-                await until(lines, seen, "overview")
-                await router.chat(headers=ID)
-                await router.web.post("/_infermux/providers/one/disable")
-                await until(lines, seen, "change")
-                await until(lines, seen, "snapshot")
-                assert seen["request"][0]["id"] == "mine"
-                assert (seen["change"][0]["provider"], seen["change"][0]["to"]) == ("one", "disabled")
-                assert seen["snapshot"][-1]["providers"][0]["reason"] == "disabled"
-                if router.application is not None:
-                    router.application.inference.draining = True
-                    with trio.fail_after(2):
-                        async for _ in lines:
-                            pass
+    async with (
+        OpenAIUpstream() as upstream,
+        routing(provider("one", upstream), way=way) as router,
+        router.web.stream("GET", "/_infermux/events") as response,
+    ):
+        assert response.headers["content-type"] == "text/event-stream"
+        assert response.headers["cache-control"] == "no-store"
+        lines = response.aiter_lines()
+        await until(lines, seen, "overview")
+        await router.chat(headers=ID)
+        await router.web.post("/_infermux/providers/one/disable")
+        await until(lines, seen, "change")
+        await until(lines, seen, "snapshot")
+        assert seen["request"][0]["id"] == "mine"
+        assert (seen["change"][0]["provider"], seen["change"][0]["to"]) == ("one", "disabled")
+        assert seen["snapshot"][-1]["providers"][0]["reason"] == "disabled"
+        if router.application is not None:
+            router.application.inference.draining = True
+            with trio.fail_after(2):
+                async for _ in lines:
+                    pass
 
 
 async def until(lines: Any, seen: dict[str, list[Any]], name: str) -> None:
