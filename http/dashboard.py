@@ -40,7 +40,7 @@ _HEADERS: Final = {
 
 def pages(prefix: str) -> frozenset[str]:
     """The paths of the files."""
-    return frozenset([prefix, f"{prefix}/", *(f"{prefix}/dashboard/{name}" for name in _TYPES)])
+    return frozenset([prefix, *(_path(prefix, name) for name in _TYPES)])
 
 
 def add_dashboard(app: QuartTrio, prefix: str) -> None:
@@ -48,12 +48,15 @@ def add_dashboard(app: QuartTrio, prefix: str) -> None:
     folder = files("infermux.http").joinpath("dashboard_files")
     for name, content_type in _TYPES.items():
         page = partial(_file, folder.joinpath(name).read_bytes(), content_type)
-        path = f"{prefix}/" if name == "index.html" else f"{prefix}/dashboard/{name}"
-        app.add_url_rule(path, f"dashboard {name}", page, methods=["GET"])
+        app.add_url_rule(_path(prefix, name), f"dashboard {name}", page, methods=["GET"])
 
     @app.get(prefix)
     async def moved() -> Redirect:
         return redirect(f"{prefix}/", 308)
+
+
+def _path(prefix: str, name: str) -> str:
+    return f"{prefix}/" if name == "index.html" else f"{prefix}/dashboard/{name}"
 
 
 async def _file(body: bytes, content_type: str) -> Response:

@@ -49,6 +49,7 @@ class Overview:
             "draining": inference.draining,
             "in_flight": inference.in_flight,
             "strategy": fleet.config.routing.strategy,
+            "ledger": fleet.config.ledger.url is not None,
             "event_loop": self.watchdog.statistics(),
             "providers": [
                 attrs.asdict(describe(member.gate, member.adapter, now, crashed=not member.ref.alive))

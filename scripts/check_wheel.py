@@ -41,11 +41,12 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def expected() -> set[str]:
-    """Every module in the tree by its name in the wheel, and the marker that says the package is typed."""
+    """Every module in the tree by its name in the wheel, the dashboard, and the marker that the package is typed."""
     rooms = [ROOT / "actors", ROOT / "http", ROOT / "providers"]
     own = {str(path.relative_to(ROOT)) for path in (ROOT / "infermux").rglob("*.py")}
     linked = {f"infermux/{path.relative_to(ROOT)}" for room in rooms for path in room.rglob("*.py")}
-    return own | linked | {"infermux/py.typed"}
+    page = {f"infermux/{path.relative_to(ROOT)}" for path in (ROOT / "http" / "dashboard_files").iterdir()}
+    return own | linked | page | {"infermux/py.typed"}
 
 
 def check_contents(wheel: Path, what: str) -> None:

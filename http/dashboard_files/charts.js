@@ -12,6 +12,7 @@ export function svg(name, attributes = {}, ...children) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return "–";
+  if (value === 0) return "0";
   if (value < 0.01) return `${(value * 1000).toFixed(1)} ms`;
   if (value < 1) return `${Math.round(value * 1000)} ms`;
   return value < 100 ? `${value.toPrecision(3)} s` : `${Math.round(value)} s`;

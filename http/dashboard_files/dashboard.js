@@ -78,7 +78,7 @@ function tone(provider) {
 
 function why(provider) {
   const parts = [];
-  if (provider.blocked_for !== null) parts.push(`for another ${span(Math.ceil(provider.blocked_for))}`);
+  if (provider.blocked_for !== null) parts.push(`${words(provider.reason)} for another ${span(Math.ceil(provider.blocked_for))}`);
   if (provider.health.error && provider.health.state !== "healthy") parts.push(provider.health.error);
   const last = provider.transitions.at(-1);
   if (!parts.length && last) parts.push(`${words(last.to)} ${span(last.seconds_ago)} ago: ${last.why}`);
@@ -233,6 +233,11 @@ function charts() {
 const dot = (of) => svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("circle", { cx: 6, cy: 6, r: 5, class: `bar s${of}` }));
 
 async function costs() {
+  if (!world.overview.ledger) {
+    $("chart-costs").hidden = true;
+    fill($("costs-none"), "This router keeps no ledger.");
+    return;
+  }
   try {
     const found = await ask("/costs?group_by=day,model&since=7d");
     const days = [...new Set(found.costs.map((each) => each.day))].sort();
@@ -251,7 +256,7 @@ async function costs() {
   } catch (error) {
     $("chart-costs").hidden = true;
     $("costs-none").hidden = false;
-    fill($("costs-none"), error instanceof Refused && error.status === 404 ? "This router keeps no ledger." : `No costs: ${error.message}`);
+    fill($("costs-none"), `No costs: ${error.message}`);
   }
 }
 

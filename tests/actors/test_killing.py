@@ -29,22 +29,21 @@ from tests.actors._scripted import (
 KILLED = RequestKilled("an operator ended it")
 
 
-async def served(run: Run) -> None:
-    try:
-        await run.begin()
-        await run.pump(Taken())
-    finally:
-        run.close()
-
-
-async def killed_in(w: World, run: Run, phase: Phase, *, stream: bool = False, after: float = 1.0) -> None:
+async def killed_in(w: World, run: Run, phase: Phase, *, after: float = 1.0) -> None:
     """Serve `run`, kill it `after` seconds in `phase`: it must end at that moment, with what it is killed with."""
     ended_at = 0.0
+
+    async def served() -> None:
+        try:
+            await run.begin()
+            await run.pump(Taken())
+        finally:
+            run.close()
 
     async def serve() -> None:
         nonlocal ended_at
         with pytest.raises(RequestKilled, match="an operator ended it"):
-            await served(run)
+            await served()
         ended_at = trio.current_time()
 
     async with trio.open_nursery() as nursery:
