@@ -45,6 +45,7 @@ log = logging.getLogger("infermux.actors")
 
 ROUTER = "infermux.router"  # no provider can be called so: `check` refuses the name
 ROUTER_SLACK = 1024  # mailbox room beyond one message per concurrent request
+RESTARTS = Backoff(base=0.1, max=30.0)  # of a crashed actor
 PRICES_POLL = 60.0  # seconds between looks whether another price holds by now
 
 AdapterMaker = Callable[[ProviderSettings], Adapter]
@@ -353,9 +354,7 @@ async def open_fleet(
     env = os.environ if environ is None else environ
     kept: ThinkingStores = {}
     maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
-    supervisor = Supervisor(
-        intensity=None, backoff=Backoff(base=0.1, max=30.0), when_exhausted="abandon", on_restart=_report
-    )
+    supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
     treasury = Treasury(budgets=config.budgets, store=budget_store)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
