@@ -8,7 +8,7 @@ import select
 import sys
 import time
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PATH = "/_infermux/overview"
 REQUESTS = 15  # rows
+WIDEST = 26  # characters of one column: a long name must not push the others out
 PASSING = frozenset({"starting", "cooling_down", "slow_start", "draining", "max_concurrent", "requests_per_minute"})
 
 
@@ -130,7 +131,8 @@ def _table(*columns: str, right: frozenset[str]) -> Table:
 
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=True, overflow="ellipsis")
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        made.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", max_width=WIDEST)
     return made
 
 

@@ -212,5 +212,6 @@ async def test_the_page_asks_for_the_token_and_sends_it_as_a_header() -> None:
             assert chrome.execute_script("return [localStorage.length, sessionStorage.length]") == [0, 1]
 
         await beside(router, look)
-        stranger = await httpx.AsyncClient(trust_env=False).post(f"{router.url}/_infermux/providers/one/enable")
-        assert stranger.status_code == 401
+        async with httpx.AsyncClient(trust_env=False) as stranger:
+            refused = await stranger.post(f"{router.url}/_infermux/providers/one/enable")
+            assert refused.status_code == 401
