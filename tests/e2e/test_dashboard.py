@@ -181,7 +181,7 @@ async def test_the_page_shows_what_happens_while_it_happens_and_carries_commands
                 dark = "getComputedStyle(document.body).backgroundColor"
                 shown(chrome, dark, "rgb(16, 19, 27)")
                 assert set(chrome.execute_script(REQUESTED)) == {router.url}
-                return list(chrome.get_log("browser"))
+                return list(chrome.get_log("browser"))  # type: ignore[no-untyped-call]
 
             async def ask() -> None:
                 await router.chat(headers={"x-request-id": "mine"})
