@@ -8,7 +8,7 @@ import select
 import sys
 import time
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PATH = "/_infermux/overview"
 REQUESTS = 15  # rows
+WIDEST = 18  # characters of a name: a long one must not push the other columns out
 PASSING = frozenset({"starting", "cooling_down", "slow_start", "draining", "max_concurrent", "requests_per_minute"})
 
 
@@ -130,7 +131,8 @@ def _table(*columns: str, right: frozenset[str]) -> Table:
 
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=True, overflow="ellipsis")
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        made.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     return made
 
 
@@ -146,7 +148,7 @@ def _providers(overview: dict[str, Any]) -> Table:
         tone = "green" if row["routable"] else "yellow" if state in PASSING else "dim" if state == "disabled" else "red"
         averages = (seconds(of["seconds"]) if of["samples"] else "-" for of in (ewma["response"], ewma["first_token"]))
         cells = (row["circuit"]["state"], str(row["in_flight"]), *averages, failed)
-        made.add_row(Text(row["name"]), Text(state, style=tone), *map(Text, cells))
+        made.add_row(Text(_cut(row["name"])), Text(state, style=tone), *map(Text, cells))
     return made
 
 
@@ -156,8 +158,13 @@ def _requests(rows: list[dict[str, Any]]) -> Table:
     made = _table("REQUEST", "STATE", "AGE", "MODEL", "PROVIDER", "CALLER", right=frozenset({"AGE"}))
     for row in rows[:REQUESTS]:
         model = row["model"] or row["requested"]
-        cells = (row["id"], row["state"], seconds(row["age"]), model, row["provider"] or "-", row["caller"] or "-")
+        named = (_cut(name or "-") for name in (model, row["provider"], row["caller"]))
+        cells = (row["id"], row["state"], seconds(row["age"]), *named)
         made.add_row(*map(Text, cells))
     if len(rows) > REQUESTS:
         made.add_row(Text(f"and {len(rows) - REQUESTS} more", style="dim"))
     return made
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= WIDEST else f"{name[: WIDEST - 1]}…"

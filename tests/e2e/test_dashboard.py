@@ -181,7 +181,7 @@ async def test_the_page_shows_what_happens_while_it_happens_and_carries_commands
                 dark = "getComputedStyle(document.body).backgroundColor"
                 shown(chrome, dark, "rgb(16, 19, 27)")
                 assert set(chrome.execute_script(REQUESTED)) == {router.url}
-                return list(chrome.get_log("browser"))
+                return list(chrome.get_log("browser"))  # type: ignore[no-untyped-call]
 
             async def ask() -> None:
                 await router.chat(headers={"x-request-id": "mine"})
@@ -212,5 +212,6 @@ async def test_the_page_asks_for_the_token_and_sends_it_as_a_header() -> None:
             assert chrome.execute_script("return [localStorage.length, sessionStorage.length]") == [0, 1]
 
         await beside(router, look)
-        stranger = await httpx.AsyncClient(trust_env=False).post(f"{router.url}/_infermux/providers/one/enable")
-        assert stranger.status_code == 401
+        async with httpx.AsyncClient(trust_env=False) as stranger:
+            refused = await stranger.post(f"{router.url}/_infermux/providers/one/enable")
+            assert refused.status_code == 401
