@@ -96,8 +96,9 @@ class Run:
         self.plan = Plan(self.want)
         self.history = History(self.retry, self.call.stream)
         timeout = self.timeout
-        self._deadline = Deadline(self.started_at)
-        if timeout is not None:
+        if timeout is None:
+            self._deadline = Deadline(self.started_at)
+        else:
             self._deadline = Deadline(self.started_at, self.started_at + timeout, own=True)
             self.plan.deadline = self._deadline.at
         if self.rescue is not None and self.call.stream:
@@ -167,8 +168,8 @@ class Run:
             message = self._after(attempt, failure)
 
     def _attempt(self, lease: Lease) -> Attempt:
-        if math.isinf(self._deadline.at):
-            self._deadline = self._bounded(self.started_at)
+        if self._deadline.at == math.inf:
+            self._deadline.at = self._bounded(self.started_at).at
         return self._made(lease, self.plan)
 
     def _made(self, lease: Lease, plan: Plan) -> Attempt:
