@@ -165,7 +165,8 @@ class Run:
 
     def _attempt(self, lease: Lease) -> Attempt:
         if math.isinf(self._deadline.at):
-            self._deadline = self._bounded(self.started_at)
+            # From here on: who waits in the queue, or for a first probe, has a bound of another kind.
+            self._deadline = self._bounded(trio.current_time())
         return Attempt(lease=lease, want=self.want, call=self.call, deadline=self._deadline, choice=self.plan.last)
 
     def _bounded(self, since: float) -> Deadline:

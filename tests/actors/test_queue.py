@@ -20,7 +20,7 @@ from infermux.actors.provider import Verb
 from infermux.actors.queue import WaitingRoom
 from infermux.actors.reply import Reply
 from infermux.config.settings import CircuitBreaker, Queue, RateLimits
-from infermux.errors import CallerLeft, InfermuxError, NoHealthyProviders, RateLimited, ShuttingDown
+from infermux.errors import CallerLeft, DeadlineExceeded, InfermuxError, NoHealthyProviders, RateLimited, ShuttingDown
 from tests.actors._scripted import PRIORITY, SERVER_ERROR, Person, Step, World, nothing_is_left, provider, world
 
 PATIENT = Queue(max_wait=30.0)
@@ -116,6 +116,28 @@ async def test_with_one_a_request_waits_for_the_one_before_it_to_end(autojump_cl
         assert w["a"].times == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0])
         assert w["a"].peak == 1
         await nothing_is_left(w)
+
+
+async def test_the_time_in_the_queue_is_not_the_providers(autojump_clock: MockClock) -> None:
+    hasty = provider("a", "m", timeout=1.0, rate_limits=RateLimits(max_concurrent=1))
+    async with world(hasty, queue=PATIENT) as w:
+        w["a"].rest = Step(seconds=0.9)
+        order: list[str] = []
+        async with trio.open_nursery() as nursery:
+            for name in ("one", "two", "three", "four", "five"):
+                nursery.start_soon(_ask, w, order, name)
+        assert len(order) == 5  # the last one waited for 3.6 s, longer than twice the timeout
+        await nothing_is_left(w)
+
+
+async def test_the_callers_own_deadline_counts_the_time_in_the_queue(autojump_clock: MockClock) -> None:
+    async with world(ONE_AT_A_TIME, queue=PATIENT) as w, trio.open_nursery() as nursery:
+        w["a"].rest = SECOND
+        nursery.start_soon(_ask, w, list[str](), "running")
+        await trio.sleep(0.1)
+        with pytest.raises(DeadlineExceeded):
+            await w.chat(timeout=1.5)
+        assert trio.current_time() == pytest.approx(1.6)
 
 
 async def test_the_better_class_and_the_earlier_deadline_go_first(autojump_clock: MockClock) -> None:
