@@ -129,7 +129,7 @@ class Plan:
 
 
 def _whose_limits(refusals: list[Refusal]) -> str:
-    """A cool-down, and what a provider told, come from its own side; the other limits are those of the configuration."""
+    """A cool-down, and what a provider told, come from its own side; other limits are those of the configuration."""
     ours = [refusal.reason is not Reason.COOLING_DOWN and refusal.detail != AS_IT_TOLD for refusal in refusals]
     if all(ours):
         return "the limits configured for the providers"
