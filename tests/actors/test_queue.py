@@ -19,13 +19,22 @@ from infermux.actors.plan import Plan, Refusal
 from infermux.actors.provider import Verb
 from infermux.actors.queue import WaitingRoom
 from infermux.actors.reply import Reply
-from infermux.config.settings import CircuitBreaker, Queue, RateLimits
-from infermux.errors import CallerLeft, DeadlineExceeded, InfermuxError, NoHealthyProviders, RateLimited, ShuttingDown
+from infermux.config.settings import CircuitBreaker, Queue, RateLimits, Retry
+from infermux.errors import (
+    CallerLeft,
+    DeadlineExceeded,
+    InfermuxError,
+    NoHealthyProviders,
+    RateLimited,
+    ShuttingDown,
+    UpstreamError,
+)
 from tests.actors._scripted import PRIORITY, SERVER_ERROR, Person, Step, World, nothing_is_left, provider, world
 
 PATIENT = Queue(max_wait=30.0)
 ONE_AT_A_TIME = provider("a", "m", rate_limits=RateLimits(max_concurrent=1))
 SECOND = Step(seconds=1.0)
+NEVER_OPEN = CircuitBreaker(consecutive_failures=1000, min_requests=1000)
 
 
 def plan(priority: Priority = Priority.DEFAULT, *refusals: Refusal) -> Plan:
@@ -198,6 +207,19 @@ async def test_an_open_circuit_is_waited_for_and_one_request_is_its_probe(autoju
                 nursery.start_soon(_ask, w, list[str](), "x")
         assert w["a"].times[1] == pytest.approx(5.0)
         assert w["a"].times[2] >= 6.0
+
+
+async def test_a_request_that_waits_counts_once_for_the_retry_budget(autojump_clock: MockClock) -> None:
+    retry = Retry(max_attempts=9, same_provider=8, budget_ratio=1.0, budget_min_per_second=0.0)
+    calm = provider("a", "m", rate_limits=RateLimits(max_concurrent=1), circuit_breaker=NEVER_OPEN)
+    async with world(calm, queue=PATIENT, retry=retry) as w, trio.open_nursery() as nursery:
+        w["a"].script, w["a"].rest = [SECOND], SERVER_ERROR
+        nursery.start_soon(_ask, w, list[str](), "running")
+        await trio.sleep(0.1)
+        run = w.run()
+        with pytest.raises(UpstreamError):
+            await run.begin()
+        assert run.attempts == 1 + 2  # two requests, so two tries on top
 
 
 async def test_what_time_does_not_cure_is_not_waited_for(autojump_clock: MockClock) -> None:
