@@ -349,11 +349,12 @@ async def test_it_holds_while_the_rescue_waits_in_the_queue(autojump_clock: Mock
 
 def test_what_is_kept_of_an_answer_is_bounded() -> None:
     call = Call(endpoint=Endpoint.CHAT, body=b"{}", model="m", requested_model="m", stream=True)
-    rescuer = Rescuer(Rescue(), call, Want("m"))
+    kept: list[bytes] = []
+    rescuer = Rescuer(Rescue(), call, Want("m"), sent=kept)
     piece = b"x" * 1000
     for _ in range(2 * KEPT_BYTES // len(piece)):
         assert rescuer.keep(piece) is piece
-        assert sum(map(len, rescuer._sent)) <= KEPT_BYTES
+        assert sum(map(len, kept)) <= KEPT_BYTES
 
 
 async def test_a_rescue_has_a_first_token_timeout_of_its_own(autojump_clock: MockClock) -> None:
