@@ -169,7 +169,8 @@ class Run:
 
     def _attempt(self, lease: Lease) -> Attempt:
         if self._deadline.at == math.inf:
-            self._deadline.at = self._bounded(self.started_at).at
+            # From here on: who waits in the queue, or for a first probe, has a bound of another kind.
+            self._deadline = self._bounded(trio.current_time())
         return self._made(lease, self.plan)
 
     def _made(self, lease: Lease, plan: Plan) -> Attempt:
