@@ -48,7 +48,10 @@ class Caller(Protocol):
 
 @attrs.define(eq=False)
 class Deadline:
-    """When a request must have its first token: `at` on trio's clock. `own`: the caller's, which bounds all of it."""
+    """When a request must have its first token: `at` on trio's clock, counted from `started_at`.
+
+    `own`: the caller's, which bounds all of it; otherwise it begins with the first lease.
+    """
 
     started_at: float
     at: float = math.inf

@@ -105,8 +105,9 @@ class Run:
         self.plan = Plan(self.want)
         self.history = History(self.retry, self.call.stream)
         timeout = self.timeout
-        self._deadline = Deadline(self.started_at)
-        if timeout is not None:
+        if timeout is None:
+            self._deadline = Deadline(self.started_at)
+        else:
             self._deadline = Deadline(self.started_at, self.started_at + timeout, own=True)
             self.plan.deadline = self._deadline.at
         if self.rescue is not None and self.call.stream:
@@ -181,8 +182,9 @@ class Run:
             message = self._after(attempt, failure)
 
     def _attempt(self, lease: Lease) -> Attempt:
-        if math.isinf(self._deadline.at):
-            self._deadline = self._bounded(self.started_at)
+        if self._deadline.at == math.inf:
+            # From here on: who waits in the queue, or for a first probe, has a bound of another kind.
+            self._deadline = self._bounded(trio.current_time())
         return self._made(lease, self.plan)
 
     def _made(self, lease: Lease, plan: Plan) -> Attempt:

@@ -27,7 +27,7 @@ from .messages import Health, Outcome, Reason, Standing, Want
 from .obstacles import HEALTH_REASONS, why_blocked
 from .outcomes import ended_otherwise, probed, succeeded, worked
 from .penalty import Penalty
-from .plan import Refusal
+from .plan import AS_IT_TOLD, Refusal
 from .slow_start import SlowStart
 from .transition import KEPT, Transition
 
@@ -209,7 +209,7 @@ class Gate:
             blocked = None if self.told is None else self.told.blocked((key, model), size, now)
             if blocked is None:
                 return (None, 0) if self.ring is None else (key, len(choice) - place - 1)
-            refusals.append(self.because(*blocked, "as it told"))
+            refusals.append(self.because(*blocked, AS_IT_TOLD))
         return min(refusals, key=_until)
 
     def add(self, lease: Lease) -> None:

@@ -165,7 +165,7 @@ class Race:
             if attempt in self.others:
                 self.others.remove(attempt)
             self.failures.append((attempt, failure))
-            if not self.others or attempt is self.winner:
+            if not self.others:
                 self._settled.set()
 
     def _refused(self, attempt: Attempt, refused: CallerError) -> None:

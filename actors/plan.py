@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .catalogue import Candidate, Catalogue, Route
     from .strategy import Choice
 
+AS_IT_TOLD = "as it told"
+"""The detail of a refusal for a limit that the provider itself told, not the configuration."""
 UNKNOWN_WAIT = 1.0  # seconds a caller is told to wait when nobody can say when a limit frees
 
 
@@ -140,8 +142,8 @@ class Plan:
 
 
 def _whose_limits(refusals: list[Refusal]) -> str:
-    """A provider cools down because its own side said 429; the other limits are those of the configuration."""
-    ours = [refusal.reason is not Reason.COOLING_DOWN for refusal in refusals]
+    """A cool-down, and what a provider told, come from its own side; other limits are those of the configuration."""
+    ours = [refusal.reason is not Reason.COOLING_DOWN and refusal.detail != AS_IT_TOLD for refusal in refusals]
     if all(ours):
         return "the limits configured for the providers"
     return (

@@ -65,6 +65,7 @@ _BETAS = (b"openai-beta", b"anthropic-beta", b"anthropic-version")
 _STRICT = b"x-infermux-strict"
 _TIMEOUT = b"x-infermux-timeout"
 _OPTIONS = frozenset({*_BETAS, _STRICT, _TIMEOUT})
+_TIMEOUT_WORDS = "must be a duration such as 500ms, 20s or 1m30s, longer than 0 and shorter than a day"
 _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
@@ -447,10 +448,8 @@ def _crashed() -> InternalError:
 def _timeout(text: bytes) -> float:
     try:
         seconds = duration(text.decode("latin-1").strip())
-    except ValueError as error:
-        raise InvalidRequest(f"X-Infermux-Timeout: {error}", param="X-Infermux-Timeout") from None
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < 86_400:
-        raise InvalidRequest(
-            "X-Infermux-Timeout must be longer than 0 and shorter than a day", param="X-Infermux-Timeout"
-        )
+        raise InvalidRequest(f"X-Infermux-Timeout {_TIMEOUT_WORDS}", param="X-Infermux-Timeout")
     return seconds

@@ -62,6 +62,7 @@ def serve_command(config: Config, *, load: Load | None = None, watch: bool = Fal
     set_up_logging(config.log)
     _raise_descriptor_limit()
     tls = tls_context(config.tls)
+    gc.collect()  # here and not in the loop, which it would hold for longer than the watchdog lets pass
     unusable = trio.run(partial(_serve, serving, tls))
     if unusable is not None:
         raise unusable
@@ -99,7 +100,6 @@ async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None
             )
         _announce(config, running, tls is not None, serving.demo)
         nursery.start_soon(_tell_health, application)
-        gc.collect()
         gc.freeze()  # what lives as long as the server need not be walked again
         gc.set_threshold(*GC_THRESHOLDS)
     return None

@@ -71,8 +71,13 @@ class ChatPeek(msgspec.Struct, frozen=True):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
+_ONE = (None,)
+
+
 def tokens_bound(each: Number | None, *choices: Number | None) -> int | None:
     """Tokens that so many choices may have together, of `each` at most; None where nothing bounds them."""
+    if type(each) is int and each >= 0 and choices == _ONE:
+        return each  # nearly always
     return None if each is None else math.ceil(max(each, 0)) * math.ceil(max((1, *(number or 1 for number in choices))))
 
 

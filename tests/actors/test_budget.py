@@ -30,6 +30,14 @@ def test_what_is_ten_seconds_old_counts_no_more() -> None:
     assert not budget.take(110.0)
 
 
+def test_after_a_long_silence_nothing_of_before_counts() -> None:
+    budget = Budget(0.0, 1.0)
+    for second in range(WINDOW):
+        assert budget.take(float(second))
+    assert not budget.take(WINDOW - 0.1)
+    assert [budget.take(100.0) for _ in range(WINDOW + 1)] == [True] * WINDOW + [False]
+
+
 def test_a_share_of_nothing_allows_nothing() -> None:
     assert not Budget(0.0, 0.0).take(1.0)
 

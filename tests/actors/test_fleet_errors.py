@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from infermux.actors.fleet import open_fleet
 from infermux.actors.messages import Reason, Want
-from infermux.actors.plan import Plan, Refusal
+from infermux.actors.plan import AS_IT_TOLD, Plan, Refusal
 from infermux.config.settings import Config, Group, Routing
 from infermux.errors import ModelNotFound
 from tests.actors._scripted import SERVER_ERROR, provider, world
@@ -68,6 +68,12 @@ async def test_without_a_fallback_group_the_global_strategy_is_told(autojump_clo
         await run.begin()
         assert (run.plan.group, run.plan.strategy) == ("", "round_robin")
         run.close()
+
+
+def test_a_429_for_a_limit_that_the_provider_told_does_not_blame_the_configuration() -> None:
+    plan = Plan(Want("m"))
+    plan.refuse(Refusal("a", Reason.REQUEST_LIMIT, 100.0, AS_IT_TOLD))
+    assert "the limits set by the providers of model 'm' are used up" in plan.verdict(90.0).message
 
 
 @pytest.mark.parametrize(

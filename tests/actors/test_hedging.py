@@ -122,6 +122,17 @@ async def test_a_share_of_nothing_makes_none(autojump_clock: MockClock) -> None:
         assert w["b"].asked == []
 
 
+async def test_what_could_not_be_made_does_not_count_as_made(autojump_clock: MockClock) -> None:
+    half = Hedge(enabled=True, after="1s", max_extra_ratio=0.5)
+    async with world(*PAIR, routing=PRIORITY, hedge=half) as w:
+        w["a"].rest = SLOW
+        await w.fleet.command("b", Verb.DISABLE)
+        for _ in range(2):
+            await w.chat()
+        await w.fleet.command("b", Verb.ENABLE)
+        assert await w.answered_by() == "b"
+
+
 async def test_a_second_attempt_counts_among_those_a_request_may_have(autojump_clock: MockClock) -> None:
     async with world(*PAIR, routing=PRIORITY, hedge=ALWAYS, retry=Retry(max_attempts=1), script={"a": [SLOW]}) as w:
         assert await w.answered_by() == "a"

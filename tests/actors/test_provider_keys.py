@@ -14,8 +14,9 @@ from infermux.actors.messages import Health, Reason
 from infermux.actors.provider import Verb
 from infermux.config.settings import ProviderSettings, Retry
 from infermux.errors import FailureKind, NoHealthyProviders, RateLimited, UpstreamError
+from infermux.providers.ratelimits import Quota, Quotas
 from infermux.secret import Secret
-from tests.actors._scripted import CREDENTIALS, OK, World, fails, provider, world
+from tests.actors._scripted import CREDENTIALS, OK, PRIORITY, Step, World, fails, provider, world
 
 ONE, TWO = Secret("sk-canary-one"), Secret("sk-canary-two")
 A_429 = fails(FailureKind.RATE_LIMITED, status=429, retry_after=5.0)
@@ -170,3 +171,29 @@ async def test_no_key_shows_in_what_can_be_seen(autojump_clock: MockClock) -> No
         seen = [json.dumps(attrs.asdict(description)), repr(run.lease), repr(gate.settings), repr(gate.ring)]
         seen += [repr(call) for _, call in w["a"].asked]
         assert not [text for text in seen if "canary" in text]
+
+
+async def test_what_was_told_for_one_key_holds_for_that_key_only(autojump_clock: MockClock) -> None:
+    nothing_left = Step(quotas=Quotas(Quota(0, 30.0)))
+    async with world(keyed(), script={"a": [nothing_left]}) as w:
+        for _ in range(4):
+            await w.chat()
+        first, *later = used(w)
+        assert first not in later
+        await trio.sleep(30.0)
+        for _ in range(2):
+            await w.chat()
+        assert first in used(w)[4:]
+
+
+async def test_a_provider_whose_keys_all_rested_comes_back_slowly(autojump_clock: MockClock) -> None:
+    pair = (keyed(), provider("b", "m"))
+    async with world(*pair, routing=PRIORITY, script={"a": [A_429, A_429]}) as w:
+        for _ in range(2):
+            await w.chat()
+        await trio.sleep(5.1)
+        w["a"].rest = Step(seconds=0.5)
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(w.chat)
+        assert len(w["a"].asked) == 2 + 1

@@ -19,13 +19,22 @@ from infermux.actors.plan import Plan, Refusal
 from infermux.actors.provider import Verb
 from infermux.actors.queue import WaitingRoom
 from infermux.actors.reply import Reply
-from infermux.config.settings import CircuitBreaker, Queue, RateLimits
-from infermux.errors import CallerLeft, InfermuxError, NoHealthyProviders, RateLimited, ShuttingDown
+from infermux.config.settings import CircuitBreaker, Queue, RateLimits, Retry
+from infermux.errors import (
+    CallerLeft,
+    DeadlineExceeded,
+    InfermuxError,
+    NoHealthyProviders,
+    RateLimited,
+    ShuttingDown,
+    UpstreamError,
+)
 from tests.actors._scripted import PRIORITY, SERVER_ERROR, Person, Step, World, nothing_is_left, provider, world
 
 PATIENT = Queue(max_wait=30.0)
 ONE_AT_A_TIME = provider("a", "m", rate_limits=RateLimits(max_concurrent=1))
 SECOND = Step(seconds=1.0)
+NEVER_OPEN = CircuitBreaker(consecutive_failures=1000, min_requests=1000)
 
 
 def plan(priority: Priority = Priority.DEFAULT, *refusals: Refusal) -> Plan:
@@ -118,6 +127,28 @@ async def test_with_one_a_request_waits_for_the_one_before_it_to_end(autojump_cl
         await nothing_is_left(w)
 
 
+async def test_the_time_in_the_queue_is_not_the_providers(autojump_clock: MockClock) -> None:
+    hasty = provider("a", "m", timeout=1.0, rate_limits=RateLimits(max_concurrent=1))
+    async with world(hasty, queue=PATIENT) as w:
+        w["a"].rest = Step(seconds=0.9)
+        order: list[str] = []
+        async with trio.open_nursery() as nursery:
+            for name in ("one", "two", "three", "four", "five"):
+                nursery.start_soon(_ask, w, order, name)
+        assert len(order) == 5  # the last one waited for 3.6 s, longer than twice the timeout
+        await nothing_is_left(w)
+
+
+async def test_the_callers_own_deadline_counts_the_time_in_the_queue(autojump_clock: MockClock) -> None:
+    async with world(ONE_AT_A_TIME, queue=PATIENT) as w, trio.open_nursery() as nursery:
+        w["a"].rest = SECOND
+        nursery.start_soon(_ask, w, list[str](), "running")
+        await trio.sleep(0.1)
+        with pytest.raises(DeadlineExceeded):
+            await w.chat(timeout=1.5)
+        assert trio.current_time() == pytest.approx(1.6)
+
+
 async def test_the_better_class_and_the_earlier_deadline_go_first(autojump_clock: MockClock) -> None:
     async with world(ONE_AT_A_TIME, queue=PATIENT) as w:
         w["a"].rest = SECOND
@@ -176,6 +207,19 @@ async def test_an_open_circuit_is_waited_for_and_one_request_is_its_probe(autoju
                 nursery.start_soon(_ask, w, list[str](), "x")
         assert w["a"].times[1] == pytest.approx(5.0)
         assert w["a"].times[2] >= 6.0
+
+
+async def test_a_request_that_waits_counts_once_for_the_retry_budget(autojump_clock: MockClock) -> None:
+    retry = Retry(max_attempts=9, same_provider=8, budget_ratio=1.0, budget_min_per_second=0.0)
+    calm = provider("a", "m", rate_limits=RateLimits(max_concurrent=1), circuit_breaker=NEVER_OPEN)
+    async with world(calm, queue=PATIENT, retry=retry) as w, trio.open_nursery() as nursery:
+        w["a"].script, w["a"].rest = [SECOND], SERVER_ERROR
+        nursery.start_soon(_ask, w, list[str](), "running")
+        await trio.sleep(0.1)
+        run = w.run()
+        with pytest.raises(UpstreamError):
+            await run.begin()
+        assert run.attempts == 1 + 2  # two requests, so two tries on top
 
 
 async def test_what_time_does_not_cure_is_not_waited_for(autojump_clock: MockClock) -> None:

@@ -14,8 +14,8 @@ from trio.testing import MockClock
 from infermux.actors.dispatch import Phase, Run
 from infermux.actors.messages import Want
 from infermux.actors.provider import Verb
-from infermux.actors.rescue import KEPT_BYTES
-from infermux.config.settings import Retry, Timeouts
+from infermux.actors.rescue import KEPT_BYTES, Rescue, Rescuer
+from infermux.config.settings import Queue, RateLimits, Retry, Timeouts
 from infermux.errors import CallerLeft, DeadlineExceeded, FailureKind, InfermuxError, UpstreamError
 from infermux.providers.continuation import REASK
 from infermux.providers.dialects.fold import fold
@@ -328,6 +328,33 @@ async def test_the_callers_own_deadline_holds_for_the_rescue_too(autojump_clock:
             await told(asking(w, timeout=5.0))
         assert trio.current_time() == pytest.approx(5.0)
         await nothing_is_left(w)
+
+
+async def test_it_holds_while_the_rescue_waits_in_the_queue(autojump_clock: MockClock) -> None:
+    busy = provider("b", "m", rate_limits=RateLimits(max_concurrent=1))
+    queue = Queue(max_wait=30.0)
+    async with world(provider("a", "m"), busy, script={"a": [HALF]}, queue=queue, **ON) as w:
+        w["b"].rest = Step(hangs=True)
+        async with trio.open_nursery() as nursery:
+            await w.fleet.command("a", Verb.DISABLE)
+            nursery.start_soon(told, asking(w))
+            await trio.sleep(1.0)
+            await w.fleet.command("a", Verb.ENABLE)
+            with pytest.raises(DeadlineExceeded):
+                await told(asking(w, timeout=5.0))
+            assert trio.current_time() == pytest.approx(6.0)
+            nursery.cancel_scope.cancel()
+        await nothing_is_left(w)
+
+
+def test_what_is_kept_of_an_answer_is_bounded() -> None:
+    call = Call(endpoint=Endpoint.CHAT, body=b"{}", model="m", requested_model="m", stream=True)
+    kept: list[bytes] = []
+    rescuer = Rescuer(Rescue(), call, Want("m"), sent=kept)
+    piece = b"x" * 1000
+    for _ in range(2 * KEPT_BYTES // len(piece)):
+        assert rescuer.keep(piece) is piece
+        assert sum(map(len, kept)) <= KEPT_BYTES
 
 
 async def test_a_rescue_has_a_first_token_timeout_of_its_own(autojump_clock: MockClock) -> None:

@@ -1,5 +1,8 @@
 """The dashboard: its files and who gets them, and the page in a real browser."""
 
+# Selenium declares what its scripts return only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import re

@@ -48,6 +48,18 @@ async def test_a_request_that_waits_for_a_first_probe_is_told_after_the_grace() 
         assert "Traceback" not in process.output
 
 
+async def is_refused(port: int) -> bool:
+    """Whether new connections are refused, soon: what listens is closed a moment after the line in the log."""
+    with trio.move_on_after(0.3):
+        while True:
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+            except OSError:
+                return True
+            await stream.aclose()
+    return False
+
+
 async def test_a_kept_connection_is_told_that_it_closes_and_a_new_one_is_refused() -> None:
     async with (
         OpenAIUpstream(default=Reply(delay=0.4)) as upstream,
@@ -58,8 +70,7 @@ async def test_a_kept_connection_is_told_that_it_closes_and_a_new_one_is_refused
         await until(lambda: len(upstream.chats) == 1)
         process.send(signal.SIGTERM)
         await process.says("finishing 1 requests")
-        with pytest.raises(OSError, match=r"refused|failed"):
-            await trio.open_tcp_stream("127.0.0.1", process.port)
+        assert await is_refused(process.port)
         said = b"".join([data async for data in kept])  # to its end: it is closed after the answer
         assert said.startswith(b"HTTP/1.1 200 ")
         assert b"\r\nconnection: close\r\n" in said

@@ -204,6 +204,7 @@ async def test_the_callers_own_time_limit_is_kept(way: str) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
         wrong = await router.chat(headers={"X-Infermux-Timeout": "soon"})
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "X-Infermux-Timeout")
+        assert "must be a duration such as" in wrong.json()["error"]["message"]
 
 
 async def test_upstreams_are_closed_at_once_when_the_caller_leaves_before_the_first_token(way: str) -> None:
