@@ -118,7 +118,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", ["infermux", *arguments])
         with pytest.raises(SystemExit) as ended:
             root.run()
-        return int(ended.value.code or 0), *capsys.readouterr()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
 
     return command
 

@@ -59,7 +59,7 @@ async def test_the_management_token_guards_everything_but_health_and_ready_and_t
         httpx.AsyncClient(base_url=router.url, trust_env=False, verify=False) as stranger,
     ):
         assert (await router.status())["ready"] is True
-        for path in ("/status", "/providers", "/providers/one", "/requests", "/events", "/nothing"):
+        for path in ("/status", "/providers", "/providers/one", "/nothing", "/overview", "/requests", "/events"):
             assert (await stranger.get(f"/_infermux{path}")).status_code == 401, path
         assert (await stranger.post("/_infermux/providers/one/disable")).status_code == 401
         wrong = {"authorization": "Bearer tok-em"}

@@ -1,15 +1,12 @@
 """The dashboard: its files and who gets them, and the page in a real browser."""
 
-# Selenium declares what its scripts return only in part.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import re
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import httpx
 import pytest
@@ -19,12 +16,10 @@ from infermux.http.dashboard import pages
 from tests.e2e._router import WAYS, Router, provider, routing
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
-if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
-
 pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
+Chrome: TypeAlias = Any  # selenium's, whose types are unknown in part
 TOKEN = "tok-en"
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -86,16 +81,16 @@ async def test_a_foreign_page_can_command_nothing() -> None:
 @contextmanager
 def browser(url: str) -> Generator[Chrome]:
     """Debian's Chromium at that page, 1280 by 900. Everything it says on its console is kept."""
-    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     with tempfile.TemporaryDirectory() as profile:
-        options = ChromeOptions()
+        options = webdriver.ChromeOptions()
         options.binary_location = "/usr/bin/chromium"
         for flag in (*FLAGS.split(), f"--user-data-dir={profile}", "--window-size=1280,900"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        chrome = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+        chrome = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
         try:
             chrome.set_page_load_timeout(20)
             chrome.get(url)
@@ -184,7 +179,7 @@ async def test_the_page_shows_what_happens_while_it_happens_and_carries_commands
                 dark = "getComputedStyle(document.body).backgroundColor"
                 shown(chrome, dark, "rgb(16, 19, 27)")
                 assert set(chrome.execute_script(REQUESTED)) == {router.url}
-                return list(chrome.get_log("browser"))  # type: ignore[no-untyped-call]
+                return list(chrome.get_log("browser"))
 
             async def ask() -> None:
                 await router.chat(headers={"x-request-id": "mine"})
