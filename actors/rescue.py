@@ -102,7 +102,7 @@ class Rescuer:
     want: Want
     used: Usage = Usage()
     rescues: list[Rescued] = attrs.field(factory=list[Rescued])
-    _sent: list[bytes] = attrs.field(factory=list[bytes])
+    _sent: list[bytes] = attrs.field(factory=list[bytes], alias="sent")
     _size: int = 0
     _broken: Attempt | None = None
     _failure: FailureKind = FailureKind.BROKEN

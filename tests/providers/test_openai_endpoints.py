@@ -298,7 +298,7 @@ async def test_a_body_that_cannot_be_translated_is_refused_before_anything_is_se
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_response_that_the_provider_keeps_is_told_by_its_id(stream: bool) -> None:
-    made = {"id": "resp_7", "object": "response", "status": "completed", "output": []}
+    made: dict[str, object] = {"id": "resp_7", "object": "response", "status": "completed", "output": []}
     begun, done = (
         b"data: " + json.dumps({"type": f"response.{kind}", "response": made}).encode() + b"\n\n"
         for kind in ("created", "completed")
