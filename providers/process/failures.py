@@ -104,9 +104,11 @@ def _body(error: Error, status: int) -> bytes:
 
 def error_of(failure: UpstreamFailure) -> Error:
     """What a process says of a failure of its own upstream."""
-    by_status = failure.status is not None and failure.kind.value not in _KINDS
+    by_status = (
+        failure.status is not None and 400 <= failure.status <= 599
+    )  # else it came in another way than over HTTP
     return Error(
-        code=(by_status and failure.code) or _CODES.get(failure.kind, failure.kind.value),
+        code=(failure.code or _CODES.get(failure.kind, failure.kind.value)) if by_status else _code(failure),
         message=failure.message,
         retryable=failure.kind is not FailureKind.CALLER,
         retry_after=failure.retry_after,
@@ -115,11 +117,18 @@ def error_of(failure: UpstreamFailure) -> Error:
     )
 
 
+def _code(failure: UpstreamFailure) -> str:
+    """The word of a failure that no status says."""
+    kind = failure.kind.value
+    return kind if kind in _KINDS else _CODES.get(failure.kind, kind)
+
+
 _CODES: Final = {
     FailureKind.SERVER_ERROR: "upstream_error",
     FailureKind.RATE_LIMITED: "rate_limited",
     FailureKind.CREDENTIALS: "unauthorized",
     FailureKind.MODEL_NOT_FOUND: "model_not_found",
+    FailureKind.TOTAL_TIMEOUT: "timeout",
     FailureKind.CALLER: "invalid_request",
 }
 
