@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.errors import UpstreamFailure
@@ -64,6 +64,7 @@ def read(data: bytes, size: int = 1 << 20) -> list[StreamEvent]:
     return events
 
 
+@settings(max_examples=50)
 @given(st.lists(items, max_size=6), st.integers(1, 40))
 def test_parts_come_one_after_another_and_fold_to_the_whole_answer(drawn: list[Any], size: int) -> None:
     data = lines([item for part in drawn for item in part])

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.errors import FailureKind, UpstreamFailure
@@ -20,6 +20,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "provider-protocol.md").read_text(e
 OF_ROUTER = {"hello", "list_models", "invoke", "cancel", "ping"}
 
 
+@settings(max_examples=50)
 @given(st.lists(st.binary(max_size=20).map(lambda line: line.replace(b"\n", b""))), st.binary(max_size=5), st.data())
 def test_lines_are_the_same_whatever_the_chunks(lines: list[bytes], rest: bytes, data: st.DataObject) -> None:
     rest = rest.replace(b"\n", b"")
@@ -52,6 +53,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(json_values, st.sampled_from([None, 1, "\t"]))
 def test_json_on_one_line_is_the_same_json(value: object, indent: int | str | None) -> None:
     written = json.dumps(value, indent=indent).replace("\n", "\r\n").encode()
@@ -59,6 +61,7 @@ def test_json_on_one_line_is_the_same_json(value: object, indent: int | str | No
     assert b"\n" not in one_line(written)
 
 
+@settings(max_examples=40)
 @given(
     st.sampled_from([400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 529]),
     st.text(max_size=40),
