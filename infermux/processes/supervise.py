@@ -225,9 +225,9 @@ class ProviderProcess:
     def _silence(self, watched: _Watched) -> str:
         reason = f"it printed no path of a socket to stdout within {self.spec.start_timeout:g} s"
         if unfinished := watched.stdout.unfinished():
-            return f"{reason}, only {unfinished!r} without an end of line"
+            return f"{reason}, only '{unfinished}' without an end of line"
         if watched.stdout.kept:
-            return f"{reason}; its last line there was {watched.stdout.kept[-1]!r}"
+            return f"{reason}; its last line there was '{watched.stdout.kept[-1]}'"
         return reason
 
     def _is_ready(self, path: Path, took: float) -> None:
