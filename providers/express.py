@@ -64,7 +64,7 @@ class ExpressTransport:
         self._origin = origin
         self._connect_timeout = connect_timeout
         self._dial = dial
-        self._pool = IdlePool(idle_seconds=idle_seconds, max_idle=max_idle)
+        self._pool: IdlePool[Connection] = IdlePool(idle_seconds=idle_seconds, max_idle=max_idle)
 
     def __repr__(self) -> str:
         return f"ExpressTransport({self._origin}, {self._pool!r})"

@@ -7,15 +7,31 @@ are closed whenever the pool is used, and by `expire`.
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic, Protocol, TypeVar
 
-from .express_connection import Connection
+from .wire import Wire
 
 
-class IdlePool:
+class Pooled(Protocol):
+    """A connection. `reusable`: whether the next request may go out on it; `idle_since` is the pool's."""
+
+    idle_since: float
+
+    @property
+    def wire(self) -> Wire: ...
+    @property
+    def reusable(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Pooled)
+
+
+class IdlePool(Generic[C]):
     """`take` and `give` with the time passed in. Not a limit on connections: the provider's leases are."""
 
     def __init__(self, *, idle_seconds: float, max_idle: int) -> None:
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[C] = deque()
         self._idle_seconds = idle_seconds
         self._max_idle = max_idle
         self._closed = False
@@ -30,7 +46,7 @@ class IdlePool:
     def closed(self) -> bool:
         return self._closed
 
-    def take(self, now: float) -> Connection | None:
+    def take(self, now: float) -> C | None:
         """An idle connection that looks alive, None without one."""
         self.expire(now)
         while self._idle:
@@ -41,7 +57,7 @@ class IdlePool:
             connection.close()
         return None
 
-    def give(self, connection: Connection, now: float) -> None:
+    def give(self, connection: C, now: float) -> None:
         """Keep `connection` for the next request if its last one ended well, else close it."""
         if self._closed or not connection.reusable:
             connection.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import attrs
 import msgspec
@@ -191,7 +191,7 @@ class Adapter(Protocol):
 
     @property
     def transport(self) -> str:
-        """`express`, `httpx` or `in-process`: shown by the management API."""
+        """`express`, `httpx`, `process` or `in-process`: shown by the management API."""
         ...
 
     def send(self, call: Call) -> Awaitable[Answer | Stream]:
@@ -216,6 +216,59 @@ class Adapter(Protocol):
     async def aclose(self) -> None:
         """Close every idle connection; those in use close when given back."""
         ...
+
+
+@attrs.frozen(kw_only=True)
+class ModelInfo:
+    """A model as its provider describes it; None: the provider does not say.
+
+    `context_window` and `max_output_tokens` in tokens; `images`, `tools`: whether it takes them.
+    """
+
+    id: str
+    name: str = ""
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    images: bool | None = None
+    tools: bool | None = None
+
+
+class Describing(Protocol):
+    """What an adapter may have besides: it knows its models, and serves these and no others."""
+
+    async def describe_models(self) -> Sequence[ModelInfo]:
+        """The models in the provider's order; the first is its default. Raises `UpstreamFailure`."""
+        ...
+
+
+class Lasting(Protocol):
+    """What an adapter may have besides: something that has to be kept running for as long as the adapter is used."""
+
+    async def run(self, news: Callable[[], None]) -> None:
+        """Keep it running until cancelled, or until `aclose`; then nothing of it is left.
+
+        `news` is called when what it runs has come up or gone down: a probe would now say something else.
+        """
+        ...
+
+
+def describing(adapter: Adapter) -> Describing | None:
+    """The part of `adapter` that knows its models, if there is one."""
+    inner = _innermost(adapter)
+    return cast("Describing", inner) if hasattr(inner, "describe_models") else None
+
+
+def lasting(adapter: Adapter) -> Lasting | None:
+    """The part of `adapter` that has to be kept running, if there is one."""
+    inner = _innermost(adapter)
+    return cast("Lasting", inner) if hasattr(inner, "run") else None
+
+
+def _innermost(adapter: object) -> object:
+    """What speaks to the provider, within those that translate for it."""
+    while hasattr(adapter, "adapter"):
+        adapter = cast("Any", adapter).adapter
+    return adapter
 
 
 class Prefilling(Protocol):

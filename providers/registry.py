@@ -33,11 +33,11 @@ _BUILT_IN = {
     "azure_openai": "azure_openai",
     "ollama": "ollama",
     "bedrock": "bedrock",
+    "process": "process.adapter",
     "simulated": "simulated",
 }
-_LATER = {
-    "process": "provider processes are not available in this version of infermux",
-}
+_KEEP_THINKING = frozenset({"bedrock", "process"})
+"""Types whose adapters may translate by themselves, and then keep what has to be kept for that."""
 
 
 class TypeNotAvailable(Exception):
@@ -51,7 +51,7 @@ class TypeNotAvailable(Exception):
 
 def known_types() -> frozenset[str]:
     """Every type name a configuration may use: built in, of a later version, and registered by plugins."""
-    return frozenset(_BUILT_IN) | frozenset(_LATER) | frozenset(_plugins().names)
+    return frozenset(_BUILT_IN) | frozenset(_plugins().names)
 
 
 def make_adapter(
@@ -61,11 +61,9 @@ def make_adapter(
 
     `environ` is where proxy variables are looked up; `kept` holds the thinking that adapters share.
 
-    Raises `TypeNotAvailable` when the type is of a later version, unknown, its plugin cannot be loaded, or the settings
+    Raises `TypeNotAvailable` when the type is unknown, its plugin cannot be loaded, or the settings
     are not such that an adapter can be made (a proxy in the environment that is no URL). Makes no connection.
     """
-    if settings.type in _LATER:
-        raise TypeNotAvailable(settings.type, _LATER[settings.type])
     from .dialects.kept_thinking import ThinkingStore  # only here: reading a configuration needs no dialects
     from .translated import translating
 
@@ -90,8 +88,7 @@ def signer(settings: ProviderSettings) -> tuple[str, str | None]:
 
 def _built_in(settings: ProviderSettings, environ: Mapping[str, str], store: ThinkingStore) -> Adapter:
     module = importlib.import_module(f".{_BUILT_IN[settings.type]}", __package__)
-    # Bedrock's dialect is no caller's: its adapter translates by itself, and keeps what has to be kept for that.
-    more = {"kept": store} if settings.type == "bedrock" else {}
+    more = {"kept": store} if settings.type in _KEEP_THINKING else {}
     try:
         adapter: Adapter = module.make(settings, environ=environ, **more)
     except ValueError as error:

@@ -16,7 +16,7 @@ import msgspec
 from infermux.errors import FailureKind, InvalidRequest, NotCarried, UpstreamFailure
 
 from .dialects import anthropic_messages, freeform, json_tool, openai_chat, openai_responses, tool_names
-from .dialects.dialect import Asked, Dialect, MalformedEvent, Target, Written
+from .dialects.dialect import Asked, Dialect, MalformedEvent, ProviderDialect, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
 from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, Started, StreamError, StreamEvent, TextDelta
@@ -55,7 +55,7 @@ def translate(
     body: bytes,
     *,
     caller: Dialect,
-    provider: Dialect,
+    provider: ProviderDialect,
     target: Target,
     strict: bool = False,
     kept: ThinkingStore | None = None,
@@ -76,7 +76,7 @@ def translate_conversation(
     conversation: Conversation,
     *,
     caller: Dialect,
-    provider: Dialect,
+    provider: ProviderDialect,
     target: Target,
     strict: bool = False,
     kept: ThinkingStore | None = None,
@@ -120,7 +120,7 @@ class Translation:
     """
 
     caller: Dialect
-    provider: Dialect
+    provider: ProviderDialect
     written: Written
     asked: Asked
     model: str
@@ -339,7 +339,7 @@ async def send_translated(
     call: Call,
     *,
     endpoint: Endpoint,
-    provider: Dialect,
+    provider: ProviderDialect,
     target: Target,
     kept: ThinkingStore | None = None,
     images: Fetched | None = None,

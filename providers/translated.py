@@ -25,6 +25,8 @@ from .translate import DIALECTS, send_translated
 _VIA: Final = (Endpoint.MESSAGES, Endpoint.CHAT)
 """What is translated to, the first that a provider speaks."""
 
+_TRANSLATED: Final = frozenset(DIALECTS) | {Endpoint.COUNT_TOKENS}
+
 
 def translating(adapter: Adapter, settings: ProviderSettings, kept: ThinkingStore | None = None) -> Adapter:
     """`adapter`, serving every dialect there is; itself where it does already, or speaks none of them.
@@ -42,7 +44,6 @@ class Translating:
 
     def __init__(self, adapter: Adapter, via: Endpoint, settings: ProviderSettings, kept: ThinkingStore) -> None:
         self.adapter = adapter
-        self.endpoints = adapter.endpoints | frozenset(DIALECTS) | {Endpoint.COUNT_TOKENS}
         self._via = via
         self._dialect = DIALECTS[via]
         self._kept = kept
@@ -52,6 +53,12 @@ class Translating:
 
     def __repr__(self) -> str:
         return f"Translating({self.adapter!r})"
+
+    @property
+    def endpoints(self) -> frozenset[Endpoint]:
+        """What the adapter has, and what is translated to it: nothing where it turned out not to have that."""
+        own = self.adapter.endpoints
+        return own | _TRANSLATED if self._via in own else own
 
     @property
     def transport(self) -> str:

@@ -58,8 +58,9 @@ class WatchedStream(ABC):
         while not self._done:
             try:
                 data = await self._read()
-            except UpstreamFailure:
+            except UpstreamFailure as failure:
                 if not self._stopped:
+                    self._failed(failure)
                     raise
                 data = None
             if data is None:

@@ -25,6 +25,14 @@ _HOSTED_OPENAI = "api.openai.com"
 _REGION = re.compile(r"[a-z]{2,}(?:-[a-z0-9]+)+")  # us-east-1, us-gov-west-1, eusc-de-east-1, fips-us-east-1
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _AUTO = "auto"
+_OWNERS = {
+    "azure_deployment": "azure_openai",
+    "azure_api_version": "azure_openai",
+    "command": "process",
+    "env": "process",
+    "cwd": "process",
+    "strict": "process",
+}
 _RESERVED = "infermux."  # names of actors that are no providers
 
 
@@ -125,6 +133,8 @@ def _provider(provider: ProviderSettings, path: Path, reading: Reading) -> None:
         )
     if provider.type == "azure_openai":
         _azure(provider, path, reading)
+    if provider.type == "process" and not provider.command and reading.fine((*path, "command")):
+        reading.problem((*path, "command"), 'is required for type process, such as ["my-provider", "--some-flag"]')
     if provider.type == "bedrock":
         _bedrock(provider, (*path, "region"), reading)
     _without_effect(provider, path, reading)
@@ -177,8 +187,8 @@ def _bedrock(provider: ProviderSettings, path: Path, reading: Reading) -> None:
 def _without_effect(provider: ProviderSettings, path: Path, reading: Reading) -> None:
     if provider.type not in BUILT_IN_TYPES:
         return  # a plugin's type may use what it likes
-    for key, owner in (("azure_deployment", "azure_openai"), ("azure_api_version", "azure_openai")):
-        if getattr(provider, key) is not None and provider.type != owner:
+    for key, owner in _OWNERS.items():
+        if getattr(provider, key) and provider.type != owner:
             reading.warn((*path, key), f"has no effect: it is for type {owner}, this is {provider.type}")
 
 

@@ -10,8 +10,8 @@ _CREDENTIAL_WORDS = ("key", "token", "secret", "auth")
 
 
 def carries_credentials(provider: ProviderSettings) -> bool:
-    """Whether requests to it are made in our name: a key, or extra headers, which may be one."""
-    return bool(provider.keys) or any(_is_credential(header) for header in provider.headers)
+    """Whether requests to it are made in our name: a key, or extra headers or variables, which may be one."""
+    return bool(provider.keys) or any(map(_is_credential, (*provider.headers, *provider.env)))
 
 
 def _is_credential(header: str) -> bool:

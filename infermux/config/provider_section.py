@@ -32,9 +32,10 @@ from .scalars import (
     TEXTS,
     TRUE,
     URL,
+    VARIABLE,
 )
-from .section import Key, Section, keys_of, later, section_of
-from .values import header_name
+from .section import Key, Section, keys_of, section_of
+from .values import header_name, variable_name
 
 
 @attrs.frozen(kw_only=True)
@@ -225,12 +226,18 @@ PROVIDER = Section(
             ("proxy", PROXY, "HTTP proxy to reach it by; null: what the environment says."),
             ("tls", CLIENT_TLS, "How its certificate is checked."),
             ("simulate", SIMULATE, "simulated: how it behaves."),
-        ),
-        *later(
-            ("command", ListOf(item=TEXT, what="a list of text", nullable=True), None, "process: what to run."),
-            ("strict", SWITCH, False, "process: exit when it cannot be started."),
-            ("env", MapOf(value=TEXT, what="a mapping of variables"), {}, "process: its environment."),
-            ("cwd", TEXT.or_null(), None, "process: its working directory."),
+            (
+                "command",
+                ListOf(item=TEXT, what="a list: the program and its arguments", nullable=True, at_least=1),
+                "process: the program and its arguments; a bare name is looked up on PATH. Required there.",
+            ),
+            (
+                "env",
+                MapOf(value=VARIABLE, what="a mapping of variables", key=variable_name, key_what="a variable's name"),
+                "process: its environment, beside PATH, HOME and LANG.",
+            ),
+            ("cwd", TEXT.or_null(), "process: the folder it starts in; null: that of infermux."),
+            ("strict", SWITCH, "process: infermux ends when it cannot be started, instead of serving the others."),
         ),
     ),
 )

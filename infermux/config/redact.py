@@ -13,8 +13,8 @@ from infermux.secret import Secret
 from .settings import Config
 
 MASK = "***"
-# Headers and body fields go to the provider as they are, and a proxy's URL may hold a password.
-_MASKED_VALUES = frozenset({"headers", "extra_body"})
+# Headers, body fields and variables go to the provider as they are, and a proxy's URL may hold a password.
+_MASKED_VALUES = frozenset({"headers", "extra_body", "env"})
 _MASKED = frozenset({"proxy"})
 
 

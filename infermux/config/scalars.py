@@ -200,6 +200,13 @@ HEADER_VALUE = Value(
     json={"type": "string"},
     hidden=True,
 )
+VARIABLE = Value(
+    what="a variable's value: text without NUL",
+    convert=values.variable_value,
+    tags=TEXT_TAGS,
+    json={"type": "string"},
+    hidden=True,
+)
 CREDENTIAL = Value(
     what='a key, best taken from the environment: "${NAME}" or "${file:/path}" (visible ASCII, no spaces)',
     convert=values.credential,

@@ -157,6 +157,10 @@ class ProviderSettings:
     proxy: str | None = attrs.field(default=None, repr=False)
     tls: ClientTls = attrs.field(factory=ClientTls)
     simulate: Simulate = attrs.field(factory=Simulate)
+    command: tuple[str, ...] | None = None
+    env: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    cwd: str | None = None
+    strict: bool = False
     borrows: bool = False
 
     @property

@@ -21,6 +21,7 @@ _TAG = re.compile(r"[A-Za-z0-9._-]{1,64}=[\x20-\x2b\x2d-\x7e]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(KB|MB|GB|KiB|MiB|GiB)?")
 _SIZE_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NAME = re.compile(r"[a-zA-Z0-9._-]+")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -148,6 +149,20 @@ def _web_url(text: str) -> SplitResult:
 def header_name(text: str) -> str:
     """A header's name by RFC 9110."""
     if not _HEADER_NAME.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def variable_name(text: str) -> str:
+    """An environment variable's name, as shells have them."""
+    if not _VARIABLE_NAME.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def variable_value(text: str) -> str:
+    """An environment variable's value: execve(2) ends it at a NUL."""
+    if "\0" in text:
         raise ValueError(text)
     return text
 

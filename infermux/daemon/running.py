@@ -73,9 +73,7 @@ class Daemon:
 
     async def attend(self, place: Place, look: Callable[[], Seen]) -> None:
         """It listens at `place`: tell who waits for that, and keep what is known of it up to date, until cancelled."""
-        source = look().config
-        config = os.path.abspath(source) if source is not None and os.path.exists(source) else source
-        self._now(attrs.evolve(self.facts, state="ready", config=config, **attrs.asdict(place)))
+        self._now(attrs.evolve(self.facts, state="ready", config=_absolute(look().config), **attrs.asdict(place)))
         self._started()
         rolled = trio.current_time()
         while True:
@@ -99,6 +97,11 @@ class Daemon:
         if facts != self.facts:
             self.facts = facts
             self._lock.tell(facts)
+
+
+def _absolute(source: str | None) -> str | None:
+    """The path of a file; what is none, such as the demo's name, as it is."""
+    return os.path.abspath(source) if source is not None and os.path.exists(source) else source
 
 
 def _tell(starter: int, what: dict[str, object]) -> None:

@@ -93,8 +93,8 @@ class StreamWriter(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    """A wire format. Stateless: one object serves every request."""
+class ProviderDialect(Protocol):
+    """What a dialect is that providers speak: requests written, answers read."""
 
     @property
     def name(self) -> str:
@@ -124,27 +124,29 @@ class Dialect(Protocol):
         """
         ...
 
-    def read_request(self, body: bytes) -> Conversation: ...
-
     def write_request(self, conversation: Conversation, target: Target) -> Written:
         """Raises InvalidRequest for what cannot be left out without changing what is asked."""
         ...
 
     def read_answer(self, body: bytes) -> Completion: ...
+    def decoder(self) -> EventDecoder: ...
+    def stream_reader(self) -> StreamReader: ...
+    def read_error(self, status: int, body: bytes) -> ErrorReport:
+        """Never raises: a body that is no error of this dialect is the message."""
+        ...
+
+
+class Dialect(ProviderDialect, Protocol):
+    """A wire format that callers speak too. Stateless: one object serves every request."""
+
+    def read_request(self, body: bytes) -> Conversation: ...
 
     def write_answer(self, completion: Completion, asked: Asked, loss: Loss | None = None) -> bytes:
         """What has no place in the caller's dialect is named in `loss`, where there is one; `completion.lost` is the
         reader's to name."""
         ...
 
-    def decoder(self) -> EventDecoder: ...
-    def stream_reader(self) -> StreamReader: ...
     def stream_writer(self, asked: Asked) -> StreamWriter: ...
-
-    def read_error(self, status: int, body: bytes) -> ErrorReport:
-        """Never raises: a body that is no error of this dialect is the message."""
-        ...
-
     def write_error(self, error: ErrorReport) -> bytes: ...
 
     def write_stream_error(self, error: ErrorReport) -> bytes:
