@@ -56,6 +56,7 @@ def start(home: Home, arguments: Sequence[str], *, cwd: str | None = None) -> Fa
             if said.get("ready"):
                 facts = holder(home)
                 if facts is not None:
+                    child.returncode = 0  # it outlives us, and nobody here waits for it
                     return facts
         except BaseException:
             child.terminate()
