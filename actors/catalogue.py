@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from infermux.config.settings import Config, Group, Price, ProviderSettings, Routing
-from infermux.providers.interface import Endpoint
+from infermux.providers.interface import Endpoint, ModelInfo
 from infermux.providers.prices import PriceBook
 
 KEPT_ROUTES = 4096  # callers choose model names, so what is remembered of them is bounded
@@ -23,15 +23,36 @@ KEPT_ROUTES = 4096  # callers choose model names, so what is remembered of them 
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """A provider in the catalogue: what the router needs of its declaration. `index` is declaration order."""
+    """A provider in the catalogue: what the router needs of its declaration. `index` is declaration order.
+
+    `found` are the models that it says it has, where it is asked for that and has answered: it serves these and no
+    others then, unless the declaration says which.
+    """
 
     settings: ProviderSettings
     index: int
     endpoints: frozenset[Endpoint]
+    found: tuple[ModelInfo, ...] | None = None
 
     @property
     def name(self) -> str:
         return self.settings.name
+
+    @property
+    def models(self) -> tuple[str, ...] | None:
+        """What it serves; None: it is considered for any model."""
+        if self.settings.models is not None or self.found is None:
+            return self.settings.models
+        return tuple(info.id for info in self.found)
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """The names it is found by, models before aliases."""
+        return tuple(dict.fromkeys((*(self.models or ()), *self.settings.model_aliases)))
+
+    def info(self, model: str) -> ModelInfo | None:
+        """What the provider says of a model."""
+        return next((info for info in self.found or () if info.id == model), None)
 
 
 @attrs.frozen
@@ -41,6 +62,13 @@ class Candidate:
     entry: Entry
     model: str
     price: Price | None  # None: nobody knows it
+    info: ModelInfo | None = None  # None: it does not say
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether anything is known of the model that could stand in a request's way."""
+        info = self.info
+        return info is not None and (info.context_window is not None or info.images is False or info.tools is False)
 
 
 Tiers = tuple[tuple[Candidate, ...], ...]
@@ -59,11 +87,14 @@ class Route:
     fallbacks: tuple[Route, ...] = ()
     longer: tuple[Route, ...] = ()
     longest_timeout: float = attrs.field(init=False)
+    is_judged: bool = attrs.field(init=False)  # whether a request may be one that a candidate does not take
 
     def __attrs_post_init__(self) -> None:
+        judged = any(c.is_judged for tier in self.tiers for c in tier)
+        others = (*self.fallbacks, *self.longer)
+        object.__setattr__(self, "is_judged", judged or any(route.is_judged for route in others))
         timeouts = [c.entry.settings.first_token_timeout for tier in self.tiers for c in tier]
         timeouts += [c.entry.settings.timeout for tier in self.tiers for c in tier]
-        others = (*self.fallbacks, *self.longer)
         longest = max([*timeouts, *(route.longest_timeout for route in others)], default=0.0)
         object.__setattr__(self, "longest_timeout", longest)
 
@@ -84,6 +115,7 @@ class Catalogue:
     _open_ended: list[Entry] = attrs.field(factory=list, repr=False)
     _groups: list[tuple[re.Pattern[str], Group]] = attrs.field(factory=list, repr=False)
     _kept: OrderedDict[tuple[str, Endpoint], Route] = attrs.field(factory=OrderedDict, repr=False)
+    is_judged: bool = False  # whether any provider says what its models do not take
 
     @classmethod
     def build(cls, config: Config, entries: Iterable[Entry], prices: PriceBook | None = None) -> Catalogue:
@@ -92,24 +124,25 @@ class Catalogue:
         made = cls(config.routing, prices, {entry.name: entry for entry in sorted(entries, key=_by_index)})
         for entry in made.entries.values():
             made._add(entry)
+        made.is_judged = any(entry.found for entry in made.entries.values())
         made._groups = [(_globs(group.models), group) for group in config.routing.groups]
         return made
 
     def _add(self, entry: Entry) -> None:
         settings = entry.settings
         # One candidate per name: within one provider an alias beats a listing, a name as it is written other spellings.
-        declared = {**{model: model for model in settings.models or ()}, **settings.model_aliases}
+        declared = {**{model: model for model in entry.models or ()}, **settings.model_aliases}
         for name, target in tuple(declared.items()):
             for spelling in spellings(settings, name):
                 declared.setdefault(spelling, target)
         for name, target in declared.items():
             shelf = self._listed if target in spellings(settings, name) else self._aliased
             shelf.setdefault(name, []).append(self._candidate(entry, target))
-        if settings.models is None:
+        if entry.models is None:
             self._open_ended.append(entry)
 
     def _candidate(self, entry: Entry, model: str) -> Candidate:
-        return Candidate(entry, model, self.prices.price(entry.settings, model))
+        return Candidate(entry, model, self.prices.price(entry.settings, model), entry.info(model))
 
     @property
     def default_model(self) -> str | None:
@@ -117,16 +150,15 @@ class Catalogue:
         if self.routing.default_model:
             return self.routing.default_model
         for entry in self.entries.values():
-            names = (*(entry.settings.models or ()), *entry.settings.model_aliases)
-            if names:
-                return names[0]
+            if entry.declared:
+                return entry.declared[0]
         return None
 
     def names(self) -> dict[str, list[Entry]]:
         """Every declared model and alias with the providers that serve it, in declaration order."""
         found: dict[str, list[Entry]] = {}
         for entry in self.entries.values():
-            for name in dict.fromkeys((*(entry.settings.models or ()), *entry.settings.model_aliases)):
+            for name in entry.declared:
                 found.setdefault(name, []).append(entry)
         return found
 
@@ -176,7 +208,7 @@ class Catalogue:
 
     def _within(self, entry: Entry, model: str) -> list[list[Candidate]]:
         own = [c for c in (*self._aliased.get(model, ()), *self._listed.get(model, ())) if c.entry is entry]
-        if not own and entry.settings.models is None:
+        if not own and entry.models is None:
             own = [self._candidate(entry, model)]
         return [own[:1]]
 

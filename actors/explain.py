@@ -102,7 +102,7 @@ def _candidates(number: int, look: Look, decision: Decision, running: bool) -> I
             yield {
                 **_named(number, look, *pair),
                 **nothing,
-                **_verdict(decision, *pair, ordered=False, running=running),
+                **_verdict(decision, *pair, ordered=False, running=running, unsuited=look.unsuited.get(pair, "")),
             }
 
 
@@ -110,13 +110,17 @@ def _named(number: int, look: Look, provider: str, model: str) -> dict[str, Any]
     return {"tier": number, "strategy": look.strategy, "group": look.group, "provider": provider, "model": model}
 
 
-def _verdict(decision: Decision, provider: str, model: str, *, ordered: bool, running: bool) -> dict[str, Any]:
+def _verdict(
+    decision: Decision, provider: str, model: str, *, ordered: bool, running: bool, unsuited: str = ""
+) -> dict[str, Any]:
     """What became of a candidate, and why."""
     outcomes = [
         tried.outcome for tried in decision.record.attempts if (tried.provider, tried.model) == (provider, model)
     ]
     if outcomes:
         return {"verdict": "asked", "reason": outcomes[-1], "detail": ""}
+    if unsuited:
+        return {"verdict": "left_out", "reason": "unsuited", "detail": unsuited}
     passed_over = decision.passed_over.get((provider, model))
     if passed_over is not None:
         return {"verdict": "refused", "reason": "not_carried", "detail": passed_over.message}

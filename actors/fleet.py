@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ import trio
 from infermux.config.difference import Difference, difference
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import NotFound
-from infermux.providers.interface import Adapter, Endpoint
+from infermux.providers.interface import Adapter, Endpoint, Lasting, lasting
 from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
@@ -32,7 +33,7 @@ from .journal import Journal
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
-from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
+from .provider import Command, Describe, Description, LookAgain, ProviderActor, Revoke, Verb, describe
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
@@ -173,8 +174,8 @@ class Fleet:
         """Models that providers without a `models` list were found to have: for the listing only, not for routing."""
         found: dict[str, list[Member]] = {}
         for member in self.members.values():
-            for name in member.gate.found_models:
-                found.setdefault(name, []).append(member)
+            for info in member.gate.found_models or ():
+                found.setdefault(info.id, []).append(member)
         return found
 
     def is_ready(self) -> bool:
@@ -222,7 +223,9 @@ class Fleet:
         member = Member(Entry(settings=settings, index=0, endpoints=adapter.endpoints), adapter, gate)
 
         def actor() -> ProviderActor:
-            return ProviderActor(gate=gate, adapter=member.adapter, rng=self.rng, announce=self._announce)
+            return ProviderActor(
+                gate=gate, adapter=member.adapter, rng=self.rng, announce=self._announce, found=self._found
+            )
 
         try:
             member.ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=self._capacity))
@@ -230,6 +233,7 @@ class Fleet:
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
                 await close(adapter, settings.name)
             raise
+        self.launch(member, adapter)
         return member
 
     def adapter(self, settings: ProviderSettings) -> tuple[Adapter, str | None]:
@@ -310,11 +314,38 @@ class Fleet:
     def _number(self) -> None:
         """Put members and catalogue into the order of declaration."""
         for index, member in enumerate(self.members.values()):
-            member.entry = attrs.evolve(member.entry, index=index)
+            member.entry = attrs.evolve(
+                member.entry, index=index, endpoints=member.adapter.endpoints, found=member.described
+            )
             member.gate.routing = self.config.routing
         prices = PriceBook.of(self.config, loaded_library())
         self.catalogue = Catalogue.build(self.config, [member.entry for member in self.members.values()], prices)
         self.shares_keys = any(member.gate.ring is not None for member in self.members.values())
+
+    def _found(self, name: str) -> None:
+        """A provider has said which models it has, and it was not that before."""
+        if name in self.members and hasattr(self, "router"):
+            self._number()
+            self.router.deliver(self._world())
+
+    def launch(self, member: Member, adapter: Adapter) -> None:
+        """Keep running what `adapter` needs, until it is closed."""
+        part = lasting(adapter)
+        if part is not None:
+            self.nursery.start_soon(self._keep, part, member)
+
+    async def _keep(self, part: Lasting, member: Member) -> None:
+        def news(up: bool) -> None:
+            member.ref.deliver(LookAgain(up))
+
+        for crashes in count(1):
+            try:
+                await part.run(news)
+            except Exception:
+                log.exception("what provider %s needs running crashed", member.settings.name)
+                await trio.sleep(RESTARTS.delay(crashes))
+            else:
+                return
 
     def _world(self) -> Serve:
         return Serve(self.catalogue, {name: member.ref for name, member in self.members.items()}, self.config)

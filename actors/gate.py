@@ -10,7 +10,7 @@ import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings, Routing
 from infermux.errors import UpstreamFailure
-from infermux.providers.interface import Usage
+from infermux.providers.interface import ModelInfo, Usage
 from infermux.providers.ratelimits import Quotas
 
 from .averages import Averages
@@ -80,7 +80,7 @@ class Gate:
     set_aside: SetAside = attrs.field(factory=SetAside)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     penalty: Penalty = attrs.field(factory=Penalty)
-    found_models: tuple[str, ...] = ()  # what an open-ended provider lists itself
+    found_models: tuple[ModelInfo, ...] | None = None  # what the provider lists itself, where it is asked
     malformed_events: int = 0  # that were left out of its streams
     operator: deque[Transition[str]] = attrs.field(factory=lambda: deque[Transition[str]](maxlen=KEPT))
     _exploring: int = 0
@@ -155,7 +155,7 @@ class Gate:
         self.averages, self.ring, self.told = Averages(), self._new_ring(), None
         self.adaptive = None if self.adaptive is None else AdaptiveLimit()
         self.slow_start.stop()
-        self.found_models = ()
+        self.found_models = None
         self._strangers = set(self.leases)
         self.operator.append(Transition(now, "", "renewed", "declared anew"))
 

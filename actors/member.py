@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from infermux.config.settings import ProviderSettings
-from infermux.providers.interface import Adapter
+from infermux.providers.interface import Adapter, ModelInfo, describing
 
 from .catalogue import Entry
 from .gate import Gate
@@ -42,6 +42,11 @@ class Member:
     @property
     def settings(self) -> ProviderSettings:
         return self.entry.settings
+
+    @property
+    def described(self) -> tuple[ModelInfo, ...] | None:
+        """The models its adapter says it has; None where it says nothing, or has not yet."""
+        return self.gate.found_models if describing(self.adapter) is not None else None
 
     @property
     def standing(self) -> Standing:

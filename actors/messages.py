@@ -131,6 +131,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Want(msgspec.Struct, frozen=True):
     """One request as the router sees it. `affinity` is the sticky key, `max_tokens` None when the caller gave none.
 
+    `images` and `tools`: it has some, which is only looked for where a provider says that its models take none.
     `who` asks, as far as anybody said. `home` is who keeps `previous_response`, the response it goes on from, where
     that is known: nobody else can answer.
     """
@@ -145,6 +146,8 @@ class Want(msgspec.Struct, frozen=True):
     who: Identity = NOBODY
     previous_response: str | None = None
     home: Home | None = None
+    images: bool = False
+    tools: bool = False
 
     @property
     def home_key(self) -> int | None:

@@ -7,7 +7,7 @@ in order only when the tiers before it are used up.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -38,12 +38,16 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """One tier as it was put in order: who could have answered, and `steps`, those who could do so then."""
+    """One tier as it was put in order: who could have answered, and `steps`, those who could do so then.
+
+    `unsuited` are the pairs of provider and model that cannot be given the request, and why.
+    """
 
     strategy: str
     group: str
     candidates: tuple[Candidate, ...]
     steps: Sequence[Choice]
+    unsuited: Mapping[tuple[str, str], str] = {}
 
 
 @attrs.define(eq=False)
@@ -102,6 +106,11 @@ class Plan:
         self.looks.clear()
         self.held = []
         self.insists = False
+
+    @property
+    def unsuited(self) -> dict[tuple[str, str], str]:
+        """All that could not be given the request, and why."""
+        return {pair: why for look in self.looks for pair, why in look.unsuited.items()}
 
     @property
     def is_starting(self) -> bool:

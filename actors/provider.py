@@ -19,7 +19,7 @@ import trio
 
 from infermux.config.settings import HealthCheck, ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
-from infermux.providers.interface import Adapter, Usage
+from infermux.providers.interface import Adapter, ModelInfo, Usage, describing
 
 from .actor import BaseActor, Context
 from .gate import Gate
@@ -35,7 +35,12 @@ from .router_queue import Freed, Wanted
 log = logging.getLogger("infermux.actors")
 
 JITTER = 0.1  # of the interval, either way: probes of many routers do not march in step
+_LISTING = frozenset({"ollama", "process"})  # a generate could load a model, or cost what nobody knows
 PROBE_TOKENS = 16  # what a one-token request reserves; settled to its true usage
+
+
+def _nobody(name: str) -> None:
+    """Nobody asks which models were found."""
 
 
 class Verb(enum.Enum):
@@ -83,7 +88,14 @@ class ProbeEnded:
     failure: UpstreamFailure | None
     usage: Usage | None
     key: int | None = None
-    models: tuple[str, ...] = ()
+    models: tuple[ModelInfo, ...] | None = None
+
+
+@attrs.frozen
+class LookAgain:
+    """What the provider runs on has come up, or gone down: a probe may now say something else."""
+
+    up: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -110,7 +122,7 @@ class Description:
 
 @attrs.define(eq=False, kw_only=True)
 class ProviderActor(BaseActor[Any]):
-    """`announce` is called with the provider's name when its first probe has ended."""
+    """`announce` is called with the provider's name when its first probe has ended, `found` when its models changed."""
 
     eager: ClassVar[bool] = True
 
@@ -118,6 +130,8 @@ class ProviderActor(BaseActor[Any]):
     adapter: Adapter
     rng: random.Random
     announce: Callable[[str], None]
+    found: Callable[[str], None] = _nobody
+    _news: list[bool] = attrs.field(factory=list[bool])  # of what it runs on, since the last probe began
     _context: Context[Any] | None = None
     _wanted_by: Ref[Any] | None = None  # whose queue holds requests for this provider
     _probe_now: trio.Event = attrs.field(factory=trio.Event)
@@ -159,6 +173,8 @@ class ProviderActor(BaseActor[Any]):
                     lease.revoke(why, last_word=last_word)
             case Redeclared():
                 self._redeclared(message)
+            case LookAgain(up):
+                self._look_again(up)
             case Wanted(router):
                 self._wanted_by = router
             case _:
@@ -244,8 +260,11 @@ class ProviderActor(BaseActor[Any]):
         with scope:
             while True:
                 await self._pause(check)
+                self._news.clear()
                 await self._probe_round(check)
                 self._probe_now = trio.Event()
+                if self._news:
+                    self._look_again(self._news[-1])
 
     async def _probe_round(self, check: HealthCheck) -> None:
         """Probe until a key was not refused, and every retired one, which may be good again."""
@@ -309,16 +328,34 @@ class ProviderActor(BaseActor[Any]):
                 failure = UpstreamFailure(FailureKind.MALFORMED, f"its adapter crashed with {type(bug).__name__}")
         if scope.cancelled_caught:
             failure = UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"no answer to the probe within {check.timeout:g} s")
-        models = await self._list_models(check) if failure is None else ()
+        models = await self._list_models(check) if failure is None else None
         return ProbeEnded(failure, usage, key, models)
 
-    async def _list_models(self, check: HealthCheck) -> tuple[str, ...]:
-        """What the provider has, for the listing of models, where the configuration does not say."""
-        if self.settings.type != "ollama" or self.settings.models is not None:
-            return ()
+    def _look_again(self, up: bool) -> None:
+        """Probe at once where that does not agree with its health; where a probe is on its way, after that."""
+        self._news.append(up)
+        if not self._is_probed:
+            if up and describing(self.adapter) is not None:
+                assert self._context is not None
+                self._context.start_soon(self._list_unprobed)
+        elif self.gate.health.passes is not up:
+            self._probe_now.set()
+
+    async def _list_unprobed(self) -> None:
+        """One that is never probed is asked for its models when it comes up."""
+        self._note_models(await self._list_models(self.settings.health_check, anew=True))
+
+    async def _list_models(self, check: HealthCheck, *, anew: bool = False) -> tuple[ModelInfo, ...] | None:
+        """What the provider has: to route by where it knows that for sure, to be listed where nobody else says."""
+        told = describing(self.adapter)
+        if told is None and (self.settings.type != "ollama" or self.settings.models is not None):
+            return None
         with trio.move_on_after(check.timeout):
             try:
-                return tuple(await self.adapter.list_models())
+                if told is not None:
+                    known = None if anew else told.described
+                    return tuple(await told.describe_models() if known is None else known)
+                return tuple(ModelInfo(id=name) for name in await self.adapter.list_models())
             except UpstreamFailure as failed:
                 log.info("provider %s does not list its models: %s", self.settings.name, failed.message)
             except Exception:
@@ -327,9 +364,15 @@ class ProviderActor(BaseActor[Any]):
 
     def _probe_ended(self, ended: ProbeEnded) -> None:
         if ended.failure is None:
-            self.gate.found_models = ended.models
+            self._note_models(ended.models)
         self.gate.probe_ended(ended.failure, ended.usage, PROBE_TOKENS, trio.current_time(), ended.key)
         self._publish()
+
+    def _note_models(self, models: tuple[ModelInfo, ...] | None) -> None:
+        changed = models != self.gate.found_models and describing(self.adapter) is not None
+        self.gate.found_models = models
+        if changed:
+            self.found(self.settings.name)
 
     def _answer_probe_askers(self) -> None:
         askers, self._probe_askers = self._probe_askers, []
@@ -392,13 +435,13 @@ def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False)
 def probe_plan(settings: ProviderSettings) -> tuple[ProbeMethod, str | None]:
     """Which probe a provider gets.
 
-    `auto` is `generate` where a model is declared, `models` for open-ended and ollama providers.
+    `auto` is `generate` where a model is declared, `models` for open-ended, ollama and process providers.
     """
     check = settings.health_check
     model = check.model or _probe_model(settings)
     if check.method is not ProbeMethod.AUTO:
         return check.method, model
-    if check.model is not None or (settings.models and settings.type != "ollama"):
+    if check.model is not None or (settings.models and settings.type not in _LISTING):
         return ProbeMethod.GENERATE, model
     return ProbeMethod.MODELS, model
 

@@ -104,6 +104,7 @@ def _redeclare(fleet: Fleet, place: _Place, impact: Impact, grace: float) -> Non
     message = Redeclared(adapter)
     member.ref.deliver(message)
     if adapter is not former:
+        fleet.launch(member, adapter)
         # Only what goes to where we are not to go any more has to end; the rest is sent as it would be now, or nearly.
         within = grace if impact is Impact.RENEWED else math.inf
         fleet.nursery.start_soon(_retire, member, former, message, within)

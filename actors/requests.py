@@ -9,6 +9,7 @@ import trio
 from infermux.providers.interface import Call, Endpoint
 from infermux.providers.peek import check_preferences, peek_chat, prompt_tokens
 from infermux.providers.peek_endpoints import PEEKS, Peek, ResponsePeek, beginning, estimated_prompt
+from infermux.providers.peek_needs import has_images, has_tools
 from infermux.secret import Secret
 
 from .attempt import Caller
@@ -48,6 +49,7 @@ def request_run(
         check_preferences(peek.provider)
     response = peek if isinstance(peek, ResponsePeek) else None
     previous = None if response is None else response.previous_response_id
+    judged = fleet.catalogue.is_judged
     want = Want(
         model=peek.model or "",
         endpoint=endpoint,
@@ -59,6 +61,8 @@ def request_run(
         who=who,
         previous_response=previous,
         home=None if previous is None else fleet.homes.find(previous, trio.current_time()),
+        images=judged and has_images(endpoint, body),
+        tools=judged and has_tools(body),
     )
     call = Call(
         endpoint=endpoint,

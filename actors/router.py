@@ -34,6 +34,7 @@ from .reply import Reply
 from .router_queue import Freed, LookAtQueue, RouterQueue, standing_of
 from .strategies import make_strategy
 from .strategy import Choice, Option, Strategy
+from .suitability import is_too_long, nobody_suited, unsuited
 
 log = logging.getLogger("infermux.actors")
 
@@ -221,6 +222,8 @@ class RouterActor(BaseActor[Any]):
             return
         if plan.is_starting and plan.beside is None:
             self._first_probes.park(plan, reply, self._first_probe_bound)
+        elif not plan.refusals and not plan.tried and plan.unsuited:
+            reply.send(nobody_suited(plan.want.model, plan.unsuited))
         elif not plan.refusals and not plan.tried:
             reply.send(
                 ModelNotFound(f"no provider of model {plan.want.model!r} is left by the request's `provider` object")
@@ -309,11 +312,14 @@ class RouterActor(BaseActor[Any]):
         if found is None:
             return False
         route, tier = found
+        judged = plan.route is not None and plan.route.is_judged
+        left_out = unsuited(tier, plan.route, plan.want) if judged and plan.route is not None else {}
         # Those of the route that answers: a fallback model may belong to another group.
         plan.group = route.group.name if route.group else ""
         plan.strategy = self._strategy_name(route.group, plan.want.preferences)
-        plan.steps = self._order(plan, route, tier, now)
-        plan.looks.append(Look(plan.strategy, plan.group, tier, plan.steps))
+        suited = tuple(c for c in tier if (c.entry.name, c.model) not in left_out) if left_out else tier
+        plan.steps = self._order(plan, route, suited, now)
+        plan.looks.append(Look(plan.strategy, plan.group, tier, plan.steps, left_out))
         plan.position = 0
         return True
 
@@ -431,6 +437,9 @@ def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
     if plan.beside is not None:
         yield route, tuple(c for tier in route.tiers for c in tier if c.model == plan.beside)
         return
+    alone = preferences is not None and not preferences.allow_fallbacks
+    if route.is_judged and not alone and is_too_long(route, plan.want):
+        yield from ((longer, tier) for longer in route.longer for tier in longer.tiers)
     for tier in preferred_tiers(route.tiers, preferences):
         yield route, tier
         if plan.steps and preferences is not None and not preferences.allow_fallbacks:

@@ -236,18 +236,23 @@ class ModelInfo:
 class Describing(Protocol):
     """What an adapter may have besides: it knows its models, and serves these and no others."""
 
+    @property
+    def described(self) -> Sequence[ModelInfo] | None:
+        """What the last probe found; None: there was none."""
+        ...
+
     async def describe_models(self) -> Sequence[ModelInfo]:
-        """The models in the provider's order; the first is its default. Raises `UpstreamFailure`."""
+        """Ask for the models, in the provider's order: the first is its default. Raises `UpstreamFailure`."""
         ...
 
 
 class Lasting(Protocol):
     """What an adapter may have besides: something that has to be kept running for as long as the adapter is used."""
 
-    async def run(self, news: Callable[[], None]) -> None:
+    async def run(self, news: Callable[[bool], None]) -> None:
         """Keep it running until cancelled, or until `aclose`; then nothing of it is left.
 
-        `news` is called when what it runs has come up or gone down: a probe would now say something else.
+        `news` is called with True when it has come up, with False when it has gone down.
         """
         ...
 

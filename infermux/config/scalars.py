@@ -8,8 +8,8 @@ from collections.abc import Callable
 from infermux.database.place import Place
 
 from . import values
-from .kinds import TEXT_TAGS, ListOf, NotYet, Value, text
-from .types import BUILT_IN_STRATEGIES, BUILT_IN_TYPES, LATER_TYPES, is_known_strategy, known_types
+from .kinds import TEXT_TAGS, ListOf, Value, text
+from .types import BUILT_IN_STRATEGIES, BUILT_IN_TYPES, is_known_strategy, known_types
 
 _NUMBER_TAGS = frozenset({"int", "float"})
 _NUMBER_OR_TEXT = TEXT_TAGS | _NUMBER_TAGS
@@ -55,8 +55,6 @@ def _provider_type(written: str) -> str:
         return written
     if written in known_types():
         return written
-    if written in LATER_TYPES:
-        raise NotYet
     raise ValueError(written)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 BUILT_IN_TYPES = ("openai", "anthropic", "ollama", "azure_openai", "bedrock", "process", "simulated")
-LATER_TYPES: tuple[str, ...] = ()
 BUILT_IN_STRATEGIES = (
     "round_robin",
     "least_latency",

@@ -86,6 +86,7 @@ class Process:
         self._extra = {name: msgspec.json.encode(value) for name, value in settings.extra_body.items()}
         self._headers = dict(settings.headers)
         self._models: dict[str, Model] = {}
+        self.described: Sequence[ModelInfo] | None = None
         self._running = trio.CancelScope()
         self.endpoints: frozenset[Endpoint] = _UNTIL_KNOWN
 
@@ -204,9 +205,8 @@ class Process:
 
     async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
         """See `Adapter.probe`. Listing its models shows that the process answers."""
-        await self._agree()
+        await self.describe_models()
         if method is not ProbeMethod.GENERATE or model is None:
-            await self.describe_models()
             return None
         body = msgspec.json.encode({"model": model, **_PING})
         call = Call(endpoint=Endpoint.CHAT, body=body, model=model, requested_model=model, key=key)
@@ -222,11 +222,11 @@ class Process:
         return [model.id for model in await self.describe_models()]
 
     async def describe_models(self) -> Sequence[ModelInfo]:
-        """What the process lists, in its order. Raises UpstreamFailure."""
+        """See `Describing.describe_models`."""
         await self._agree()
         models = await self._client.models()
         self._models = {model.id: model for model in models}
-        return [
+        self.described = tuple(
             ModelInfo(
                 id=model.id,
                 name=model.name,
@@ -236,7 +236,8 @@ class Process:
                 tools=model.tools,
             )
             for model in models
-        ]
+        )
+        return self.described
 
     def takes_prefill(self, model: str) -> bool:
         """As the process says of the model."""
@@ -252,17 +253,21 @@ class Process:
 
     # Its life.
 
-    async def run(self, news: Callable[[], None]) -> None:
+    async def run(self, news: Callable[[bool], None]) -> None:
         """See `Lasting.run`. `aclose` ends it too."""
         with self._running:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tell, news)
                 await self._place.run()
 
-    async def _tell(self, news: Callable[[], None]) -> None:
+    async def _tell(self, news: Callable[[bool], None]) -> None:
+        was, generation = False, 0
         while True:
             await self._place.changed()
-            news()
+            up = self._place.path is not None
+            if up is not was or (up and generation != self._place.generation):
+                was, generation = up, self._place.generation
+                news(up)
 
     async def aclose(self) -> None:
         self._client.close()

@@ -55,7 +55,7 @@ async def test_a_type_that_is_not_available_is_shown_and_the_others_serve(
         await trio.sleep(1)
         told = await fleet.describe("later")
         assert (told.routable, told.reason, told.transport) == (False, "config_error", "none")
-        assert "not available in this version" in told.health["error"]
+        assert "needs a `command`" in told.health["error"]
         assert "provider later is not routable" in caplog.text
         assert (await fleet.command("later", Verb.PROBE)).reason == "config_error"
         assert fleet.is_ready()

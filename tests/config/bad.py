@@ -16,7 +16,10 @@ SIZE = "a size above zero such as 64KB, 32MiB, 1GiB (a plain number is bytes)"
 URL = "an http:// or https:// URL with a host, without user information, query or fragment, or null"
 ADDRESS = 'an address to listen on such as "127.0.0.1:8080", "[::1]:8080" or ":8080"'
 NAME = "a name of the characters a-z A-Z 0-9 . _ -"
-TYPES = "one of openai, anthropic, ollama, azure_openai, bedrock, simulated, or a type an installed plugin registers"
+TYPES = (
+    "one of openai, anthropic, ollama, azure_openai, bedrock, process, simulated, "
+    "or a type an installed plugin registers"
+)
 STRATEGIES = (
     "one of round_robin, least_latency, cost_weighted, random, priority, least_busy, peak_ewma, sticky, "
     "or a strategy an installed plugin registers"
@@ -236,6 +239,13 @@ VALUES = [
         "4: providers[0].simulate.script[1].repeat: the steps after one that repeats for ever are never reached",
     ),
     _bad(
+        "process",
+        "providers:\n  - {name: a, type: process, cwd: /}\n  - {name: b, type: process, command: [], env: {1A: x}}\n",
+        '2: providers[0].command: is required for type process, such as ["my-provider", "--some-flag"]',
+        "3: providers[1].command: must not be an empty list",
+        "3: providers[1].env.1A: the key must be a variable's name",
+    ),
+    _bad(
         "names",
         "providers:\n  - {name: a b, type: olama}\n",
         f'2: providers[0].name: must be {NAME}, not "a b"',
@@ -391,12 +401,6 @@ LATER_KEYS = [
     _added("workers", "workers: 4\n", f"5: workers: {LATER}: 1"),
     _added("cache", "cache: {enabled: true}\n", f"5: cache.enabled: {LATER}: false"),
     _added("state", "state: {url: 'redis://h'}\n", f"5: state.url: {LATER}: null"),
-    _bad(
-        "types",
-        "providers:\n  - {name: a, type: process, cwd: /}\n",
-        f'2: providers[0].type: is not available in this version; must be {TYPES}, not "process"',
-        f"2: providers[0].cwd: {LATER}: null",
-    ),
 ]
 
 ALL = FILES + KEYS + VALUES + INTERPOLATION + TOGETHER + LATER_KEYS

@@ -13,7 +13,7 @@ from infermux.providers import registry
 PLUGINS = EntryPoints(
     [
         EntryPoint(name="acme", value="acme:make", group="infermux.providers"),
-        EntryPoint(name="process", value="acme:make", group="infermux.providers"),
+        EntryPoint(name="other", value="acme:make", group="infermux.providers"),
         EntryPoint(name="cleverest", value="acme:make", group="infermux.strategies"),
     ]
 )
@@ -29,9 +29,9 @@ def _plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_plugins")
 def test_types_and_strategies_of_plugins_are_known() -> None:
-    text = "routing: {strategy: cleverest}\nproviders:\n  - {name: a, type: acme}\n  - {name: b, type: process}\n"
+    text = "routing: {strategy: cleverest}\nproviders:\n  - {name: a, type: acme}\n  - {name: b, type: other}\n"
     config = load_text(text, environ={})
-    assert [provider.type for provider in config.providers] == ["acme", "process"]
+    assert [provider.type for provider in config.providers] == ["acme", "other"]
     assert config.routing.strategy == "cleverest"
 
 
@@ -42,4 +42,4 @@ def test_without_the_plugin_they_are_not() -> None:
 
 
 def test_the_built_in_names_are_those_of_the_registry() -> None:
-    assert {*types.BUILT_IN_TYPES, *types.LATER_TYPES} <= registry.known_types()
+    assert {*types.BUILT_IN_TYPES} <= registry.known_types()
