@@ -256,6 +256,10 @@ class Lasting(Protocol):
         """
         ...
 
+    async def started(self) -> None:
+        """Wait while it is starting; `run` has been called. Raises InfermuxError when it does not come up."""
+        ...
+
 
 def describing(adapter: Adapter) -> Describing | None:
     """The part of `adapter` that knows its models, if there is one."""

@@ -260,6 +260,10 @@ class Process:
                 nursery.start_soon(self._tell, news)
                 await self._place.run()
 
+    async def started(self) -> None:
+        """See `Lasting.started`."""
+        await self._place.ready()
+
     async def _tell(self, news: Callable[[bool], None]) -> None:
         was, generation = False, 0
         while True:

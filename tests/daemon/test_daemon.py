@@ -146,3 +146,16 @@ def test_it_reloads_and_stopping_waits_for_requests_unless_ctrl_c_comes_twice(ho
         assert time.monotonic() - began < 5
     caller.close()
     assert holder(home) is None
+
+
+def test_a_strict_provider_that_does_not_start_is_the_end_of_it(home: Home, tmp_path: Path) -> None:
+    command = ["/bin/sh", "-c", "echo no such region >&2; exit 4"]
+    write(tmp_path / "infermux.yml", SIMULATED, {"name": "x", "type": "process", "command": command, "strict": True})
+    with pytest.raises(NotStarted) as caught:
+        start(home, [])
+    assert caught.value.exit_code == 1
+    assert (
+        "infermux: provider x could not be started, and is `strict`: its process exited with code 4"
+        in caught.value.wrote
+    )
+    assert caught.value.wrote.endswith("stderr:\n  no such region\n")
