@@ -21,6 +21,7 @@ from infermux.daemon import control
 from infermux.daemon.control import NotStarted, Runs, start
 from infermux.daemon.lock import Facts, Home, holder
 from tests.daemon._daemons import SIMULATED, infermux, write
+from tests.processes._started import group_is_gone, spec
 
 pytestmark = pytest.mark.slow
 
@@ -48,8 +49,12 @@ def asked_to_stream(facts: Facts) -> http.client.HTTPConnection:
     return connection
 
 
-def test_it_starts_once_says_how_it_is_and_restarts_as_it_was(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path / "mine.yml", SIMULATED)
+def test_it_starts_once_says_how_it_is_restarts_as_it_was_and_killed_it_leaves_nothing(
+    home: Home, tmp_path: Path
+) -> None:
+    told, socket = tmp_path / "told", tmp_path / "socket"
+    steps = (["tell", str(told)], ["listen", str(socket)], ["serve"])
+    path = write(tmp_path / "mine.yml", SIMULATED, {"name": "p", "type": "process", "command": spec(*steps).command})
     done = infermux("start", "-c", "mine.yml", "--log-level", "debug")
     assert done.exit_code == 0, done.output
     first = running(home)
@@ -60,15 +65,17 @@ def test_it_starts_once_says_how_it_is_and_restarts_as_it_was(home: Home, tmp_pa
     done = infermux("status")
     assert f"process    {first.pid} (ready)" in done.stdout
     assert f"address    {first.url}\n" in done.stdout
-    assert "1 of 1 routable" in done.stdout
+    assert " of 2 routable" in done.stdout
 
     assert infermux("restart").exit_code == 0
     second = running(home)
     assert (second.arguments, second.pid != first.pid) == (("--config", str(path), "--log-level", "debug"), True)
+    until(socket.exists)
     os.kill(second.pid, signal.SIGKILL)
     until(lambda: holder(home) is None)
     done = infermux("status")
     assert (done.exit_code, done.stdout[:24]) == (1, "no infermux runs in the ")
+    until(lambda: group_is_gone(json.loads(told.read_text())["pid"]) and not socket.exists())
     done = infermux("stop", "--json")
     assert (done.exit_code, json.loads(done.stdout)) == (0, {"stopped": False, "pid": None})
     assert home.log.read_text().count("listens on http://127.0.0.1:") == 2
