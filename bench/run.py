@@ -21,7 +21,7 @@ from .rounds import run_scenario
 from .scenarios import SCENARIOS
 from .tools import HERE, CannotCompile, compiled
 
-ALL = (*SCENARIOS, *translated.SCENARIOS, "decision", "import")
+ALL = (*SCENARIOS, *translated.SCENARIOS, "processes", "decision", "import")
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +99,8 @@ def _say(text: str) -> None:
 def _run(name: str, options: argparse.Namespace, cpus: Placement, scratch: Path) -> Finding:
     if name == "decision":
         finding = _decision(options, cpus)
+    elif name == "processes":
+        finding = _processes(options, cpus)
     elif name == "import":
         _say("import: measuring starts")
         found = startup.measure(cpus=cpus, scratch=scratch, rounds=3 if options.quick else 7)
@@ -137,6 +139,15 @@ def _decision(options: argparse.Namespace, cpus: Placement) -> Finding:
         costs = decision.measure(rounds=10 if options.quick else 40)
     data = {"scenario": "decision", "costs": [attrs.asdict(cost) for cost in costs]}
     return Finding(markdown=decision.markdown(costs), data=data)
+
+
+def _processes(options: argparse.Namespace, cpus: Placement) -> Finding:
+    from . import processes  # imports the adapters: not needed to measure anything else
+
+    _say("processes: asking a process and a provider over HTTP")
+    costs = processes.measure(rounds=options.rounds or (3 if options.quick else 9), cpus=cpus)
+    data = {"scenario": "processes", "costs": [attrs.asdict(cost) for cost in costs]}
+    return Finding(markdown=processes.markdown(costs), data=data, failed=processes.failed(costs))
 
 
 def _write(file: Path, cpus: Placement, findings: Sequence[Finding]) -> None:
