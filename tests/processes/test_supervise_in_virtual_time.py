@@ -164,7 +164,7 @@ async def test_an_operator_has_it_tried_now(listening: Path, autojump_clock: Moc
     async with running(*scripts, serving(listening)) as (process, _):
         await until(process, lambda: process.state is State.FAILED)
         process.retry()
-        await until(process, lambda: process.state is State.READY)
+        assert await process.ready() == listening
         assert trio.current_time() < 5
 
 
