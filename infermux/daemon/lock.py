@@ -5,7 +5,6 @@ The lock (flock) ends with the process, however that ends, so what a killed daem
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -91,6 +90,8 @@ class Lock:
     @classmethod
     def take(cls, home: Home) -> Lock | None:
         """Take it; None where another process has it. OSError where there can be no such file."""
+        import fcntl  # here and below, since what is run in the foreground works without it too
+
         home.make()
         fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         for _ in range(TRIES):
@@ -133,6 +134,8 @@ def _look(home: Home) -> Facts | str | None:
         fd = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    import fcntl
+
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Providers that are declared `strict` come up at the start, or nothing does; the others may do as they like."""
+"""Providers with something to run: the `strict` ones come up at the start, or nothing does; `reset` tries it again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.fleet import open_fleet
+from infermux.actors.provider import Verb
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import ProviderNotStarted
 from infermux.processes import ProcessUnavailable
@@ -22,6 +23,7 @@ class Starting(Scripted):
         super().__init__("starting")
         self.seconds, self.fails = seconds, fails
         self.running = False
+        self.retried = 0
 
     async def run(self, news: Callable[[bool], None]) -> None:
         self.running = True
@@ -34,6 +36,9 @@ class Starting(Scripted):
         await trio.sleep_until(self.seconds)
         if self.fails:
             raise ProcessUnavailable("its process exited with code 4", stderr=("no such file",))
+
+    def retry(self) -> None:
+        self.retried += 1
 
 
 def config(*strict: bool) -> Config:
@@ -59,3 +64,12 @@ async def test_one_that_did_not_start_ends_it_with_its_last_words_and_nothing_ru
         "the last that it wrote to stderr:\n  no such file"
     )
     assert not any(each.running for each in adapters)
+
+
+async def test_an_operator_who_resets_it_has_it_tried_again(autojump_clock: MockClock) -> None:
+    adapter = Starting(1, fails=False)
+    async with open_fleet(config(False), adapters=lambda settings: adapter) as fleet:
+        await fleet.command("p0", Verb.PROBE)
+        assert adapter.retried == 0
+        await fleet.command("p0", Verb.RESET)
+        assert adapter.retried == 1

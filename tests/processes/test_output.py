@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.processes.output import LINES_PER_SECOND, LONGEST_LINE, Allowance, Cleaner, Splitter
@@ -12,6 +12,7 @@ from infermux.processes.output import LINES_PER_SECOND, LONGEST_LINE, Allowance,
 NOTHING = Cleaner.of({})
 
 
+@settings(max_examples=50, deadline=None)
 @given(data=st.binary(max_size=40), cuts=st.lists(st.integers(0, 40), max_size=4))
 def test_lines_are_the_same_however_they_come(data: bytes, cuts: list[int]) -> None:
     bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
@@ -39,6 +40,7 @@ def test_what_a_terminal_would_obey_and_what_is_no_text_is_escaped() -> None:
     assert NOTHING.clean("grün \u202egnp.exe\u2028".encode()) == r"grün \u202egnp.exe\u2028"
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200))
 def test_every_line_is_printable(line: bytes) -> None:
     assert NOTHING.clean(line).replace("\t", "").replace("\xad", "").isprintable() or not line.isascii()
@@ -54,6 +56,7 @@ def test_values_of_its_environment_are_shown_by_name() -> None:
     assert cleaner.clean(b"MIIEpA==") == "[PEM]"
 
 
+@settings(max_examples=50, deadline=None)
 @given(before=st.integers(0, 40), between=st.integers(0, 4200))
 def test_no_part_of_a_secret_is_shown_where_a_line_is_cut(before: int, between: int) -> None:
     secret = b"abcdefghijklmnopqrstuvwxyz"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.processes.restarts import Restarts
@@ -20,6 +20,7 @@ def test_the_wait_doubles_up_to_the_maximum() -> None:
     assert restarts.exits == 100
 
 
+@settings(max_examples=50, deadline=None)
 @given(gaps=st.lists(st.floats(0, 100), min_size=1, max_size=30))
 def test_it_loops_from_the_fifth_exit_within_the_period_on(gaps: list[float]) -> None:
     restarts, times, looped = Restarts(SPEC), list[float](), False
