@@ -49,8 +49,15 @@ def asked_to_stream(facts: Facts) -> http.client.HTTPConnection:
     return connection
 
 
+def started(home: Home) -> Facts | Runs:
+    try:
+        return start(home, [])
+    except Runs as error:
+        return error
+
+
 def test_it_starts_once_says_how_it_is_restarts_as_it_was_and_killed_it_leaves_nothing(
-    home: Home, tmp_path: Path
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, socket = tmp_path / "told", tmp_path / "socket"
     steps = (["tell", str(told)], ["listen", str(socket)], ["serve"])
@@ -71,8 +78,9 @@ def test_it_starts_once_says_how_it_is_restarts_as_it_was_and_killed_it_leaves_n
     second = running(home)
     assert (second.arguments, second.pid != first.pid) == (("--config", str(path), "--log-level", "debug"), True)
     until(socket.exists)
-    os.kill(second.pid, signal.SIGKILL)
-    until(lambda: holder(home) is None)
+    monkeypatch.setattr(control, "DRAINS_WITHIN", 0.1)
+    os.kill(second.pid, signal.SIGSTOP)  # it takes no other signal than SIGKILL
+    assert infermux("stop", "--now").stdout == f"stopped (process {second.pid})\n"
     done = infermux("status")
     assert (done.exit_code, done.stdout[:24]) == (1, "no infermux runs in the ")
     until(lambda: group_is_gone(json.loads(told.read_text())["pid"]) and not socket.exists())
@@ -103,33 +111,17 @@ def test_without_providers_it_says_where_they_belong_and_what_installs_one(home:
     assert "infermux provider install" in caught.value.wrote
 
 
-def test_of_two_starts_at_once_one_succeeds_and_one_that_stands_still_is_killed(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_of_two_starts_at_once_one_succeeds_and_stopping_it_waits_for_requests_unless_ctrl_c_comes_twice(
+    home: Home, tmp_path: Path
 ) -> None:
-    write(tmp_path / "infermux.yml", SIMULATED)
-
-    def one(_: int) -> Facts | Runs:
-        try:
-            return start(home, [])
-        except Runs as error:
-            return error
-
-    with ThreadPoolExecutor() as threads:
-        came_to = list(threads.map(one, range(2)))
-    (won,) = [each for each in came_to if isinstance(each, Facts)]
-    assert won == running(home)
-    assert home.log.read_text().count("listens on") == 1
-
-    monkeypatch.setattr(control, "DRAINS_WITHIN", 0.1)
-    os.kill(won.pid, signal.SIGSTOP)
-    assert infermux("stop", "--now").stdout == f"stopped (process {won.pid})\n"
-    assert holder(home) is None
-
-
-def test_it_reloads_and_stopping_waits_for_requests_unless_ctrl_c_comes_twice(home: Home, tmp_path: Path) -> None:
     slow = {**SIMULATED, "simulate": {"first_token": "10ms", "tokens_per_second": 0.5}}
     write(tmp_path / "infermux.yml", slow)
-    facts = start(home, [])
+    with ThreadPoolExecutor() as threads:
+        came_to = list(threads.map(started, [home] * 2))
+    (facts,) = [each for each in came_to if isinstance(each, Facts)]
+    assert facts == running(home)
+    assert home.log.read_text().count("listens on") == 1
+
     write(tmp_path / "infermux.yml", slow, {"name": "two", "type": "simulated"})
     done = infermux("reload")
     assert (done.exit_code, "two" in done.stdout) == (0, True), done.output
