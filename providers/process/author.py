@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from .messages import Error, Invoke, Tokens
+from .messages import NOTHING, Error, Invoke, Tokens
 
 CHAT = "/chat/completions"
 
@@ -104,7 +104,7 @@ class ProviderError(Exception):
             retryable=retryable,
             retry_after=retry_after,
             status=status,
-            body=None if body is None else msgspec.Raw(msgspec.json.encode(body)),
+            body=NOTHING if body is None else msgspec.Raw(msgspec.json.encode(body)),
         )
 
 

@@ -133,8 +133,8 @@ class Client:
         if asker is not None:
             asker.connecting = True
         try:
+            path = self._place.path or await self._ready()
             with trio.fail_after(self._connect_timeout):
-                path = self._place.path or await self._ready()
                 link = Link(await dial(path), who)
         except trio.TooSlowError as error:
             message = f"the process of provider {who} took no connection within {self._connect_timeout:g} s"
@@ -161,7 +161,11 @@ class Client:
 
     async def _ready(self) -> Path:
         try:
-            return await self._place.ready()
+            with trio.fail_after(self._connect_timeout):
+                return await self._place.ready()
+        except trio.TooSlowError as error:
+            message = f"the process of provider {self._who} was not ready within {self._connect_timeout:g} s"
+            raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message) from error
         except ProcessUnavailable as missing:
             # One that fails again and again is set up wrongly: as for refused credentials, only a mended one helps.
             kind = FailureKind.CREDENTIALS if missing.settled else FailureKind.CONNECT

@@ -13,7 +13,7 @@ import msgspec
 from infermux.errors import FailureKind, InfermuxError, NotCarried, UpstreamFailure
 
 from ..classify import MAX_ERROR_BODY, classify, mask
-from .messages import BROKEN_JSON, Error
+from .messages import BROKEN_JSON, NOTHING, Error
 
 STATUS_OF_CODE: Final = {
     "invalid_request": 400,
@@ -94,8 +94,9 @@ def _status(error: Error) -> int:
 
 def _body(error: Error, status: int) -> bytes:
     """The error for the caller: the process's own words, or ours made of its members, as OpenAI writes errors."""
-    if error.body is not None and bytes(error.body) != b"null":
-        return bytes(error.body)
+    body = bytes(error.body)
+    if body.startswith(b"{"):
+        return body
     type_ = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     inner = {"message": error.message, "type": type_, "param": error.param, "code": error.code or None}
     return msgspec.json.encode({"error": inner})
@@ -110,7 +111,7 @@ def error_of(failure: UpstreamFailure) -> Error:
         retryable=failure.kind is not FailureKind.CALLER,
         retry_after=failure.retry_after,
         status=failure.status if by_status else None,
-        body=_json(failure.body) if by_status else None,
+        body=_json(failure.body) if by_status else NOTHING,
     )
 
 
@@ -129,11 +130,11 @@ def refusal_of(error: InfermuxError) -> Error:
     return Error(code=code, message=error.message, retryable=False, status=error.status, param=error.param)
 
 
-def _json(body: bytes | None) -> msgspec.Raw | None:
+def _json(body: bytes | None) -> msgspec.Raw:
     """`body` where it can stand in a message: JSON on one line."""
     if not body or len(body) > MAX_ERROR_BODY:
-        return None
+        return NOTHING
     try:
         return msgspec.Raw(msgspec.json.encode(msgspec.json.decode(body)))
     except BROKEN_JSON:
-        return None
+        return NOTHING

@@ -14,6 +14,9 @@ VERSION: Final = 1
 VERSIONS: Final = (1,)
 """Those this code speaks, the newest first."""
 
+NOTHING: Final = msgspec.Raw(b"null")
+"""Of a member that is JSON: it is not there."""
+
 REUSE: Final = "reuse"
 """The capability of a connection to carry one request after another."""
 
@@ -145,7 +148,7 @@ class Error(msgspec.Struct, frozen=True, tag="error", omit_defaults=True):
     retry_after: float | None = None
     status: int | None = None
     param: str | None = None
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw = NOTHING
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):

@@ -12,7 +12,7 @@ from infermux.errors import UpstreamFailure
 from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream
 from infermux.providers.registry import make_adapter
 from tests.mocks.bedrock_upstream import HAIKU, REGION, BedrockUpstream
-from tests.providers._both import options
+from tests.providers._both import offered, options
 
 
 def let_in(upstream: BedrockUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def adapter(upstream: BedrockUpstream, **fields: Any) -> Adapter:
         **options(),
         **fields,
     }
-    made = make_adapter(ProviderSettings(**given), environ={})
+    made = offered(make_adapter(ProviderSettings(**given), environ={}))
     upstream.serves(made)
     return made
 

@@ -1,6 +1,7 @@
 """What the tests of both ways out share: how to make a transport of either kind, and to ask by it.
 
 Tests of an adapter that are marked `over_both` run over either: `options()` are then the settings that choose it.
+What they call is `offered` the adapter: that itself, or the same as a provider process has it (`outside`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from infermux.providers.transport import Origin, Transport
 
 Make = Callable[..., Transport]
 KINDS = ("express", "httpx")
+PLACES = ("inside", "outside")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 POST = b"POST"
+outside: Callable[[Adapter], Adapter] | None = None  # set for one test: puts an adapter into a process
 chosen = "express"  # the fixture `transport` changes it for one test
 _OPTIONS: dict[str, dict[str, Any]] = {"express": {}, "httpx": {"http2": True}}  # over plain TCP that is HTTP/1.1
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -33,9 +36,21 @@ def over_both(test: Test) -> Test:
     return both
 
 
+def inside_and_outside(test: Test) -> Test:
+    """Run `test`, whose adapters are `offered`, with the adapter here, and with the same in a provider process."""
+    pytest.mark.usefixtures("place")(test)
+    both: Test = pytest.mark.parametrize("place", PLACES, indirect=True)(test)
+    return both
+
+
 def options() -> dict[str, Any]:
     """Settings of a provider that choose the transport of the running test."""
     return _OPTIONS[chosen]
+
+
+def offered(adapter: Adapter) -> Adapter:
+    """`adapter` as the running test is to have it."""
+    return adapter if outside is None else outside(adapter)
 
 
 async def cancelled_when_asked(provider: Adapter, call: Call, requests: Sequence[object]) -> None:

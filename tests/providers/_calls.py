@@ -13,7 +13,7 @@ from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream
 from infermux.providers.registry import make_adapter
 from infermux.secret import Secret
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream
-from tests.providers._both import options
+from tests.providers._both import offered, options
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -29,7 +29,7 @@ def adapter(
         api_key=None if key is None else Secret(key),
         **{**options(), **more},
     )
-    made = make_adapter(declared, environ={})
+    made = offered(make_adapter(declared, environ={}))
     upstream.serves(made)
     return made
 

@@ -13,7 +13,7 @@ from infermux.providers.interface import Adapter, Answer, Call, Endpoint, Stream
 from infermux.providers.registry import make_adapter
 from infermux.secret import Secret
 from tests.mocks.anthropic_upstream import KEY, MODELS, AnthropicUpstream
-from tests.providers._both import options
+from tests.providers._both import offered, options
 
 MODEL = MODELS[0]
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -28,7 +28,7 @@ def adapter(upstream: AnthropicUpstream, *, key: str | None = KEY, base_url: str
         api_key=None if key is None else Secret(key),
         **{**options(), **more},
     )
-    made = make_adapter(declared, environ={})
+    made = offered(make_adapter(declared, environ={}))
     upstream.serves(made)
     return made
 

@@ -19,7 +19,7 @@ from infermux.providers.ratelimits import Quotas
 from infermux.secret import Secret
 from tests.mocks.anthropic_upstream import KEY, MODELS, AnthropicUpstream, Recorded, Reply, betas_of
 from tests.mocks.anthropic_upstream import Usage as MockUsage
-from tests.providers._both import cancelled_when_asked, over_both
+from tests.providers._both import cancelled_when_asked, inside_and_outside, over_both
 from tests.providers._messages import MESSAGES, MODEL, adapter, call, chat, drained, failure, opened, whole, written
 
 pytestmark = pytest.mark.slow
@@ -39,6 +39,7 @@ async def test_a_body_that_needs_no_change_goes_on_byte_for_byte() -> None:
         assert answer.dropped == ()
 
 
+@inside_and_outside
 @over_both
 async def test_unknown_fields_and_betas_go_on_as_they_came() -> None:
     async with AnthropicUpstream() as upstream:
@@ -133,6 +134,7 @@ async def test_headers_of_the_settings_are_sent_and_take_the_place_of_ours() -> 
         assert betas_of(sent) == ["mine"]
 
 
+@inside_and_outside
 async def test_usage_counts_what_was_read_from_a_cache_and_written_to_one_as_prompt() -> None:
     usage = MockUsage(input_tokens=3, output_tokens=5, cache_creation_input_tokens=20, cache_read_input_tokens=100)
     expected = Usage(prompt_tokens=123, completion_tokens=5, cached_tokens=100, cache_write_tokens=20)
@@ -144,6 +146,7 @@ async def test_usage_counts_what_was_read_from_a_cache_and_written_to_one_as_pro
         assert stream.usage == expected
 
 
+@inside_and_outside
 async def test_tokens_are_counted_by_the_provider() -> None:
     async with AnthropicUpstream() as upstream:
         body = b'{ "model":"claude-haiku-4-5", "messages":[{"role":"user","content":"How many?"}]}'
@@ -318,6 +321,7 @@ async def test_all_pages_of_models_are_listed() -> None:
         assert len(upstream.requests) == 2
 
 
+@inside_and_outside
 @over_both
 async def test_a_cancelled_request_closes_its_connection() -> None:
     async with AnthropicUpstream(default=Reply(hang=True)) as upstream:

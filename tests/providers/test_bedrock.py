@@ -16,7 +16,7 @@ from infermux.secret import Secret
 from tests.mocks.bedrock_rules import Identity
 from tests.mocks.bedrock_upstream import BEARER, HAIKU, IDENTITY, NOVA, REGION, BedrockUpstream, Reply
 from tests.providers._bedrock import adapter, asked, call, failure, let_in, opened
-from tests.providers._both import over_both
+from tests.providers._both import inside_and_outside, over_both
 from tests.providers._calls import drained
 
 ARN = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/abc123def456"
@@ -30,6 +30,7 @@ async def upstream(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BedrockUpst
 
 
 # Requests and answers.
+@inside_and_outside
 @pytest.mark.slow
 async def test_a_chat_request_is_signed_and_answered_as_chat(upstream: BedrockUpstream) -> None:
     answer = await asked(adapter(upstream), call(max_tokens=50, temperature=0.5, stop=["END"]))
@@ -41,6 +42,7 @@ async def test_a_chat_request_is_signed_and_answered_as_chat(upstream: BedrockUp
     assert "/eu-west-1/bedrock/aws4_request" in (request.header("authorization") or "")
 
 
+@inside_and_outside
 @pytest.mark.slow
 async def test_an_anthropic_caller_is_served_too(upstream: BedrockUpstream) -> None:
     body = {"model": HAIKU, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
@@ -121,6 +123,7 @@ THOUGHT: dict[str, Any] = {"reasoningContent": {"reasoningText": {"text": "hm", 
 USE: dict[str, Any] = {"toolUse": {"toolUseId": "tooluse_1", "name": "get", "input": {}}}
 
 
+@inside_and_outside
 @over_both
 @pytest.mark.slow
 @pytest.mark.parametrize("streamed", [False, True])
@@ -161,6 +164,7 @@ async def test_an_answer_by_a_forced_tool_is_text_again(upstream: BedrockUpstrea
     assert b"tool_calls" not in data
 
 
+@inside_and_outside
 @pytest.mark.slow
 async def test_what_cannot_be_carried_is_named(upstream: BedrockUpstream) -> None:
     answer = await adapter(upstream).send(call(seed=3, temperature=2))
@@ -168,6 +172,7 @@ async def test_what_cannot_be_carried_is_named(upstream: BedrockUpstream) -> Non
 
 
 # Refusals.
+@inside_and_outside
 @pytest.mark.slow
 @pytest.mark.parametrize("type_header", [True, False])
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from infermux.providers.bedrock_stream import ConverseStream
 from infermux.providers.interface import Stream
 from tests.mocks.bedrock_upstream import BedrockUpstream, Reply, exception, frame, frames, unmodeled
 from tests.providers._bedrock import adapter, call, failure, let_in, opened
+from tests.providers._both import inside_and_outside
 from tests.providers._calls import drained
 from tests.providers.test_chat_stream import MemoryResponse
 
@@ -33,6 +34,7 @@ async def drain_into(received: list[bytes], stream: Stream) -> None:
         stream.close()
 
 
+@inside_and_outside
 @pytest.mark.slow
 async def test_a_stream_is_passed_on_as_chunks_with_its_usage(upstream: BedrockUpstream) -> None:
     stream = await opened(adapter(upstream), stream_options={"include_usage": True})
@@ -53,6 +55,7 @@ async def test_the_connection_is_used_again_after_a_stream(upstream: BedrockUpst
     assert upstream.connections == 1
 
 
+@inside_and_outside
 @pytest.mark.slow
 async def test_leaving_a_stream_closes_its_connection(upstream: BedrockUpstream) -> None:
     def endless() -> Any:
@@ -68,6 +71,7 @@ async def test_leaving_a_stream_closes_its_connection(upstream: BedrockUpstream)
         await upstream.left.wait()
 
 
+@inside_and_outside
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "kind", "status"),
@@ -92,6 +96,7 @@ async def test_an_exception_before_any_content_is_a_failure_of_its_own_kind(
     assert json.loads(caught.value.body or b"")["error"]["message"]
 
 
+@inside_and_outside
 @pytest.mark.slow
 async def test_an_exception_after_content_breaks_the_stream_without_an_end(upstream: BedrockUpstream) -> None:
     event = exception("throttlingException", "slow down")

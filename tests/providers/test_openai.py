@@ -17,7 +17,7 @@ from infermux.providers.openai import make
 from infermux.providers.ratelimits import Quota, Quotas
 from infermux.secret import Secret
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream, Reply
-from tests.providers._both import cancelled_when_asked, over_both
+from tests.providers._both import cancelled_when_asked, inside_and_outside, over_both
 from tests.providers._calls import MESSAGES, adapter, call, drained, failure, opened, whole
 
 pytestmark = pytest.mark.slow
@@ -38,6 +38,7 @@ async def test_a_body_that_needs_no_change_goes_on_byte_for_byte() -> None:
         assert answer.usage == Usage(prompt_tokens=7, completion_tokens=5)
 
 
+@inside_and_outside
 async def test_alias_removed_members_and_extra_body_are_all_that_changes() -> None:
     async with OpenAIUpstream() as upstream:
         provider = adapter(upstream, extra_body={"temperature": 0.5, "seed": 1})
@@ -50,6 +51,7 @@ async def test_alias_removed_members_and_extra_body_are_all_that_changes() -> No
         }
 
 
+@inside_and_outside
 async def test_a_request_without_a_model_gets_one() -> None:
     async with OpenAIUpstream() as upstream:
         body = json.dumps({"messages": MESSAGES}).encode()
@@ -80,6 +82,7 @@ async def test_no_key_sends_no_authorization() -> None:
         assert upstream.requests[0].header("authorization") is None
 
 
+@inside_and_outside
 async def test_usage_of_a_stream_is_asked_for_and_hidden() -> None:
     async with OpenAIUpstream() as upstream:
         stream = await opened(adapter(upstream))
@@ -90,6 +93,7 @@ async def test_usage_of_a_stream_is_asked_for_and_hidden() -> None:
         assert stream.usage == Usage(prompt_tokens=7, completion_tokens=5)
 
 
+@inside_and_outside
 async def test_usage_that_the_caller_asked_for_stays() -> None:
     async with OpenAIUpstream() as upstream:
         request = call(stream=True, asked_usage=True)
@@ -99,6 +103,7 @@ async def test_usage_that_the_caller_asked_for_stays() -> None:
         assert upstream.requests[0].body == request.body
 
 
+@inside_and_outside
 async def test_other_stream_options_of_the_caller_are_kept() -> None:
     async with OpenAIUpstream() as upstream:
         options = {"include_obfuscation": False, "include_usage": False}
@@ -106,6 +111,7 @@ async def test_other_stream_options_of_the_caller_are_kept() -> None:
         assert upstream.requests[0].json["stream_options"] == {"include_obfuscation": False, "include_usage": True}
 
 
+@inside_and_outside
 async def test_a_provider_that_refuses_stream_options_is_remembered() -> None:
     async with OpenAIUpstream(stream_options=False) as upstream:
         provider = adapter(upstream)
@@ -146,6 +152,7 @@ async def test_the_connection_is_used_again_after_an_answer_an_error_and_a_strea
         assert upstream.connections == 1
 
 
+@inside_and_outside
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
@@ -175,6 +182,7 @@ async def test_what_an_upstream_does_wrong_is_a_failure_of_its_kind(reply: Reply
         await whole(provider)
 
 
+@inside_and_outside
 @over_both
 async def test_retry_after_is_read() -> None:
     async with OpenAIUpstream() as upstream:
@@ -182,6 +190,7 @@ async def test_retry_after_is_read() -> None:
         assert (await failure(adapter(upstream))).retry_after == 7.0
 
 
+@inside_and_outside
 async def test_the_callers_errors_come_back_as_they_are() -> None:
     async with OpenAIUpstream() as upstream:
         refused = await failure(adapter(upstream), call(messages=[]))
@@ -190,6 +199,7 @@ async def test_the_callers_errors_come_back_as_they_are() -> None:
         assert refused.content_type == b"application/json"
 
 
+@inside_and_outside
 async def test_a_missing_model_is_told_apart_from_a_wrong_path() -> None:
     async with OpenAIUpstream() as upstream:
         missing = await failure(adapter(upstream), call(model="gpt-9"))
@@ -198,6 +208,7 @@ async def test_a_missing_model_is_told_apart_from_a_wrong_path() -> None:
         assert (wrong.kind, wrong.status) == (FailureKind.CALLER, 404)
 
 
+@inside_and_outside
 async def test_a_wrong_key_is_a_credentials_failure_that_does_not_show_it() -> None:
     async with OpenAIUpstream() as upstream:
         wrong = await failure(adapter(upstream, key="sk-canary-0123456789"))
@@ -223,6 +234,7 @@ async def test_an_error_body_that_breaks_off_still_has_its_status() -> None:
         assert (await failure(adapter(upstream))).kind is FailureKind.SERVER_ERROR
 
 
+@inside_and_outside
 @over_both
 async def test_nobody_listening_is_a_connect_error() -> None:
     async with OpenAIUpstream() as upstream:
@@ -230,6 +242,7 @@ async def test_nobody_listening_is_a_connect_error() -> None:
     assert (await failure(provider)).kind is FailureKind.CONNECT
 
 
+@inside_and_outside
 @over_both
 @pytest.mark.parametrize("count", [0, 2])
 @pytest.mark.parametrize("how", ["cut_after", "reset_after"])
@@ -252,6 +265,7 @@ async def test_a_missing_done_after_a_finish_reason_is_added(framing: Any) -> No
         assert (await drained(await opened(adapter(upstream)))).endswith(b"data: [DONE]\n\n")
 
 
+@inside_and_outside
 async def test_an_end_without_a_finish_reason_is_broken() -> None:
     async with OpenAIUpstream() as upstream:
         upstream.script.append(Reply(done=False, finish=False))
@@ -259,6 +273,7 @@ async def test_an_end_without_a_finish_reason_is_broken() -> None:
             await drained(await opened(adapter(upstream)))
 
 
+@inside_and_outside
 async def test_an_in_band_error_before_content_has_its_kind_and_after_it_is_broken() -> None:
     async with OpenAIUpstream() as upstream:
         provider = adapter(upstream)
@@ -270,6 +285,7 @@ async def test_an_in_band_error_before_content_has_its_kind_and_after_it_is_brok
             assert caught.value.kind is kind
 
 
+@inside_and_outside
 async def test_a_stream_that_is_answered_whole_is_malformed() -> None:
     async with OpenAIUpstream() as upstream:
         upstream.script.append(Reply(body=b'{"choices":[]}'))
@@ -278,6 +294,7 @@ async def test_a_stream_that_is_answered_whole_is_malformed() -> None:
         assert (await failure(adapter(upstream), call(stream=True))).kind is FailureKind.SERVER_ERROR
 
 
+@inside_and_outside
 @over_both
 async def test_leaving_a_stream_closes_the_upstream_request() -> None:
     async with OpenAIUpstream() as upstream:
@@ -292,6 +309,7 @@ async def test_leaving_a_stream_closes_the_upstream_request() -> None:
         assert upstream.requests[0].closed_at - left < 0.1
 
 
+@inside_and_outside
 @over_both
 async def test_cancelling_a_silent_call_closes_it() -> None:
     async with OpenAIUpstream() as upstream:

@@ -13,6 +13,7 @@ from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
 from tests.mocks.openai_further import vector
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
+from tests.providers._both import inside_and_outside
 from tests.providers._calls import adapter, drained
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,7 @@ async def opened(upstream: OpenAIUpstream, call: Call) -> Stream:
 # Legacy completions.
 
 
+@inside_and_outside
 async def test_a_legacy_completion_passes_through() -> None:
     async with OpenAIUpstream() as upstream:
         answer = await whole(upstream, asking(Endpoint.COMPLETIONS, prompt="Say", named="smart"))
@@ -56,6 +58,7 @@ async def test_a_legacy_completion_passes_through() -> None:
         assert answer.usage == Usage(prompt_tokens=7, completion_tokens=5)
 
 
+@inside_and_outside
 @pytest.mark.parametrize("asked", [True, False])
 async def test_the_usage_of_a_streamed_legacy_completion_is_asked_for_and_hidden(asked: bool) -> None:
     options: Any = {"stream_options": {"include_usage": True}} if asked else {}
@@ -103,6 +106,7 @@ async def test_stream_options_refused_for_completions_are_still_sent_for_chats()
 # Embeddings.
 
 
+@inside_and_outside
 async def test_embeddings_go_through_as_numbers_and_as_base64() -> None:
     async with OpenAIUpstream() as upstream:
         call = asking(Endpoint.EMBEDDINGS, model=EMBEDDER, input=["a", "b"], dimensions=4)
@@ -114,6 +118,7 @@ async def test_embeddings_go_through_as_numbers_and_as_base64() -> None:
         assert isinstance(json.loads(packed.body)["data"][0]["embedding"], str)
 
 
+@inside_and_outside
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -218,6 +223,7 @@ async def test_a_streamed_response_passes_through_byte_for_byte() -> None:
             assert stream.usage == SPENT
 
 
+@inside_and_outside
 async def test_a_streamed_response_has_content_with_its_first_words_or_call() -> None:
     call = event("response.output_item.added", item={"type": "function_call", "name": "f"})
     for first in (DELTA, call, event("response.reasoning_summary_text.delta", delta="hm")):
@@ -232,6 +238,7 @@ async def test_a_streamed_response_has_content_with_its_first_words_or_call() ->
             stream.close()
 
 
+@inside_and_outside
 @pytest.mark.parametrize(
     ("last", "kind"),
     [
