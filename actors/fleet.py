@@ -16,7 +16,7 @@ import trio
 
 from infermux.config.difference import Difference, difference
 from infermux.config.settings import Config, ProviderSettings
-from infermux.errors import NotFound
+from infermux.errors import InfermuxError, NotFound, ProviderNotStarted
 from infermux.providers.interface import Adapter, Endpoint, Lasting, lasting
 from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
@@ -190,7 +190,7 @@ class Fleet:
             member.ref.deliver(Revoke(why, last_word=True))
 
     async def start(self) -> None:
-        """Start the providers' actors, then the router's."""
+        """Start the providers' actors, then the router's. ProviderNotStarted: a strict one did not come up."""
         await library_for(*self.config.providers)
         child = Child(TREASURY, lambda: TreasuryActor(self.treasury), capacity=self._capacity)
         self.treasury.ref = await self.supervisor.start_child(child)
@@ -203,6 +203,18 @@ class Fleet:
         )
         self.router = await self.supervisor.start_child(child)
         await self.treasury.ready()
+        await self._strict_ones()
+
+    async def _strict_ones(self) -> None:
+        """Wait for the providers that are declared `strict`. All are being started, whichever is waited for first."""
+        for name, member in self.members.items():
+            part = lasting(member.adapter) if member.settings.strict else None
+            if part is None:
+                continue
+            try:
+                await part.started()
+            except InfermuxError as error:
+                raise ProviderNotStarted(f"provider {name} could not be started, and is `strict`: {error}") from error
 
     # Providers come, go, and come back.
 

@@ -19,7 +19,7 @@ import trio
 
 from infermux.config.settings import HealthCheck, ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind, UpstreamFailure
-from infermux.providers.interface import Adapter, ModelInfo, Usage, describing
+from infermux.providers.interface import Adapter, ModelInfo, Usage, describing, lasting
 
 from .actor import BaseActor, Context
 from .gate import Gate
@@ -332,13 +332,13 @@ class ProviderActor(BaseActor[Any]):
         return ProbeEnded(failure, usage, key, models)
 
     def _look_again(self, up: bool) -> None:
-        """Probe at once where that does not agree with its health; where a probe is on its way, after that."""
+        """Probe at once, but for one that is well and has come up; where a probe is on its way, after that."""
         self._news.append(up)
         if not self._is_probed:
             if up and describing(self.adapter) is not None:
                 assert self._context is not None
                 self._context.start_soon(self._list_unprobed)
-        elif self.gate.health.passes is not up:
+        elif not (up and self.gate.health.passes):  # also where it was down: the probe learns why it is now
             self._probe_now.set()
 
     async def _list_unprobed(self) -> None:
@@ -394,6 +394,9 @@ class ProviderActor(BaseActor[Any]):
                 self.gate.drain(now)
             case Verb.RESET:
                 self.gate.reset(now)
+                part = lasting(self.adapter)
+                if part is not None:
+                    part.retry()
                 self._probe_now.set()  # what health says is looked at anew as well
             case Verb.PROBE if self._is_probed:
                 self._probe_now.set()

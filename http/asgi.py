@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from infermux.config import Config, load_checked
-from infermux.errors import ConfigError, NotFound, Problem
+from infermux.errors import ConfigError, NotFound, Problem, ProviderNotStarted
 
 from .application import Application, open_application
 from .asgi_exchange import inference_app
@@ -49,11 +49,15 @@ class AsgiApp:
             log.warning("%s", warning)
         if config.management_listen is not None:
             log.warning("management_listen is for `infermux serve`: nobody listens there, and management is not served")
-        async with open_application(config, load=partial(load_checked, config.source)) as application:
-            self._serve = _routed(application)
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            application.inference.draining = True
+        try:
+            async with open_application(config, load=partial(load_checked, config.source)) as application:
+                self._serve = _routed(application)
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                application.inference.draining = True
+        except ProviderNotStarted as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -62,6 +62,12 @@ class DatabaseUnavailable(InfermuxError):
     status, code = 503, "database_unavailable"
 
 
+class ProviderNotStarted(InfermuxError):
+    """A provider that is declared `strict` did not come up at the start, so nothing is served."""
+
+    code = "provider_not_started"
+
+
 class SchemaTooNew(DatabaseUnavailable):
     """A newer infermux has written to the database: what it put there would be misread."""
 

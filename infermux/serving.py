@@ -17,6 +17,7 @@ from infermux import __version__
 from infermux.config.certificates import load_chain
 from infermux.config.settings import Config
 from infermux.config.values import Address, address
+from infermux.daemon.running import Daemon, Place, Seen
 from infermux.errors import CallerLeft
 from infermux.http.application import Application, open_application
 from infermux.http.inference import is_inference
@@ -45,20 +46,23 @@ curl -N, to watch it come. The providers' states: curl {url}/_infermux/status
 
 @attrs.frozen(kw_only=True)
 class Serving:
-    """What is served, and how."""
+    """What is served, and how. `daemon`: this process is one."""
 
     config: Config
     load: Load | None
     watch: bool
     demo: bool
+    daemon: Daemon | None
 
 
-def serve_command(config: Config, *, load: Load | None = None, watch: bool = False, demo: bool = False) -> int:
+def serve_command(
+    config: Config, *, load: Load | None = None, watch: bool = False, demo: bool = False, daemon: Daemon | None = None
+) -> int:
     """Serve until SIGTERM or Ctrl+C; returns the exit code. OSError when an address cannot be listened on.
 
     `load` reads the configuration again for a reload, None where it came from no file; `watch`: after each change.
     """
-    serving = Serving(config=config, load=load, watch=watch, demo=demo)
+    serving = Serving(config=config, load=load, watch=watch, demo=demo, daemon=daemon)
     set_up_logging(config.log)
     _raise_descriptor_limit()
     tls = tls_context(config.tls)
@@ -99,6 +103,8 @@ async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None
                 partial(application.reloader.reload_and_log, f"{config.source} has changed"),
             )
         _announce(config, running, tls is not None, serving.demo)
+        if serving.daemon is not None:
+            nursery.start_soon(serving.daemon.attend, _place(config, running), partial(_seen, application))
         nursery.start_soon(_tell_health, application)
         gc.freeze()  # what lives as long as the server need not be walked again
         gc.set_threshold(*GC_THRESHOLDS)
@@ -210,6 +216,26 @@ def _announce(config: Config, running: Running, secure: bool, demo: bool) -> Non
     if demo:
         lines += ["", DEMO_HELP.format(url=url)]
     click.echo("\n".join(lines))
+
+
+def _place(config: Config, running: Running) -> Place:
+    """Where a router of `config` is reached, by the ports it was given."""
+    secure = config.tls.cert_file is not None
+    url = f"{'https' if secure else 'http'}://{_reachable(running.addresses[0])}"
+    if running.management_addresses:
+        management = f"http://{_reachable(running.management_addresses[0])}"
+        return Place(url=url, management=management, cert_file=None)
+    return Place(url=url, management=url, cert_file=config.tls.cert_file)
+
+
+def _seen(application: Application) -> Seen:
+    config, inference = application.config, application.inference
+    return Seen(
+        config=config.source,
+        in_flight=inference.in_flight,
+        draining=inference.draining,
+        grace=config.shutdown_grace,
+    )
 
 
 def _reachable(bound: tuple[str, int]) -> str:

@@ -252,8 +252,16 @@ class Lasting(Protocol):
     async def run(self, news: Callable[[bool], None]) -> None:
         """Keep it running until cancelled, or until `aclose`; then nothing of it is left.
 
-        `news` is called with True when it has come up, with False when it has gone down.
+        `news` is called with True when it has come up, with False when it has gone down, and when that is for good.
         """
+        ...
+
+    async def started(self) -> None:
+        """Wait while it is starting; `run` has been called. Raises InfermuxError when it does not come up."""
+        ...
+
+    def retry(self) -> None:
+        """Try now to bring it up, if that is being put off. An operator wants it."""
         ...
 
 

@@ -13,14 +13,18 @@ import attrs
 import click
 
 from infermux.config import Config, load
+from infermux.config.loader import HERE, VARIABLE
 from infermux.config.values import Address, address
+from infermux.daemon.lock import Facts, Home, holder
 from infermux.errors import InfermuxError
 
 TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 ANSWERS_WITHIN = 60.0  # seconds: a reload starts the providers' actors, but waits for no upstream
 
 url_option = click.option(
-    "--url", metavar="URL", help="The router's management, such as http://127.0.0.1:8081; else from the file."
+    "--url",
+    metavar="URL",
+    help="The router's management, such as http://127.0.0.1:8081; else the daemon's, else from the file.",
 )
 
 
@@ -43,8 +47,31 @@ class Target:
 
 
 def target(url: str | None, path: str | None) -> Target:
-    """That of `--url`, else that of the configuration file. Raises ConfigError."""
-    return named(url) if url is not None else declared(load(path))
+    """That of `--url`, else the daemon of this home, else that of the configuration file. Raises ConfigError.
+
+    A configuration file that is named or lies here comes before the daemon, unless it is the daemon's own.
+    """
+    if url is not None:
+        return named(url)
+    return _daemon(path) or declared(load(path))
+
+
+def _daemon(path: str | None) -> Target | None:
+    facts = holder(Home.of())
+    if facts is None or facts.management is None:
+        return None
+    meant = path or os.environ.get(VARIABLE) or (HERE if os.path.exists(HERE) else None)
+    own = facts.config is not None and os.path.join(facts.cwd, facts.config)
+    if meant is not None and not (own and os.path.abspath(meant) == os.path.abspath(own)):
+        return None
+    return of_daemon(facts)
+
+
+def of_daemon(facts: Facts) -> Target:
+    """Where the management of a daemon is. Raises NoAnswer where it has none yet."""
+    if facts.management is None:
+        raise NoAnswer(f"the router in the background is {facts.state}")
+    return attrs.evolve(named(facts.management), cert_file=facts.cert_file)
 
 
 def named(url: str) -> Target:

@@ -25,8 +25,9 @@ PATH = "/_infermux/reload"
 def reload(path: str | None, as_json: bool, dry_run: bool, url: str | None) -> None:
     """Have the running router read its configuration file again.
 
-    It is found by the addresses in the file (-c FILE and so on as for `serve`), or by --url; it reads the file that it
-    was started with. $INFERMUX_MANAGEMENT_TOKEN is sent where it is set.
+    That is the one in the background, if one was started; another is found by the addresses in its file (-c FILE and so
+    on as for `serve`), or by --url. It reads the file that it was started with.
+    $INFERMUX_MANAGEMENT_TOKEN is sent where it is set.
     """
     try:
         router = target(url, path)

@@ -20,6 +20,10 @@ CONFIGURATION = 2
 # the server's.
 COMMANDS: Mapping[str, str] = {
     "serve": "serve:serve",
+    "start": "daemon:start",
+    "stop": "daemon:stop",
+    "restart": "daemon:restart",
+    "status": "daemon:status",
     "check": "inspect:check",
     "schema": "inspect:schema",
     "models": "inspect:models",

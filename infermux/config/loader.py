@@ -19,6 +19,7 @@ from .settings import Config
 VARIABLE = "INFERMUX_CONFIG"
 HERE = "infermux.yml"
 AT_HOME = ".infermux/infermux.yml"
+PROVIDERS_AT_HOME = ".infermux/providers.json"
 
 
 @attrs.frozen(kw_only=True)
@@ -49,12 +50,14 @@ def find_config(
     here = HERE if cwd is None else str(cwd / HERE)
     if os.path.exists(here):
         return here
-    at_home = str((home or Path(environ.get("HOME") or "/")) / AT_HOME)
+    own = home or Path(environ.get("HOME") or "/")
+    at_home, installed = str(own / AT_HOME), own / PROVIDERS_AT_HOME
     if os.path.exists(at_home):
         return at_home
     message = (
-        f"no model providers configured: none of ${VARIABLE}, {here} and {at_home} is there; "
-        "write one, name one with -c FILE, or try `infermux serve --demo`"
+        f"no model providers configured: none of ${VARIABLE}, {here}, {at_home} and {installed} is there; "
+        "`infermux provider install ID --package NAME` installs one; or write a file, name one with -c FILE, or try "
+        "`infermux serve --demo`"
     )
     raise ConfigError([Problem(here, 1, "providers", message)])
 

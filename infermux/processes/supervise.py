@@ -135,11 +135,16 @@ class ProviderProcess:
             "ready_for": None if self._ready_at is None else round(trio.current_time() - self._ready_at, 3),
         }
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is in a crash loop."""
+        return self.state is State.FAILED
+
     async def ready(self) -> Path:
         """The path of its socket; waits while it is starting. Raises ProcessUnavailable when that has failed."""
         while self.path is None:
             if self.state is not State.STARTING:
-                raise ProcessUnavailable(self.reason, stderr=self.stderr, settled=self.state is State.FAILED)
+                raise ProcessUnavailable(self.reason, stderr=self.stderr, settled=self.settled)
             await self._changed.wait()
         return self.path
 
@@ -151,6 +156,8 @@ class ProviderProcess:
         """Start it now if it waits for its next start, and forget how often it has ended."""
         self._restarts.forgive()
         self._again.set()
+        if self.state in (State.BACKING_OFF, State.FAILED):
+            self._become(State.STARTING, "it is being started")
 
     async def run(self) -> None:
         """Keep it up until cancelled; then it is ended, which takes `stop_grace` at most, and a moment."""
@@ -225,9 +232,9 @@ class ProviderProcess:
     def _silence(self, watched: _Watched) -> str:
         reason = f"it printed no path of a socket to stdout within {self.spec.start_timeout:g} s"
         if unfinished := watched.stdout.unfinished():
-            return f"{reason}, only {unfinished!r} without an end of line"
+            return f"{reason}, only '{unfinished}' without an end of line"
         if watched.stdout.kept:
-            return f"{reason}; its last line there was {watched.stdout.kept[-1]!r}"
+            return f"{reason}; its last line there was '{watched.stdout.kept[-1]}'"
         return reason
 
     def _is_ready(self, path: Path, took: float) -> None:

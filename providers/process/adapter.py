@@ -260,13 +260,23 @@ class Process:
                 nursery.start_soon(self._tell, news)
                 await self._place.run()
 
+    async def started(self) -> None:
+        """See `Lasting.started`."""
+        await self._place.ready()
+
+    def retry(self) -> None:
+        """See `Lasting.retry`."""
+        self._place.retry()
+
     async def _tell(self, news: Callable[[bool], None]) -> None:
-        was, generation = False, 0
+        place = self._place
+        told: tuple[bool, int, bool] = (False, 0, False)
         while True:
-            await self._place.changed()
-            up = self._place.path is not None
-            if up is not was or (up and generation != self._place.generation):
-                was, generation = up, self._place.generation
+            await place.changed()
+            up = place.path is not None
+            now = (up, place.generation if up else 0, place.settled)
+            if now != told:
+                told = now
                 news(up)
 
     async def aclose(self) -> None:

@@ -26,6 +26,15 @@ class Place(Protocol):
         """Wait until its state changes."""
         ...
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has been given up: it ends as often as it is started."""
+        ...
+
+    def retry(self) -> None:
+        """Start it now if it waits for its next start."""
+        ...
+
     async def run(self) -> None:
         """Keep it running until cancelled; then it has ended, and nothing of it is left."""
         ...

@@ -1,0 +1,1 @@
+"""The router in the background: one for each home, found by its lock."""
