@@ -498,7 +498,8 @@ def test_it_is_made_of_a_declaration_with_a_command() -> None:
     made = make_adapter(ProviderSettings(name="p", type="process", command=("echo", "x")), environ={})
     assert made.transport == "process"
     assert Endpoint.RESPONSES in made.endpoints
-    assert lasting(made) is describing(made) is not None
+    assert lasting(made) is not None
+    assert describing(made) is not None
     with pytest.raises(TypeNotAvailable, match="command"):
         make_adapter(ProviderSettings(name="p", type="process"), environ={})
     assert HELLO != REUSING
