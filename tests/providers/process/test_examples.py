@@ -14,7 +14,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from infermux.cli import main
+from infermux.cli.root import cli
 from infermux.config import load_text
 from infermux.config.settings import ProbeMethod, ProviderSettings
 from infermux.errors import FailureKind
@@ -118,17 +118,17 @@ def test_the_command_line_lists_the_models_of_processes(tmp_path: Path) -> None:
     })  # fmt: skip
     path = tmp_path / "infermux.yml"
     path.write_text(text, encoding="utf-8")
-    done = CliRunner().invoke(main, ["models", "--json", "-c", str(path)], env=dict(os.environ))
+    done = CliRunner().invoke(cli, ["models", "--json", "-c", str(path)], env=dict(os.environ))
     assert done.exit_code == 0, done.output
     rows: list[dict[str, Any]] = json.loads(done.stdout)["models"]
     assert [(row["model"], row["context_window"], row["images"]) for row in rows] == [
         ("echo", 8192, False),
         ("smart", 8192, False),
     ]
-    shown = CliRunner().invoke(main, ["models", "-c", str(path)], env=dict(os.environ)).stdout
+    shown = CliRunner().invoke(cli, ["models", "-c", str(path)], env=dict(os.environ)).stdout
     assert "8192 tokens, no images, no tools" in shown
     path.write_text(text.replace("provider.py", "missing.py"), encoding="utf-8")
-    failed = CliRunner().invoke(main, ["models", "-c", str(path)], env=dict(os.environ))
+    failed = CliRunner().invoke(cli, ["models", "-c", str(path)], env=dict(os.environ))
     assert failed.exit_code == 1
     assert "echo: " in failed.stderr
     assert isinstance(failed.exception, SystemExit)
