@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -102,7 +102,7 @@ def models(path: str | None, demo: bool, as_json: bool) -> None:
     if as_json:
         book = PriceBook.of(config, loaded_library(*config.providers))
         prices = [row for provider in config.providers for row in priced(book, provider)]
-        print_json({"models": [attrs.asdict(row) for row in rows], "open_ended": open_ended, "prices": prices})
+        print_json({"models": [_row(row) for row in rows], "open_ended": open_ended, "prices": prices})
         return
     print_table(
         ("MODEL", "PROVIDER", "TYPE", "ALIAS FOR", *(("TAKES",) if found else ())),
@@ -145,6 +145,12 @@ def _with_found(config: Config, found: Mapping[str, Sequence[ModelInfo]]) -> Ite
                     tools=info.tools,
                 )
             )
+
+
+def _row(row: Declared) -> dict[str, Any]:
+    """For machines: what nobody says of a model is left out."""
+    always = ("model", "provider", "type", "alias_for")
+    return {name: value for name, value in attrs.asdict(row).items() if name in always or value is not None}
 
 
 def _takes(row: Declared) -> str:
