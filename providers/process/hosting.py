@@ -7,7 +7,8 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -73,27 +74,25 @@ class AuthorHost:
     async def answer(self, asked: Invoke, say: Say) -> None:
         request = request_of(asked)
         writer = _Writer(request)
-        pieces = self._pieces(request)
         held: list[bytes] = [_STARTED]
-        try:
+        async with aclosing(self._pieces(request)) as pieces:
             async for piece in pieces:
                 held.append(writer.piece(piece))
                 if asked.stream:
                     await say(b"".join(held))
                     held.clear()
-        finally:
-            await cast("Any", pieces).aclose()
         await say(b"".join((*held, writer.end())))
 
     async def aclose(self) -> None:
         """An author's provider closes what it has by itself."""
         await trio.lowlevel.checkpoint()
 
-    async def _pieces(self, request: Request) -> AsyncIterator[Any]:
+    async def _pieces(self, request: Request) -> AsyncGenerator[Any]:
         found = await self._called(self._provider.invoke, request)
-        if isinstance(found, AsyncIterable):
-            async for piece in cast("AsyncIterable[Any]", found):  # type: ignore[redundant-cast]
-                yield piece
+        if inspect.isasyncgen(found):
+            async with aclosing(cast("AsyncGenerator[Any]", found)) as generator:
+                async for piece in generator:
+                    yield piece
         elif isinstance(found, Iterator):
             while (piece := await self._in_thread(next, found, _OVER)) is not _OVER:
                 yield piece

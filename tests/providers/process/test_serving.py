@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -324,15 +326,17 @@ def test_a_request_knows_the_last_words_of_the_user() -> None:
     assert "secret" not in repr(Request(model="m", body={"secret": 1}, credential="secret"))
 
 
-def test_the_socket_is_in_a_folder_that_only_its_user_enters(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with listening() as (_, path):
-        assert path.parent.parent == tmp_path
-        assert stat.S_IMODE(os.stat(path.parent).st_mode) == 0o700
-        assert stat.S_ISSOCK(os.stat(path).st_mode)
-    assert list(tmp_path.iterdir()) == []
-    deep = tmp_path / ("x" * 90)
-    deep.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
-    with listening() as (_, path):
-        assert len(os.fsencode(path)) <= 103
+def test_the_socket_is_in_a_folder_that_only_its_user_enters(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        base = Path(name)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", name)
+        with listening() as (_, path):
+            assert path.parent.parent == base
+            assert stat.S_IMODE(os.stat(path.parent).st_mode) == 0o700
+            assert stat.S_ISSOCK(os.stat(path).st_mode)
+        assert list(base.iterdir()) == []
+        deep = base / ("x" * 90)
+        deep.mkdir()
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+        with listening() as (_, path):
+            assert len(os.fsencode(path)) <= 103
