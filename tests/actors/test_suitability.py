@@ -13,9 +13,10 @@ from trio.testing import MockClock
 
 from infermux.actors.provider import Verb
 from infermux.actors.requests import request_run
-from infermux.config.settings import HealthCheck, ProviderSettings, Routing
+from infermux.config.settings import HealthCheck, ProbeMethod, ProviderSettings, Routing
 from infermux.errors import FailureKind, InvalidRequest, ModelNotFound, UpstreamFailure
-from infermux.providers.interface import Endpoint, ModelInfo
+from infermux.providers.interface import Endpoint, ModelInfo, Usage
+from infermux.secret import Secret
 from tests.actors._scripted import PRIORITY, Scripted, World, provider, world
 
 SMALL = ModelInfo(id="m", context_window=100, images=False)
@@ -34,9 +35,10 @@ class Described(Scripted):
         self.crashes: list[Exception] = []
         self.news: Callable[[bool], None] = lambda _: None
 
-    async def probe(self, *args: Any) -> None:
-        await super().probe(*args)
+    async def probe(self, method: ProbeMethod, model: str | None, key: Secret | None = None) -> Usage | None:
+        used = await super().probe(method, model, key)
         await self.describe_models()
+        return used
 
     async def describe_models(self) -> Sequence[ModelInfo]:
         await trio.lowlevel.checkpoint()

@@ -83,7 +83,7 @@ class Scripted:
         talk = Talk(stream)
         while (asked := await talk.line()) is not None:
             self.asked.append(asked)
-            kind = asked.get("type") if isinstance(asked, dict) else asked
+            kind = asked if isinstance(asked, str) else asked.get("type")
             if kind == "hello":
                 await talk.say(self._hello)
             elif kind == "list_models":

@@ -106,7 +106,7 @@ async def test_chunks_that_came_together_go_on_together(nursery: trio.Nursery, t
     script = saying(STARTED, chunk("a"), chunk("b") + chunk("c") + chunk("d"), END)
     adapter, _ = await scripted(nursery, tmp_path, Scripted(script))
     stream = await opened(adapter)
-    found = []
+    found: list[int] = []
     while (data := await stream.receive()) is not None:
         found.append(data.count(b"data: {"))
     stream.close()

@@ -44,7 +44,7 @@ async def running(settings: ProviderSettings) -> AsyncGenerator[Adapter]:
     part = lasting(adapter)
     assert part is not None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(part.run, lambda _: None)
+        nursery.start_soon(part.run, list[bool]().append)
         yield adapter
         await adapter.aclose()
 
@@ -104,8 +104,9 @@ async def test_processes_are_asked_for_their_models_at_once_and_ended() -> None:
 def test_each_has_a_configuration_that_loads(example: str) -> None:
     text = (ROOT / "examples" / example / "infermux.yml").read_text(encoding="utf-8")
     (provider,) = load_text(text, environ={}).providers
-    assert provider.command == ("python", f"examples/{example}/provider.py")
-    assert (ROOT / provider.command[1]).is_file()
+    program = f"examples/{example}/provider.py"
+    assert provider.command == ("python", program)
+    assert (ROOT / program).is_file()
 
 
 def test_the_command_line_lists_the_models_of_processes(tmp_path: Path) -> None:
