@@ -134,25 +134,25 @@ async def test_a_prompt_too_long_for_a_model_goes_to_one_for_longer_prompts(auto
         assert await w.answered_by("m", prompt_tokens=5000) == "small"
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "body"),
-    [
-        (
-            Endpoint.CHAT,
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://e/x"}}]}]},
-        ),
-        (Endpoint.RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}),
-        (
-            Endpoint.MESSAGES,
-            {
-                "max_tokens": 9,
-                "messages": [
-                    {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "image", "source": {}}]}]}
-                ],
-            },
-        ),
-    ],
-)
+WITH_IMAGES: list[tuple[Endpoint, dict[str, Any]]] = [
+    (
+        Endpoint.CHAT,
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://e/x"}}]}]},
+    ),
+    (Endpoint.RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}),
+    (
+        Endpoint.MESSAGES,
+        {
+            "max_tokens": 9,
+            "messages": [
+                {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "image", "source": {}}]}]}
+            ],
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "body"), WITH_IMAGES)
 async def test_images_are_seen_in_every_dialect(
     autojump_clock: MockClock, endpoint: Endpoint, body: dict[str, Any]
 ) -> None:

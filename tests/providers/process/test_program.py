@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ serve(Slow())
 
 
 @contextmanager
-def started(*command: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def started(*command: str) -> Generator[tuple[subprocess.Popen[str], Path]]:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ, text=True

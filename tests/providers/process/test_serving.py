@@ -45,7 +45,7 @@ class Client:
 
     async def all(self) -> list[Any]:
         """Up to the end of an answer."""
-        found = []
+        found: list[Any] = []
         while True:
             found.append(await self.hear())
             if found[-1] is None or found[-1]["type"] in ("end", "error"):
