@@ -66,6 +66,10 @@ class _Listening:
 
     path: Path
     generation: int = 1
+    settled: bool = False
+
+    def retry(self) -> None:
+        """It is never down."""
 
     async def ready(self) -> Path:
         await trio.lowlevel.checkpoint()

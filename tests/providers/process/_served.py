@@ -55,6 +55,9 @@ class Stage:
         self._changed.set()
         self._changed = trio.Event()
 
+    def retry(self) -> None:
+        self.asked += 1
+
     def statistics(self) -> Mapping[str, Any]:
         return {"state": "ready" if self.path else "failed"}
 
