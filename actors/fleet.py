@@ -202,6 +202,8 @@ class Fleet:
             ROUTER, lambda: RouterActor.made(self.config, self._world(), self.rng, plugins), capacity=self._capacity
         )
         self.router = await self.supervisor.start_child(child)
+        if any(member.described != member.entry.found for member in self.members.values()):
+            self._found(next(iter(self.members)))  # there was nobody yet who could be told
         await self.treasury.ready()
         await self._strict_ones()
 

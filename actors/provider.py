@@ -428,11 +428,20 @@ def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False)
         reason=None if reason is None else reason.value,
         blocked_for=round(left, 3) if reason is not None and not crashed and math.isfinite(left) else None,
         transport=adapter.transport,
-        models=None if settings.models is None else list(settings.models),
+        models=_models(gate, adapter),
         aliases=dict(settings.model_aliases),
         in_flight=standing.in_flight,
         **view(gate, now),
     )
+
+
+def _models(gate: Gate, adapter: Adapter) -> list[str] | None:
+    """What it serves: as it is declared, or as it says itself; None: any model."""
+    if gate.settings.models is not None:
+        return list(gate.settings.models)
+    if gate.found_models is None or describing(adapter) is None:
+        return None
+    return [info.id for info in gate.found_models]
 
 
 def probe_plan(settings: ProviderSettings) -> tuple[ProbeMethod, str | None]:

@@ -69,7 +69,7 @@ class _Listening:
     settled: bool = False
 
     def retry(self) -> None:
-        """It is never down."""
+        """It is never away."""
 
     async def ready(self) -> Path:
         await trio.lowlevel.checkpoint()

@@ -255,7 +255,7 @@ def _all_models(management: Management) -> dict[str, list[Member]]:
 
 
 def _model(name: str, members: list[Member]) -> dict[str, Any]:
-    """OpenAI's model object (`openai.types.model.Model`), with the providers as an extra."""
+    """OpenAI's model object (`openai.types.model.Model`), with the providers as an extra, and what they say of it."""
     owner = members[0].settings.name if members else "infermux"
     return {
         "id": name,
@@ -263,7 +263,24 @@ def _model(name: str, members: list[Member]) -> dict[str, Any]:
         "created": 0,
         "owned_by": owner,
         "providers": [m.settings.name for m in members],
+        **_said(name, members),
     }
+
+
+def _said(name: str, members: list[Member]) -> dict[str, Any]:
+    """What the first provider that says anything of a model says; unknown is left out."""
+    known = (member.entry.info(member.settings.model_aliases.get(name, name)) for member in members)
+    info = next((found for found in known if found is not None), None)
+    if info is None:
+        return {}
+    shown = {
+        "name": info.name or None,
+        "context_window": info.context_window,
+        "max_output_tokens": info.max_output_tokens,
+        "images": info.images,
+        "tools": info.tools,
+    }
+    return {key: value for key, value in shown.items() if value is not None}
 
 
 def _anthropic_model(name: str) -> dict[str, Any]:

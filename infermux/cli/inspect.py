@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import click
@@ -13,7 +14,10 @@ from infermux.errors import ConfigError
 
 from . import options
 from .output import as_dicts, counted, print_json, print_table, print_warnings
-from .root import CONFIGURATION
+from .root import CONFIGURATION, FAILURE
+
+if TYPE_CHECKING:
+    from infermux.providers.interface import ModelInfo
 
 
 @click.command()
@@ -50,12 +54,20 @@ def schema(as_json: bool) -> None:
 
 @attrs.frozen
 class Declared:
-    """A model name a provider declares. `alias_for` is the provider's own name for it."""
+    """A model name a provider declares. `alias_for` is the provider's own name for it.
+
+    The rest is what a provider process says of the model; None: it does not say.
+    """
 
     model: str
     provider: str
     type: str
     alias_for: str | None
+    name: str | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    images: bool | None = None
+    tools: bool | None = None
 
 
 def declared(config: Config) -> Iterator[Declared]:
@@ -73,22 +85,71 @@ def declared(config: Config) -> Iterator[Declared]:
 @options.demo
 @options.as_json
 def models(path: str | None, demo: bool, as_json: bool) -> None:
-    """List the models and aliases the configuration declares, by provider. As JSON with their prices."""
+    """List the models and aliases the configuration declares, by provider. As JSON with their prices.
+
+    Provider processes are started, and asked for theirs.
+    """
     from infermux.config.checks import is_open_ended
     from infermux.config.demo import demo_config
     from infermux.providers.prices import PriceBook, loaded_library, priced
 
     config = demo_config() if demo else load(path)
-    rows = list(declared(config))
-    open_ended = [provider.name for provider in config.providers if is_open_ended(provider)]
+    found, missing = _asked(config)
+    rows = list(_with_found(config, found))
+    open_ended = [p.name for p in config.providers if is_open_ended(p) and p.name not in (*found, *missing)]
+    for name, why in missing.items():
+        click.echo(f"{name}: {why}", err=True)
     if as_json:
         book = PriceBook.of(config, loaded_library(*config.providers))
         prices = [row for provider in config.providers for row in priced(book, provider)]
         print_json({"models": [attrs.asdict(row) for row in rows], "open_ended": open_ended, "prices": prices})
         return
     print_table(
-        ("MODEL", "PROVIDER", "TYPE", "ALIAS FOR"),
-        [(row.model, row.provider, row.type, row.alias_for or "") for row in rows],
+        ("MODEL", "PROVIDER", "TYPE", "ALIAS FOR", *(("TAKES",) if found else ())),
+        [(row.model, row.provider, row.type, row.alias_for or "", *((_takes(row),) if found else ())) for row in rows],
     )
+    if missing:
+        sys.exit(FAILURE)
     if open_ended:
         click.echo(f"considered for any model name: {', '.join(open_ended)}")
+
+
+def _asked(config: Config) -> tuple[dict[str, Sequence[ModelInfo]], dict[str, str]]:
+    """The models of the provider processes, and why some could not be asked."""
+    processes = [provider for provider in config.providers if provider.type == "process"]
+    if not processes:
+        return {}, {}
+    import trio
+
+    from infermux.providers.process.asking import described_by
+
+    return trio.run(described_by, processes)
+
+
+def _with_found(config: Config, found: Mapping[str, Sequence[ModelInfo]]) -> Iterator[Declared]:
+    """As `declared`, with what processes say of their models, and those of processes that declare none."""
+    for provider in config.providers:
+        said = {info.id: info for info in found.get(provider.name, ())}
+        own = provider if provider.models is not None else attrs.evolve(provider, models=tuple(said) or None)
+        for row in declared(attrs.evolve(config, providers=(own,))):
+            info = said.get(row.alias_for or row.model)
+            yield (
+                row
+                if info is None
+                else attrs.evolve(
+                    row,
+                    name=info.name or None,
+                    context_window=info.context_window,
+                    max_output_tokens=info.max_output_tokens,
+                    images=info.images,
+                    tools=info.tools,
+                )
+            )
+
+
+def _takes(row: Declared) -> str:
+    """What a model takes, in a few words."""
+    words = [f"{row.context_window} tokens" if row.context_window else ""]
+    flags = (("images", row.images), ("tools", row.tools))
+    words += [word if takes else f"no {word}" for word, takes in flags if takes is not None]
+    return ", ".join(filter(None, words))

@@ -52,6 +52,7 @@ _KINDS: Final = {
 }
 _NOT_CARRIED: Final = "not_carried"
 _MODEL_NOT_FOUND: Final = "model_not_found"
+_MAY_MEAN_THE_MODEL: Final = (403, 404)
 _FINAL: Final = 400  # what an error without a known code or status is, that says it is not to be tried again
 _PASSING: Final = 503  # ... and of any other
 
@@ -73,7 +74,7 @@ def failure_of(error: Error, *, secrets: tuple[str, ...] = ()) -> UpstreamFailur
     if error.retry_after is not None and error.retry_after >= 0:
         headers[b"retry-after"] = b"%.3f" % min(error.retry_after, 1e9)
     failure = classify(status, headers.get, _body(error, status), now=0.0, secrets=secrets)
-    if error.code == _MODEL_NOT_FOUND:
+    if error.code == _MODEL_NOT_FOUND and status in _MAY_MEAN_THE_MODEL:
         failure.kind = FailureKind.MODEL_NOT_FOUND
     failure.code = failure.code or error.code or None
     return failure
@@ -104,9 +105,9 @@ def _body(error: Error, status: int) -> bytes:
 
 def error_of(failure: UpstreamFailure) -> Error:
     """What a process says of a failure of its own upstream."""
-    by_status = failure.status is not None and failure.kind.value not in _KINDS
+    by_status = failure.status is not None and 400 <= failure.status <= 599  # else it was no answer over HTTP
     return Error(
-        code=(by_status and failure.code) or _CODES.get(failure.kind, failure.kind.value),
+        code=(failure.code or _CODES.get(failure.kind, failure.kind.value)) if by_status else _code(failure),
         message=failure.message,
         retryable=failure.kind is not FailureKind.CALLER,
         retry_after=failure.retry_after,
@@ -115,11 +116,18 @@ def error_of(failure: UpstreamFailure) -> Error:
     )
 
 
+def _code(failure: UpstreamFailure) -> str:
+    """The word of a failure that no status says."""
+    kind = failure.kind.value
+    return kind if kind in _KINDS else _CODES.get(failure.kind, kind)
+
+
 _CODES: Final = {
     FailureKind.SERVER_ERROR: "upstream_error",
     FailureKind.RATE_LIMITED: "rate_limited",
     FailureKind.CREDENTIALS: "unauthorized",
     FailureKind.MODEL_NOT_FOUND: "model_not_found",
+    FailureKind.TOTAL_TIMEOUT: "timeout",
     FailureKind.CALLER: "invalid_request",
 }
 

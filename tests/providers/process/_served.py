@@ -29,6 +29,7 @@ class Stage:
     why: str = "it exited with code 1"
     settled: bool = False
     asked: int = 0
+    retried: int = 0
     ended: bool = False
     _changed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -56,7 +57,7 @@ class Stage:
         self._changed = trio.Event()
 
     def retry(self) -> None:
-        self.asked += 1
+        self.retried += 1
 
     def statistics(self) -> Mapping[str, Any]:
         return {"state": "ready" if self.path else "failed"}

@@ -190,7 +190,7 @@ async def test_what_is_against_the_protocol_is_malformed_and_says_what_it_was(
 
 async def test_a_banner_is_shown_and_a_models_words_are_not(nursery: trio.Nursery, tmp_path: Path) -> None:
     adapter, _ = await scripted(nursery, tmp_path, Scripted(saying(b"Loading weights\n")))
-    with pytest.raises(UpstreamFailure, match="provider mine sent a line .*'Loading weights'"):
+    with pytest.raises(UpstreamFailure, match=r"provider mine sent a line .*'Loading weights'"):
         await adapter.send(call())
     (tmp_path / "p.sock").unlink()
     adapter, _ = await scripted(nursery, tmp_path, Scripted(saying(b'{"type":"chunk","secret words\n')))
@@ -240,7 +240,7 @@ async def test_a_stream_that_breaks_after_content_has_no_clean_end(nursery: trio
         adapter, _ = await scripted(nursery, tmp_path, Scripted(saying(STARTED, chunk("hi"), last)))
         stream = await opened(adapter)
         received = b""
-        with pytest.raises(UpstreamFailure, match=what) as caught:
+        with pytest.raises(UpstreamFailure, match=what) as caught:  # noqa: PT012 - whichever read it is
             while (data := await stream.receive()) is not None:
                 received += data
         assert caught.value.kind is FailureKind.BROKEN
@@ -261,31 +261,31 @@ async def test_chunks_before_an_error_in_one_read_are_the_callers(nursery: trio.
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "status", "code"),
+    ("error", "expected"),
     [
-        ({"code": "rate_limited", "retry_after": 2.5}, FailureKind.RATE_LIMITED, 429, "rate_limited"),
-        ({"code": "context_length_exceeded"}, FailureKind.CALLER, 400, "context_length_exceeded"),
-        ({"code": "model_not_found"}, FailureKind.MODEL_NOT_FOUND, 404, "model_not_found"),
-        ({"code": "unauthorized"}, FailureKind.CREDENTIALS, 401, "unauthorized"),
-        ({"code": "overloaded"}, FailureKind.SERVER_ERROR, 529, "overloaded"),
-        ({"code": "timeout"}, FailureKind.TOTAL_TIMEOUT, 408, "timeout"),
-        ({"code": "idle_timeout"}, FailureKind.IDLE_TIMEOUT, None, "idle_timeout"),
-        ({"code": "connect_error"}, FailureKind.CONNECT, None, "connect_error"),
-        ({"code": "own_word", "status": 503}, FailureKind.SERVER_ERROR, 503, "own_word"),
-        ({"code": "own_word", "retryable": False}, FailureKind.CALLER, 400, "own_word"),
-        ({"code": "own_word", "retryable": True}, FailureKind.SERVER_ERROR, 503, "own_word"),
-        ({"status": 200}, FailureKind.SERVER_ERROR, 503, None),
+        ({"code": "rate_limited", "retry_after": 2.5}, (FailureKind.RATE_LIMITED, 429, "rate_limited")),
+        ({"code": "context_length_exceeded"}, (FailureKind.CALLER, 400, "context_length_exceeded")),
+        ({"code": "model_not_found"}, (FailureKind.MODEL_NOT_FOUND, 404, "model_not_found")),
+        ({"code": "unauthorized"}, (FailureKind.CREDENTIALS, 401, "unauthorized")),
+        ({"code": "overloaded"}, (FailureKind.SERVER_ERROR, 529, "overloaded")),
+        ({"code": "timeout"}, (FailureKind.TOTAL_TIMEOUT, 408, "timeout")),
+        ({"code": "idle_timeout"}, (FailureKind.IDLE_TIMEOUT, None, "idle_timeout")),
+        ({"code": "connect_error"}, (FailureKind.CONNECT, None, "connect_error")),
+        ({"code": "own_word", "status": 503}, (FailureKind.SERVER_ERROR, 503, "own_word")),
+        ({"code": "own_word", "retryable": False}, (FailureKind.CALLER, 400, "own_word")),
+        ({"code": "own_word", "retryable": True}, (FailureKind.SERVER_ERROR, 503, "own_word")),
+        ({"status": 200}, (FailureKind.SERVER_ERROR, 503, None)),
     ],
 )
 async def test_an_error_is_a_failure_of_its_kind(
-    nursery: trio.Nursery, tmp_path: Path, error: dict[str, Any], kind: FailureKind, status: int | None, code: str
+    nursery: trio.Nursery, tmp_path: Path, error: dict[str, Any], expected: tuple[FailureKind, int | None, str | None]
 ) -> None:
     said = json.dumps({"type": "error", "message": "m", **error}).encode() + b"\n"
     adapter, _ = await scripted(nursery, tmp_path, Scripted(saying(said)))
     with pytest.raises(UpstreamFailure) as caught:
         await adapter.send(call())
     failure = caught.value
-    assert (failure.kind, failure.status, failure.code) == (kind, status, code)
+    assert (failure.kind, failure.status, failure.code) == expected
     assert failure.retry_after == error.get("retry_after")
 
 
@@ -498,7 +498,8 @@ def test_it_is_made_of_a_declaration_with_a_command() -> None:
     made = make_adapter(ProviderSettings(name="p", type="process", command=("echo", "x")), environ={})
     assert made.transport == "process"
     assert Endpoint.RESPONSES in made.endpoints
-    assert lasting(made) is describing(made) is not None
+    assert lasting(made) is not None
+    assert describing(made) is not None
     with pytest.raises(TypeNotAvailable, match="command"):
         make_adapter(ProviderSettings(name="p", type="process"), environ={})
     assert HELLO != REUSING
