@@ -61,8 +61,11 @@ class Life(Protocol):
         """Have its socket removed if the router is killed."""
         ...
 
-    async def end(self, grace: float) -> None:
-        """End it and its whole group: SIGTERM, `grace` seconds, SIGKILL; with 0 at once. To be called in a shield."""
+    async def end(self, grace: float) -> bool:
+        """End it and its whole group: SIGTERM, `grace` seconds, SIGKILL; with 0 at once. To be called in a shield.
+
+        Whether it ended within its grace.
+        """
         ...
 
 
@@ -125,13 +128,15 @@ class Launched:
         except trio.BrokenResourceError:
             pass  # somebody killed the guard; the process is still ended by us, and by its stdin
 
-    async def end(self, grace: float) -> None:
+    async def end(self, grace: float) -> bool:
         if self.process.stdin is not None:
             await self.process.stdin.aclose()
+        in_time = False
         if grace > 0:
             self._kill(signal.SIGTERM)
             with trio.move_on_after(grace):
                 await self.exited()
+                in_time = True
         self._kill(signal.SIGKILL)
         with trio.move_on_after(REAPED_WITHIN):
             await self.process.wait()
@@ -141,6 +146,7 @@ class Launched:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+        return in_time
 
     async def _end_guard(self) -> None:
         if self.guard is None:

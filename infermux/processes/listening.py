@@ -51,8 +51,8 @@ class Listener:
                     await trio.sleep(PAUSE)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # as good as its end
-        if self._splitter.rest:
-            self._hear(self._splitter.rest)
+        if rest := self._splitter.finish():
+            self._hear(rest)
         self._tell_left_out(self.allowance.claim_all())
         self.done.set()
 

@@ -29,6 +29,12 @@ class Splitter:
         """The beginning of a line that has not ended."""
         return bytes(self._rest)
 
+    def finish(self) -> bytes:
+        """`rest`, as the last line: nothing comes after it."""
+        rest = self.rest
+        self._rest.clear()
+        return rest
+
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that ended in `data`. Never keeps more than one line's bound."""
         *ended, last = data.split(b"\n")

@@ -198,8 +198,15 @@ class ProviderProcess:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + grace + END_WITHIN):
             async with trio.open_nursery() as nursery:
                 watched.listen(nursery)
-                await watched.life.end(grace)
+                in_time = await watched.life.end(grace)
                 nursery.cancel_scope.cancel()
+                if grace and not in_time:
+                    self._log.warning(
+                        "provider %s: process %s did not end within %g s of SIGTERM and was killed",
+                        self.spec.name,
+                        self._pid,
+                        grace,
+                    )
         self._pid = None
         watched.leave_no_socket()
 

@@ -38,12 +38,13 @@ class ScriptedLife:
     async def protect(self, socket: Path) -> None:
         self.protected.append(socket)
 
-    async def end(self, grace: float) -> None:
+    async def end(self, grace: float) -> bool:
         self.graces.append(grace)
         self.asked_to_end.set()
-        with trio.move_on_after(grace):
+        with trio.move_on_after(grace) as waiting:
             await self.exited()
         await self.exit(-9)
+        return not waiting.cancelled_caught
 
     async def exit(self, code: int) -> None:
         if self.code is None:

@@ -66,7 +66,7 @@ async def test_what_ignores_sigterm_is_killed_with_its_children_after_the_grace(
     async with running(spec(*steps, stop_grace=0.1)) as process:
         await process.ready()
         began = trio.current_time()
-    assert 0.1 < trio.current_time() - began < 2
+    assert 0.1 < trio.current_time() - began < 4
     assert group_is_gone(json.loads(told.read_text())["pid"])
     assert is_gone(int(pid.read_text()))
     assert not path.exists()

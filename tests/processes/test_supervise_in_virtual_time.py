@@ -14,7 +14,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from infermux.processes import ProcessUnavailable, ProviderProcess, Spec, State
-from tests.processes._scripted import Launcher, Play, bind, crashing, serving, silent
+from tests.processes._scripted import Launcher, Play, ScriptedLife, bind, crashing, serving, silent
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def test_a_second_path_is_only_a_line(
 ) -> None:
     caplog.set_level(logging.INFO)
 
-    async def play(life: Any) -> None:
+    async def play(life: ScriptedLife) -> None:
         bind(listening)
         await life.out.send_all(bytes(listening) + b"\n/another\n")
 
@@ -209,7 +209,7 @@ async def test_what_it_says_while_it_ends_is_heard(
 ) -> None:
     caplog.set_level(logging.INFO)
 
-    async def play(life: Any) -> None:
+    async def play(life: ScriptedLife) -> None:
         bind(listening)
         await life.out.send_all(bytes(listening) + b"\n")
         await life.asked_to_end.wait()
@@ -220,3 +220,19 @@ async def test_what_it_says_while_it_ends_is_heard(
     async with running(play) as (process, _):
         await process.ready()
     assert "provider one says: bye" in caplog.messages
+
+
+async def test_one_that_had_to_be_killed_is_told_of(
+    listening: Path, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async def play(life: ScriptedLife) -> None:
+        bind(listening)
+        await life.out.send_all(bytes(listening) + b"\n")
+
+    async with running(play) as (process, _):
+        await process.ready()
+    assert caplog.messages == ["provider one: process 1000 did not end within 5 s of SIGTERM and was killed"]
+    caplog.clear()
+    async with running(serving(listening)) as (process, _):
+        await process.ready()
+    assert caplog.messages == []
