@@ -41,7 +41,7 @@ from .plan import Plan, Refusal
 from .pump import Sink, pump
 from .ref import Ref
 from .rescue import Rescue, Rescued, Rescuer
-from .router import Advance, Again, Longer, Stay
+from .router_messages import Advance, Again, Longer, Stay
 from .treasury import Account
 from .verdict import Failed, History, Move, broken_error
 

@@ -23,6 +23,7 @@ from infermux.providers.unavailable import Unavailable
 
 from .attempt import Caller
 from .catalogue import Catalogue, Entry
+from .description import Description, describe
 from .dispatch import Anyone, Run
 from .gate import Gate
 from .hedging import Hedging, hedging_of
@@ -32,11 +33,13 @@ from .journal import Journal
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
-from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
+from .provider import ProviderActor
+from .provider_messages import Command, Describe, Revoke, Verb
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
-from .router import HealthKnown, RouterActor, Serve, TurnAway
+from .router import RouterActor
+from .router_messages import HealthKnown, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
 from .treasury import TREASURY, BudgetStore, Treasury, TreasuryActor
