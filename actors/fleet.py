@@ -21,10 +21,10 @@ from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
-from .attempt import Caller
+from .attempt import Anyone, Caller
 from .catalogue import Catalogue, Entry
 from .description import Description, describe
-from .dispatch import Anyone, Run
+from .dispatch import Run
 from .gate import Gate
 from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack

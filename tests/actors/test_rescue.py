@@ -11,8 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.dispatch import Phase, Run
+from infermux.actors.dispatch import Run
 from infermux.actors.messages import Want
+from infermux.actors.phase import Phase
 from infermux.actors.provider_messages import Verb
 from infermux.actors.rescue import KEPT_BYTES, Rescue, Rescuer
 from infermux.config.settings import Queue, RateLimits, Retry, Timeouts
