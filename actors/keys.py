@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 import attrs
+import msgspec
 import trio
 
 from infermux.errors import (
@@ -69,16 +70,14 @@ class KeyStore(Protocol):
 # What the actor is told and asked.
 
 
-@attrs.frozen
-class Admit:
+class Admit(msgspec.Struct, frozen=True):
     """Take what a request of a key needs. Answered with the tokens reserved, or with an `Overrun`."""
 
     known: Known
     tokens: int
 
 
-@attrs.frozen
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """A request that was admitted has ended and has `used` this many tokens."""
 
     known: Known
@@ -225,7 +224,8 @@ class Keys:
         learned = self.table.learned
         tokens = learned.reservation(want.model, want.prompt_tokens, want.max_tokens, known.limits.capacity)
         try:
-            admitted: int | Overrun = await self.ref.ask(Admit(known, tokens))
+            reply = self.ref.request(Admit(known, tokens))
+            admitted: int | Overrun = reply.take() if reply.done else await reply.wait()
         except ActorDied as died:
             raise KeysUnavailable("the limits of keys are being restarted; try again", retry_after=1) from died
         except MailboxFull as full:

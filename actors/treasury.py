@@ -30,7 +30,7 @@ from .kit_errors import ActorDied, MailboxFull
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
-from .purses import Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano, scope_of
+from .purses import CLAIMS_KEPT, Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano, scope_of
 from .ref import Ref
 from .reply import Reply
 from .statement import row_of, statement
@@ -141,6 +141,7 @@ class Treasury:
     ref: Ref[Any] = attrs.field(init=False)
     rules: Rules = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
+    _own: dict[str, tuple[KeyBudget, Budget]] = attrs.field(factory=dict[str, tuple[KeyBudget, Budget]])
     _listeners: tuple[Listener, ...] = ()
     _quiet: bool = False
     _asking: trio.Lock = attrs.field(factory=trio.Lock)
@@ -173,8 +174,16 @@ class Treasury:
         return Account(self, want, route, claims) if claims else None
 
     def _own_budget(self, key: str) -> Budget | None:
+        """The same object for as long as the key has that budget."""
         own = None if self.key_budget is None else self.key_budget(key)
-        return None if own is None else Budget(key=key, limit_usd=own.limit_usd, period=own.period)
+        if own is None:
+            return None
+        kept = self._own.get(key)
+        if kept is None or kept[0] is not own:
+            if len(self._own) >= CLAIMS_KEPT:
+                self._own.clear()
+            kept = self._own[key] = (own, Budget(key=key, limit_usd=own.limit_usd, period=own.period))
+        return kept[1]
 
     def estimate(self, want: Want, route: Route) -> tuple[int, tuple[str, str] | None]:
         """What a request may cost at the dearest of its candidates, and one of them whose price nobody knows.
@@ -344,11 +353,12 @@ class Account:
             usage = None if outcome is None else outcome.usage
             if outcome is None or usage is None:
                 continue
-            if lease.price is None:
+            dollars = lease.cost
+            if dollars is None:
                 unpriced = True
                 self.treasury.warn(lease.provider, lease.model)
             else:
-                amount += nano(cost(lease.price, usage))
+                amount += nano(dollars)
             if outcome.failure is None and not outcome.cancelled:
                 self.treasury.learned.observe(self.want.model, usage.completion_tokens)
         if not self.treasury.ref.deliver(Settle(ticket, amount, unpriced)):

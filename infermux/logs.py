@@ -123,7 +123,12 @@ def _second(whole: int) -> str:
 
 _FOUND_OUT = {
     **dict.fromkeys(vars(logging.LogRecord("", 0, "", 0, "", None, None))),
-    **{"args": (), "pathname": "", "filename": "", "module": "", "lineno": 0, "msecs": 0.0},
+    "args": (),
+    "pathname": "",
+    "filename": "",
+    "module": "",
+    "lineno": 0,
+    "msecs": 0.0,
 }
 
 

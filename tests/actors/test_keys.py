@@ -337,7 +337,7 @@ async def test_a_full_mailbox_is_an_overload(autojump_clock: MockClock) -> None:
     async with running(store) as keys:
 
         class Full:
-            async def ask(self, message: object) -> None:
+            def request(self, message: object) -> None:
                 raise MailboxFull("infermux.keys", 1)
 
         full = attrs.evolve(keys, ref=Full())  # type: ignore[arg-type]
