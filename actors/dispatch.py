@@ -139,7 +139,7 @@ class Run:
         Cancellation ends the attempt; `close` releases its lease.
         """
         if self.account is not None:
-            await self.account.open()
+            self.account.open()
         message: Any = Advance(self.plan)
         if commit is not None and self._rescuer is not None:
             commit = self._rescuer.committing(commit)
