@@ -124,7 +124,7 @@ class Ledger:
         queue.append((self._number(), record))
         if len(queue) == 1:
             self.came.set()
-        elif len(queue) == BATCH:
+        elif len(queue) >= BATCH:
             self.enough.set()
 
     def statistics(self) -> LedgerStatistics:

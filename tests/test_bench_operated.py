@@ -12,7 +12,7 @@ from bench.fronts import Site
 from bench.load import Latencies, LoadResult
 from bench.operated import OFF, ON, SCENARIOS_OPERATED, Outcome, markdown
 from bench.rounds import Measurement
-from infermux.config import load
+from infermux.config import Config, load
 from infermux.config.settings import AuthMode
 
 
@@ -64,7 +64,7 @@ def test_one_request_that_failed_or_is_not_in_the_ledger_fails_it(found: Outcome
 
 
 def test_both_are_what_they_say(tmp_path: Path) -> None:
-    found = {}
+    found: dict[str, Config] = {}
     for front in (OFF, ON):
         folder = tmp_path / front.name
         folder.mkdir()
