@@ -11,7 +11,8 @@ from __future__ import annotations
 import enum
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import attrs
@@ -55,6 +56,7 @@ class Phase(enum.Enum):
     CONNECTING = "connecting"
     WAITING = "waiting"
     PAUSING = "pausing"
+    FOLLOWING = "following"
     STREAMING = "streaming"
     DONE = "done"
 
@@ -372,13 +374,24 @@ class Run:
         self._gave_up()
 
     async def _wait(self, seconds: float) -> None:
-        self._phase = Phase.PAUSING
+        await self._aside(Phase.PAUSING, partial(trio.sleep, seconds))
+
+    async def follow(self, over: Callable[[], Awaitable[None]]) -> None:
+        """Wait until `over` returns: for another request, whose answer may do for this one too.
+
+        Raises CallerLeft, DeadlineExceeded by the caller's own deadline, and what the request was killed with.
+        """
+        await self._aside(Phase.FOLLOWING, over)
+
+    async def _aside(self, phase: Phase, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait without a lease, for something that is not the router."""
+        self._phase = phase
         since = trio.current_time()
         try:
             with trio.CancelScope(deadline=self._deadline.at) as scope:
                 self._waiting = scope
                 self.caller.watch(scope)
-                await trio.sleep(seconds)
+                await wait()
                 self._phase = Phase.LEASING
                 return
         finally:

@@ -18,7 +18,7 @@ from .identity import NOBODY, Identity
 from .journal import Journal
 from .lease import Lease
 from .messages import Outcome
-from .record import Ending, Place, Record, Tried
+from .record import HIT, Ending, Place, Record, Tried
 
 LEFT = 499  # nginx's status for a caller that went away; it is never sent
 LONGEST_MODEL = 256  # characters: the name is the caller's
@@ -144,7 +144,7 @@ class Draft:
             message=message,
             fault=fault,
             usage=total_usage(tried),
-            cost=total_cost(tried),
+            cost=0.0 if self.cache == HIT else total_cost(tried),
             latency=latency,
             first_token=min([each.first_token for each in tried if each.first_token is not None], default=None),
             waited=run.waited,
