@@ -51,7 +51,9 @@ class Shelf(Generic[Item]):
     tally: Tally = attrs.field(factory=Tally)
     size: int = 0
     making: int = 0
-    _places: OrderedDict[bytes, _Place[Item]] = attrs.field(factory=OrderedDict, repr=False)  # by when asked for
+    _places: OrderedDict[bytes, _Place[Item]] = attrs.field(  # by when asked for
+        factory=OrderedDict[bytes, _Place[Item]], repr=False
+    )
     _ages: dict[bytes, None] = attrs.field(factory=dict[bytes, None], repr=False)  # by when put there
 
     def __len__(self) -> int:
