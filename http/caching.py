@@ -23,13 +23,12 @@ from infermux.actors.record import BYPASS, MISS
 from infermux.actors.shelf import Shelf, Tally
 from infermux.config.settings import Config
 from infermux.errors import ShuttingDown
+from infermux.providers.interface import TRACE_HEADERS
 
 from .exchange import Exchange, Head
 from .recording import Kept, Marked, Recording
 
 MOST_VAIN: Final = 2  # answers of others that a request waits for in vain before it waits for no more
-_SAYING: Final = (b"openai-beta", b"anthropic-beta", b"anthropic-version")
-"""Headers that change an answer."""
 
 Answering = Callable[[Exchange, Run, Draft], Awaitable[None]]
 """What answers a request when the cache does not."""
@@ -60,7 +59,7 @@ class Caching:
             self.shelf.tally.bypasses += 1
             await answer(Marked(exchange, BYPASS), run, draft)
             return
-        key, anew = self.key(exchange.head, run, draft), b"no-cache" in directives
+        key, anew = self.key(run, draft), b"no-cache" in directives
         kept = None if anew else await self._found(key, exchange, run)
         if kept is not None:
             self.shelf.tally.hits += 1
@@ -72,7 +71,7 @@ class Caching:
         self._count(draft.cache)
         await self._record(key, exchange, run, draft, answer)
 
-    def key(self, head: Head, run: Run, draft: Draft) -> bytes:
+    def key(self, run: Run, draft: Draft) -> bytes:
         """What identical requests have in common. Neither a body nor a credential can be read from it.
 
         Who asks is part of it unless answers are shared: the key, the name that `X-Infermux-Caller` gives, and the
@@ -83,7 +82,7 @@ class Caching:
         if not self.config.cache.shared:
             parts += [draft.who.key.encode(), draft.who.caller.encode()]
             parts.append(b"" if call.lent is None else call.lent.reveal().encode())
-        parts += [b"%b: %b" % pair for pair in head.headers if pair[0] in _SAYING]
+        parts += [b"%b: %b" % pair for pair in call.headers if pair[0] not in TRACE_HEADERS]
         hashed = blake2b(key=self._secret, digest_size=32)
         for part in (*parts, call.body):
             hashed.update(b"%d:" % len(part))
