@@ -62,6 +62,12 @@ class Kept:
             await exchange.respond(200, lines, b"".join(self.pieces))
             return
         exchange.start(200, HeaderLines(self.lines + own))
+        try:
+            await self._stream(exchange)
+        finally:
+            draft.given = trio.current_time() - now
+
+    async def _stream(self, exchange: Exchange) -> None:
         for count, piece in enumerate(self.pieces, 1):
             if not exchange.send_now(piece):
                 await exchange.flush()

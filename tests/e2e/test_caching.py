@@ -180,7 +180,10 @@ async def test_keys_have_no_part_in_each_others_answers_unless_they_share(tmp_pa
                 routing=GROUPS,
             ) as router,
         ):
-            made = [(await router.web.post("/_infermux/keys", json={"name": name, "requests_per_minute": 2})).json() for name in "ab"]
+            made = [
+                (await router.web.post("/_infermux/keys", json={"name": name, "requests_per_minute": 2})).json()
+                for name in "ab"
+            ]
             words = list[str]()
             for key in [*made, *made]:
                 answer = await router.chat(headers={"authorization": f"Bearer {key['key']}"})

@@ -150,6 +150,18 @@ async def test_a_stream_in_many_pieces_is_given_again_whole(autojump_clock: Mock
         assert max(map(len, again.chunks)) < PIECE + 800
 
 
+async def test_a_stream_given_to_a_slow_reader_is_not_our_own_time(autojump_clock: MockClock) -> None:
+    del autojump_clock
+    async with door(SLOW) as d:
+        await d.ask(STREAM)
+        slow = MemoryExchange(STREAM)
+        slow.stuck = 7.0
+        await d.take(slow)
+        assert slow.cache == "hit"
+        assert d.records[1].latency > 6.9
+        assert d.records[1].overhead < 0.01
+
+
 # What is the same.
 
 
