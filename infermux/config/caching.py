@@ -19,6 +19,6 @@ def check_cache(config: Config, reading: Reading) -> None:
     if config.cache.shared and config.auth.mode is AuthMode.PASSTHROUGH and reading.fine(("auth", "mode")):
         reading.problem(
             ("cache", "shared"),
-            "cannot be true with auth.mode: passthrough, where only a provider can tell whether a caller's credential is "
-            "good: a kept answer would go to anybody",
+            "cannot be true with auth.mode: passthrough, where only a provider can tell whether a credential is good: "
+            "kept answers would go to anybody",
         )

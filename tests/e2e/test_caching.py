@@ -64,8 +64,8 @@ async def test_the_openai_sdk_folds_a_stream_given_again_to_the_same() -> None:
         assert folded[0] == folded[1]
         whole = [await sdk.chat.completions.create(model="gpt-4o", messages=HELLO, tools=[TOOL]) for _ in range(2)]
         assert whole[0] == whole[1]
-        for answer in (folded[1], whole[1]):
-            found = answer.choices[0].message.tool_calls or []
+        for answer in [folded[1], whole[1]]:
+            found: Any = answer.choices[0].message.tool_calls
             assert [(call.id, call.function.arguments) for call in found] == [(id_, said) for id_, _, said in calls]
         assert len(upstream.chats) == 2
 
@@ -80,7 +80,7 @@ async def test_the_anthropic_sdk_has_its_message_again_whole_and_streamed() -> N
         claude_sdk(router) as sdk,
     ):
         upstream.script += (reply, reply)
-        raw = [await sdk.messages.with_raw_response.create(**ask) for _ in range(2)]
+        raw: list[Any] = [await sdk.messages.with_raw_response.create(**ask) for _ in range(2)]
         assert [each.headers["x-infermux-cache"] for each in raw] == ["miss", "hit"]
         assert raw[1].headers["request-id"] == raw[1].headers["x-request-id"] != raw[0].headers["request-id"]
         messages = [await each.parse() for each in raw]
