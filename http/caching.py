@@ -83,10 +83,9 @@ class Caching:
             parts += [draft.who.key.encode(), draft.who.caller.encode()]
             parts.append(b"" if call.lent is None else call.lent.reveal().encode())
         parts += [b"%b: %b" % pair for pair in call.headers if pair[0] not in TRACE_HEADERS]
-        hashed = blake2b(key=self._secret, digest_size=32)
-        for part in (*parts, call.body):
-            hashed.update(b"%d:" % len(part))
-            hashed.update(part)
+        hashed = blake2b(b"".join([b"%d:%b" % (len(part), part) for part in parts]), key=self._secret, digest_size=32)
+        hashed.update(b"/")  # no header is called so: here the body begins
+        hashed.update(call.body)
         return hashed.digest()
 
     async def _found(self, key: bytes, exchange: Exchange, run: Run) -> Kept | None:
