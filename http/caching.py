@@ -62,6 +62,8 @@ class Caching:
         key, anew = self.key(run, draft), b"no-cache" in directives
         kept = None if anew else await self._found(key, exchange, run)
         if kept is not None:
+            if run.killed is not None:
+                raise run.killed
             self.shelf.tally.hits += 1
             run.plan.group = group.name
             run.close()  # nothing of it is left to be ended: the answer is on its way out
@@ -90,12 +92,10 @@ class Caching:
 
     async def _found(self, key: bytes, exchange: Exchange, run: Run) -> Kept | None:
         """An answer that is there, or comes of another request. None: this one has to be sent."""
-        if run.killed is not None:
-            raise run.killed
         for _ in range(MOST_VAIN):
             kept = self.shelf.find(key, trio.current_time())
             flight = self.flights.get(key)
-            if kept is not None or flight is None:
+            if kept is not None or flight is None or flight.is_over:
                 return kept
             await run.follow(flight.over)
             if flight.answer is not None:
@@ -105,13 +105,12 @@ class Caching:
                 raise ShuttingDown("the router is shutting down; send the request to another one", retry_after=1)
             if flight.too_large:
                 return None
-        return self.shelf.find(key, trio.current_time())
+        return None
 
     async def _record(self, key: bytes, exchange: Exchange, run: Run, draft: Draft, answer: Answering) -> None:
         """Send it, and keep what comes; whoever asks the same meanwhile waits for it, unless there is one before."""
-        flight = Flight[Kept]()
-        leads = key not in self.flights or self.flights[key].is_over
-        if leads:
+        flight, before = Flight[Kept](), self.flights.get(key)
+        if before is None or before.is_over:
             self.flights[key] = flight
         recording = Recording(exchange, draft.cache, draft=draft, shelf=self.shelf, key=key, flight=flight)
         try:

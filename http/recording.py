@@ -146,7 +146,7 @@ class Recording(Marked):
         self._promised = 0
 
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
-        if status == 200 and self._draft.ending is None:
+        if status == 200:
             self._land(_rendered(headers), (body,), stream=False)
         await super().respond(status, headers, body)
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.e2e._claude import CLAUDE, WEATHER, chat_calls, claude_provider, claude_sdk
-from tests.e2e._router import HELLO, SAID, WAYS, Router, gather, provider, routing, until
+from tests.e2e._router import HELLO, SAID, WAYS, Router, gather, in_order, provider, routing, until
 from tests.mocks.anthropic_upstream import AnthropicUpstream, Tool
 from tests.mocks.anthropic_upstream import Reply as ClaudeReply
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
@@ -191,6 +191,24 @@ async def test_keys_have_no_part_in_each_others_answers_unless_they_share(tmp_pa
             assert words == (["miss", "hit", "hit", "hit"] if shared else ["miss", "miss", "hit", "hit"])
             third = await router.chat(headers={"authorization": f"Bearer {made[0]['key']}"})
             assert (third.status_code, third.json()["error"]["code"]) == (429, "rate_limited")
+
+
+async def test_an_answer_of_two_authors_is_not_kept() -> None:
+    async with (
+        OpenAIUpstream(default=Reply(cut_after=3)) as bad,
+        OpenAIUpstream(default=Reply(tokens=(" mock", "."))) as good,
+        routing(
+            provider("one", bad),
+            provider("two", good),
+            rescue="continue",
+            cache={"enabled": True},
+            routing={**GROUPS, **in_order()},
+        ) as router,
+    ):
+        for _ in range(2):
+            headers, body = await raw_stream(router)
+            assert b"[DONE]" in body
+            assert headers["x-infermux-cache"] == "miss"
 
 
 async def test_an_operator_sees_it_and_empties_it(tmp_path: Path) -> None:

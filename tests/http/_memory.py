@@ -17,7 +17,7 @@ CHAT = "/v1/chat/completions"
 class MemoryExchange(Exchange):
     """One request with `body`; `status`, `headers` and `chunks` are what was answered, `whole` not streamed.
 
-    `stuck`: the caller reads nothing of a stream for so many seconds at the first flush.
+    `stuck`: the caller reads nothing of a stream for so many seconds at the first flush; `slow`: so long takes its body.
     """
 
     def __init__(self, body: Any, path: str = CHAT, headers: Mapping[str, str] | None = None) -> None:
@@ -34,6 +34,7 @@ class MemoryExchange(Exchange):
         self.whole = False
         self.ended = False
         self.stuck = 0.0
+        self.slow = 0.0
 
     @property
     def head(self) -> Head:
@@ -61,6 +62,7 @@ class MemoryExchange(Exchange):
             self._scope.cancel()
 
     async def body(self) -> bytes:
+        await trio.sleep(self.slow)
         return self._body
 
     async def receive_body(self) -> bytes | None:
@@ -101,3 +103,4 @@ class MemoryExchange(Exchange):
         pairs = headers.pairs() if isinstance(headers, HeaderLines) else headers
         self.status = status
         self.headers = {name.decode(): value.decode() for name, value in pairs}
+        assert len(self.headers) == len(pairs), "each header once"
