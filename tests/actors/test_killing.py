@@ -157,7 +157,6 @@ async def test_one_that_follows_another_request_ends_there_and_does_not_begin_to
         await trio.sleep(3)
         assert run.phase is Phase.FOLLOWING
         run.kill(KILLED)
-        await trio.sleep(0)
         await w.settled()
         assert told == ["killed"] * 2
         assert run.waited == pytest.approx(3)

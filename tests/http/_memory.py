@@ -17,7 +17,7 @@ CHAT = "/v1/chat/completions"
 class MemoryExchange(Exchange):
     """One request with `body`; `status`, `headers` and `chunks` are what was answered, `whole` not streamed.
 
-    `stuck`: the caller reads nothing of a stream for so many seconds at the first flush; `slow`: so long takes its body.
+    `stuck`: for so many seconds the caller reads nothing of its answer; `slow`: its body takes so long.
     """
 
     def __init__(self, body: Any, path: str = CHAT, headers: Mapping[str, str] | None = None) -> None:
@@ -75,6 +75,7 @@ class MemoryExchange(Exchange):
 
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
         self._begin(status, headers)
+        await trio.sleep(self.stuck)
         self.chunks, self.whole, self.ended = [body], True, True
 
     def start(self, status: int, headers: Headers | HeaderLines) -> None:

@@ -139,6 +139,21 @@ async def test_an_answer_is_given_again_for_as_long_as_configured(autojump_clock
         assert d.sent == 2
 
 
+async def test_a_first_caller_that_is_slow_to_take_it_does_not_make_an_answer_last_longer(
+    autojump_clock: MockClock,
+) -> None:
+    del autojump_clock
+    async with door(cache=CacheSettings(enabled=True, ttl=5.0)) as d, trio.open_nursery() as nursery:
+        slow = MemoryExchange(BODY)
+        slow.stuck = 20.0
+        nursery.start_soon(d.take, slow)
+        await trio.sleep(4)
+        assert (await d.ask()).cache == "hit"
+        await trio.sleep(2)
+        assert not slow.ended
+        assert (await d.ask()).cache == "miss"
+
+
 async def test_a_stream_in_many_pieces_is_given_again_whole(autojump_clock: MockClock) -> None:
     del autojump_clock
     events = [b"data: %d %b\n\n" % (number, b"x" * 700) for number in range(200)]
@@ -450,8 +465,8 @@ async def test_nobody_waits_for_a_leader_whose_caller_does_not_read(autojump_clo
 
 async def test_who_takes_the_place_of_a_slow_leader_leads_those_who_come_after_too(autojump_clock: MockClock) -> None:
     del autojump_clock
-    long = attrs.evolve(SLOW, gap=5.0)
-    async with door(SLOW, long) as d, trio.open_nursery() as nursery:
+    breaks = attrs.evolve(SLOW, breaks=UpstreamFailure(FailureKind.BROKEN, "cut"))
+    async with door(breaks, attrs.evolve(SLOW, gap=5.0)) as d, trio.open_nursery() as nursery:
         slow, *crowd = [MemoryExchange(STREAM) for _ in range(5)]
         slow.stuck = 4.0
         nursery.start_soon(d.together, [slow, *crowd])
