@@ -26,7 +26,7 @@ from infermux.errors import ShuttingDown
 from infermux.providers.interface import TRACE_HEADERS
 
 from .exchange import Exchange, Head
-from .recording import Kept, Marked, Recording
+from .kept_answers import Kept, Marked, Recording
 
 MOST_VAIN: Final = 2  # answers of others that a request waits for in vain before it waits for no more
 

@@ -17,7 +17,7 @@ from infermux.config.settings import AuthMode, AuthSettings, Budget, CacheSettin
 from infermux.errors import CallerLeft, FailureKind, RequestKilled, UpstreamFailure
 from infermux.http.caching import Caching, caching_of, emptied
 from infermux.http.inference import Inference
-from infermux.http.recording import PIECE
+from infermux.http.kept_answers import PIECE
 from infermux.http.rules import Rules
 from infermux.secret import Secret
 from tests.actors._scripted import Scripted, Step, provider, streams, world
