@@ -9,7 +9,7 @@ from infermux.actors.draft import Draft
 from infermux.actors.flight import Flight
 from infermux.actors.journal import Journal
 from infermux.actors.record import MISS
-from infermux.actors.shelf import Shelf
+from infermux.actors.cache import Cache
 from infermux.http.exchange import HeaderLines
 from infermux.http.kept_answers import Kept, Recording
 from tests.http._memory import MemoryExchange
@@ -26,12 +26,12 @@ class Taken:
     """A recording of one exchange."""
 
     exchange: MemoryExchange = attrs.field(factory=lambda: MemoryExchange({}))
-    shelf: Shelf[Kept] = attrs.field(factory=lambda: Shelf[Kept](60.0, 1 << 20))
+    cache: Cache[Kept] = attrs.field(factory=lambda: Cache[Kept](60.0, 1 << 20))
     flight: Flight[Kept] = attrs.field(factory=Flight[Kept])
 
     def recording(self) -> Recording:
         draft = Draft(journal=Journal(), id=b"first")
-        return Recording(self.exchange, MISS, draft=draft, shelf=self.shelf, key=b"k", flight=self.flight)
+        return Recording(self.exchange, MISS, draft=draft, cache=self.cache, key=b"k", flight=self.flight)
 
 
 async def test_the_first_caller_gets_all_of_its_head_and_others_what_holds_for_them() -> None:
@@ -39,7 +39,7 @@ async def test_the_first_caller_gets_all_of_its_head_and_others_what_holds_for_t
     await taken.recording().respond(200, HeaderLines(LINES), b"{}")
     assert taken.exchange.headers["x-infermux-attempts"] == "2"
     assert taken.exchange.headers["x-infermux-cache"] == "miss"
-    kept = taken.shelf.find(b"k", 0.0)
+    kept = taken.cache.find(b"k", 0.0)
     assert kept is taken.flight.answer
     assert kept is not None
     assert kept.lines == b"content-type: application/json\r\nx-infermux-provider: a\r\n"
@@ -57,7 +57,7 @@ async def test_only_a_200_is_kept(status: int) -> None:
     recording = taken.recording()
     await recording.respond(status, [(b"content-type", b"text/plain")], b"later")
     recording.close()
-    assert (len(taken.shelf), taken.flight.answer, taken.flight.is_over) == (0, None, True)
+    assert (len(taken.cache), taken.flight.answer, taken.flight.is_over) == (0, None, True)
     assert (taken.exchange.status, taken.exchange.data) == (status, b"later")
 
 
@@ -66,7 +66,7 @@ async def test_a_stream_that_is_left_alone_gives_back_what_was_promised() -> Non
     recording = taken.recording()
     recording.start(200, HeaderLines(LINES))
     recording.send_now(b"data: 1\n\n")
-    assert taken.shelf.making == 9
+    assert taken.cache.making == 9
     recording.close()
     recording.close()
-    assert (taken.shelf.making, len(taken.shelf)) == (0, 0)
+    assert (taken.cache.making, len(taken.cache)) == (0, 0)
