@@ -15,12 +15,12 @@ from typing import Any, Final
 import attrs
 import trio
 
+from infermux.actors.cache import Cache, Tally
 from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
 from infermux.actors.flight import Flight
 from infermux.actors.record import BYPASS, MISS
-from infermux.actors.cache import Cache, Tally
 from infermux.config.settings import Config
 from infermux.errors import ShuttingDown
 from infermux.providers.interface import TRACE_HEADERS

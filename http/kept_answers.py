@@ -7,10 +7,10 @@ from typing import Final
 import attrs
 import trio
 
+from infermux.actors.cache import Cache
 from infermux.actors.draft import Draft
 from infermux.actors.flight import Flight
 from infermux.actors.record import HIT
-from infermux.actors.cache import Cache
 
 from .exchange import Exchange, Head, HeaderLines, Headers
 

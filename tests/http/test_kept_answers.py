@@ -5,11 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from infermux.actors.cache import Cache
 from infermux.actors.draft import Draft
 from infermux.actors.flight import Flight
 from infermux.actors.journal import Journal
 from infermux.actors.record import MISS
-from infermux.actors.cache import Cache
 from infermux.http.exchange import HeaderLines
 from infermux.http.kept_answers import Kept, Recording
 from tests.http._memory import MemoryExchange
