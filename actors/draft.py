@@ -13,11 +13,12 @@ from infermux.providers.interface import Usage
 from infermux.providers.joint import added
 from infermux.providers.prices import cost
 
-from .dispatch import Phase, Run
+from .dispatch import Run
 from .identity import NOBODY, Identity
 from .journal import Journal
 from .lease import Lease
 from .messages import Outcome
+from .phase import Phase
 from .record import Ending, Place, Record, Tried
 
 LEFT = 499  # nginx's status for a caller that went away; it is never sent

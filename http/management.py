@@ -14,12 +14,13 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from infermux import __version__
+from infermux.actors.description import Description
 from infermux.actors.fleet import Fleet
 from infermux.actors.key_access import may_use
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.ledger import Books
 from infermux.actors.member import Member
-from infermux.actors.provider import Description, Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.redact import redacted
 from infermux.errors import (
     ConfigError,

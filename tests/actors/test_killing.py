@@ -6,8 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.dispatch import Phase, Run
+from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
+from infermux.actors.phase import Phase
 from infermux.config.settings import Backoff, Hedge, Queue, RateLimits, Retry
 from infermux.errors import RequestKilled
 from tests.actors._scripted import (

@@ -20,7 +20,8 @@ import pytest
 import trio
 
 from infermux.actors.bucket import TokenBucket
-from infermux.actors.dispatch import Phase, Run
+from infermux.actors.dispatch import Run
+from infermux.actors.phase import Phase
 from infermux.config.settings import ProviderSettings
 from infermux.providers.interface import Adapter
 from infermux.providers.registry import make_adapter

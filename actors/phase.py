@@ -1,0 +1,15 @@
+"""How far a request is."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Phase(enum.Enum):
+    QUEUED = "queued"
+    LEASING = "leasing"
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    PAUSING = "pausing"
+    STREAMING = "streaming"
+    DONE = "done"
