@@ -33,6 +33,7 @@ from infermux.providers.interface import Answer, Endpoint, Stream
 from infermux.providers.prices import cost
 
 from .admission import Admitted, admitted
+from .caching import Caching
 from .errors import error_answer, error_event, shape_of
 from .exchange import Exchange, Head, HeaderLines, Headers
 from .intake import passed, read
@@ -71,14 +72,16 @@ def is_inference(method: bytes, path: bytes) -> bool:
 class Inference:
     """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
 
-    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace. `running` has those that
-    are served, in the order of their coming; `decisions` what was decided of the last ones that have ended.
+    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace; `caching` keeps answers.
+    `running` has those that are served, in the order of their coming; `decisions` what was decided of the last ones
+    that have ended.
     """
 
     fleet: Fleet
     rules: Rules
     keys: Keys | None = None
     sampler: Sampler | None = None
+    caching: Caching | None = None
     in_flight: int = 0
     draining: bool = False
     running: dict[Draft, None] = attrs.field(factory=dict[Draft, None])
@@ -112,7 +115,9 @@ class Inference:
             run.killed = draft.killed
             if found.key is not None:
                 permit = await self._permit(found.key, run)
-            if run.call.stream:
+            if self.caching is not None:
+                await self.caching.serve(exchange, run, draft, self._served)
+            elif run.call.stream:
                 await self._stream(exchange, run, draft)
             else:
                 await self._answer(exchange, run, await run.begin(), draft)
@@ -184,6 +189,13 @@ class Inference:
         return self._id_prefix + b"%x" % next(self._ids)
 
     # Out.
+
+    async def _served(self, exchange: Exchange, run: Run, draft: Draft) -> None:
+        """Have it answered by a provider."""
+        if run.call.stream:
+            await self._stream(exchange, run, draft)
+        else:
+            await self._answer(exchange, run, await run.begin(), draft)
 
     async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> None:
         if isinstance(answer, Answer):

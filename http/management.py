@@ -40,6 +40,7 @@ from infermux.watchdog import Watchdog
 
 from .access import given_key
 from .admission import admitted
+from .cache_page import add_cache
 from .costs import add_costs
 from .dashboard import add_dashboard, pages
 from .errors import error_answer, shape_of
@@ -111,6 +112,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         add_money(app, management.fleet, PREFIX)
         add_costs(app, management.books)
         add_requests(app, management.inference, PREFIX)
+        add_cache(app, management.inference, PREFIX)
         add_explain(app, management.inference, PREFIX)
         add_overview(app, management.hub.overview, PREFIX)
         add_events(app, management.hub, PREFIX)
