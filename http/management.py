@@ -161,7 +161,11 @@ def _guard(management: Management, managed: bool) -> None:
         return
     if management.rules.host_ruled:
         management.rules.host_rule.check(head)
-    admitted(head, management.rules.config, management.inference.keys)
+    try:
+        admitted(head, management.rules.config, management.inference.keys)
+    except InvalidRequest:
+        if request.routing_exception is None:  # what is not there at all is told first
+            raise
 
 
 def _check_token(head: Head, token: Secret) -> None:

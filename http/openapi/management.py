@@ -93,7 +93,7 @@ def _router() -> Iterator[Found]:
     yield "/status", "get", _shown("status", "Router", "The router, and one row per provider", "Status")
     yield "/overview", "get", _shown("overview", "Router", "All that the dashboard shows, in one piece", "Overview")
     yield "/config", "get", _shown("config", "Router", "The configuration in force, secrets masked", "Config")
-    dry_run = in_query("dry_run", one_of(("true", "false", "1", "0")), "`true`: only tell the difference.")
+    dry_run = in_query("dry_run", one_of(("true", "false", "1", "0", "")), "`true`, or nothing: only tell the difference.")
     summary = "Read the file again and serve what it says"
     told = _shown("reload", "Router", summary, "Reloaded", parameters=(dry_run,), errors=(ConfigError,))
     yield "/reload", "post", told

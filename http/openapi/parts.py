@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from infermux.keys import PRIORITIES
 
-from ..admission import LONGEST_CALLER, LONGEST_TAGS, MOST_TAGS
+from ..admission import LONGEST_CALLER, MOST_TAGS
 from ..inference import LONGEST_ID
 from .shapes import COUNT, NUMBER, TEXT, Schema, one_of
 
 _CALLER: Final = "^[!-~]([ -~]*[!-~])?$"
 _TAG: Final = "[A-Za-z0-9._-]{1,64}=[!-+.-~-][!-+.-~-]{0,127}"
-_TIMEOUT: Final = "^([0-9]+(\\.[0-9]+)?(ms|s|m|h)?)+$"
+_TIMEOUT: Final = "^([1-9][0-9]{0,3}(\\.[0-9]{1,3})?(ms|s)?|[1-9][0-9]{0,2}m([1-5]?[0-9]s)?|[1-9]h([1-5]?[0-9]m)?)$"
 
 
 def in_query(name: str, schema: Schema, what: str) -> dict[str, Any]:
@@ -44,8 +44,8 @@ WHO: Final = (
     ),
     in_header(
         "X-Infermux-Tags",
-        "Up to 16 different tags such as `env=prod,team=search`, for costs and budgets.",
-        {**TEXT, "maxLength": LONGEST_TAGS, "pattern": f"^{_TAG}(,{_TAG}){{0,{MOST_TAGS - 1}}}$"},
+        "Different tags such as `env=prod,team=search`, for costs and budgets.",
+        {"type": "array", "items": {**TEXT, "pattern": f"^{_TAG}$"}, "minItems": 1, "maxItems": MOST_TAGS},
     ),
     in_header("X-Infermux-Priority", "The class in which a request waits for a provider.", one_of(PRIORITIES)),
 )

@@ -31,6 +31,8 @@ PATHS = {
     "/_infermux/reload": "POST",
     "/_infermux/keys": "GET, HEAD, POST",
     "/_infermux/keys/k": "DELETE, GET, HEAD",
+    "/_infermux/keys/a/b": "DELETE, GET, HEAD",
+    "/_infermux/keys/k/rotate": "POST",
     "/_infermux/requests/r": "DELETE",
     "/_infermux/providers/one/drain": "POST",
     "/_infermux/openapi.json": "GET, HEAD",
@@ -52,6 +54,18 @@ async def test_a_method_that_a_path_has_not_is_405_with_those_it_has(way: str) -
                 assert (answer.status_code, answer.headers["allow"]) == (405, allowed), (method, path, answer.text)
                 assert answer.headers["x-infermux-error"] == "method_not_allowed"
                 assert "error" in answer.json()
+
+
+async def test_a_method_or_path_that_is_not_there_is_told_before_what_is_wrong_with_headers() -> None:
+    wrong = {"x-infermux-tags": "none", "x-infermux-priority": "first"}
+    async with routing(ONE) as router:
+        assert (await router.web.get("/v1/models", headers=wrong)).status_code == 400
+        assert (await router.web.get("/v1/chat/completions", headers=wrong)).status_code == 405
+        assert (await router.web.get("/v1/nope", headers=wrong)).status_code == 404
+    auth = {"mode": "static_key", "key": "k"}
+    async with routing(ONE, auth=auth) as router:
+        assert (await router.web.get("/v1/chat/completions")).status_code == 401
+        assert (await router.web.get("/v1/nope")).status_code == 401
 
 
 async def test_what_is_not_there_is_404_in_the_shape_of_its_api() -> None:
@@ -104,7 +118,7 @@ async def test_a_parameter_that_a_page_has_not_is_named() -> None:
 async def test_a_bad_value_is_a_400_that_names_its_parameter() -> None:
     bad = {
         "since": ("abc", "1e99", "7x", "2026-13-01"),
-        "until": ("-1d", "0001-01-01"),
+        "until": ("-1d", "10000-01-01"),
         "group_by": ("xyz", "caller,,model", "caller,caller", "tag:"),
         "format": ("xml",),
     }

@@ -67,7 +67,7 @@ async def test_every_route_has_a_description_and_every_description_a_route(
     async with open_application(load_text(text, environ={}), environ={}) as application:
         apps = [application.app, *([application.management_app] if application.management_app else [])]
     routes = {
-        (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:[a-z]+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for app in apps
         for rule in app.url_map.iter_rules()
         for method in rule.methods - {"HEAD"}
