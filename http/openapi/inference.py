@@ -32,7 +32,7 @@ from .bodies import body_of, form, passed_body
 from .errors import ErrorKind
 from .operation import JSON, Operation, Response, json_answer, json_body
 from .parts import ANSWER_HEADERS, ANTHROPIC_VERSION, INFERENCE, STRICT, WHO, in_path
-from .shapes import ANY, OBJECT, TEXT, Schema, ref
+from .shapes import ANY, OBJECT, TEXT, Schema, event, ref
 
 GUARD: Final = "caller"
 _REST: Final = in_path(
@@ -80,7 +80,7 @@ def inference() -> Iterator[tuple[str, str, Operation]]:
 def _endpoint(endpoint: Endpoint, shape: Shape) -> Operation:
     content: dict[str, Any] = {JSON: {"schema": OBJECT}}
     if endpoint in _STREAMED:
-        content["text/event-stream"] = {"schema": TEXT}
+        content["text/event-stream"] = {"schema": event()}
     return Operation(
         id=endpoint.name.lower(),
         tag="Inference",

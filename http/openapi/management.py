@@ -24,7 +24,7 @@ from ..explain import LISTED
 from ..metrics_page import ROOT as METRICS
 from .operation import JSON, Operation, Response, json_answer, json_body
 from .parts import in_header, in_path, in_query, said
-from .shapes import FLAG, TEXT, Schema, listed, maybe, one_of, record, ref
+from .shapes import FLAG, TEXT, Schema, event, listed, maybe, one_of, record, ref
 
 GUARD: Final = "management"
 Found = tuple[str, str, Operation]
@@ -93,7 +93,9 @@ def _router() -> Iterator[Found]:
     yield "/status", "get", _shown("status", "Router", "The router, and one row per provider", "Status")
     yield "/overview", "get", _shown("overview", "Router", "All that the dashboard shows, in one piece", "Overview")
     yield "/config", "get", _shown("config", "Router", "The configuration in force, secrets masked", "Config")
-    dry_run = in_query("dry_run", one_of(("true", "false", "1", "0", "")), "`true`, or nothing: only tell the difference.")
+    dry_run = in_query(
+        "dry_run", one_of(("true", "false", "1", "0", "")), "`true`, or nothing: only tell the difference."
+    )
     summary = "Read the file again and serve what it says"
     told = _shown("reload", "Router", summary, "Reloaded", parameters=(dry_run,), errors=(ConfigError,))
     yield "/reload", "post", told
@@ -113,7 +115,7 @@ def _events() -> Operation:
         "`change` (a ProviderChange) and `request` (a Decision) as they happen"
     )
     caching = {"Cache-Control": said("never kept", {"const": "no-store"}, required=True)}
-    answer = {"description": what, "headers": caching, "content": {"text/event-stream": {"schema": TEXT}}}
+    answer = {"description": what, "headers": caching, "content": {"text/event-stream": {"schema": _each()}}}
     return Operation(
         id="events",
         tag="Router",
@@ -122,6 +124,12 @@ def _events() -> Operation:
         errors=(Overloaded,),
         guard=GUARD,
     )
+
+
+def _each() -> Schema:
+    """Of each event: OpenAPI 3.1 has no word for a sequence of them."""
+    told = {"overview": "Overview", "snapshot": "Snapshot", "change": "ProviderChange", "request": "Decision"}
+    return {"anyOf": [event(ref(document), name=name) for name, document in told.items()]}
 
 
 # Providers.

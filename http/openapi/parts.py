@@ -13,7 +13,7 @@ from .shapes import COUNT, NUMBER, TEXT, Schema, one_of
 
 _CALLER: Final = "^[!-~]([ -~]*[!-~])?$"
 _TAG: Final = "[A-Za-z0-9._-]{1,64}=[!-+.-~-][!-+.-~-]{0,127}"
-_TIMEOUT: Final = "^([1-9][0-9]{0,3}(\\.[0-9]{1,3})?(ms|s)?|[1-9][0-9]{0,2}m([1-5]?[0-9]s)?|[1-9]h([1-5]?[0-9]m)?)$"
+_TIMEOUT: Final = "^[0-9.]+([hms.0-9]*)$"  # above 0 and below a day, which no pattern says
 
 
 def in_query(name: str, schema: Schema, what: str) -> dict[str, Any]:
@@ -45,7 +45,13 @@ WHO: Final = (
     in_header(
         "X-Infermux-Tags",
         "Different tags such as `env=prod,team=search`, for costs and budgets.",
-        {"type": "array", "items": {**TEXT, "pattern": f"^{_TAG}$"}, "minItems": 1, "maxItems": MOST_TAGS},
+        {
+            "type": "array",
+            "items": {**TEXT, "pattern": f"^{_TAG}$"},
+            "minItems": 1,
+            "maxItems": MOST_TAGS,
+            "uniqueItems": True,
+        },
     ),
     in_header("X-Infermux-Priority", "The class in which a request waits for a provider.", one_of(PRIORITIES)),
 )

@@ -69,6 +69,13 @@ def record(fields: Mapping[str, Schema], *, optional: Mapping[str, Schema] | Non
     return {"type": "object", "properties": members, "required": list(fields), "additionalProperties": False}
 
 
+def event(data: Schema | None = None, *, name: str | None = None) -> Schema:
+    """A server-sent event; what `data` says is in its data, as JSON."""
+    told = {**TEXT, **({} if data is None else {"contentMediaType": "application/json", "contentSchema": data})}
+    named = {} if name is None else {"event": {"const": name}}
+    return {"type": "object", "properties": {**named, "data": told}, "required": [*named, "data"]}
+
+
 def ref(name: str) -> Schema:
     """A schema that is kept under `components`."""
     return {"$ref": f"#/components/schemas/{name}"}
