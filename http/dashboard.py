@@ -14,7 +14,7 @@ from quart import Response, redirect, request
 from quart_trio import QuartTrio
 from werkzeug.wrappers import Response as Redirect
 
-_TYPES: Final = {
+TYPES: Final = {
     "index.html": "text/html; charset=utf-8",
     "dashboard.css": "text/css; charset=utf-8",
     "dashboard.js": "text/javascript; charset=utf-8",
@@ -40,13 +40,13 @@ _HEADERS: Final = {
 
 def pages(prefix: str) -> frozenset[str]:
     """The paths of the files."""
-    return frozenset([prefix, *(_path(prefix, name) for name in _TYPES)])
+    return frozenset([prefix, *(_path(prefix, name) for name in TYPES)])
 
 
 def add_dashboard(app: QuartTrio, prefix: str) -> None:
     """Serve the page at `PREFIX/` and what belongs to it below `PREFIX/dashboard/`."""
     folder = files("infermux.http").joinpath("dashboard_files")
-    for name, content_type in _TYPES.items():
+    for name, content_type in TYPES.items():
         page = partial(_file, folder.joinpath(name).read_bytes(), content_type)
         app.add_url_rule(_path(prefix, name), f"dashboard {name}", page, methods=["GET"])
 
