@@ -31,7 +31,7 @@ WRONG_TOKEN: Final = canary("a wrong management token")
 QUERY: Final = canary("a key in the query of a caller's URL")
 BASIC: Final = canary("a caller's Authorization: Basic")
 COOKIE: Final = canary("a caller's cookie")
-PROMPT: Final = canary("a prompt")
+PROMPT: Final = canary("a prompt", may_be_in=("answer:",))  # a simulated provider repeats it
 ANSWER: Final = canary("an answer", may_be_in=("answer:",))
 
 ALL: Final[tuple[Canary, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Canary))

@@ -19,9 +19,10 @@ from tests.security._canaries import Canary, escaped, made
 from tests.security._world import PROMPT, World, command_lines
 
 CHAT: Final = "/v1/chat/completions"
-KEYS: Final = (secrets.API_KEY, secrets.FROM_FILE, secrets.IN_CONFIG, secrets.HEADER)
+KEYS: Final = (secrets.API_KEY, secrets.HEADER)
 ECHO: Final = "your credentials are wrong: " + " ".join(form for key in KEYS for form in escaped(key.value))
 PARTLY: Final = "Incorrect API key provided: " + ", ".join(f"{key.value[:20]}********" for key in KEYS)
+SEVERAL: Final = " ".join(key.value for key in (secrets.FROM_FILE, secrets.IN_CONFIG))
 
 
 def _error(text: str, key: str) -> bytes:
@@ -83,7 +84,8 @@ async def fail(world: World, faults: Sequence[Reply]) -> None:
         for stream in (False, True):
             world.openai.script.append(fault)
             await ask(world, "gpt-4o", stream=stream)
-            await operate(world, "POST", "providers/echoing/reset")
+            if fault.status in (401, 403, 429):
+                await operate(world, "POST", "providers/echoing/reset")
     world.openai.script.clear()
 
 
@@ -96,6 +98,9 @@ async def succeed(world: World) -> None:
         for model in ("gpt-4o", "several", "several", "sim", "claude", "azure", "auto"):
             await ask(world, model, stream=stream)
         await ask(world, "gpt-4o", path="/v1/messages", stream=stream)
+    for status in (401, 400, 500):
+        world.openai.script.append(Reply(status=status, body=_error(SEVERAL, secrets.IN_CONFIG.value)))
+        await ask(world, "several")
     for model in ("refusing", "dead", "tls", "proxied", "nobody-has-it"):
         await ask(world, model)
 
