@@ -215,7 +215,9 @@ async def opened(scenario: Scenario) -> AsyncGenerator[World]:
         }
         (folder / "infermux.yml").write_text(json.dumps(config, indent=1))
         process = await stack.enter_async_context(_started(scenario, folder, upstreams["bedrock"]))
-        web = httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=5)
+        # Hypercorn closes idle connections after five seconds, as httpx does: who is first is not what this is about.
+        limits = httpx.Limits(keepalive_expiry=1.0)
+        web = httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=10, limits=limits)
         await stack.enter_async_context(web)
         del upstreams["behind_tls"]
         yield World(scenario=scenario, process=process, folder=folder, web=web, collected=collected, **upstreams)
