@@ -56,10 +56,10 @@ from .overview import add_overview
 from .passthrough import RULES
 from .reloading import Reloader
 from .rules import Rules
+from .sign_in import Door
 
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
-PAGES = pages(PREFIX)
 MAX_BODY = 64 * 1024
 
 
@@ -80,6 +80,7 @@ class Management:
     books: Books | None
     metrics: Metrics
     hub: Hub
+    door: Door = attrs.field(factory=lambda: Door(PREFIX, pages(PREFIX)))
 
     @property
     def rules(self) -> Rules:
@@ -114,6 +115,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         add_overview(app, management.hub.overview, PREFIX)
         add_events(app, management.hub, PREFIX)
         add_dashboard(app, PREFIX)
+        management.door.add(app)
     return app
 
 
@@ -124,13 +126,20 @@ def _head() -> Head:
 
 def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
     @app.before_request
-    async def guard() -> None:
-        _guard(management, managed)
+    async def guard() -> Response | None:
+        try:
+            _guard(management, managed)
+        except Unauthorized as refused:
+            if not managed or management.token is None:
+                raise
+            return management.door.turned_away(await _error_response(refused))
+        return None
 
 
 def _guard(management: Management, managed: bool) -> None:
-    """`health`, `ready` and the dashboard's files are open, the rest of `/_infermux/` asks for the token.
+    """All of `/_infermux/` asks for the token, but for `health` and `ready`.
 
+    A browser that has signed in shows its cookie instead, for the dashboard's own files.
     Where it is not served, it is like any path.
     """
     path, head = request.path, _head()
@@ -138,10 +147,9 @@ def _guard(management: Management, managed: bool) -> None:
         return
     if managed and (path.startswith(PREFIX) or path == METRICS):
         management.rules.host_rule.check(head)
-        if path in PAGES:
-            return
         if management.token is not None:
-            _check_token(head, management.token)
+            if not management.door.open():
+                _check_token(head, management.token)
         elif management.token_required:
             raise Unauthorized(
                 "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
