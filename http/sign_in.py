@@ -33,7 +33,7 @@ class Visits:
     """Makes and reads cookies: `UNTIL.SEAL`, which say nothing but until when. They end with the process."""
 
     wall: Callable[[], float] = time.time
-    _key: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
+    key: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False, kw_only=True)
 
     def begun(self) -> str:
         """The cookie of a visit that begins now."""
@@ -46,7 +46,7 @@ class Visits:
         return hmac.compare_digest(seal.encode(), self._seal(until).encode()) and self.wall() < int(until)
 
     def _seal(self, until: str) -> str:
-        return hmac.digest(self._key, until.encode(), "sha256").hex()
+        return hmac.digest(self.key, until.encode(), "sha256").hex()
 
 
 @attrs.frozen
@@ -80,13 +80,13 @@ class Door:
 
         @app.post(self.session)
         async def sign_in() -> Response:
-            response = Response(status=204)
+            response = Response(b"", status=204)
             self._send(response, self.visits.begun(), LASTS)
             return response
 
         @app.delete(self.session)
         async def sign_out() -> Response:
-            response = Response(status=204)
+            response = Response(b"", status=204)
             self._send(response, "", 0)
             return response
 
