@@ -68,7 +68,7 @@ def is_inference(method: bytes, path: bytes) -> bool:
     return method == b"POST" and (path in ROUTES or path.startswith(PREFIXES))
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Inference:
     """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
 
@@ -91,6 +91,9 @@ class Inference:
     _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
         factory=dict[tuple[str, str, str, str, bytes], bytes]
     )
+
+    def __repr__(self) -> str:
+        return f"Inference({self.in_flight} in flight)"
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
