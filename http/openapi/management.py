@@ -41,6 +41,7 @@ def management() -> Iterator[Found]:
     yield from _router()
     yield from _providers()
     yield from _requests()
+    yield from _cache()
     yield from _money()
     yield from _keys()
     yield from _dashboard()
@@ -178,6 +179,15 @@ def _requests() -> Iterator[Found]:
         "get",
         _shown("explain", "Requests", summary, "Explanation", parameters=(_REQUEST,), errors=(NotFound,)),
     )
+
+
+# The cache of answers.
+
+
+def _cache() -> Iterator[Found]:
+    yield "/cache", "get", _shown("cache", "Cache", "How large the cache of answers is, and what came of it", "Cache")
+    summary = "Empty the cache of answers"
+    yield "/cache", "delete", _shown("empty", "Cache", summary, "CacheEmptied", errors=(NotFound,))
 
 
 # Money.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from infermux.actors.record import BYPASS, HIT, MISS
 from infermux.keys import PRIORITIES
 
 from ..admission import LONGEST_CALLER, MOST_TAGS
@@ -77,6 +78,9 @@ STRICT: Final = in_header(
     "`true`: a request that would lose something by translation is refused, naming it.",
     one_of(("true", "false")),
 )
+CACHE_CONTROL: Final = in_header(
+    "Cache-Control", "`no-cache`: a fresh answer, which is kept. `no-store`: the cache of answers keeps out of it."
+)
 ANTHROPIC_VERSION: Final = in_header("anthropic-version", "With it the models come in Anthropic's shape.")
 
 
@@ -105,6 +109,8 @@ ANSWER_HEADERS: Final[Mapping[str, Any]] = {
     "X-Infermux-Dropped": said("what of the request a translation could not carry; `name(how)`: changed"),
     "X-Infermux-Estimated": said("`true`: an estimate of the router's", {"const": "true"}),
     "X-Infermux-Budget": said("the soft budgets that are used up"),
+    "X-Infermux-Cache": said("of a route group that is cached: what the cache did", one_of((HIT, MISS, BYPASS))),
+    "Age": said("of a hit: seconds since the answer was given first", COUNT),
 }
 REFUSAL_HEADERS: Final[Mapping[str, Any]] = _TRAIL
 ANTHROPIC_ID: Final[Mapping[str, Any]] = {"request-id": said("X-Request-Id again, where Anthropic's SDK looks for it")}
