@@ -38,10 +38,10 @@ Answering = Callable[[Exchange, Run, Draft], Awaitable[None]]
 class Caching:
     """The answers kept by one configuration. Another one that may answer otherwise begins with none (`caching_of`)."""
 
-    fleet: Fleet
-    config: Config
+    fleet: Fleet = attrs.field(repr=False)
+    config: Config = attrs.field(repr=False)
     cache: Cache[Kept]
-    flights: dict[bytes, Flight[Kept]] = attrs.field(factory=dict[bytes, Flight[Kept]])
+    flights: dict[bytes, Flight[Kept]] = attrs.field(factory=dict[bytes, Flight[Kept]], repr=False)
     _secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
 
     async def serve(self, exchange: Exchange, run: Run, draft: Draft, answer: Answering) -> None:

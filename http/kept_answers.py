@@ -37,8 +37,8 @@ class Kept:
     `names_request`: its dialect has a header of its own for the request's id.
     """
 
-    lines: bytes
-    pieces: tuple[bytes, ...]
+    lines: bytes = attrs.field(repr=False)
+    pieces: tuple[bytes, ...] = attrs.field(repr=False)
     stream: bool
     names_request: bool
     at: float
