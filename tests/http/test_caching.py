@@ -177,13 +177,10 @@ async def test_a_stream_given_to_a_slow_reader_is_not_our_own_time(autojump_cloc
         assert d.records[1].overhead < 0.01
 
 
-async def test_what_is_kept_shows_nothing_of_prompts_and_answers() -> None:
+async def test_the_cache_shows_nothing_of_prompts_and_answers() -> None:
     async with door(Step(body=b'{"secret":"canary-answer"}')) as d:
         await d.ask({**BODY, "user": "canary-prompt"})
-        kept = d.caching.cache.find(*d.caching.cache._places, trio.current_time())  # pyright: ignore[reportPrivateUsage]
-        assert kept is not None
-        assert b"canary-answer" in b"".join(kept.pieces)
-        shown = repr((d.caching, d.caching.cache, kept))
+        shown = repr(d.caching)
         assert "canary" not in shown
         assert len(shown) < 1000
 

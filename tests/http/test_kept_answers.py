@@ -44,6 +44,7 @@ async def test_the_first_caller_gets_all_of_its_head_and_others_what_holds_for_t
     assert kept is not None
     assert kept.lines == b"content-type: application/json\r\nx-infermux-provider: a\r\n"
     assert kept.pieces == (b"{}",)
+    assert "{}" not in repr((kept, taken.cache, taken.flight))
     again = MemoryExchange({})
     await kept.give(again, Draft(journal=Journal(), id=b"second"))
     assert again.headers["request-id"] == again.headers["x-request-id"] == "second"
