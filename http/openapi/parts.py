@@ -13,7 +13,7 @@ from .shapes import COUNT, NUMBER, TEXT, Schema, one_of
 
 _CALLER: Final = "^[!-~]([ -~]*[!-~])?$"
 _TAG: Final = "[A-Za-z0-9._-]{1,64}=[!-+.-~-][!-+.-~-]{0,127}"
-_TIMEOUT: Final = "^[0-9.]+([hms.0-9]*)$"  # above 0 and below a day, which no pattern says
+_TIMEOUT: Final = "^[+-]?[0-9.][0-9_.eEhms+-]*$"  # above 0 and below a day, which no pattern says
 
 
 def in_query(name: str, schema: Schema, what: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ INFERENCE: Final = (
 STRICT: Final = in_header(
     "X-Infermux-Strict",
     "`true`: a request that would lose something by translation is refused, naming it.",
-    one_of(("true", "false")),
+    one_of(("true", "false", "1", "0", "")),
 )
 ANTHROPIC_VERSION: Final = in_header("anthropic-version", "With it the models come in Anthropic's shape.")
 

@@ -41,7 +41,8 @@ class Upstream(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
-        body = json.dumps({"object": "answer", "path": self.path, "data": []}).encode()
+        choices = [{"index": 0, "text": "Hello", "finish_reason": "stop", "logprobs": None}]
+        body = json.dumps({"object": "answer", "path": self.path, "data": [], "choices": choices}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
