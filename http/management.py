@@ -14,12 +14,13 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from infermux import __version__
+from infermux.actors.description import Description
 from infermux.actors.fleet import Fleet
 from infermux.actors.key_access import may_use
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.ledger import Books
 from infermux.actors.member import Member
-from infermux.actors.provider import Description, Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.redact import redacted
 from infermux.errors import (
     ConfigError,
@@ -39,6 +40,7 @@ from infermux.watchdog import Watchdog
 
 from .access import given_key
 from .admission import admitted
+from .cache_page import add_cache
 from .costs import add_costs
 from .dashboard import add_dashboard, pages
 from .errors import error_answer, shape_of
@@ -58,10 +60,10 @@ from .passthrough import RULES
 from .queries import check_query
 from .reloading import Reloader
 from .rules import Rules
+from .sign_in import Door
 
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
-PAGES = pages(PREFIX)
 MAX_BODY = 64 * 1024
 
 
@@ -82,6 +84,7 @@ class Management:
     books: Books | None
     metrics: Metrics
     hub: Hub
+    door: Door = attrs.field(factory=lambda: Door(PREFIX, pages(PREFIX)))
 
     @property
     def rules(self) -> Rules:
@@ -113,6 +116,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         add_money(app, management.fleet, PREFIX)
         add_costs(app, management.books)
         add_requests(app, management.inference, PREFIX)
+        add_cache(app, management.inference, PREFIX)
         add_explain(app, management.inference, PREFIX)
         add_overview(app, management.hub.overview, PREFIX)
         add_events(app, management.hub, PREFIX)
@@ -124,6 +128,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
             token=management.token is not None or management.token_required,
             separate=not public,
         )
+        management.door.add(app)
     return app
 
 
@@ -134,13 +139,20 @@ def _head() -> Head:
 
 def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
     @app.before_request
-    async def guard() -> None:
-        _guard(management, managed)
+    async def guard() -> Response | None:
+        try:
+            _guard(management, managed)
+        except Unauthorized as refused:
+            if not managed or management.token is None:
+                raise
+            return management.door.turned_away(await _error_response(refused))
+        return None
 
 
 def _guard(management: Management, managed: bool) -> None:
-    """`health`, `ready` and the dashboard's files are open, the rest of `/_infermux/` asks for the token.
+    """All of `/_infermux/` asks for the token, but for `health` and `ready`.
 
+    A browser that has signed in shows its cookie instead, for the dashboard's own files.
     Where it is not served, it is like any path.
     """
     path, head = request.path, _head()
@@ -148,10 +160,9 @@ def _guard(management: Management, managed: bool) -> None:
         return
     if managed and (path.startswith(PREFIX) or path == METRICS):
         management.rules.host_rule.check(head)
-        if path in PAGES:
-            return
         if management.token is not None:
-            _check_token(head, management.token)
+            if not management.door.open():
+                _check_token(head, management.token)
         elif management.token_required:
             raise Unauthorized(
                 "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
