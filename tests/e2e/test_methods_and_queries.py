@@ -34,6 +34,8 @@ PATHS = {
     "/_infermux/keys/a/b": "DELETE, GET, HEAD",
     "/_infermux/keys/k/rotate": "POST",
     "/_infermux/requests/r": "DELETE",
+    "/_infermux/cache": "DELETE, GET, HEAD",
+    "/_infermux/session": "DELETE, POST",
     "/_infermux/providers/one/drain": "POST",
     "/_infermux/openapi.json": "GET, HEAD",
     "/_infermux/": "GET, HEAD",
