@@ -59,9 +59,11 @@ _TAGS: Final = {
 
 def description(*, mode: AuthMode, token: bool, prefix: str, separate: bool) -> dict[str, Any]:
     """Of a router with that `auth.mode`; `token`: management asks for one; `separate`: it has its own address."""
+    managers = _management_security(token)
+    cookie: dict[str, list[str]] = {"pageCookie": []}
     security = {
-        MANAGEMENT: _management_security(token),
-        PAGE: [*_management_security(token), *([{"pageCookie": []}] if token else [])],
+        MANAGEMENT: managers,
+        PAGE: [*managers, cookie] if managers else [],
         CALLER: _caller_security(mode),
     }
     shared = Shared()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from infermux.actors.decisions import KEPT
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.costs import GROUPS
 from infermux.errors import (
     ConfigError,
