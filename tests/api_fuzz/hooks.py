@@ -13,7 +13,7 @@ from typing import Any
 import schemathesis
 from schemathesis import Case, CheckContext, GenerationMode, HookContext, Response
 
-hook: Callable[[Callable[..., Any]], Any] = schemathesis.hook  # pyright: ignore[reportUnknownMemberType]
+hook: Callable[[Callable[..., Any]], Any] = schemathesis.hook  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 OUT = ("disable", "drain")
 PAGE = ("/_infermux", "/_infermux/")
 COMMAND = "/_infermux/providers/{name}/{verb}"
@@ -22,7 +22,7 @@ COMMAND = "/_infermux/providers/{name}/{verb}"
 @hook
 def filter_query(context: HookContext, query: Any) -> bool:
     """That `since` is before `until` is between the two."""
-    operation: Any = context.operation  # pyright: ignore[reportUnknownMemberType]
+    operation: Any = context.operation  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     if operation is None or operation.path != "/_infermux/costs" or not query:
         return True
     return not (query.get("since") and query.get("until"))
