@@ -15,7 +15,7 @@ from infermux.actors.cache import Tally
 from infermux.actors.ledger import LedgerStatistics
 from infermux.actors.messages import Circuit, Health, Reason
 from infermux.config.difference import Change, Impact
-from infermux.config.settings import Config, Price
+from infermux.config.settings import AuthMode, Config, Price
 from infermux.costs import GROUPS, CostLine
 from infermux.keys import PERIODS, PRIORITIES
 from infermux.providers.interface import Usage
@@ -167,10 +167,14 @@ def _snapshot() -> dict[str, Schema]:
         "at": NUMBER,
         **_standing(),
         "ledger": FLAG,
+        "auth": values_of(AuthMode),
         "providers": listed(ref("Provider")),
         "requests": listed(ref("RunningRequest")),
         "history": record(history),
     }
+
+
+# The cache.
 
 
 # Money.
