@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from infermux.actors.ledger import LedgerStatistics
 from infermux.actors.messages import Circuit, Health, Reason
+from infermux.actors.shelf import Tally
 from infermux.config.difference import Change, Impact
-from infermux.config.settings import Config, Price
+from infermux.config.settings import AuthMode, Config, Price
 from infermux.costs import GROUPS, CostLine
 from infermux.keys import PERIODS, PRIORITIES
 from infermux.providers.interface import Usage
@@ -64,6 +65,8 @@ def documents() -> dict[str, Schema]:
         "Overview": record({**_snapshot(), "decisions": listed(ref("Decision"))}),
         "Snapshot": record({**_snapshot(), "requests_left_out": COUNT}),
         "ProviderChange": record({**transition(), "provider": TEXT, "at": NUMBER}),
+        "Cache": _cache(),
+        "Emptied": record({"entries": COUNT, "bytes": COUNT}),
         "Prices": record({"prices": listed(_priced())}),
         "Budgets": record({"budgets": listed(_budget())}),
         "Costs": _costs(types),
@@ -147,10 +150,31 @@ def _snapshot() -> dict[str, Schema]:
         "at": NUMBER,
         **_standing(),
         "ledger": FLAG,
+        "auth": values_of(AuthMode),
         "providers": listed(ref("Provider")),
         "requests": listed(ref("RunningRequest")),
         "history": record(history),
     }
+
+
+# The cache.
+
+
+def _cache() -> Schema:
+    """`Caching.as_json`."""
+    enabled = {
+        "enabled": {"const": True},
+        "shared": FLAG,
+        "ttl_seconds": SECONDS,
+        "max_bytes": COUNT,
+        "largest_answer": COUNT,
+        "bytes": COUNT,
+        "entries": COUNT,
+        "under_way": COUNT,
+        **dict.fromkeys(Types().members(Tally), COUNT),
+        "hit_rate": maybe({**NUMBER, "minimum": 0, "maximum": 1}),
+    }
+    return {"anyOf": [record({"enabled": {"const": False}}), record(enabled)]}
 
 
 # Money.

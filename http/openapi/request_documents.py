@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from infermux.actors.dispatch import Phase
+from infermux.actors.phase import Phase
 from infermux.actors.record import Ending
 from infermux.errors import FailureKind, Fault
 
