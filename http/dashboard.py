@@ -13,13 +13,16 @@ from werkzeug.wrappers import Response as Redirect
 
 _FILES: Final = ("index.html", "dashboard.css", "icon.svg")
 _MODULES: Final = ("dashboard", "charts", "dom", "keys", "money", "providers", "requests", "state", "wire")
-_NAMES: Final = (*_FILES, *(f"{module}.js" for module in _MODULES))
-_TYPES: Final = {
+_KINDS: Final = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
+TYPES: Final = {
+    name: _KINDS[name.rpartition(".")[2]] for name in (*_FILES, *(f"{module}.js" for module in _MODULES))
+}
+"""The files, each with its content type."""
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -45,14 +48,14 @@ _HEADERS: Final = {**guarded(POLICY), "Cache-Control": "no-cache"}
 
 def pages(prefix: str) -> frozenset[str]:
     """The paths of the files."""
-    return frozenset([prefix, *(_path(prefix, name) for name in _NAMES)])
+    return frozenset([prefix, *(_path(prefix, name) for name in TYPES)])
 
 
 def add_dashboard(app: QuartTrio, prefix: str) -> None:
     """Serve the page at `PREFIX/` and what belongs to it below `PREFIX/dashboard/`."""
     folder = files("infermux.http").joinpath("dashboard_files")
-    for name in _NAMES:
-        page = partial(_file, folder.joinpath(name).read_bytes(), _TYPES[name.rpartition(".")[2]])
+    for name, content_type in TYPES.items():
+        page = partial(_file, folder.joinpath(name).read_bytes(), content_type)
         app.add_url_rule(_path(prefix, name), f"dashboard {name}", page, methods=["GET"])
 
     @app.get(prefix)

@@ -40,9 +40,9 @@ class ParsedHead:
     """
 
     method: bytes
-    target: bytes
+    target: bytes = attrs.field(repr=False)  # as the headers, it may hold a key
     minor: int
-    headers: Sequence[tuple[bytes, bytes]]
+    headers: Sequence[tuple[bytes, bytes]] = attrs.field(repr=False)
     length: int | None = None
     chunked: bool = False
     connection: frozenset[bytes] = frozenset()

@@ -10,8 +10,8 @@ import trio
 from quart_trio import QuartTrio
 
 from infermux import __version__
+from infermux.actors.description import describe
 from infermux.actors.explain import brief
-from infermux.actors.provider import describe
 from infermux.watchdog import Watchdog
 
 from .history import STEPS, History

@@ -50,7 +50,7 @@ const outcome = (each) => (each.ending === "ok" ? "ok" : `${each.ending}${each.c
 
 function decisionRow(each) {
   const when = new Date(each.at * 1000);
-  const answered = each.provider ? `${each.provider} · ${each.model}` : "–";
+  const answered = each.provider ? `${each.provider} · ${each.model}` : each.cache === "hit" ? "from the cache" : "–";
   return make(
     "tr",
     { role: "row", "data-id": each.id },
