@@ -291,13 +291,25 @@ def _declaration() -> Schema:
 def _dashboard() -> Iterator[Found]:
     place = {"Location": said("the page", required=True)}
     moved = {"description": "To the page with its `/`", "headers": place, "content": {"text/html": {"schema": TEXT}}}
-    yield "", "get", Operation(id="moved", tag="Dashboard", summary="To the dashboard", answers={"308": moved})
+    away = {"308": moved, **_SIGN_IN}
+    yield "", "get", Operation(id="moved", tag="Dashboard", summary="To the dashboard", answers=away, guard=GUARD)
     for name, content_type in TYPES.items():
         path = "/" if name == "index.html" else f"/dashboard/{name}"
         yield path, "get", _file(name, content_type.partition(";")[0])
+    cookie = {"Set-Cookie": said("the cookie, or its end", required=True)}
+    for method, id, summary in (
+        ("post", "sign_in", "A cookie that opens the dashboard's files to GET, and nothing else"),
+        ("delete", "sign_out", "Take the cookie away; without the token too, though it is a 401"),
+    ):
+        done = {"204": {"description": "Done", "headers": cookie}}
+        yield "/session", method, Operation(id=id, tag="Dashboard", summary=summary, answers=done, guard=GUARD)
+
+
+_SIGN_IN = {"401": {"description": "A page to sign in", "content": {"text/html": {"schema": TEXT}}}}
 
 
 def _file(name: str, content_type: str) -> Operation:
+    """A browser that has signed in shows its cookie in the place of the token."""
     headers = {
         "ETag": said("what the file holds", required=True),
         "Content-Security-Policy": said("nothing from elsewhere", {"const": POLICY}, required=True),
@@ -305,7 +317,10 @@ def _file(name: str, content_type: str) -> Operation:
     answers = {
         "200": {"description": name, "headers": headers, "content": {content_type: {"schema": TEXT}}},
         "304": {"description": "The same as the caller has", "headers": headers},
+        **(_SIGN_IN if name == "index.html" else {}),
     }
     unless = in_header("If-None-Match", "The `ETag` of what the caller has.")
     word = name.replace(".", "_")
-    return Operation(id=f"dashboard_{word}", tag="Dashboard", summary=name, parameters=(unless,), answers=answers)
+    return Operation(
+        id=f"dashboard_{word}", tag="Dashboard", summary=name, parameters=(unless,), answers=answers, guard=GUARD
+    )

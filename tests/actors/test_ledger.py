@@ -266,7 +266,9 @@ def test_every_row_is_written_shed_or_pending(steps: list[str]) -> None:
             shelf.away = False
             await trio.sleep(30)
             assert ledger.pending == 0
-            assert len(shelf.rows) == ledger.written == noted - ledger.shed
+            assert ledger.written == noted - ledger.shed
+            # A row whose answer was lost may be there although it was shed before it could be sent again.
+            assert ledger.written <= len(shelf.rows) <= noted
             assert shelf.ids == sorted(shelf.ids, key=int)
 
     trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
