@@ -174,9 +174,6 @@ def _snapshot() -> dict[str, Schema]:
     }
 
 
-# The cache.
-
-
 # Money.
 
 

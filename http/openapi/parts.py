@@ -112,8 +112,6 @@ ANSWER_HEADERS: Final[Mapping[str, Any]] = {
     "X-Infermux-Cache": said("of groups with `cache: true`: what the cache did", one_of((HIT, MISS, BYPASS))),
     "Age": said("of a hit: seconds since it was answered", COUNT),
     "X-Infermux-Budget": said("the soft budgets that are used up"),
-    "X-Infermux-Cache": said("of a route group that is cached: what the cache did", one_of((HIT, MISS, BYPASS))),
-    "Age": said("of a hit: seconds since the answer was given first", COUNT),
 }
 REFUSAL_HEADERS: Final[Mapping[str, Any]] = _TRAIL
 ANTHROPIC_ID: Final[Mapping[str, Any]] = {"request-id": said("X-Request-Id again, where Anthropic's SDK looks for it")}
