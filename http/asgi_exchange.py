@@ -236,10 +236,12 @@ class AsgiExchange:
 def add_part(parts: list[bytes | bytearray], part: bytes) -> None:
     """Keep one more part of a body. Of small ones no object each: that would take twenty times their size."""
     last = parts[-1] if parts else None
-    if isinstance(last, bytearray) and len(last) < SMALL_PART:
+    if len(part) >= SMALL_PART:
+        parts.append(part)
+    elif isinstance(last, bytearray) and len(last) < SMALL_PART:
         last += part
     else:
-        parts.append(bytearray(part) if len(part) < SMALL_PART else part)
+        parts.append(bytearray(part))
 
 
 class BodyPieces:

@@ -79,8 +79,8 @@ async def test_a_foreign_page_can_command_nothing() -> None:
 
 
 @contextmanager
-def browser(url: str) -> Generator[Chrome]:
-    """Debian's Chromium at that page, 1280 by 900. Everything it says on its console is kept."""
+def browser(url: str, *, kept: tuple[str, ...] = ("browser",)) -> Generator[Chrome]:
+    """Debian's Chromium at that page, 1280 by 900. What `kept` names is logged: what it says on its console."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -89,7 +89,7 @@ def browser(url: str) -> Generator[Chrome]:
         options.binary_location = "/usr/bin/chromium"
         for flag in (*FLAGS.split(), f"--user-data-dir={profile}", "--window-size=1280,900"):
             options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        options.set_capability("goog:loggingPrefs", dict.fromkeys(kept, "ALL"))
         chrome = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
         try:
             chrome.set_page_load_timeout(20)

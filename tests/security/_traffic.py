@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from collections.abc import Sequence
 from typing import Any, Final
 
 import httpx
 import trio
 
+from tests.conftest import which
+from tests.database._postgresql import USER, Cluster
 from tests.mocks.anthropic_upstream import Reply as ClaudeReply
 from tests.mocks.bedrock_upstream import NOVA
 from tests.mocks.bedrock_upstream import Reply as BedrockReply
@@ -258,9 +261,21 @@ def gather(world: World) -> None:
     world.keep("stderr", world.process.stderr.encode())
     world.keep("traces", b"\n".join(world.collected))
     world.keep("command lines", command_lines(world.process.process.pid))
+    if world.cluster is not None:
+        world.keep("database: dump", dumped(world.cluster))
     for file in world.folder.rglob("*"):
         if file.is_file() and file.name.startswith("ledger.db"):
             world.keep(f"database: {file.name}", file.read_bytes())
+
+
+def dumped(cluster: Cluster) -> bytes:
+    """All that PostgreSQL keeps: its dump, and its files as they are, log and write-ahead log included."""
+    program = which("pg_dumpall")
+    assert program is not None
+    command = [program, "-h", str(cluster.folder), "-U", USER, "--no-role-passwords"]
+    dump = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
+    files = [file.read_bytes() for file in cluster.folder.rglob("*") if file.is_file() and file.stat().st_size < 2**25]
+    return dump + b"\n".join(files)
 
 
 async def make_keys(world: World, *, by_command: bool) -> list[Canary]:
