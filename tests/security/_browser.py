@@ -9,6 +9,7 @@ from tests.e2e.test_dashboard import browser, shown
 from tests.security import _secrets as secrets
 
 ROW = "document.querySelector('[data-provider=echoing] .pill') !== null"
+FIELDS = "return [...document.forms].map(form => [...form].map(each => each.value)) + ''"
 
 
 def looked_at(url: str) -> dict[str, bytes]:
@@ -24,7 +25,7 @@ def looked_at(url: str) -> dict[str, bytes]:
         stored = "return JSON.stringify([Object.entries(%s), %s.length])"
         return {
             "browser: document": chrome.execute_script("return document.documentElement.outerHTML").encode(),
-            "browser: fields": chrome.execute_script("return [...document.forms].map(f => [...f].map(e => e.value)) + ''").encode(),
+            "browser: fields": chrome.execute_script(FIELDS).encode(),
             "browser: address": chrome.current_url.encode(),
             "browser: cookies": json.dumps(chrome.get_cookies()).encode(),
             "browser: local storage": chrome.execute_script(stored % (("localStorage",) * 2)).encode(),
@@ -32,7 +33,7 @@ def looked_at(url: str) -> dict[str, bytes]:
             "browser: console": json.dumps(chrome.get_log("browser")).encode(),
             "browser: headers it sent": sent,
             "browser: network": network,
-        }  # fmt: skip
+        }
 
 
 def _network(log: list[Any]) -> tuple[bytes, bytes]:

@@ -110,13 +110,14 @@ async def succeed(world: World) -> None:
 
 async def fail_elsewhere(world: World) -> None:
     """Providers of other kinds that repeat their credentials."""
+    error = {"type": "x", "message": f"x-api-key: {secrets.CLAUDE.value}"}
     for status in (400, 401, 529):
-        claude = {"type": "error", "error": {"type": "x", "message": f"x-api-key: {secrets.CLAUDE.value}"}}
-        world.anthropic.script.append(ClaudeReply(status=status, body=json.dumps(claude).encode()))
+        body = json.dumps({"type": "error", "error": error}).encode()
+        world.anthropic.script.append(ClaudeReply(status=status, body=body))
         await ask(world, "claude")
         world.azure.script.append(Reply(status=status, body=_error(secrets.AZURE.value, "x")))
         await ask(world, "azure")
-    world.anthropic.script.append(ClaudeReply(error_after=1, error=claude["error"]))  # pyright: ignore[reportPossiblyUnbound]
+    world.anthropic.script.append(ClaudeReply(error_after=1, error=error))
     await ask(world, "claude", stream=True)
     if world.bedrock is not None:
         # As AWS tells a signature that does not match: with the request it would have signed, session token included.
@@ -175,7 +176,7 @@ async def kill(world: World) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_ask_to_be_killed, world)
         with trio.move_on_after(3):
-            while not (running := (await operate(world, "GET", "requests")).json()["requests"]):
+            while not (running := (await operate(world, "GET", "requests")).json()["requests"]):  # noqa: ASYNC110 - asked
                 await trio.sleep(0.02)
             await operate(world, "GET", "overview")
             for each in running:
@@ -188,9 +189,10 @@ async def _ask_to_be_killed(world: World) -> None:
 
 
 PAGES: Final = (
-    "health ready status providers nothing config metrics requests explain overview prices budgets costs "
-    "keys keys/first keys/nobody costs?format=csv&group_by=caller,model providers/nobody"
-).split(" ")
+    *("health", "ready", "status", "providers", "nothing", "config", "metrics", "requests", "explain", "overview"),
+    *("prices", "budgets", "costs", "keys", "keys/first", "keys/nobody", "providers/nobody"),
+    "costs?format=csv&group_by=caller,model",
+)
 
 
 async def look(world: World) -> None:

@@ -230,7 +230,7 @@ async def opened(scenario: Scenario) -> AsyncGenerator[World]:
         web = httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=10, limits=limits)
         await stack.enter_async_context(web)
         del upstreams["behind_tls"]
-        of_process = {"process": process, "folder": folder, "web": web}
+        of_process: dict[str, Any] = {"process": process, "folder": folder, "web": web}
         yield World(scenario=scenario, collected=collected, cluster=server, **of_process, **upstreams)
 
 
@@ -255,4 +255,3 @@ def command_lines(pid: int) -> bytes:
             except OSError:
                 continue  # it has ended meanwhile
     return found
-

@@ -82,12 +82,15 @@ PLACES: Final[dict[str, list[dict[str, Any]]]] = {
         {"messages": MESSAGES, "max_tokens": 5, "tools": [{"name": "f", "input_schema": DEEP}]},
     ],
     "/v1/messages/count_tokens": [{"messages": MESSAGES, "system": DEEP}],
-    "/v1/responses": [{"input": DEEP}, {"input": "x", "tools": [{"type": "function", "name": "f", "parameters": DEEP}]}],
+    "/v1/responses": [
+        {"input": DEEP},
+        {"input": "x", "tools": [{"type": "function", "name": "f", "parameters": DEEP}]},
+    ],
     "/v1/embeddings": [{"input": DEEP}],
     "/v1/completions": [{"prompt": DEEP}],
     "/v1/moderations": [{"input": DEEP}],
     "/_infermux/keys": [{"name": DEEP}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", WAYS)
