@@ -30,7 +30,7 @@ run: $(RUN_READY)  ## serve a demo of three simulated providers on this machine,
 	@exec .venv/bin/infermux serve --demo $(ARGS)
 
 test: $(DEV_READY)  ## run the whole everyday test suite; what was skipped is listed with the reason
-	@$(PY) -m pytest -rs $(ARGS)
+	@$(PY) -m pytest -rs -n auto $(ARGS)
 
 check: lint types layout wheel  ## everything that is checked without running the suite: the next four
 

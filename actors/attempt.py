@@ -46,6 +46,15 @@ class Caller(Protocol):
     def watch(self, scope: trio.CancelScope | None) -> None: ...
 
 
+class Anyone:
+    """A caller that never leaves: for programs that embed the router and cancel by trio's own means."""
+
+    left = False
+
+    def watch(self, scope: trio.CancelScope | None) -> None:
+        """Nothing to watch."""
+
+
 @attrs.define(eq=False)
 class Deadline:
     """When a request must have its first token: `at` on trio's clock, counted from `started_at`.
@@ -56,6 +65,11 @@ class Deadline:
     started_at: float
     at: float = math.inf
     own: bool = False
+
+    def begin(self, now: float, seconds: float) -> None:
+        """It counts from now on, unless it is the caller's own."""
+        if not self.own:
+            self.started_at, self.at = now, now + seconds
 
     def error(self, lease: Lease | None) -> DeadlineExceeded:
         seconds = self.at - self.started_at

@@ -21,9 +21,10 @@ from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
-from .attempt import Caller
+from .attempt import Anyone, Caller
 from .catalogue import Catalogue, Entry
-from .dispatch import Anyone, Run
+from .description import Description, describe
+from .dispatch import Run
 from .gate import Gate
 from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack
@@ -32,11 +33,13 @@ from .journal import Journal
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
-from .provider import Command, Describe, Description, ProviderActor, Revoke, Verb, describe
+from .provider import ProviderActor
+from .provider_messages import Command, Describe, Revoke, Verb
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
-from .router import HealthKnown, RouterActor, Serve, TurnAway
+from .router import RouterActor
+from .router_messages import HealthKnown, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
 from .treasury import TREASURY, BudgetStore, Treasury, TreasuryActor

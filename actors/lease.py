@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 import trio
 
 from infermux.config.settings import Price, ProviderSettings
@@ -42,6 +43,22 @@ class Heard:
 
     lease: Lease
     quotas: Quotas
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What an admitted request gets: tokens reserved, whether it is the half-open probe, its bound in seconds.
+
+    `key` is the place of its key where the provider has several, `other_keys` how many more could be used; `mark` is
+    for the limits that the provider tells.
+    """
+
+    reserved: int
+    probe: bool
+    bound: float | None
+    epoch: int
+    key: int | None = None
+    other_keys: int = 0
+    mark: Mark | None = None
 
 
 @attrs.define(eq=False, repr=False, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from infermux.database.rows import prepare, write_entries
+from infermux.database.rows import write_entries
 from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
 
@@ -36,7 +36,8 @@ log = logging.getLogger("infermux.ledger")
 
 LEDGER = "infermux.ledger"  # no provider can be called so
 FLUSH_EVERY = 0.25  # seconds a row waits for company: with the writing itself well below the second that may be lost
-BATCH = 2_000  # rows; with so many waiting it is not waited any longer
+BATCH = 256  # rows at once; with so many waiting it is not waited any longer. The event loop stands still for a
+# millisecond or two while they are made, so more would be felt; fewer would cost more transactions
 MAX_PENDING = 50_000  # rows, of about 1 KiB each
 OPENS_AFTER = 1.0  # seconds without a row: the server shall listen before the imports take the processor
 BACKOFF = Backoff(base=0.25, max=10.0)
@@ -65,13 +66,17 @@ class DatabaseShelf:
     database: Database
 
     async def open(self) -> None:
-        await self.database.write(prepare)
+        await self.database.write(_nothing)
 
     async def keep(self, rows: Sequence[Numbered]) -> int:
         # The rows are made in the thread too.
         return await self.database.write(
             lambda connection: write_entries(connection, [entry_of(seq, record) for seq, record in rows])
         )
+
+
+def _nothing(connection: object) -> None:
+    """To have it opened is enough."""
 
 
 @attrs.frozen(kw_only=True)

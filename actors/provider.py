@@ -7,7 +7,6 @@ restart after a crash keeps limits and leases, so a crash never opens a way roun
 
 from __future__ import annotations
 
-import enum
 import logging
 import math
 import random
@@ -22,90 +21,21 @@ from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Adapter, Usage
 
 from .actor import BaseActor, Context
+from .description import Description, describe
 from .gate import Gate
-from .gate_view import view
 from .lease import Heard, Lease, ProbePassed, Release
-from .messages import Health, Reason, Standing
+from .messages import Health, Standing
 from .plan import Refusal
+from .provider_messages import Command, Describe, ProbeEnded, Redeclared, Revoke, Verb
 from .ref import Ref
 from .reply import Reply
-from .router import Acquire, Advance
+from .router_messages import Acquire, Advance
 from .router_queue import Freed, Wanted
 
 log = logging.getLogger("infermux.actors")
 
 JITTER = 0.1  # of the interval, either way: probes of many routers do not march in step
 PROBE_TOKENS = 16  # what a one-token request reserves; settled to its true usage
-
-
-class Verb(enum.Enum):
-    """What an operator can ask of a provider."""
-
-    ENABLE = "enable"
-    DISABLE = "disable"
-    DRAIN = "drain"
-    PROBE = "probe"
-    RESET = "reset"
-
-
-@attrs.frozen
-class Command:
-    """Answered with the `Description` after it was carried out; PROBE after the probe has ended."""
-
-    verb: Verb
-
-
-@attrs.frozen
-class Describe:
-    """Answered with a `Description`."""
-
-
-@attrs.frozen
-class Revoke:
-    """End every attempt that runs under a lease of this provider; `last_word`: the requests end too."""
-
-    why: str
-    last_word: bool = False
-
-
-@attrs.frozen(eq=False)
-class Redeclared:
-    """The gate has other settings: go on with `adapter`. Once `known` is set no lease is granted on another one."""
-
-    adapter: Adapter
-    known: trio.Event = attrs.field(factory=trio.Event)
-
-
-@attrs.frozen
-class ProbeEnded:
-    """What a probe came to. `failure` None: healthy. `key`: the place of the key it was made with, where it has one."""
-
-    failure: UpstreamFailure | None
-    usage: Usage | None
-    key: int | None = None
-    models: tuple[str, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
-class Description:
-    """All that can be told about a provider, as of now. Times are seconds; levels are what the buckets hold."""
-
-    name: str
-    type: str
-    routable: bool
-    reason: str | None
-    blocked_for: float | None
-    health: dict[str, Any]
-    circuit: dict[str, Any]
-    buckets: dict[str, Any]
-    keys: list[dict[str, Any]]
-    ewma: dict[str, Any]
-    in_flight: int
-    malformed_events: int
-    models: list[str] | None
-    aliases: dict[str, str]
-    transport: str
-    transitions: list[dict[str, Any]]
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -367,26 +297,6 @@ class ProviderActor(BaseActor[Any]):
 
     def _describe(self) -> Description:
         return describe(self.gate, self.adapter, trio.current_time())
-
-
-def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False) -> Description:
-    """A provider as of `now`; `crashed`: its actor is down, whatever else stands in the way."""
-    settings = gate.settings
-    standing = gate.standing(now)
-    reason = Reason.CRASHED if crashed else standing.reason if now < standing.blocked_until else None
-    left = standing.blocked_until - now
-    return Description(
-        name=settings.name,
-        type=settings.type,
-        routable=reason is None,
-        reason=None if reason is None else reason.value,
-        blocked_for=round(left, 3) if reason is not None and not crashed and math.isfinite(left) else None,
-        transport=adapter.transport,
-        models=None if settings.models is None else list(settings.models),
-        aliases=dict(settings.model_aliases),
-        in_flight=standing.in_flight,
-        **view(gate, now),
-    )
 
 
 def probe_plan(settings: ProviderSettings) -> tuple[ProbeMethod, str | None]:

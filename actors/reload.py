@@ -19,7 +19,7 @@ from infermux.config.settings import Config, ProviderSettings
 from infermux.providers.interface import Adapter
 
 from .member import CLOSE_GRACE, Member, close, idle
-from .provider import Redeclared
+from .provider_messages import Redeclared
 
 if TYPE_CHECKING:
     from .fleet import Fleet

@@ -24,6 +24,7 @@ from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
+from .caching import caching_of
 from .errors import error_answer
 from .inference import Inference
 from .management import Management, management_app
@@ -75,6 +76,7 @@ async def open_application(
         _books(fleet, database) as books,
     ):
         inference = Inference(fleet, Rules.of(config))
+        inference.caching = caching_of(fleet)
         reloader = Reloader(fleet=fleet, inference=inference, load=load)
         if of_keys is not None:
             inference.keys = await _open_keys(fleet, of_keys, reloader)

@@ -123,6 +123,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     key: Secret | None = None  # the credential, where the provider has several; None: the one of its settings
     lent: Secret | None = None  # the caller's own credential, for a provider that goes without; empty: none was sent
     heard: Callable[[Quotas], None] | None = None  # told what the answer's headers say of the provider's own limits
+    stateful: bool = False  # it leaves something at the provider, or goes on from what is there
     kept: Callable[[str], None] | None = None  # told the id of a response that the provider itself keeps
 
     def __repr__(self) -> str:

@@ -382,14 +382,13 @@ TOGETHER = [
         '6: log.level: must be debug, info, warn or error, not "x"',
         "7: bogus: unknown key; known here: listen, management_listen, management_hosts, log, tls, auth, limits, "
         "shutdown_grace, providers, circuit_breaker, routing, retry, rescue, hedge, queue, pricing, budgets, "
-        "ledger, telemetry, providers_file, workers, state, cache",
+        "ledger, cache, telemetry, providers_file, workers, state",
         '8: routing.groups[0].providers[0]: no provider has the name "b"; there are: a',
     ),
 ]
 
 LATER_KEYS = [
     _added("workers", "workers: 4\n", f"5: workers: {LATER}: 1"),
-    _added("cache", "cache: {enabled: true}\n", f"5: cache.enabled: {LATER}: false"),
     _added("state", "state: {url: 'redis://h'}\n", f"5: state.url: {LATER}: null"),
     _bad(
         "types",

@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from infermux import errors
+from infermux.actors.description import Description
 from infermux.actors.messages import Reason
-from infermux.actors.provider import Description, Verb
+from infermux.actors.provider_messages import Verb
 from tests.e2e._router import routing
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "http-api.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.actors.record import Record, Tried
 from infermux.errors import Overloaded, ShuttingDown
 from infermux.http.events import BEHIND, MOST_READERS, MOST_REQUESTS, Hub, event

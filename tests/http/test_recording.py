@@ -214,7 +214,7 @@ def bug(*_: object, **__: object) -> None:
 
 async def test_a_bug_of_ours(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     async with door() as d:
-        monkeypatch.setattr("infermux.http.inference.request_run", bug)
+        monkeypatch.setattr("infermux.http.intake.request_run", bug)
         record = await d.asked()
     assert (record.status, record.code, record.fault) == (500, "internal_error", Fault.INFERMUX)
 

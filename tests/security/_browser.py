@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.e2e.test_dashboard import browser, shown
+from tests.e2e._browser import browser, shown
 from tests.security import _secrets as secrets
 
 ROW = "document.querySelector('[data-provider=echoing] .pill') !== null"

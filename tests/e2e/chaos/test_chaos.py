@@ -5,6 +5,7 @@ Everyday it is some hundreds of them; `INFERMUX_TEST_CALLERS=1000` has as many a
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import socket
@@ -19,7 +20,8 @@ import pytest
 import trio
 
 from infermux.actors.bucket import TokenBucket
-from infermux.actors.dispatch import Phase, Run
+from infermux.actors.dispatch import Run
+from infermux.actors.phase import Phase
 from infermux.config.settings import ProviderSettings
 from infermux.providers.interface import Adapter
 from infermux.providers.registry import make_adapter
@@ -162,6 +164,7 @@ def phases_at_the_end() -> Generator[Counter[Phase]]:
 
 
 async def test_nothing_is_left_of_callers_that_leave_in_any_phase_and_any_way() -> None:
+    gc.collect()  # what earlier tests have left to it
     before_all = open_files()
     with phases_at_the_end() as seen:
         async with world() as w:
