@@ -135,6 +135,18 @@ async def test_tiny_parts_of_a_body_are_put_together(autojump_clock: trio.testin
     assert server.sent[-1]["body"] == b"4"
 
 
+@pytest.mark.parametrize(("version", "length", "said"), [("1.1", b"5", True), ("1.1", b"0", False), ("2", b"5", False)])
+async def test_who_is_refused_before_its_body_is_read_is_told_that_the_connection_ends(
+    autojump_clock: trio.testing.MockClock, version: str, length: bytes, said: bool
+) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(401, [], b"no")
+
+    server = Server()
+    await server.run(app_of(refuse), http_version=version, headers=[(b"content-length", length)])
+    assert ((b"connection", b"close") in server.sent[0]["headers"]) is said
+
+
 async def test_a_steady_body_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
     server = Server()
 

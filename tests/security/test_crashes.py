@@ -25,7 +25,7 @@ from tests.security._canaries import leaks
 
 pytestmark = pytest.mark.slow
 
-LONGEST_REPR = 30_000  # a line of the log is no place for all that lives
+LONGEST_REPR = 100_000  # a line of the log is no place for all that lives
 PROMPT = [{"role": "user", "content": secrets.PROMPT.value}]
 
 
