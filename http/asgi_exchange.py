@@ -192,7 +192,7 @@ class AsgiExchange:
 
     @property
     def _unread(self) -> bool:
-        """Whether some of an HTTP/1 body is still to come: hypercorn then closes after the answer, and does not say so."""
+        """Whether some of an HTTP/1 body is still to come: hypercorn closes after the answer, and does not say so."""
         return self._http1 and not self._whole and self.head.get(b"content-length") != b"0" and self._framed
 
     def send_now(self, data: bytes) -> bool:
