@@ -1,7 +1,11 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help run test check lint types layout wheel coverage applications faults security soak bench install campaign routing-quality clean
+=======
+.PHONY: help run test check lint types layout wheel coverage applications faults soak bench install campaign api-fuzz routing-quality clean
+>>>>>>> operations
 
 PYTHON ?=
 ARGS ?=
@@ -74,6 +78,9 @@ bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 
 campaign: $(DEV_READY)  ## 1000 random schedules of faults, reloads and leaving callers; ARGS="--seed 7" replays one
 	@$(PY) -m tests.campaign.run $(ARGS)
+
+api-fuzz: $(DEV_READY)  ## ask a real router all that its description of itself allows, and what it does not; ARGS="--examples 10"
+	@$(PY) -m tests.api_fuzz.run $(ARGS)
 
 routing-quality: $(DEV_READY)  ## latency and success of every strategy under faults, as a plot, in bench/results
 	@$(PY) -m bench.routing_quality $(ARGS)

@@ -167,7 +167,7 @@ def _guard(management: Management, managed: bool) -> None:
             raise Unauthorized(
                 "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
             )
-        if request.url_rule is not None:
+        if request.url_rule is not None and path not in management.door.pages:
             check_query(request.url_rule.rule)
         return
     if management.rules.host_ruled:

@@ -8,19 +8,16 @@ from typing import Any
 from tests.e2e._browser import browser, shown
 from tests.security import _secrets as secrets
 
-ROW = "document.querySelector('[data-provider=echoing] .pill') !== null"
 FIELDS = "return [...document.forms].map(form => [...form].map(each => each.value)) + ''"
 
 
 def looked_at(url: str) -> dict[str, bytes]:
     """Give the page the token, open all there is to open, and take everything that can be read of it."""
     with browser(f"{url}/_infermux/", kept=("browser", "performance")) as chrome:
-        shown(chrome, "document.getElementById('token').open", True)
-        chrome.find_element("id", "token-field").send_keys(secrets.TOKEN.value, "\n")
-        shown(chrome, ROW, True)
-        shown(chrome, "document.querySelector('#decisions .id') !== null", True)
-        chrome.execute_script("document.querySelector('#decisions .id').click()")
-        shown(chrome, "document.getElementById('explain').open", True)
+        shown(chrome, "document.querySelector('#token') !== null", True)
+        chrome.find_element("id", "token").send_keys(secrets.TOKEN.value, "\n")
+        shown(chrome, "document.querySelector('[data-provider=echoing]') !== null", True)
+        shown(chrome, "document.querySelector('#decisions tbody tr') !== null", True)
         sent, network = _network(chrome.get_log("performance"))
         stored = "return JSON.stringify([Object.entries(%s), %s.length])"
         return {
