@@ -66,7 +66,7 @@ async def no_secret_is_seen(scenario: Scenario, *, everything: bool = False) -> 
     if everything and world.cluster is not None:
         assert secrets.TOKEN.value.encode() in world.artefacts["browser: session storage"]
         assert secrets.TOKEN.value.encode() in world.artefacts["browser: headers it sent"]
-        assert b"team-a" in world.artefacts["database: dump"]
+        assert b"gpt-4o" in world.artefacts["database: dump"]
     assert_nothing_leaked(world, (*secrets.ALL, *keys))
 
 
