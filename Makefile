@@ -1,8 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench install campaign routing-quality clean
-.PHONY: help run test check lint types layout wheel coverage applications faults soak bench install campaign api-fuzz routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench install campaign api-fuzz routing-quality clean
 
 PYTHON ?=
 ARGS ?=
