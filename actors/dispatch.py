@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
 import attrs
@@ -275,6 +275,15 @@ class Run:
         attempt.failed(failure)
 
     # Leases.
+
+    async def follow(self, over: Callable[[], Awaitable[None]]) -> None:
+        """Wait until `over` returns, for another request whose answer may do for this one too.
+
+        Raises CallerLeft, DeadlineExceeded by the caller's own deadline, and what the request was killed with.
+        """
+        if self.killed is not None:
+            raise self.killed
+        await self._leasing.follow(over)
 
     async def obtain(self, message: Any) -> Lease:
         """A lease on the next candidate; the pause before the same provider is asked again is made here."""

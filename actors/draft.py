@@ -18,7 +18,7 @@ from .journal import Journal
 from .lease import Lease
 from .messages import Outcome
 from .phase import Phase
-from .record import Ending, Place, Record, Tried
+from .record import HIT, Ending, Place, Record, Tried
 
 LEFT = 499  # nginx's status for a caller that went away; it is never sent
 LONGEST_MODEL = 256  # characters: the name is the caller's
@@ -30,7 +30,8 @@ class Draft:
     """Of one request, made when its head is there. `close` tells the journal, once.
 
     `id` is the request's, in bytes of ASCII; `began` is on trio's clock, `at` in seconds since 1970. `received` are
-    seconds that went by until its body was there. `status` is 0 until an answer has begun.
+    seconds that went by until its body was there, `given` those in which a kept stream went out. `status` is 0 until
+    an answer has begun.
     """
 
     journal: Journal
@@ -40,6 +41,7 @@ class Draft:
     began: float = attrs.field(factory=trio.current_time)
     at: float = attrs.field(factory=time.time)
     received: float = 0.0
+    given: float = 0.0
     run: Run | None = None
     status: int = 0
     ending: Ending | None = None
@@ -145,11 +147,11 @@ class Draft:
             message=message,
             fault=fault,
             usage=usage,
-            cost=dollars,
+            cost=0.0 if self.cache == HIT else dollars,
             latency=latency,
             first_token=first,
             waited=run.waited,
-            overhead=max(0.0, latency - self.received - run.waited - theirs),
+            overhead=max(0.0, latency - self.received - self.given - run.waited - theirs),
             cache=self.cache,
             trace=self.trace,
         )

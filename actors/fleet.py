@@ -54,7 +54,7 @@ PRICES_POLL = 60.0  # seconds between looks whether another price holds by now
 AdapterMaker = Callable[[ProviderSettings], Adapter]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Fleet:
     """The running actors. Made by `open_fleet`. `journal` is told of every request that has ended."""
 
@@ -76,6 +76,9 @@ class Fleet:
     _changing: trio.Lock = attrs.field(factory=trio.Lock)
     _departing: dict[str, Member] = attrs.field(factory=dict[str, Member])
     _former: dict[str, Gate] = attrs.field(factory=dict[str, Gate])  # of providers taken out, while limits are used up
+
+    def __repr__(self) -> str:
+        return f"Fleet({', '.join(self.members)})"
 
     def run(
         self,

@@ -74,6 +74,10 @@ class Leasing:
             await self._wait(Phase.PAUSING, partial(trio.sleep, self.pause))
             message = Again(self.plan)
 
+    async def follow(self, over: Callable[[], Awaitable[None]]) -> None:
+        """Wait until `over` returns; raises what ends a wait."""
+        await self._wait(Phase.FOLLOWING, over)
+
     def kill(self, error: InfermuxError) -> None:
         """End the wait it is in with `error`."""
         self._killed = error

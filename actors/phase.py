@@ -6,6 +6,7 @@ import enum
 
 
 class Phase(enum.Enum):
+    FOLLOWING = "following"
     QUEUED = "queued"
     LEASING = "leasing"
     CONNECTING = "connecting"

@@ -11,6 +11,9 @@ from infermux.providers.interface import Usage
 
 from .identity import NOBODY, Identity
 
+HIT, MISS, BYPASS = "hit", "miss", "bypass"
+"""What the cache of answers did for a request: answered it, let it through, was told to keep out of it."""
+
 
 class Ending(enum.Enum):
     """How a request ended. The values are words of logs, metrics and the ledger."""
@@ -88,4 +91,4 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     waited: float = 0.0
     overhead: float = 0.0
     trace: Place | None = None
-    cache: str = ""  # hit, miss or bypass; "" where nothing is cached
+    cache: str = ""  # `HIT`, which no provider answered and which costs nothing, `MISS` or `BYPASS`; "": not cached

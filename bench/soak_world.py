@@ -64,7 +64,13 @@ async def providers(seed: int, folder: Path) -> AsyncGenerator[tuple[Path, list[
             upstreams.append(upstream)
             declared.append(_declared(name, upstream, "steady" if name == "steady" else "mixed"))
         path = folder / "infermux.yml"
-        file = {"listen": "127.0.0.1:0", "log": {"level": "error"}, "providers": declared, "rescue": "continue"}
+        file = {
+            "listen": "127.0.0.1:0",
+            "log": {"level": "error"},
+            "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
+            "providers": declared,
+            "rescue": "continue",
+        }
         path.write_text(json.dumps(file))
         yield path, upstreams
 

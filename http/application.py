@@ -19,10 +19,13 @@ from infermux.database.budgets import DatabaseBudgets
 from infermux.database.keys import DatabaseKeys
 from infermux.database.place import Place
 from infermux.database.worker import Database
+from infermux.errors import NotFound
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
+from .caching import caching_of
+from .errors import error_answer
 from .inference import Inference
 from .management import Management, management_app
 from .observing import observe, overlook
@@ -73,6 +76,7 @@ async def open_application(
         _books(fleet, database) as books,
     ):
         inference = Inference(fleet, Rules.of(config))
+        inference.caching = caching_of(fleet)
         reloader = Reloader(fleet=fleet, inference=inference, load=load)
         if of_keys is not None:
             inference.keys = await _open_keys(fleet, of_keys, reloader)
@@ -146,8 +150,15 @@ async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Ke
     return keys
 
 
+async def refuse_websocket(send: Send) -> None:
+    """Answer the opening of a web socket: there are none."""
+    headers, body = error_answer(NotFound("there are no web sockets here"))
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": list(headers)})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
 def let_finish(app: Any) -> AsgiApp:
-    """`app`, but not told that the caller left once it has said its last word.
+    """`app` without web sockets, and not told that the caller left once it has said its last word.
 
     Hypercorn says so from within the last `send`, before it closes a connection that is not to be kept; quart-trio
     cancels the request on hearing it, that `send` included, and the connection would stay open for ever.
@@ -155,6 +166,9 @@ def let_finish(app: Any) -> AsgiApp:
 
     async def heard_out(scope: Scope, receive: Receive, send: Send) -> None:
         ended = False
+        if scope["type"] == "websocket":
+            await refuse_websocket(send)
+            return
 
         async def hear() -> Message:
             message = await receive()

@@ -9,6 +9,7 @@ A connection reads a head, checks it, and either calls the inference handler wit
 from __future__ import annotations
 
 import enum
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from .framing import HTTP2_PREFACE, ParsedHead, check_head, check_partial
 from .watch import LeaveWatch, leave_watch
 
 _HEAD_READ = 16384
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 SWEEP_INTERVAL = 0.25
 """Seconds between two looks at the deadlines: they are exact to this much."""
 IDLE_TIMEOUT = 75.0
@@ -296,8 +298,8 @@ class Connection:
         """The next head with its empty line, b"" when the caller is done."""
         seen = 0
         while True:
-            while self.buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request line are skipped
-                self.buffer = self.buffer[2:]
+            if self.buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request line are skipped
+                self.buffer = _EMPTY_LINES.sub(b"", self.buffer, count=1)
             end = self.buffer.find(b"\r\n\r\n", max(0, seen - 3))
             if end >= 0:
                 return self.take(end + 4)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 import trio
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from infermux.actors.explain import brief
@@ -134,6 +134,8 @@ def add_events(app: QuartTrio, hub: Hub, prefix: str) -> None:
     @app.get(f"{prefix}/events")
     async def events() -> Response:
         reader, arriving = hub.join()
+        if request.method == "HEAD":  # without an end it would have no answer
+            hub.drop(reader)
 
         async def body() -> AsyncGenerator[bytes]:
             try:

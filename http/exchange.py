@@ -36,8 +36,8 @@ class Head:
 
     method: bytes
     path: bytes
-    query: bytes
-    headers: Headers
+    query: bytes = attrs.field(repr=False)  # as in the headers: callers put keys there
+    headers: Headers = attrs.field(repr=False)
     client: tuple[str, int] | None = None
     _first: dict[bytes, bytes] | None = attrs.field(default=None, init=False, repr=False)
 

@@ -32,6 +32,7 @@ from infermux.errors import (
 from infermux.providers.interface import Answer, Endpoint, Stream
 
 from .admission import Admitted, admitted
+from .caching import Caching
 from .errors import error_answer, error_event, shape_of
 from .exchange import Exchange, Head, HeaderLines, Headers
 from .intake import passed, read
@@ -66,18 +67,20 @@ def is_inference(method: bytes, path: bytes) -> bool:
     return method == b"POST" and (path in ROUTES or path.startswith(PREFIXES))
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Inference:
     """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
 
-    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace. `running` has those that
-    are served, in the order of their coming; `decisions` what was decided of the last ones that have ended.
+    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace; `caching` keeps answers.
+    `running` has those that are served, in the order of their coming; `decisions` what was decided of the last ones
+    that have ended.
     """
 
     fleet: Fleet
     rules: Rules
     keys: Keys | None = None
     sampler: Sampler | None = None
+    caching: Caching | None = None
     in_flight: int = 0
     draining: bool = False
     running: dict[Draft, None] = attrs.field(factory=dict[Draft, None])
@@ -87,6 +90,9 @@ class Inference:
     _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
         factory=dict[tuple[str, str, str, str, bytes], bytes]
     )
+
+    def __repr__(self) -> str:
+        return f"Inference({self.in_flight} in flight)"
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
@@ -111,7 +117,9 @@ class Inference:
             run.killed = draft.killed
             if found.key is not None:
                 permit = self._permit(found.key, run)
-            if run.call.stream:
+            if self.caching is not None:
+                await self.caching.serve(exchange, run, draft, self._served)
+            elif run.call.stream:
                 await self._stream(exchange, run, draft)
             else:
                 await self._answer(exchange, run, await run.begin(), draft)
@@ -183,6 +191,13 @@ class Inference:
         return self._id_prefix + b"%x" % next(self._ids)
 
     # Out.
+
+    async def _served(self, exchange: Exchange, run: Run, draft: Draft) -> None:
+        """Have it answered by a provider."""
+        if run.call.stream:
+            await self._stream(exchange, run, draft)
+        else:
+            await self._answer(exchange, run, await run.begin(), draft)
 
     async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> None:
         if isinstance(answer, Answer):

@@ -9,6 +9,7 @@ import msgspec
 import trio
 from quart import request
 from quart_trio import QuartTrio
+from werkzeug.routing import PathConverter
 
 from infermux.actors.keys import Keys
 from infermux.errors import InvalidRequest, KeysUnavailable
@@ -18,15 +19,22 @@ from infermux.keys import StoredKey, new_key, pick
 PATH = "/_infermux/keys"
 
 
+class KeyName(PathConverter):
+    """A key's id or name. A name may have slashes; one that ends as a command does has to be told by its id."""
+
+    regex = r"(?!.*/rotate$)[^/].*?"
+
+
 def add_keys(app: QuartTrio, keys_of: Callable[[], Keys | None]) -> None:
     """The pages below `/_infermux/keys`. A key's text is in the answer to POST, once, and nowhere else."""
+    app.url_map.converters["key"] = KeyName
 
     @app.get(PATH)
     async def keys() -> dict[str, Any]:
         found = _keys(keys_of)
         return {"keys": [_shown(found, key) for key in await found.all()]}
 
-    @app.get(f"{PATH}/<path:name>")
+    @app.get(f"{PATH}/<key:name>")
     async def key(name: str) -> dict[str, Any]:
         found = _keys(keys_of)
         return _shown(found, pick(name, await found.all()))
@@ -41,7 +49,7 @@ def add_keys(app: QuartTrio, keys_of: Callable[[], Keys | None]) -> None:
         await found.create(stored)
         return {"key": text.reveal(), **_shown(found, stored)}, 201
 
-    @app.delete(f"{PATH}/<path:name>")
+    @app.delete(f"{PATH}/<key:name>")
     async def revoke(name: str) -> dict[str, Any]:
         found = _keys(keys_of)
         return _shown(found, await found.revoke(name))

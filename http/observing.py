@@ -7,6 +7,7 @@ import trio
 from infermux.actors.ledger import Books
 from infermux.watchdog import Watchdog
 
+from .cache_page import cache_values
 from .events import Hub
 from .exposition import Metrics
 from .history import History
@@ -30,6 +31,7 @@ def observe(inference: Inference, watchdog: Watchdog, books: Books | None = None
         fleet.journal.listen(traces.note)
         fleet.nursery.start_soon(traces.run)
     metrics.more.append(lambda: budget_values(fleet.treasury))
+    metrics.more.append(lambda: cache_values(inference))
     if books is not None:
         metrics.more.append(lambda: ledger_values(books.ledger))
     fleet.nursery.start_soon(metrics.delay.run)

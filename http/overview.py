@@ -50,6 +50,7 @@ class Overview:
             "in_flight": inference.in_flight,
             "strategy": fleet.config.routing.strategy,
             "ledger": fleet.config.ledger.url is not None,
+            "auth": inference.rules.config.auth.mode.value,
             "event_loop": self.watchdog.statistics(),
             "providers": [
                 attrs.asdict(describe(member.gate, member.adapter, now, crashed=not member.ref.alive))

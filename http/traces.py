@@ -8,7 +8,10 @@ those for HTTP. Prompts and answers are not in them. The SDK is imported only wh
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote
 
 import attrs
 import trio
@@ -16,6 +19,7 @@ import trio
 from infermux import __version__
 from infermux.actors.fleet import Fleet
 from infermux.actors.record import Ending, Place, Record, Tried
+from infermux.providers.classify import mask
 from infermux.providers.interface import Usage
 
 if TYPE_CHECKING:
@@ -28,6 +32,12 @@ log = logging.getLogger("infermux.traces")
 
 PATH: Final = "/v1/traces"  # https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
 GRACE: Final = 5.0  # seconds that the last spans have at the end
+_HEADERS: Final = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+_TALKATIVE: Final = (  # of the SDK's loggers: the parser of those variables, and the exporter in 1.30 and in 1.45
+    "opentelemetry.util.re",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.common.http",
+)
 _BILLION: Final = 1_000_000_000
 _NO_FAILURE: Final = ("ok", "cancelled")
 
@@ -42,6 +52,9 @@ def traces_of(fleet: Fleet) -> Traces | None:
     endpoint = fleet.config.telemetry.otlp_endpoint
     if endpoint is None:
         return None
+    discreet = Discreet(os.environ)
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(discreet)
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -49,6 +62,24 @@ def traces_of(fleet: Fleet) -> Traces | None:
     except ImportError as missing:
         log.error("no traces: telemetry.otlp_endpoint needs `pip install 'infermux[otel]'` (%s)", missing)  # noqa: TRY400
         return None
+
+
+@attrs.frozen(repr=False)
+class Discreet(logging.Filter):
+    """Masks the headers for the collector in what the SDK logs: malformed ones, and what the collector says."""
+
+    environ: Mapping[str, str]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = mask(record.getMessage().encode("utf-8", "replace"), self._credentials())
+        record.msg, record.args = said.decode("utf-8", "replace"), ()
+        return True
+
+    def _credentials(self) -> Iterator[str]:
+        for variable in _HEADERS:
+            for part in self.environ.get(variable, "").split(","):
+                _, given, value = part.partition("=")
+                yield from {value.strip(), unquote(value).strip()} if given else {part.strip()}
 
 
 @attrs.define(eq=False)

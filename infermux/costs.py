@@ -67,10 +67,8 @@ def _moment(param: str, written: str, now: float) -> float | None:
         found = datetime.fromisoformat(text)
         seconds = (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        seconds = -1.0
-    if seconds < 0:
-        raise InvalidRequest(f"{param} must be {_WHEN}, not {text[:50]!r}", param=param)
-    return seconds
+        raise InvalidRequest(f"{param} must be {_WHEN}, not {text[:50]!r}", param=param) from None
+    return max(0.0, seconds)
 
 
 @attrs.frozen(kw_only=True)

@@ -120,10 +120,10 @@ def read_lifetime(value: object) -> float:
 
 
 def read_limit(value: object) -> int:
-    """A whole number above zero."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 2**53:
+    """A whole number above zero; JSON does not tell 60 from 60.0."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 2**53 or value % 1:
         raise ValueError("must be a whole number above zero")
-    return value
+    return int(value)
 
 
 def read_priority(value: object) -> str:

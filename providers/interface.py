@@ -125,7 +125,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     key: Secret | None = None  # the credential, where the provider has several; None: the one of its settings
     lent: Secret | None = None  # the caller's own credential, for a provider that goes without; empty: none was sent
     heard: Callable[[Quotas], None] | None = None  # told what the answer's headers say of the provider's own limits
+    stateful: bool = False  # it leaves something at the provider, or goes on from what is there
     kept: Callable[[str], None] | None = None  # told the id of a response that the provider itself keeps
+
+    def __repr__(self) -> str:
+        """Without what was asked, and without headers: a traceback may show it."""
+        return f"Call({self.endpoint.name}, model={self.model!r}, stream={self.stream}, {len(self.body)} bytes)"
 
 
 @attrs.define(eq=False)
@@ -134,7 +139,7 @@ class Answer:
 
     status: int
     content_type: bytes
-    body: bytes
+    body: bytes = attrs.field(repr=False)
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()  # fields of the request that a translation could not carry
     estimated: bool = False  # the answer itself is an estimate of ours (count_tokens without support)

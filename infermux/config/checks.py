@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from .budgets import check_budgets
+from .caching import check_cache
 from .certificates import authorities_problem, chain_problem
 from .credentials import carries_credentials
 from .reading import Path, Reading, quoted
@@ -37,6 +38,7 @@ def check(config: Config, reading: Reading) -> None:
     _unique(((group.name, ("routing", "groups", i)) for i, group in enumerate(config.routing.groups)), reading)
     _server(config, reading)
     check_budgets(config, reading)
+    check_cache(config, reading)
     _ledger(config, reading)
     _open_to_strangers(config, reading)
     if _known(config, reading, "name"):

@@ -141,8 +141,8 @@ GROUP = section_of(
                 ),
                 "Candidates; null: all that serve the model.",
             ),
+            ("cache", SWITCH, "Keep the answers of this group, where `cache.enabled` is true; see docs/caching.md."),
         ),
-        *later(("cache", SWITCH, False, "Cache the answers of this group.")),
     ),
 )
 _FALLBACKS = MapOf(value=ListOf(item=TEXT, what="a list of models"), what="a mapping of models to lists of models")
@@ -315,24 +315,21 @@ LEDGER = section_of(
         ("url", DATABASE.or_null(), "The database of requests and their costs; null: nothing is written down."),
     ),
 )
+CACHE = section_of(
+    settings.CacheSettings,
+    keys_of(
+        settings.CacheSettings,
+        ("enabled", SWITCH, "Keep the answers of the route groups that say `cache: true`."),
+        ("ttl", DURATION, "How long an answer is given again."),
+        ("max_bytes", SIZE, "Memory for kept answers, keys and bookkeeping included; one takes an eighth at most."),
+        ("shared", SWITCH, "Give answers to other callers than the one who asked first; not with `passthrough`."),
+    ),
+)
 
 _LATER_SECTIONS = later(
     ("providers_file", FILE.or_null(), None, "A providers.json to add."),
     ("workers", COUNT, 1, "Worker processes."),
     ("state", Section(keys=later(("url", TEXT.or_null(), None, "Redis."))), {}, "State shared by several nodes."),
-    (
-        "cache",
-        Section(
-            keys=later(
-                ("enabled", SWITCH, False, "Cache answers."),
-                ("ttl", DURATION, 300.0, "How long."),
-                ("max_bytes", SIZE, 64 * 1024 * 1024, "How much."),
-                ("shared", SWITCH, False, "One cache for all callers."),
-            )
-        ),
-        {},
-        "Answers kept.",
-    ),
 )
 
 ROOT = Section(
@@ -376,6 +373,7 @@ ROOT = Section(
             ("pricing", PRICING, "Prices by provider name and model, before those of the price library."),
             ("budgets", ListOf(item=BUDGET, what="a list of budgets"), "What callers, keys, tags or groups may spend."),
             ("ledger", LEDGER, "Where requests are written down, and keys kept."),
+            ("cache", CACHE, "Answers that are given again to the same request; see docs/caching.md."),
             ("telemetry", TELEMETRY, "Traces."),
         ),
         *_LATER_SECTIONS,

@@ -79,6 +79,28 @@ async def test_the_page_of_the_configuration_shows_no_secret() -> None:
         assert CANARY not in json.dumps(shown)
 
 
+async def test_the_cache_is_turned_on_and_off_and_loses_its_answers_when_they_may_be_others() -> None:
+    group = {"routing": {"groups": [{"name": "g", "models": ["m"], "cache": True}]}}
+    async with opened(ONE) as (application, file):
+        seen = [application.inference.caching]
+        on = {"enabled": True}
+        for providers, config in (
+            ([ONE], {"cache": on}),
+            ([ONE], {"cache": on, "log": {"level": "warn"}}),
+            ([ONE, TWO], {"cache": on}),
+            ([ONE, TWO], {}),
+        ):
+            file.write(*providers, **group, **config)
+            await application.reloader.reload()
+            seen.append(application.inference.caching)
+        off, first, same, other, off_again = seen
+        assert off is None
+        assert first is not None
+        assert same is first
+        assert other not in (None, first)
+        assert off_again is None
+
+
 async def test_credentials_are_not_opened_to_strangers_by_a_listen_that_waits_for_a_restart() -> None:
     guarded = {"mode": "static_key", "key": "k-1"}
     async with opened(KEYED, listen=":8080", auth=guarded) as (application, file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -236,6 +237,21 @@ async def test_a_missing_extra_is_said_and_stops_nothing(
     async with world(*two(), telemetry=TelemetrySettings(otlp_endpoint="http://127.0.0.1:1")) as w:
         assert traces_of(w.fleet) is None
     assert "pip install 'infermux[otel]'" in caplog.text
+
+
+async def test_what_the_sdk_logs_shows_no_header_for_the_collector(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, malformed = "k-canary-1", "canary-2 without a name"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-key={key}%2F, {malformed}")
+    async with world(*two(), telemetry=TelemetrySettings(otlp_endpoint="http://127.0.0.1:1")) as w:
+        traces = traces_of(w.fleet)
+    assert traces is not None
+    exporter = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    exporter.error("Failed to export batch code: %s, reason: %s", 401, f"100 % wrong: {key}/ and {key}%2F")
+    assert "Header format invalid" in caplog.text
+    assert "reason: 100 % wrong: *** and ***" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_nothing_of_it_is_imported_where_it_is_off() -> None:

@@ -5,6 +5,7 @@ Everyday it is some hundreds of them; `INFERMUX_TEST_CALLERS=1000` has as many a
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import socket
@@ -163,6 +164,7 @@ def phases_at_the_end() -> Generator[Counter[Phase]]:
 
 
 async def test_nothing_is_left_of_callers_that_leave_in_any_phase_and_any_way() -> None:
+    gc.collect()  # what earlier tests have left to it
     before_all = open_files()
     with phases_at_the_end() as seen:
         async with world() as w:
