@@ -66,6 +66,11 @@ class Deadline:
     at: float = math.inf
     own: bool = False
 
+    @classmethod
+    def of(cls, started_at: float, timeout: float | None) -> Deadline:
+        """The caller's own, `timeout` seconds after it came; None: it has none."""
+        return cls(started_at) if timeout is None else cls(started_at, started_at + timeout, own=True)
+
     def begin(self, now: float, seconds: float) -> None:
         """It counts from now on, unless it is the caller's own."""
         if not self.own:
