@@ -231,7 +231,8 @@ class ProviderActor(BaseActor[Any]):
         usage: Usage | None = None
         with trio.move_on_after(check.timeout) as scope:
             try:
-                usage = await self.adapter.probe(method, model, None if key is None else self.settings.keys[key])
+                told = await self.adapter.probe(method, model, None if key is None else self.settings.keys[key])
+                usage = told if told is None or told.is_plausible else None
             except UpstreamFailure as failed:
                 failure = failed
             except Exception as bug:
