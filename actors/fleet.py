@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from infermux.config.difference import Difference, difference
-from infermux.config.settings import Config, ProviderSettings
+from infermux.config.settings import AuthMode, Config, ProviderSettings
 from infermux.errors import NotFound
 from infermux.providers.interface import Adapter, Endpoint
 from infermux.providers.prices import PriceBook, library_for, loaded_library
@@ -35,6 +35,7 @@ from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
 from .provider import ProviderActor
 from .provider_messages import Command, Describe, Revoke, Verb
+from .purse_keeper import BudgetStore
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
@@ -42,7 +43,7 @@ from .router import RouterActor
 from .router_messages import HealthKnown, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
-from .treasury import TREASURY, BudgetStore, Treasury, TreasuryActor
+from .treasury import TREASURY, Treasury, TreasuryActor
 
 log = logging.getLogger("infermux.actors")
 
@@ -147,7 +148,14 @@ class Fleet:
         async with self._changing:
             self._check_running()
             await library_for(*config.providers)
-            return await reload(self, config)
+            try:
+                return await reload(self, config)
+            finally:  # where it failed, those that were expected do not come
+                self.treasury.adopt(self.config.budgets, keyed=_is_keyed(self.config))
+
+    async def expect_budgets(self, config: Config) -> None:
+        """See what was spent of the budgets of a configuration that is about to be served."""
+        await self.treasury.expect(config.budgets, keyed=_is_keyed(config))
 
     def difference(self, config: Config) -> Difference:
         """What `reload(config)` would change now."""
@@ -207,7 +215,7 @@ class Fleet:
             ROUTER, lambda: RouterActor.made(self.config, self._world(), self.rng, plugins), capacity=self._capacity
         )
         self.router = await self.supervisor.start_child(child)
-        await self.treasury.ready()
+        await self.treasury.keeper.ready()
 
     # Providers come, go, and come back.
 
@@ -254,7 +262,7 @@ class Fleet:
         if config.rescue != self.config.rescue:
             self.rescue = rescue_of(config.rescue)
         self.config = config
-        self.treasury.adopt(config.budgets)
+        self.treasury.adopt(config.budgets, keyed=_is_keyed(config))
         self.members = {member.settings.name: member for member in members}
         self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
         self._number()
@@ -336,7 +344,7 @@ class Fleet:
 
     async def aclose(self) -> None:
         """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
-        await self.treasury.aclose()
+        await self.treasury.keeper.aclose()
         for member in self.members.values():
             await close(member.adapter, member.settings.name)
 
@@ -361,7 +369,7 @@ async def open_fleet(
     kept: ThinkingStores = {}
     maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
-    treasury = Treasury(budgets=config.budgets, store=budget_store)
+    treasury = Treasury(budgets=config.budgets, keyed=_is_keyed(config), store=budget_store)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
@@ -381,6 +389,11 @@ async def open_fleet(
                 await fleet.aclose()
     if raised is not None:
         raise raised
+
+
+def _is_keyed(config: Config) -> bool:
+    """Whether callers come with keys, which may have budgets of their own."""
+    return config.auth.mode is AuthMode.KEYS
 
 
 def _report(restart: Restart) -> None:

@@ -16,7 +16,8 @@ import attrs
 import msgspec
 
 from infermux.config.settings import Budget
-from infermux.database.budgets import NANO, Spent
+from infermux.config.values import MOST_DOLLARS
+from infermux.database.budgets import MOST_NANO, NANO, Spent
 
 from .identity import Identity
 
@@ -28,8 +29,8 @@ _DAY = timedelta(days=1)
 
 
 def nano(dollars: float) -> int:
-    """Dollars as nano-dollars, to the nearest."""
-    return round(dollars * NANO)
+    """Dollars as nano-dollars, to the nearest; at most `MOST_DOLLARS`, so that a store can keep it."""
+    return round(min(dollars, MOST_DOLLARS) * NANO)
 
 
 def bounds(period: str, at: float) -> tuple[float, float]:
@@ -89,7 +90,7 @@ class Purse:
     @property
     def row(self) -> Spent:
         """What is to be kept of it."""
-        return Spent(*self.key, int(self.start), self.spent)
+        return Spent(*self.key, int(self.start), min(self.spent, MOST_NANO))
 
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
@@ -184,12 +185,13 @@ class Purses:
         taken, self.changed = self.changed, {}
         return tuple(taken)
 
-    def restore(self, rows: Iterable[Spent], at: float) -> None:
-        """Add what was kept of the running periods: once, whatever was spent meanwhile."""
+    def restore(self, rows: Iterable[Spent], at: float, *, adding: bool) -> None:
+        """What was kept of the running periods, added to what was spent meanwhile, or in the place of a smaller one."""
         for row in rows:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
-            if int(purse.start) == row.start and row.amount:
-                purse.spent += row.amount
+            spent = purse.spent + row.amount if adding else max(purse.spent, row.amount)
+            if int(purse.start) == row.start and spent != purse.spent:
+                purse.spent = spent
                 self.changed[purse] = None
 
 

@@ -1,25 +1,23 @@
 """Budgets while requests run: what a request may cost is promised before it is sent, and settled when it has ended.
 
 The treasury's actor alone changes the purses. It answers at once (it is eager), and what it holds outlives its crash.
-Twice a second what has changed is kept in a store, if there is one, and once when the router ends: a killed process
-loses a second at most. At the start the store is asked what was spent before; until it answers, nothing is kept, and
-what it says is added to what was spent meanwhile.
+Its keeper keeps what has changed in a store, if there is one: a killed process loses a second at most. Where a budget
+begins to count the store is asked what was spent before, and what it says is added to what was spent meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Final
 
 import attrs
 import msgspec
-import trio
 
 from infermux.config.settings import Budget
-from infermux.database.budgets import NANO, Spent, Term
-from infermux.errors import BudgetExceeded, DatabaseUnavailable, Overloaded
+from infermux.database.budgets import NANO
+from infermux.errors import BudgetExceeded, Overloaded
 from infermux.keys import KeyBudget
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.prices import cost
@@ -30,7 +28,8 @@ from .kit_errors import ActorDied, MailboxFull
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
-from .purses import Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano, scope_of
+from .purse_keeper import BudgetStore, PurseKeeper, Restore, wanted
+from .purses import Claim, Purse, Purses, Refused, Rules, Ticket, nano
 from .ref import Ref
 from .reply import Reply
 from .statement import row_of, statement
@@ -38,22 +37,7 @@ from .statement import row_of, statement
 log = logging.getLogger("infermux.budgets")
 
 TREASURY: Final = "infermux.treasury"
-SAVE_EVERY: Final = 0.5  # seconds
-STORE_PATIENCE: Final = 5.0  # seconds the store may take, before requests and at the end
 WARNED_MODELS: Final = 1000
-PERIODS: Final = ("day", "week", "month")
-
-
-class BudgetStore(Protocol):
-    """Where spent amounts are kept. Every call may raise DatabaseUnavailable."""
-
-    async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
-        """What was spent before `at` in these periods, which are running then."""
-        ...
-
-    async def save(self, rows: Sequence[Spent]) -> None:
-        """Keep these amounts, in the place of smaller ones."""
-        ...
 
 
 class Reserve(msgspec.Struct, frozen=True):
@@ -70,14 +54,6 @@ class Settle(msgspec.Struct, frozen=True):
     ticket: Ticket
     amount: int
     unpriced: bool
-
-
-@attrs.frozen
-class Restore:
-    """Told what the store had, once."""
-
-    rows: Sequence[Spent]
-    at: float
 
 
 @attrs.frozen(kw_only=True)
@@ -103,7 +79,7 @@ class TreasuryActor(BaseActor[Any]):
     treasury: Treasury
 
     async def started(self, context: Context[Any]) -> None:
-        context.start_soon(self.treasury.keep)
+        context.start_soon(self.treasury.keeper.run)
 
     def receive(self, message: Any, reply: Reply[Any] | None) -> None:
         treasury = self.treasury
@@ -117,9 +93,7 @@ class TreasuryActor(BaseActor[Any]):
                 for claim, purse in treasury.purses.settle(message.ticket, message.amount, unpriced=message.unpriced):
                     treasury.tell(claim, purse)
             case Restore():
-                if not treasury.is_restored:
-                    treasury.purses.restore(message.rows, message.at)
-                    treasury.is_restored = True
+                treasury.keeper.restore(message)
             case _:
                 raise TypeError(f"the treasury does not know {type(message).__name__}")
 
@@ -128,7 +102,8 @@ class TreasuryActor(BaseActor[Any]):
 class Treasury:
     """The budgets of one router, for its other parts. `ref` is set once its actor runs.
 
-    `key_budget` tells the budget that a key has of its own, by the key's public id. `clock` is seconds since 1970.
+    `key_budget` tells the budget that a key has of its own, by the key's public id; `keyed`: it will be there. `clock`
+    is seconds since 1970. `keeper` keeps what was spent.
     """
 
     budgets: tuple[Budget, ...] = ()
@@ -137,21 +112,32 @@ class Treasury:
     key_budget: Callable[[str], KeyBudget | None] | None = None
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
-    is_restored: bool = False
+    keyed: bool = False
     ref: Ref[Any] = attrs.field(init=False)
     rules: Rules = attrs.field(init=False)
+    keeper: PurseKeeper = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
     _listeners: tuple[Listener, ...] = ()
-    _quiet: bool = False
-    _asking: trio.Lock = attrs.field(factory=trio.Lock)
 
     def __attrs_post_init__(self) -> None:
-        self.adopt(self.budgets)
+        self.keeper = PurseKeeper(
+            purses=self.purses,
+            store=self.store,
+            clock=lambda: self.clock(),
+            deliver=lambda message: self.ref.deliver(message),
+        )
+        self.adopt(self.budgets, keyed=self.keyed)
 
-    def adopt(self, budgets: tuple[Budget, ...]) -> None:
+    def adopt(self, budgets: tuple[Budget, ...], *, keyed: bool = False) -> None:
         """These are the budgets from now on. What was spent stays spent."""
         self.budgets = budgets
         self.rules = Rules(budgets)
+        self.keeper.watch(wanted(budgets, keyed=keyed))
+
+    async def expect(self, budgets: tuple[Budget, ...], *, keyed: bool = False) -> None:
+        """These are to be adopted: see what was spent of them, unless that takes too long. `adopt` has to follow."""
+        self.keeper.watch(wanted((*self.budgets, *budgets), keyed=keyed))
+        await self.keeper.ready()
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` of every budget that is used up, once per period. It must not wait."""
@@ -221,66 +207,6 @@ class Treasury:
                 listener(told)
             except Exception:
                 log.exception("a listener of budgets failed")
-
-    # What is kept.
-
-    async def keep(self) -> None:
-        """Ask the store what was spent before, then keep in it what is spent. For ever."""
-        while self.store is not None:
-            known = not self.is_needed or await self._restored()
-            await trio.sleep(SAVE_EVERY if known else STORE_PATIENCE)
-            await self.save()
-
-    async def ready(self) -> None:
-        """Wait until the store has told what was spent, for a moment at most: one that is away stops no router."""
-        if self.store is not None and self.is_needed:
-            with trio.move_on_after(STORE_PATIENCE):
-                await self._restored()
-
-    async def _restored(self) -> bool:
-        """Whether the store has told, now or before."""
-        async with self._asking:
-            if self.store is None or self.is_restored:
-                return True
-            at = self.clock()
-            try:
-                rows = await self.store.load(self._terms(at), at)
-            except DatabaseUnavailable as trouble:
-                self._say("what was spent before this start is not known yet: %s", trouble)
-                return False
-            self._quiet = False
-            self.ref.deliver(Restore(rows, at))
-            return True
-
-    def _terms(self, at: float) -> list[Term]:
-        wanted = {(scope_of(budget)[0], budget.period) for budget in self.budgets}
-        if self.key_budget is not None:
-            wanted |= {("key", period) for period in PERIODS}
-        return [Term(scope, period, int(bounds(period, at)[0])) for scope, period in sorted(wanted)]
-
-    async def save(self) -> None:
-        """Keep what has changed. What cannot be kept now is tried again the next time."""
-        if self.store is None or not self.is_restored or not self.purses.changed:
-            return
-        taken = self.purses.take_changed()
-        try:
-            await self.store.save([purse.row for purse in taken])
-            self._quiet = False
-        except BaseException as trouble:
-            self.purses.changed.update(dict.fromkeys(taken))
-            if not isinstance(trouble, DatabaseUnavailable):
-                raise
-            self._say("what was spent cannot be kept now: %s", trouble)
-
-    def _say(self, what: str, trouble: DatabaseUnavailable) -> None:
-        if not self._quiet:
-            self._quiet = True
-            log.warning(what, trouble)
-
-    async def aclose(self) -> None:
-        """Keep what is not kept yet. Bounded in time."""
-        with trio.move_on_after(STORE_PATIENCE):
-            await self.save()
 
     # What is shown.
 
