@@ -8,13 +8,14 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
 import trio
 
 from infermux.config.difference import Difference, difference
-from infermux.config.settings import AuthMode, Config, ProviderSettings
+from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import NotFound
 from infermux.providers.interface import Adapter, Endpoint
 from infermux.providers.prices import PriceBook, library_for, loaded_library
@@ -33,6 +34,7 @@ from .journal import Journal
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
+from .probe_bill import bill
 from .provider import ProviderActor
 from .provider_messages import Command, Describe, Revoke, Verb
 from .purse_keeper import BudgetStore
@@ -151,11 +153,11 @@ class Fleet:
             try:
                 return await reload(self, config)
             finally:  # where it failed, those that were expected do not come
-                self.treasury.adopt(self.config.budgets, keyed=_is_keyed(self.config))
+                self.treasury.adopt(self.config.budgets, keyed=self.config.auth.is_keyed)
 
     async def expect_budgets(self, config: Config) -> None:
         """See what was spent of the budgets of a configuration that is about to be served."""
-        await self.treasury.expect(config.budgets, keyed=_is_keyed(config))
+        await self.treasury.expect(config.budgets, keyed=config.auth.is_keyed)
 
     def difference(self, config: Config) -> Difference:
         """What `reload(config)` would change now."""
@@ -207,6 +209,7 @@ class Fleet:
         await library_for(*self.config.providers)
         child = Child(TREASURY, lambda: TreasuryActor(self.treasury), capacity=self._capacity)
         self.treasury.ref = await self.supervisor.start_child(child)
+        self._number()  # prices, for the first probes
         for settings in self.config.providers:
             self.members[settings.name] = await self.hire(settings)
         self._number()
@@ -236,7 +239,8 @@ class Fleet:
         member = Member(Entry(settings=settings, index=0, endpoints=adapter.endpoints), adapter, gate)
 
         def actor() -> ProviderActor:
-            return ProviderActor(gate=gate, adapter=member.adapter, rng=self.rng, announce=self._announce)
+            adapter, billed = member.adapter, partial(bill, self)
+            return ProviderActor(gate=gate, adapter=adapter, rng=self.rng, announce=self._announce, billed=billed)
 
         try:
             member.ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=self._capacity))
@@ -262,7 +266,7 @@ class Fleet:
         if config.rescue != self.config.rescue:
             self.rescue = rescue_of(config.rescue)
         self.config = config
-        self.treasury.adopt(config.budgets, keyed=_is_keyed(config))
+        self.treasury.adopt(config.budgets, keyed=config.auth.is_keyed)
         self.members = {member.settings.name: member for member in members}
         self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
         self._number()
@@ -369,7 +373,7 @@ async def open_fleet(
     kept: ThinkingStores = {}
     maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
-    treasury = Treasury(budgets=config.budgets, keyed=_is_keyed(config), store=budget_store)
+    treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
@@ -389,11 +393,6 @@ async def open_fleet(
                 await fleet.aclose()
     if raised is not None:
         raise raised
-
-
-def _is_keyed(config: Config) -> bool:
-    """Whether callers come with keys, which may have budgets of their own."""
-    return config.auth.mode is AuthMode.KEYS
 
 
 def _report(restart: Restart) -> None:

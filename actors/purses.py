@@ -160,12 +160,14 @@ class Purses:
         if full:
             refused = [Refused(claim, purse, amount, _until(claim, purse, amount, at)) for claim, purse in full]
             return max(refused, key=lambda each: each.until)
-        purses = [each[1] for each in held]
-        if len(purses) > 1:
-            purses = list(dict.fromkeys(purses))
-        for purse in purses:
+        ticket = _ticket(held, amount)
+        for purse in ticket.purses:
             purse.reserved += amount
-        return Ticket(amount, held, purses)
+        return ticket
+
+    def taken(self, claims: Iterable[Claim], at: float) -> Ticket:
+        """For what is spent whatever room there is: a promise of nothing."""
+        return _ticket([(claim, self.purse(claim.key, at)) for claim in claims], 0)
 
     def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> list[tuple[Claim, Purse]]:
         """In the place of what was promised, `amount` was spent; in the period in which it was promised.
@@ -193,6 +195,11 @@ class Purses:
             if int(purse.start) == row.start and spent != purse.spent:
                 purse.spent = spent
                 self.changed[purse] = None
+
+
+def _ticket(held: Sequence[tuple[Claim, Purse]], amount: int) -> Ticket:
+    purses = [each[1] for each in held]
+    return Ticket(amount, held, purses if len(purses) < 2 else list(dict.fromkeys(purses)))
 
 
 def _is_over(left: int, amount: int) -> bool:

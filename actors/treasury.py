@@ -24,6 +24,7 @@ from infermux.providers.prices import cost
 
 from .actor import BaseActor, Context
 from .catalogue import Route
+from .identity import Identity
 from .kit_errors import ActorDied, MailboxFull
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
@@ -54,6 +55,15 @@ class Settle(msgspec.Struct, frozen=True):
     ticket: Ticket
     amount: int
     unpriced: bool
+
+
+class Spend(msgspec.Struct, frozen=True):
+    """Told of what nobody was asked for before: it is spent whatever room there is."""
+
+    claims: tuple[Claim, ...]
+    amount: int
+    unpriced: bool
+    at: float
 
 
 @attrs.frozen(kw_only=True)
@@ -91,6 +101,10 @@ class TreasuryActor(BaseActor[Any]):
                     treasury.purses.settle(answer, 0)  # the asker was cancelled meanwhile
             case Settle():
                 for claim, purse in treasury.purses.settle(message.ticket, message.amount, unpriced=message.unpriced):
+                    treasury.tell(claim, purse)
+            case Spend():
+                ticket = treasury.purses.taken(message.claims, message.at)
+                for claim, purse in treasury.purses.settle(ticket, message.amount, unpriced=message.unpriced):
                     treasury.tell(claim, purse)
             case Restore():
                 treasury.keeper.restore(message)
@@ -157,6 +171,12 @@ class Treasury:
             return None
         claims = self.rules.claims(want.who, "" if route.group is None else route.group.name, own)
         return Account(self, want, route, claims) if claims else None
+
+    def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:
+        """`who` has spent an amount that was not promised before. Synchronous; while it restarts it is lost."""
+        claims = self.rules.claims(who, "") if self.budgets else ()
+        if claims:
+            self.ref.deliver(Spend(claims, amount, unpriced, self.clock()))
 
     def _own_budget(self, key: str) -> Budget | None:
         own = None if self.key_budget is None else self.key_budget(key)

@@ -11,7 +11,7 @@ import attrs
 
 from .config.values import decimal, duration
 from .errors import InvalidRequest
-from .keys import PERIODS, PRIORITIES, Allowance, KeyBudget
+from .keys import OWN_NAME, PERIODS, PRIORITIES, Allowance, KeyBudget
 
 LONGEST_NAME: Final = 100
 MOST_GLOBS: Final = 100
@@ -81,6 +81,8 @@ def read_name(value: object) -> str:
     text = _text(value)
     if len(text) > LONGEST_NAME or not _NAME.fullmatch(text):
         raise ValueError(f"must be 1 to {LONGEST_NAME} letters, digits and any of . _ @ : / + - (the first no sign)")
+    if text == OWN_NAME:
+        raise ValueError(f"must not be {OWN_NAME!r}: so the router's own health probes are called")
     return text
 
 

@@ -28,6 +28,7 @@ from .errors import Conflict, NotFound
 from .secret import Secret
 
 PRIORITIES: Final = ("interactive", "default", "batch")
+OWN_NAME: Final = "infermux"  # the caller in whose name the router itself asks: no key, and no caller, may have it
 PERIODS: Final = ("day", "week", "month")
 
 _KEY: Final = re.compile(rb"ifx_([a-z2-7]{12})_([a-z2-7]{52})")

@@ -56,7 +56,7 @@ def test_null_is_not_given() -> None:
 
 
 WRONG: dict[str, tuple[Any, ...]] = {
-    "name": ("", " a", "a b", "a\nb", "-a", "x" * 101, 5, "é"),
+    "name": ("", " a", "a b", "a\nb", "-a", "x" * 101, 5, "é", "infermux"),
     "models": ("gpt-4o", [""], [5], ["x" * 201], ["m"] * 101, {}),
     "groups": ("fast", [None]),
     "requests_per_minute": (0, -1, 1.5, "60", True, 2**54, 1e300, float("inf"), float("nan")),
