@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     literal,
     null,
+    or_,
     select,
     union_all,
 )
@@ -91,7 +92,7 @@ def _parts(query: CostQuery) -> CompoundSelect[Any]:
     when += [REQUESTS.c.at < query.until] if query.until is not None else []
     kinds = (*_TOKENS, "estimated", "cost")
     same = [REQUESTS.c[_COLUMNS[key]] for key in query.group_by if key in _COLUMNS and key not in _OF_ATTEMPTS]
-    alone = REQUESTS.c.attempts <= 1
+    alone = or_(REQUESTS.c.attempts == 0, and_(REQUESTS.c.attempts == 1, REQUESTS.c.provider != ""))
     requests = select(
         *same,
         REQUESTS.c.seq,

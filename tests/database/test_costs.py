@@ -118,7 +118,9 @@ def test_what_is_free_costs_nothing_and_that_is_known() -> None:
 
 
 def test_tokens_that_nobody_told_are_marked() -> None:
-    guessed = Record(id="r", at=NOW, attempts=(tried("one", 1.0),), usage=Usage(10, 10, estimated=True), cost=1.0)
+    guessed = Record(
+        id="r", at=NOW, provider="one", attempts=(tried("one", 1.0),), usage=Usage(10, 10, estimated=True), cost=1.0
+    )
     assert answer(guessed, asked("a", tried("one", 1.0))).total.estimated == 1
 
 
@@ -199,3 +201,18 @@ def test_as_csv_it_can_be_read_again_and_runs_in_no_spreadsheet() -> None:
         ("a,\nb", "1.0", "0"),
         ('\'=HYPERLINK("x")', "", "1"),
     ]
+
+
+def test_the_money_of_one_attempt_that_nobody_answered_is_its_providers() -> None:
+    left = Record(id="r", at=NOW, who=Identity(caller="a"), attempts=(tried("one", 0.5),), usage=USAGE, cost=0.5)
+    found = answer(left, asked("a", tried("one", 1.0)), group_by="provider,model")
+    assert brief(found) == [("one", "m", 1, 1.5), ("", "", 1, 0.0)]
+    assert (found.total.requests, found.total.cost, found.total.prompt_tokens) == (2, 1.5, 200)
+    [line] = answer(left, group_by="caller").lines
+    assert (line.requests, line.cost, line.prompt_tokens, line.unpriced) == (1, 0.5, 100, 0)
+
+
+def test_nor_is_its_price_unknown_twice() -> None:
+    left = Record(id="r", at=NOW, attempts=(tried("one", None),), usage=USAGE, cost=None)
+    found = answer(left, group_by="provider")
+    assert (found.total.requests, found.total.unpriced, found.total.cost) == (1, 1, None)
