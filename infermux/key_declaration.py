@@ -89,6 +89,8 @@ def read_name(value: object) -> str:
 def read_texts(value: object) -> tuple[str, ...]:
     """A list of globs, or of names."""
     items = cast("list[object]", value) if isinstance(value, list | tuple) else [None]
+    if not items:
+        raise ValueError("must not be empty: nothing could be asked for. Left out, it is everything")
     if len(items) > MOST_GLOBS or not all(isinstance(item, str) and 0 < len(item) <= LONGEST_GLOB for item in items):
         raise ValueError(f"must be a list of at most {MOST_GLOBS} texts of 1 to {LONGEST_GLOB} characters")
     return tuple(dict.fromkeys(cast("list[str]", items)))

@@ -266,7 +266,7 @@ def _lifetime() -> Schema:
 def _declaration() -> Schema:
     """What `read_declaration` reads."""
     limit = maybe({"type": "integer", "minimum": 1, "maximum": 2**53})
-    texts = maybe(listed({**TEXT, "minLength": 1, "maxLength": LONGEST_GLOB}, maxItems=MOST_GLOBS))
+    texts = maybe(listed({**TEXT, "minLength": 1, "maxLength": LONGEST_GLOB}, minItems=1, maxItems=MOST_GLOBS))
     name = {**TEXT, "maxLength": LONGEST_NAME, "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:/+-]*$"}
     budget = {**TEXT, "pattern": f"^[1-9]{_DECIMAL}/({'|'.join(PERIODS)})$", "examples": ["50/month"]}
     return record(

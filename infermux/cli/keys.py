@@ -189,8 +189,9 @@ def _usage(wrong: InvalidRequest) -> click.UsageError:
 
 
 def _listed(given: Sequence[str]) -> list[str] | None:
-    items = [part.strip() for text in given for part in text.split(",") if part.strip()]
-    return items or None
+    if not given:
+        return None
+    return [part.strip() for text in given for part in text.split(",") if part.strip()]
 
 
 def _said(value: object) -> str:
