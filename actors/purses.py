@@ -61,6 +61,11 @@ class PurseKey(NamedTuple):
         whose = self.scope if self.scope == "all" else f"{self.scope}:{self.name}"
         return f"{whose}/{self.period}"
 
+    @property
+    def said(self) -> str:
+        """For a sentence: those who name no caller have a word too."""
+        return str(self) if self.name or self.scope == "all" else f"{self.scope} (unnamed)/{self.period}"
+
 
 class Claim(NamedTuple):
     """A budget that a request is under, and the purse it is about. `limit` in nano-dollars."""

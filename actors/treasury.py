@@ -221,7 +221,8 @@ class Treasury:
             hard=budget.hard,
             until=purse.end,
         )
-        log.warning("the budget %s of $%g is used up: $%.6g spent", told.budget, told.limit_usd, told.spent_usd)
+        limit, spent = _dollars(claim.limit), _dollars(purse.spent)
+        log.warning("the budget %s of $%s is used up: $%s spent", claim.key.said, limit, spent)
         for listener in self._listeners:
             try:
                 listener(told)
@@ -304,7 +305,7 @@ class Account:
         for claim in self.claims:
             if claim.hard and claim.budget.unpriced == "refuse":
                 raise BudgetExceeded(
-                    f"the budget {claim.key} takes no request whose price is unknown, and nobody knows that of "
+                    f"the budget {claim.key.said} takes no request whose price is unknown, and nobody knows that of "
                     f"{model[:200]!r} at provider {provider}: `pricing` of the configuration can say it"
                 )
 
@@ -312,8 +313,13 @@ class Account:
 def _error(refused: Refused) -> BudgetExceeded:
     purse, claim = refused.purse, refused.claim
     return BudgetExceeded(
-        f"the budget {claim.key} of ${claim.budget.limit_usd:g} has no room for this request, which may cost "
-        f"${refused.amount / NANO:.4f}: ${purse.spent / NANO:.4f} are spent, ${purse.reserved / NANO:.4f} held for "
+        f"the budget {claim.key.said} of ${_dollars(claim.limit)} has no room for this request, which may cost "
+        f"${_dollars(refused.amount)}: ${_dollars(purse.spent)} are spent, ${_dollars(purse.reserved)} held for "
         "requests under way",
         retry_after=refused.until,
     )
+
+
+def _dollars(amount: int) -> str:
+    """Nano-dollars as dollars, exactly: rounded, what is left would seem to be enough."""
+    return f"{amount // NANO}.{amount % NANO:09}".rstrip("0").removesuffix(".")

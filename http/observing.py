@@ -47,4 +47,5 @@ def overlook(inference: Inference, watchdog: Watchdog) -> Hub:
     hub = Hub(overview, fleet.nursery)
     fleet.journal.listen(history.note)
     fleet.journal.listen(hub.note)
+    fleet.treasury.listen(hub.note_budget)
     return hub

@@ -66,6 +66,9 @@ def documents() -> dict[str, Schema]:
         "ProviderChange": record({**transition(), "provider": TEXT, "at": NUMBER}),
         "Prices": record({"prices": listed(_priced())}),
         "Budgets": record({"budgets": listed(_budget())}),
+        "ExceededBudget": record(
+            {"budget": TEXT, "limit_usd": NUMBER, "spent_usd": NUMBER, "hard": FLAG, "until": MOMENT}
+        ),
         "Costs": _costs(types),
         "Key": record(_key()),
         "NewKey": record({"key": {**TEXT, "pattern": "^ifx_[a-z2-7]{12}_[a-z2-7]{52}$"}, **_key()}),

@@ -112,7 +112,7 @@ def _openapi() -> Operation:
 def _events() -> Operation:
     what = (
         "Server-sent events without an end: `overview` (an Overview) first, then `snapshot` (a Snapshot) every second, "
-        "`change` (a ProviderChange) and `request` (a Decision) as they happen"
+        "`change` (a ProviderChange), `request` (a Decision) and `budget` (an ExceededBudget) as they happen"
     )
     caching = {"Cache-Control": said("never kept", {"const": "no-store"}, required=True)}
     answer = {"description": what, "headers": caching, "content": {"text/event-stream": {"schema": _each()}}}
@@ -128,7 +128,13 @@ def _events() -> Operation:
 
 def _each() -> Schema:
     """Of each event: OpenAPI 3.1 has no word for a sequence of them."""
-    told = {"overview": "Overview", "snapshot": "Snapshot", "change": "ProviderChange", "request": "Decision"}
+    told = {
+        "overview": "Overview",
+        "snapshot": "Snapshot",
+        "change": "ProviderChange",
+        "request": "Decision",
+        "budget": "ExceededBudget",
+    }
     return {"anyOf": [event(ref(document), name=name) for name, document in told.items()]}
 
 

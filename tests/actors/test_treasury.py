@@ -383,3 +383,16 @@ async def test_a_statement_shows_those_a_budget_for_everybody_is_about_the_large
         await chat(w, Identity(caller="b"), tokens=1)
         shown = [(each["budget"], each["spent_usd"]) for each in w.fleet.treasury.statement()]
     assert shown == [("caller:b/month", 6), ("caller:a/month", 3), ("caller:c/month", 0), ("tag:env=dev/month", 3)]
+
+
+async def test_a_refusal_tells_amounts_exactly_and_names_those_without_a_name(autojump_clock: MockClock) -> None:
+    pricing = {"a": {"m": Price(per_request=0.00399)}}
+    async with budgeted(Budget(caller="*", limit_usd=0.005, period="day"), pricing=pricing) as w:
+        w["a"].rest = Step()
+        await w.chat()
+        with pytest.raises(BudgetExceeded) as refused:
+            await w.chat()
+    assert refused.value.message == (
+        "the budget caller (unnamed)/day of $0.005 has no room for this request, which may cost $0.00399: "
+        "$0.00399 are spent, $0 held for requests under way"
+    )
