@@ -30,7 +30,7 @@ from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
 from .purse_keeper import BudgetStore, PurseKeeper, Restore, wanted
-from .purses import Claim, Purse, Purses, Refused, Rules, Ticket, nano
+from .purses import Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, nano
 from .ref import Ref
 from .reply import Reply
 from .statement import row_of, statement
@@ -116,14 +116,15 @@ class TreasuryActor(BaseActor[Any]):
 class Treasury:
     """The budgets of one router, for its other parts. `ref` is set once its actor runs.
 
-    `key_budget` tells the budget that a key has of its own, by the key's public id; `keyed`: it will be there. `clock`
-    is seconds since 1970. `keeper` keeps what was spent.
+    `key_budget` tells the budget that a key has of its own, by the key's public id, and `key_name` its name; `keyed`:
+    there will be keys. `clock` is seconds since 1970. `keeper` keeps what was spent.
     """
 
     budgets: tuple[Budget, ...] = ()
     store: BudgetStore | None = None
     clock: Callable[[], float] = time.time
     key_budget: Callable[[str], KeyBudget | None] | None = None
+    key_name: Callable[[str], str | None] | None = None
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     keyed: bool = False
@@ -231,6 +232,11 @@ class Treasury:
 
     # What is shown.
 
+    def spent_by_key(self, key: str, period: str) -> float:
+        """US dollars of a key's own budget in the running day, week or month."""
+        purse = self.purses.current.get(PurseKey("key", key, period))
+        return 0.0 if purse is None or purse.end <= self.clock() else purse.spent / NANO
+
     def statement(self) -> list[dict[str, Any]]:
         """Every budget with its purses; see `statement.statement`. Keys' own budgets come last."""
         at = self.clock()
@@ -239,6 +245,8 @@ class Treasury:
             own = self._own_budget(key.name) if key.scope == "key" and at < purse.end else None
             if own is not None and own.period == key.period:
                 rows.append(row_of(own, purse))
+        for row in rows:
+            row["key_name"] = self.key_name(row["name"]) if self.key_name and row["scope"] == "key" else None
         return rows
 
 

@@ -145,6 +145,7 @@ async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Ke
         wanted = config.auth.mode is AuthMode.KEYS
         keys.watch(wanted=wanted)
         fleet.treasury.key_budget = keys.budget_of if wanted else None
+        fleet.treasury.key_name = keys.name_of
 
     adopt(fleet.config)
     reloader.then.append(adopt)

@@ -22,10 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from infermux.costs import MOST_LINES, TAG, CostLine, CostQuery, Costs
+from infermux.costs import KEY, MOST_LINES, TAG, CostLine, CostQuery, Costs
 from infermux.errors import InvalidRequest
 
-from .tables import ATTEMPTS, REQUESTS, TAGS
+from .tables import API_KEYS, ATTEMPTS, REQUESTS, TAGS
 
 _TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
 _COLUMNS = {name: name for name in ("caller", "model", "provider", "key", "day")} | {"group": "route_group"}
@@ -42,7 +42,16 @@ def costs(connection: Connection, query: CostQuery) -> Costs:
         )
     [total] = connection.execute(_grouped(CostQuery(since=query.since, until=query.until), [])).all()
     lines = (_line(row, [getattr(row, name) or "" for name in names]) for row in rows)
-    return Costs(query=query, lines=tuple(sorted(lines, key=_order(query))), total=_line(total, []))
+    return Costs(
+        query=query,
+        lines=tuple(sorted(lines, key=_order(query))),
+        total=_line(total, []),
+        key_names=_key_names(connection) if KEY in query.group_by else {},
+    )
+
+
+def _key_names(connection: Connection) -> dict[str, str]:
+    return {row.id: row.name for row in connection.execute(select(API_KEYS.c.id, API_KEYS.c.name))}
 
 
 def _order(query: CostQuery) -> Callable[[CostLine], Any]:

@@ -7,12 +7,13 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from infermux.actors.identity import Identity
 from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Ending, Record, Tried
-from infermux.costs import CostQuery, Costs
+from infermux.costs import WIDEST, CostQuery, Costs
 from infermux.database import costs as module
 from infermux.database.costs import costs
 from infermux.database.place import Place
@@ -216,3 +217,19 @@ def test_nor_is_its_price_unknown_twice() -> None:
     left = Record(id="r", at=NOW, attempts=(tried("one", None),), usage=USAGE, cost=None)
     found = answer(left, group_by="provider")
     assert (found.total.requests, found.total.unpriced, found.total.cost) == (1, 1, None)
+
+
+def test_names_that_would_break_a_table_do_not() -> None:
+    line = next(answer(asked("evil\nteam" + "x" * 400, tried("one", 1.0)), group_by="caller").as_table()[1])
+    assert line[0] == "evil?team" + "x" * 50 + "…"
+    assert len(line[0]) == WIDEST
+
+
+def test_a_key_is_told_with_its_name_where_it_is_known() -> None:
+    found = attrs.evolve(answer(asked("a", tried("one", 1.0)), group_by="day,key"), key_names={"key-of-a": "team-a"})
+    assert found.names == ("day", "key", "key_name")
+    assert found.as_json()["costs"][0]["key_name"] == "team-a"
+    assert found.as_csv().startswith("day,key,key_name,requests,")
+    heads, rows = found.as_table()
+    assert heads[:3] == ("DAY", "KEY", "KEY NAME")
+    assert [row[:3] for row in rows] == [(found.lines[0].group[0], "key-of-a", "team-a"), ("total", "", "")]
