@@ -49,27 +49,13 @@ class Gap:
     until: float | None
 
 
-@attrs.frozen
-class Restore:
-    """Told to the treasury's actor: what the store had of these pairs before `at`, for the gap they had."""
-
-    rows: Sequence[Spent]
-    at: float
-    gap: Gap
-    pairs: Sequence[Pair]
-
-
 @attrs.define(eq=False, kw_only=True)
 class PurseKeeper:
-    """Keeps `purses` in `store`. `deliver` has the treasury's actor `restore`: it alone changes purses.
-
-    `flush` has what has ended written down, so that the store can find it. Bounded in time.
-    """
+    """Keeps `purses` in `store`. `flush`, bounded in time, has written down what has ended: the store shall find it."""
 
     purses: Purses
     store: BudgetStore | None
     clock: Callable[[], float]
-    deliver: Callable[[Restore], object]
     flush: Callable[[], Awaitable[object]] | None = None
     _watched: dict[Pair, frozenset[str]] = attrs.field(factory=dict[Pair, frozenset[str]])
     _gaps: dict[Pair, Gap] = attrs.field(factory=dict[Pair, Gap])
@@ -100,14 +86,6 @@ class PurseKeeper:
         if self._gaps and self.store is not None:
             with trio.move_on_after(STORE_PATIENCE):
                 await self._all_known()
-
-    def restore(self, message: Restore) -> None:
-        """Close a gap, once: a pair may be watched otherwise by now."""
-        found = {pair for pair in message.pairs if self._gaps.get(pair) is message.gap}
-        rows = [row for row in message.rows if (row.scope, row.period) in found]
-        self.purses.restore(rows, message.at, adding=message.gap.until is not None)
-        for pair in found:
-            del self._gaps[pair]
 
     async def save(self) -> None:
         """Keep what has changed. What cannot be kept now is tried again the next time."""
@@ -147,7 +125,15 @@ class PurseKeeper:
         terms = [Term(scope, period, int(bounds(period, at)[0])) for scope, period in sorted(pairs)]
         rows = await self.store.load(terms, at)
         self._trouble = None
-        self.deliver(Restore(rows, at, gap, pairs))
+        self._close(gap, rows, at)
+
+    def _close(self, gap: Gap, rows: Sequence[Spent], at: float) -> None:
+        """A pair may have been told to be watched otherwise while the store was asked: then it is asked again."""
+        closed = {pair for pair, each in self._gaps.items() if each is gap}
+        found = [row for row in rows if (row.scope, row.period) in closed]
+        self.purses.restore(found, at, adding=gap.until is not None)
+        for pair in closed:
+            del self._gaps[pair]
 
     async def _keep(self, store: BudgetStore, purses: Sequence[Purse]) -> None:
         """One that no store takes must not keep the others out: it is left out, and logged."""

@@ -1,8 +1,8 @@
 """Budgets while requests run: what a request may cost is promised before it is sent, and settled when it has ended.
 
-The treasury's actor alone changes the purses. It answers at once (it is eager), and what it holds outlives its crash.
-Its keeper keeps what has changed in a store, if there is one: a killed process loses a second at most. Where a budget
-begins to count the store is asked what was spent before, and what it says is added to what was spent meanwhile.
+Both happen at once, in the request's own task, between two waits: no other task comes between the look at a purse and
+the promise. What an actor does is to keep what has changed in a store, if there is one: a killed process loses a second
+at most. Where a budget begins to count the store is asked what was spent before; that is added to what was meanwhile.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import attrs
-import msgspec
 
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO
-from infermux.errors import BudgetExceeded, Overloaded
+from infermux.errors import BudgetExceeded
 from infermux.keys import KeyBudget
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.prices import cost
@@ -25,45 +24,17 @@ from infermux.providers.prices import cost
 from .actor import BaseActor, Context
 from .catalogue import Route
 from .identity import Identity
-from .kit_errors import ActorDied, MailboxFull
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
-from .purse_keeper import BudgetStore, PurseKeeper, Restore, wanted
-from .purses import Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, nano
-from .ref import Ref
-from .reply import Reply
+from .purse_keeper import BudgetStore, PurseKeeper, wanted
+from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, nano
 from .statement import row_of, statement
 
 log = logging.getLogger("infermux.budgets")
 
 TREASURY: Final = "infermux.treasury"
 WARNED_MODELS: Final = 1000
-
-
-class Reserve(msgspec.Struct, frozen=True):
-    """Asked before a request is sent; answered with a Ticket, or with what Refused it."""
-
-    claims: tuple[Claim, ...]
-    amount: int
-    at: float
-
-
-class Settle(msgspec.Struct, frozen=True):
-    """Told when it has ended, once per Ticket."""
-
-    ticket: Ticket
-    amount: int
-    unpriced: bool
-
-
-class Spend(msgspec.Struct, frozen=True):
-    """Told of what nobody was asked for before: it is spent whatever room there is."""
-
-    claims: tuple[Claim, ...]
-    amount: int
-    unpriced: bool
-    at: float
 
 
 @attrs.frozen(kw_only=True)
@@ -82,39 +53,17 @@ Listener = Callable[[Exceeded], None]
 
 @attrs.define(eq=False)
 class TreasuryActor(BaseActor[Any]):
-    """The one who may change purses."""
-
-    eager: ClassVar[bool] = True
+    """Keeps what is spent, for as long as it lives."""
 
     treasury: Treasury
 
     async def started(self, context: Context[Any]) -> None:
         context.start_soon(self.treasury.keeper.run)
 
-    def receive(self, message: Any, reply: Reply[Any] | None) -> None:
-        treasury = self.treasury
-        match message:
-            case Reserve():
-                assert reply is not None
-                answer = treasury.purses.reserve(message.claims, message.amount, message.at)
-                if not reply.send(answer) and isinstance(answer, Ticket):
-                    treasury.purses.settle(answer, 0)  # the asker was cancelled meanwhile
-            case Settle():
-                for claim, purse in treasury.purses.settle(message.ticket, message.amount, unpriced=message.unpriced):
-                    treasury.tell(claim, purse)
-            case Spend():
-                ticket = treasury.purses.taken(message.claims, message.at)
-                for claim, purse in treasury.purses.settle(ticket, message.amount, unpriced=message.unpriced):
-                    treasury.tell(claim, purse)
-            case Restore():
-                treasury.keeper.restore(message)
-            case _:
-                raise TypeError(f"the treasury does not know {type(message).__name__}")
-
 
 @attrs.define(eq=False, kw_only=True)
 class Treasury:
-    """The budgets of one router, for its other parts. `ref` is set once its actor runs.
+    """The budgets of one router, for its other parts.
 
     `key_budget` tells the budget that a key has of its own, by the key's public id, and `key_name` its name; `keyed`:
     there will be keys. `clock` is seconds since 1970. `keeper` keeps what was spent.
@@ -128,19 +77,14 @@ class Treasury:
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     keyed: bool = False
-    ref: Ref[Any] = attrs.field(init=False)
     rules: Rules = attrs.field(init=False)
     keeper: PurseKeeper = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
+    _own: dict[str, tuple[KeyBudget, Budget]] = attrs.field(factory=dict[str, tuple[KeyBudget, Budget]])
     _listeners: tuple[Listener, ...] = ()
 
     def __attrs_post_init__(self) -> None:
-        self.keeper = PurseKeeper(
-            purses=self.purses,
-            store=self.store,
-            clock=lambda: self.clock(),
-            deliver=lambda message: self.ref.deliver(message),
-        )
+        self.keeper = PurseKeeper(purses=self.purses, store=self.store, clock=lambda: self.clock())
         self.adopt(self.budgets, keyed=self.keyed)
 
     def adopt(self, budgets: tuple[Budget, ...], *, keyed: bool = False) -> None:
@@ -174,14 +118,27 @@ class Treasury:
         return Account(self, want, route, claims) if claims else None
 
     def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:
-        """`who` has spent an amount that was not promised before. Synchronous; while it restarts it is lost."""
+        """`who` has spent an amount that was not promised before."""
         claims = self.rules.claims(who, "") if self.budgets else ()
         if claims:
-            self.ref.deliver(Spend(claims, amount, unpriced, self.clock()))
+            self.settle(self.purses.taken(claims, self.clock()), amount, unpriced=unpriced)
+
+    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool) -> None:
+        """In the place of what was promised, `amount` was spent."""
+        for claim, purse in self.purses.settle(ticket, amount, unpriced=unpriced):
+            self.tell(claim, purse)
 
     def _own_budget(self, key: str) -> Budget | None:
+        """The same object for as long as the key has that budget."""
         own = None if self.key_budget is None else self.key_budget(key)
-        return None if own is None else Budget(key=key, limit_usd=own.limit_usd, period=own.period)
+        if own is None:
+            return None
+        kept = self._own.get(key)
+        if kept is None or kept[0] is not own:
+            if len(self._own) >= CLAIMS_KEPT:
+                self._own.clear()
+            kept = self._own[key] = (own, Budget(key=key, limit_usd=own.limit_usd, period=own.period))
+        return kept[1]
 
     def estimate(self, want: Want, route: Route) -> tuple[int, tuple[str, str] | None]:
         """What a request may cost at the dearest of its candidates, and one of them whose price nobody knows.
@@ -265,26 +222,19 @@ class Account:
     _ticket: Ticket | None = None
     _closed: bool = False
 
-    async def open(self) -> None:
-        """Have what it may cost promised. Raises BudgetExceeded; Overloaded while the treasury is restarting."""
+    def open(self) -> None:
+        """Have what it may cost promised. Raises BudgetExceeded."""
         if self._ticket is not None or self._closed:
             return
         treasury = self.treasury
         amount, unpriced = treasury.estimate(self.want, self.route)
         if unpriced is not None:
             self._judge(*unpriced)
-        try:
-            reply = treasury.ref.request(Reserve(self.claims, amount, treasury.clock()))
-            answer: Any = reply.take() if reply.done else await reply.wait()
-        except (ActorDied, MailboxFull) as trouble:
-            if any(claim.hard for claim in self.claims):
-                raise Overloaded("budgets cannot be looked at just now; try again", retry_after=1) from trouble
-            return
-        if isinstance(answer, Refused):
-            raise _error(answer)
-        ticket: Ticket = answer
-        self._ticket = ticket
-        over = [claim for claim, purse in ticket.claims if not claim.hard and purse.spent >= claim.limit]
+        promised = treasury.purses.reserve(self.claims, amount, treasury.clock())
+        if isinstance(promised, Refused):
+            raise _error(promised)
+        self._ticket = promised
+        over = [claim for claim, purse in promised.claims if not claim.hard and purse.spent >= claim.limit]
         if over:
             self.exceeded = tuple(str(claim.key) for claim in over)
 
@@ -299,15 +249,15 @@ class Account:
             usage = None if outcome is None else outcome.usage
             if outcome is None or usage is None:
                 continue
-            if lease.price is None:
+            dollars = lease.cost
+            if dollars is None:
                 unpriced = True
                 self.treasury.warn(lease.provider, lease.model)
             else:
-                amount += nano(cost(lease.price, usage))
+                amount += nano(dollars)
             if outcome.failure is None and not outcome.cancelled:
                 self.treasury.learned.observe(self.want.model, usage.completion_tokens)
-        if not self.treasury.ref.deliver(Settle(ticket, amount, unpriced)):
-            self.treasury.purses.settle(ticket, amount, unpriced=unpriced)  # the router has ended, the amount counts
+        self.treasury.settle(ticket, amount, unpriced=unpriced)
 
     def _judge(self, provider: str, model: str) -> None:
         for claim in self.claims:

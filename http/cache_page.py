@@ -24,7 +24,7 @@ def add_cache(app: QuartTrio, inference: Inference, prefix: str) -> None:
     async def empty() -> dict[str, Any]:
         caching = _caching(inference)
         inference.caching = emptied(inference.fleet, caching)
-        return {"entries": len(caching.shelf), "bytes": caching.shelf.size}
+        return {"entries": len(caching.cache), "bytes": caching.cache.size}
 
 
 def _caching(inference: Inference) -> Caching:
@@ -38,19 +38,19 @@ def cache_values(inference: Inference) -> list[Value]:
     caching = inference.caching
     if caching is None:
         return []
-    shelf = caching.shelf
+    cache = caching.cache
     rows = [
-        Value("infermux_cache_bytes", shelf.size + shelf.making, help="Memory that kept answers take."),
-        Value("infermux_cache_limit_bytes", shelf.max_bytes, help="Memory that kept answers may take."),
-        Value("infermux_cache_entries", len(shelf), help="Answers that are kept."),
+        Value("infermux_cache_bytes", cache.size + cache.making, help="Memory that kept answers take."),
+        Value("infermux_cache_limit_bytes", cache.max_bytes, help="Memory that kept answers may take."),
+        Value("infermux_cache_entries", len(cache), help="Answers that are kept."),
         Value(
             "infermux_cache_followed",
-            shelf.tally.followed,
+            cache.tally.followed,
             kind=COUNTER,
             help="Hits that waited for the answer to another request under way.",
         ),
     ]
-    gone = {"room": shelf.tally.evicted, "expired": shelf.tally.expired, "too_large": shelf.tally.too_large}
+    gone = {"room": cache.tally.evicted, "expired": cache.tally.expired, "too_large": cache.tally.too_large}
     said = "Answers that are not kept any more, or never were."
     rows += [
         Value("infermux_cache_evictions", count, {"reason": reason}, COUNTER, said) for reason, count in gone.items()

@@ -15,18 +15,18 @@ from typing import Any, Final
 import attrs
 import trio
 
+from infermux.actors.cache import Cache, Tally
 from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
 from infermux.actors.flight import Flight
 from infermux.actors.record import BYPASS, MISS
-from infermux.actors.shelf import Shelf, Tally
 from infermux.config.settings import Config
 from infermux.errors import ShuttingDown
 from infermux.providers.interface import TRACE_HEADERS
 
 from .exchange import Exchange, Head
-from .recording import Kept, Marked, Recording
+from .kept_answers import Kept, Marked, Recording
 
 MOST_VAIN: Final = 2  # answers of others that a request waits for in vain before it waits for no more
 
@@ -38,10 +38,10 @@ Answering = Callable[[Exchange, Run, Draft], Awaitable[None]]
 class Caching:
     """The answers kept by one configuration. Another one that may answer otherwise begins with none (`caching_of`)."""
 
-    fleet: Fleet
-    config: Config
-    shelf: Shelf[Kept]
-    flights: dict[bytes, Flight[Kept]] = attrs.field(factory=dict[bytes, Flight[Kept]])
+    fleet: Fleet = attrs.field(repr=False)
+    config: Config = attrs.field(repr=False)
+    cache: Cache[Kept]
+    flights: dict[bytes, Flight[Kept]] = attrs.field(factory=dict[bytes, Flight[Kept]], repr=False)
     _secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
 
     async def serve(self, exchange: Exchange, run: Run, draft: Draft, answer: Answering) -> None:
@@ -56,7 +56,7 @@ class Caching:
         directives = _directives(exchange.head)
         if run.call.stateful or b"no-store" in directives:
             draft.cache = BYPASS
-            self.shelf.tally.bypasses += 1
+            self._count(BYPASS)
             await answer(Marked(exchange, BYPASS), run, draft)
             return
         key, anew = self.key(run, draft), b"no-cache" in directives
@@ -64,7 +64,7 @@ class Caching:
         if kept is not None:
             if run.killed is not None:
                 raise run.killed
-            self.shelf.tally.hits += 1
+            self.cache.tally.hits += 1
             run.plan.group = group.name
             run.close()  # nothing of it is left to be ended: the answer is on its way out
             await kept.give(exchange, draft)
@@ -93,13 +93,13 @@ class Caching:
     async def _found(self, key: bytes, exchange: Exchange, run: Run) -> Kept | None:
         """An answer that is there, or comes of another request. None: this one has to be sent."""
         for _ in range(MOST_VAIN):
-            kept = self.shelf.find(key, trio.current_time())
+            kept = self.cache.find(key, trio.current_time())
             flight = self.flights.get(key)
             if kept is not None or flight is None or flight.is_over:
                 return kept
             await run.follow(flight.over)
             if flight.answer is not None:
-                self.shelf.tally.followed += 1
+                self.cache.tally.followed += 1
                 return flight.answer
             if exchange.shutting_down:
                 raise ShuttingDown("the router is shutting down; send the request to another one", retry_after=1)
@@ -112,7 +112,7 @@ class Caching:
         flight, before = Flight[Kept](), self.flights.get(key)
         if before is None or before.is_over:
             self.flights[key] = flight
-        recording = Recording(exchange, draft.cache, draft=draft, shelf=self.shelf, key=key, flight=flight)
+        recording = Recording(exchange, draft.cache, draft=draft, cache=self.cache, key=key, flight=flight)
         try:
             await answer(recording, run, draft)
         finally:
@@ -122,23 +122,23 @@ class Caching:
 
     def _count(self, word: str) -> None:
         if word == MISS:
-            self.shelf.tally.misses += 1
+            self.cache.tally.misses += 1
         else:
-            self.shelf.tally.bypasses += 1
+            self.cache.tally.bypasses += 1
 
     def as_json(self) -> dict[str, Any]:
         """Its size and what it has done since the router began."""
-        settings, shelf = self.config.cache, self.shelf
-        tally = shelf.tally
+        settings, cache = self.config.cache, self.cache
+        tally = cache.tally
         asked = tally.hits + tally.misses
         return {
             "enabled": True,
             "shared": settings.shared,
             "ttl_seconds": settings.ttl,
             "max_bytes": settings.max_bytes,
-            "largest_answer": max(0, shelf.largest),
-            "bytes": shelf.size + shelf.making,
-            "entries": len(shelf),
+            "largest_answer": max(0, cache.largest),
+            "bytes": cache.size + cache.making,
+            "entries": len(cache),
             "under_way": len(self.flights),
             **attrs.asdict(tally),
             "hit_rate": round(tally.hits / asked, 4) if asked else None,
@@ -163,8 +163,8 @@ def emptied(fleet: Fleet, before: Caching | None = None) -> Caching:
 
     What `before` keeps is gone with it, also what its requests under way come to: those who wait for them still get it.
     """
-    settings, tally = fleet.config.cache, Tally() if before is None else before.shelf.tally
-    return Caching(fleet, fleet.config, Shelf(settings.ttl, settings.max_bytes, tally))
+    settings, tally = fleet.config.cache, Tally() if before is None else before.cache.tally
+    return Caching(fleet, fleet.config, Cache(settings.ttl, settings.max_bytes, tally))
 
 
 def _decisive(config: Config) -> tuple[Any, ...]:

@@ -167,7 +167,7 @@ def _guard(management: Management, managed: bool) -> None:
             raise Unauthorized(
                 "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
             )
-        if request.url_rule is not None:
+        if request.url_rule is not None and path not in management.door.pages:
             check_query(request.url_rule.rule)
         return
     if management.rules.host_ruled:
@@ -252,7 +252,8 @@ def _add_models(app: QuartTrio, management: Management) -> None:
     async def model(name: str) -> dict[str, Any]:
         members = _models(management).get(name)
         if members is None:
-            raise ModelNotFound(f"no provider declares the model {name!r}", param="model")
+            message = f"there is no model {name!r} that you can ask for: GET /v1/models lists those there are"
+            raise ModelNotFound(message, param="model")
         return _anthropic_model(name) if "anthropic-version" in request.headers else _model(name, members)
 
 

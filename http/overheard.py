@@ -9,7 +9,8 @@ from typing import Any, Final
 import trio
 
 from infermux.config.settings import Config
-from infermux.logs import Fields, log_fields
+from infermux.log_lines import Fields
+from infermux.logs import log_fields
 from infermux.providers.classify import secrets_of
 
 from .access import given_key

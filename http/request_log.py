@@ -9,7 +9,8 @@ import msgspec
 
 from infermux.actors.identity import NOBODY
 from infermux.actors.record import Ending, Record
-from infermux.logs import Fields, log_fields
+from infermux.log_lines import Fields
+from infermux.logs import log_fields
 
 log = logging.getLogger("infermux.requests")
 

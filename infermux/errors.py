@@ -168,6 +168,12 @@ class UnsupportedMediaType(CallerError):
     status, code = 415, "unsupported_media_type"
 
 
+class UnmetExpectation(CallerError):
+    """An `Expect` other than `100-continue`."""
+
+    status, code = 417, InvalidRequest.code
+
+
 class HeadTooLarge(CallerError):
     """The request's head is larger than the server takes."""
 

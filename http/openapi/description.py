@@ -16,12 +16,13 @@ from infermux import __version__
 from infermux.config.settings import AuthMode
 
 from ..metrics_page import ROOT as METRICS
+from ..sign_in import COOKIE
 from .bodies import bodies
 from .documents import documents
 from .inference import GUARD as CALLER
 from .inference import inference
 from .management import GUARD as MANAGEMENT
-from .management import management, metrics
+from .management import PAGE, management, metrics
 from .operation import Operation
 from .shared import Shared
 
@@ -32,6 +33,12 @@ _SCHEMES: Final = {
         "description": "INFERMUX_MANAGEMENT_TOKEN of the router's environment",
     },
     "managementKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same token"},
+    "pageCookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "From POST /_infermux/session: opens the dashboard's own files, and nothing else",
+    },
     "callerKey": {"type": "http", "scheme": "bearer", "description": "`auth.key`, or a key that was handed out"},
     "callerApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key"},
 }
@@ -42,16 +49,23 @@ _TAGS: Final = {
     "Router": "",
     "Providers": "",
     "Requests": "",
+    "Cache": "",
     "Money": "",
     "Keys": "",
     "Metrics": "",
-    "Dashboard": "Files that hold no data, so they ask for no token",
+    "Dashboard": "A page of its own files, and signing in to it",
 }
 
 
 def description(*, mode: AuthMode, token: bool, prefix: str, separate: bool) -> dict[str, Any]:
     """Of a router with that `auth.mode`; `token`: management asks for one; `separate`: it has its own address."""
-    security = {MANAGEMENT: _management_security(token), CALLER: _caller_security(mode)}
+    managers = _management_security(token)
+    cookie: dict[str, list[str]] = {"pageCookie": []}
+    security = {
+        MANAGEMENT: managers,
+        PAGE: [*managers, cookie] if managers else [],
+        CALLER: _caller_security(mode),
+    }
     shared = Shared()
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for path, method, operation in _operations(prefix, separate=separate):

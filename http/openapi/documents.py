@@ -9,10 +9,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
+import attrs
+
+from infermux.actors.cache import Tally
 from infermux.actors.ledger import LedgerStatistics
 from infermux.actors.messages import Circuit, Health, Reason
 from infermux.config.difference import Change, Impact
-from infermux.config.settings import Config, Price
+from infermux.config.settings import AuthMode, Config, Price
 from infermux.costs import GROUPS, KEY_NAME, CostLine
 from infermux.keys import PERIODS, PRIORITIES
 from infermux.providers.interface import Usage
@@ -64,6 +67,8 @@ def documents() -> dict[str, Schema]:
         "Overview": record({**_snapshot(), "decisions": listed(ref("Decision"))}),
         "Snapshot": record({**_snapshot(), "requests_left_out": COUNT}),
         "ProviderChange": record({**transition(), "provider": TEXT, "at": NUMBER}),
+        "Cache": {"anyOf": [record({"enabled": {"const": False}}), _cache()]},
+        "CacheEmptied": record({"entries": COUNT, "bytes": COUNT}),
         "Prices": record({"prices": listed(_priced())}),
         "Budgets": record({"budgets": listed(_budget())}),
         "ExceededBudget": record(
@@ -95,6 +100,21 @@ def documents() -> dict[str, Schema]:
 
 def _ready() -> Schema:
     return record({"ready": FLAG}, optional={"reason": one_of(("draining", "no routable provider"))})
+
+
+def _cache() -> Schema:
+    """Of one that is turned on."""
+    counted = dict.fromkeys((*attrs.fields_dict(Tally), "max_bytes", "largest_answer", "bytes", "entries"), COUNT)
+    return record(
+        {
+            "enabled": {"const": True},
+            "shared": FLAG,
+            "ttl_seconds": SECONDS,
+            **counted,
+            "under_way": COUNT,
+            "hit_rate": maybe({**NUMBER, "minimum": 0, "maximum": 1}),
+        }
+    )
 
 
 def _event_loop() -> Schema:
@@ -152,6 +172,7 @@ def _snapshot() -> dict[str, Schema]:
         "at": NUMBER,
         **_standing(),
         "ledger": FLAG,
+        "auth": values_of(AuthMode),
         "providers": listed(ref("Provider")),
         "requests": listed(ref("RunningRequest")),
         "history": record(history),

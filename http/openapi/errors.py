@@ -21,6 +21,7 @@ from infermux.errors import (
     RequestTimeout,
     ShuttingDown,
     Unauthorized,
+    UnmetExpectation,
     UpstreamTimeout,
 )
 
@@ -30,17 +31,11 @@ from .shapes import TEXT, Schema, listed, maybe, one_of, record
 ErrorKind = type[InfermuxError]
 
 
-class NotExpected(InfermuxError):
-    """An `Expect` that is not met, as `framing` raises it."""
-
-    status, code = 417, InvalidRequest.code
-
-
 FRONT_DOOR: Final[tuple[ErrorKind, ...]] = (
     InvalidRequest,
     RequestTimeout,
     PayloadTooLarge,
-    NotExpected,
+    UnmetExpectation,
     HeadTooLarge,
     InternalError,
     ShuttingDown,

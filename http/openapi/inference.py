@@ -31,7 +31,7 @@ from ..passthrough import RULES
 from .bodies import body_of, form, passed_body
 from .errors import ErrorKind
 from .operation import JSON, Operation, Response, json_answer, json_body
-from .parts import ANSWER_HEADERS, ANTHROPIC_VERSION, INFERENCE, STRICT, WHO, in_path
+from .parts import ANSWER_HEADERS, ANTHROPIC_VERSION, CACHE_CONTROL, INFERENCE, STRICT, WHO, in_path
 from .shapes import ANY, OBJECT, TEXT, Schema, event, ref
 
 GUARD: Final = "caller"
@@ -85,7 +85,7 @@ def _endpoint(endpoint: Endpoint, shape: Shape) -> Operation:
         id=endpoint.name.lower(),
         tag="Inference",
         summary=_SUMMARIES[endpoint],
-        parameters=(*INFERENCE, STRICT),
+        parameters=(*INFERENCE, STRICT, CACHE_CONTROL),
         body=json_body(body_of(endpoint)),
         answers=_answers(content),
         errors=_ERRORS,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from infermux.actors.decisions import KEPT
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.costs import GROUPS
 from infermux.errors import (
     ConfigError,
@@ -27,6 +27,8 @@ from .parts import in_header, in_path, in_query, said
 from .shapes import FLAG, TEXT, Schema, event, listed, maybe, one_of, record, ref
 
 GUARD: Final = "management"
+PAGE: Final = "page"
+"""What a cookie opens too."""
 Found = tuple[str, str, Operation]
 """The path below the prefix, the method in lower case, what it is."""
 
@@ -41,6 +43,7 @@ def management() -> Iterator[Found]:
     yield from _router()
     yield from _providers()
     yield from _requests()
+    yield from _cache()
     yield from _money()
     yield from _keys()
     yield from _dashboard()
@@ -186,6 +189,15 @@ def _requests() -> Iterator[Found]:
     )
 
 
+# The cache of answers.
+
+
+def _cache() -> Iterator[Found]:
+    yield "/cache", "get", _shown("cache", "Cache", "How large the cache of answers is, and what came of it", "Cache")
+    summary = "Empty the cache of answers"
+    yield "/cache", "delete", _shown("empty", "Cache", summary, "CacheEmptied", errors=(NotFound,))
+
+
 # Money.
 
 
@@ -297,10 +309,19 @@ def _declaration() -> Schema:
 def _dashboard() -> Iterator[Found]:
     place = {"Location": said("the page", required=True)}
     moved = {"description": "To the page with its `/`", "headers": place, "content": {"text/html": {"schema": TEXT}}}
-    yield "", "get", Operation(id="moved", tag="Dashboard", summary="To the dashboard", answers={"308": moved})
+    answers = {"308": moved, "401": _sign_in()}
+    yield "", "get", Operation(id="moved", tag="Dashboard", summary="To the dashboard", answers=answers, guard=PAGE)
     for name, content_type in TYPES.items():
         path = "/" if name == "index.html" else f"/dashboard/{name}"
         yield path, "get", _file(name, content_type.partition(";")[0])
+    yield from _session()
+
+
+def _sign_in() -> Response:
+    """What a browser gets that has not signed in."""
+    challenge = said("what is asked for", required=True)
+    content = {"text/html": {"schema": TEXT}}
+    return {"description": "The page to sign in", "headers": {"WWW-Authenticate": challenge}, "content": content}
 
 
 def _file(name: str, content_type: str) -> Operation:
@@ -308,10 +329,25 @@ def _file(name: str, content_type: str) -> Operation:
         "ETag": said("what the file holds", required=True),
         "Content-Security-Policy": said("nothing from elsewhere", {"const": POLICY}, required=True),
     }
-    answers = {
+    answers: dict[str, Response] = {
         "200": {"description": name, "headers": headers, "content": {content_type: {"schema": TEXT}}},
         "304": {"description": "The same as the caller has", "headers": headers},
+        **({"401": _sign_in()} if name == "index.html" else {}),
     }
     unless = in_header("If-None-Match", "The `ETag` of what the caller has.")
-    word = name.replace(".", "_")
-    return Operation(id=f"dashboard_{word}", tag="Dashboard", summary=name, parameters=(unless,), answers=answers)
+    return Operation(
+        id=f"dashboard_{name.replace('.', '_')}",
+        tag="Dashboard",
+        summary=name,
+        parameters=(unless,),
+        answers=answers,
+        guard=PAGE,
+    )
+
+
+def _session() -> Iterator[Found]:
+    cookie = {"Set-Cookie": said("opens the page's files, or no longer does", required=True)}
+    done = {"204": {"description": "Done", "headers": cookie}}
+    for method, summary in (("post", "Sign a browser in"), ("delete", "Sign it out")):
+        operation = Operation(id=f"session_{method}", tag="Dashboard", summary=summary, answers=done, guard=GUARD)
+        yield "/session", method, operation

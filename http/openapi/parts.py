@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from infermux.actors.record import BYPASS, HIT, MISS
 from infermux.keys import PRIORITIES
 
 from ..admission import LONGEST_CALLER, MOST_TAGS
@@ -13,7 +14,7 @@ from .shapes import COUNT, NUMBER, TEXT, Schema, one_of
 
 _CALLER: Final = "^[!-~]([ -~]*[!-~])?$"
 _TAG: Final = "[A-Za-z0-9._-]{1,64}=[!-+.-~-][!-+.-~-]{0,127}"
-_TIMEOUT: Final = "^[0-9.]+([hms.0-9]*)$"  # above 0 and below a day, which no pattern says
+_TIMEOUT: Final = "^[+-]?[0-9.][0-9_.eEhms+-]*$"  # above 0 and below a day, which no pattern says
 
 
 def in_query(name: str, schema: Schema, what: str) -> dict[str, Any]:
@@ -75,7 +76,10 @@ INFERENCE: Final = (
 STRICT: Final = in_header(
     "X-Infermux-Strict",
     "`true`: a request that would lose something by translation is refused, naming it.",
-    one_of(("true", "false")),
+    one_of(("true", "false", "1", "0", "")),
+)
+CACHE_CONTROL: Final = in_header(
+    "Cache-Control", "`no-cache`: a fresh answer, which is kept. `no-store`: the cache of answers keeps out of it."
 )
 ANTHROPIC_VERSION: Final = in_header("anthropic-version", "With it the models come in Anthropic's shape.")
 
@@ -90,7 +94,7 @@ def said(what: str, schema: Schema = TEXT, *, required: bool = False) -> dict[st
 
 _TRAIL: Final = {
     "X-Request-Id": said("the request's id", {**TEXT, "maxLength": LONGEST_ID}, required=True),
-    "X-Infermux-Attempts": said("how many attempts were made", COUNT, required=True),
+    "X-Infermux-Attempts": said("how many attempts were made, 0 from the cache", COUNT, required=True),
 }
 ANSWER_HEADERS: Final[Mapping[str, Any]] = {
     **_TRAIL,
@@ -104,6 +108,8 @@ ANSWER_HEADERS: Final[Mapping[str, Any]] = {
     "X-Infermux-Cost": said("of a whole answer: US dollars, where somebody knows the price", {**NUMBER, "minimum": 0}),
     "X-Infermux-Dropped": said("what of the request a translation could not carry; `name(how)`: changed"),
     "X-Infermux-Estimated": said("`true`: an estimate of the router's", {"const": "true"}),
+    "X-Infermux-Cache": said("of groups with `cache: true`: what the cache did", one_of((HIT, MISS, BYPASS))),
+    "Age": said("of a hit: seconds since it was answered", COUNT),
     "X-Infermux-Budget": said("the soft budgets that are used up"),
 }
 REFUSAL_HEADERS: Final[Mapping[str, Any]] = _TRAIL

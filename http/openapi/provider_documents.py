@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from infermux.actors.description import Description
 from infermux.actors.messages import Circuit, Health, Reason
-from infermux.actors.provider import Description
 
 from .shapes import COUNT, NUMBER, SECONDS, TEXT, Schema, Types, listed, mapping, maybe, one_of, record, values_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from infermux.actors.dispatch import Phase
-from infermux.actors.record import Ending
+from infermux.actors.phase import Phase
+from infermux.actors.record import BYPASS, HIT, MISS, Ending
 from infermux.errors import FailureKind, Fault
 
 from .shapes import COUNT, FLAG, NUMBER, SECONDS, TEXT, Schema, listed, mapping, maybe, one_of, record, ref, values_of
@@ -56,7 +56,7 @@ def decision() -> dict[str, Schema]:
         "prompt_tokens": maybe(COUNT),
         "completion_tokens": maybe(COUNT),
         "cost": maybe(SECONDS),
-        "cache": TEXT,
+        "cache": one_of(("", HIT, MISS, BYPASS)),
     }
 
 

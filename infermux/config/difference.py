@@ -60,7 +60,11 @@ class Change:
     secret: bool = False
 
     def __str__(self) -> str:
-        return f"{self.key}: changed" if self.secret else f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
+        if self.secret:
+            return f"{self.key}: changed"
+        if isinstance(self.old, list) and isinstance(self.new, list) and _is_of_sections(self.old + self.new):
+            return "\n".join((f"{self.key}:", *_items(self.old, self.new)))
+        return f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
 
 
 @attrs.frozen(kw_only=True)
@@ -104,7 +108,7 @@ class Difference:
         if self.reordered:
             yield "~ providers: in another order"
         for change in self.settings:
-            yield f"~ {change}"
+            yield from f"~ {change}".splitlines()
         for change in self.needs_restart:
             yield f"! {change} (needs a restart)"
 
@@ -233,6 +237,20 @@ def _holds_secret(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(_holds_secret(item) for item in cast("Sequence[Any]", value))
     return isinstance(value, Secret)
+
+
+def _is_of_sections(items: list[Any]) -> bool:
+    return bool(items) and all(isinstance(item, dict) for item in items)
+
+
+def _items(old: list[Any], new: list[Any]) -> Iterator[str]:
+    """Of sections without names, such as budgets: those that have gone and those that have come, each on its line."""
+    yield from (f"    - {_brief(item)}" for item in old if item not in new)
+    yield from (f"    + {_brief(item)}" for item in new if item not in old)
+
+
+def _brief(item: Mapping[str, Any]) -> str:
+    return _shown({key: value for key, value in item.items() if value is not None})
 
 
 def _shown(value: Any) -> str:

@@ -64,7 +64,7 @@ MONTH = ("caller", "team-a", "month", 1_793_491_200)  # since 1 November
 async def kept(shelf: Shelf, *budgets: Budget) -> AsyncGenerator[Treasury]:
     treasury = Treasury(budgets=budgets or (TEN,), store=shelf, clock=lambda: START + trio.current_time())
     async with trio.open_nursery() as nursery:
-        treasury.ref = await spawn(nursery, TreasuryActor(treasury), name=TREASURY)
+        await spawn(nursery, TreasuryActor(treasury), name=TREASURY)
         await treasury.keeper.ready()
         yield treasury
         nursery.cancel_scope.cancel()
@@ -163,7 +163,6 @@ async def test_a_row_that_is_an_error_keeps_no_other_out_and_ends_nothing(
                 spend(treasury, 1, Identity(caller=name))
             await trio.sleep(1)
         assert amounts(treasury)["caller:bad/month"] == 3
-        assert not treasury.ref.gone
     assert {key[1]: amount for key, amount in shelf.rows.items()} == {"a": nano(3), "c": nano(3)}
     assert [record.getMessage() for record in caplog.records] == ["what was spent of caller:bad/month cannot be kept"]
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -40,10 +39,14 @@ class Upstream(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length") or 0))
-        body = json.dumps({"object": "answer", "path": self.path, "data": []}).encode()
+        asked = self.rfile.read(int(self.headers.get("content-length") or 0))
+        choices = [{"index": 0, "text": "Hello", "finish_reason": "stop", "logprobs": None}]
+        body = json.dumps({"object": "answer", "path": self.path, "data": [], "choices": choices}).encode()
+        kind = "application/json"
+        if b'"stream": true' in asked or b'"stream":true' in asked:
+            body, kind = b"data: " + body + b"\n\ndata: [DONE]\n\n", "text/event-stream"
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -81,7 +84,8 @@ def configuration(mode: str, base_url: str) -> dict[str, Any]:
             simulated("slow", "slow", first_token="100ms", tokens_per_second=20),
             {**anything, "models": ["passed", "omni-moderation-latest"]},
         ],
-        "routing": {"groups": [{"name": "those", "models": ["demo"], "strategy": "least_busy"}]},
+        "routing": {"groups": [{"name": "those", "models": ["demo"], "strategy": "least_busy", "cache": True}]},
+        "cache": {"enabled": True, "ttl": "1s"},
         "budgets": [
             {"caller": "*", "limit_usd": 50, "period": "month"},
             {"limit_usd": 0.01, "period": "day", "hard": False},

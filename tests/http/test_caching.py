@@ -17,7 +17,7 @@ from infermux.config.settings import AuthMode, AuthSettings, Budget, CacheSettin
 from infermux.errors import CallerLeft, FailureKind, RequestKilled, UpstreamFailure
 from infermux.http.caching import Caching, caching_of, emptied
 from infermux.http.inference import Inference
-from infermux.http.recording import PIECE
+from infermux.http.kept_answers import PIECE
 from infermux.http.rules import Rules
 from infermux.secret import Secret
 from tests.actors._scripted import Scripted, Step, provider, streams, world
@@ -88,7 +88,7 @@ async def door(*steps: Step, cache: CacheSettings | None = None, **config: Any) 
         assert inference.in_flight == 0, "nobody is left"
         if inference.caching is not None:
             assert not inference.caching.flights, "no flight is left"
-            assert inference.caching.shelf.making == 0, "nothing is promised any more"
+            assert inference.caching.cache.making == 0, "nothing is promised any more"
 
 
 # The same again.
@@ -175,6 +175,14 @@ async def test_a_stream_given_to_a_slow_reader_is_not_our_own_time(autojump_cloc
         assert slow.cache == "hit"
         assert d.records[1].latency > 6.9
         assert d.records[1].overhead < 0.01
+
+
+async def test_the_cache_shows_nothing_of_prompts_and_answers() -> None:
+    async with door(Step(body=b'{"secret":"canary-answer"}')) as d:
+        await d.ask({**BODY, "user": "canary-prompt"})
+        shown = repr(d.caching)
+        assert "canary" not in shown
+        assert len(shown) < 1000
 
 
 # What is the same.
@@ -300,7 +308,7 @@ async def test_an_error_is_never_kept(step: Step, autojump_clock: MockClock) -> 
     async with door(step) as d:
         failed = await d.ask(body)
         assert failed.status >= 400 or b"error" in failed.data
-        assert len(d.caching.shelf) == 0
+        assert len(d.caching.cache) == 0
         d.wire.script = [streams(b"data: whole\n\n")] if body is STREAM else []
         assert (await d.ask(body)).cache != "hit"
 
@@ -314,7 +322,7 @@ async def test_a_stream_whose_caller_left_is_never_kept(autojump_clock: MockCloc
         leaving.leave()
         await trio.sleep(0.1)
         assert leaving.chunks
-        assert len(d.caching.shelf) == 0
+        assert len(d.caching.cache) == 0
 
 
 async def test_what_is_too_large_is_passed_on_and_not_kept(autojump_clock: MockClock) -> None:
@@ -324,7 +332,7 @@ async def test_what_is_too_large_is_passed_on_and_not_kept(autojump_clock: MockC
     async with door(streams(event, event, event), Step(body=b"x" * 9000), cache=small) as d:
         assert (await d.ask(STREAM)).data == event * 3
         assert len((await d.ask()).data) == 9000
-        assert (len(d.caching.shelf), d.caching.shelf.tally.too_large) == (0, 2)
+        assert (len(d.caching.cache), d.caching.cache.tally.too_large) == (0, 2)
 
 
 # Those who ask the same meanwhile.
@@ -339,7 +347,7 @@ async def test_a_hundred_at_once_are_one_request(step: Step, autojump_clock: Moc
         assert d.sent == 1
         assert len({exchange.data for exchange in crowd}) == 1
         assert [exchange.cache for exchange in crowd] == ["miss"] + ["hit"] * 99
-        assert d.caching.shelf.tally.followed == 99
+        assert d.caching.cache.tally.followed == 99
         followed = d.records[-1]
         assert followed.waited > 0.8
         assert followed.overhead < 0.01
@@ -557,7 +565,7 @@ async def test_what_is_under_way_when_it_is_emptied_is_not_kept_but_reaches_thos
         after = await d.ask()
         assert {exchange.data for exchange in before} == {WHOLE.body}
         assert (after.cache, after.data) == ("miss", b'{"id":"new"}')
-        assert d.caching.shelf.tally.misses == 2
+        assert d.caching.cache.tally.misses == 2
 
 
 async def test_a_hit_costs_a_budget_nothing_also_one_that_is_used_up() -> None:

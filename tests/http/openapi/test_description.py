@@ -120,6 +120,7 @@ def test_it_asks_for_what_the_router_asks_for() -> None:
     assert asked(AuthMode.OPEN, token=False)["/_infermux/status"] == []
     assert asked(AuthMode.OPEN, token=True)["/_infermux/status"] == token
     assert asked(AuthMode.OPEN, token=True)["/_infermux/health"] == []
+    assert asked(AuthMode.OPEN, token=True)["/_infermux/"] == [*token, {"pageCookie": []}]
     assert asked(AuthMode.OPEN, token=True)["/v1/chat/completions"] == []
     assert asked(AuthMode.KEYS, token=False)["/v1/chat/completions"] == key
     assert asked(AuthMode.STATIC_KEY, token=False)["/v1/models"] == key

@@ -39,7 +39,7 @@ class _Place(msgspec.Struct, Generic[Item], frozen=True, gc=False):
 
 
 @attrs.define(eq=False)
-class Shelf(Generic[Item]):
+class Cache(Generic[Item]):
     """Items by key: each for `ttl` seconds, all of them in at most `max_bytes`; what was asked for longest ago goes.
 
     `size` are the bytes of what is kept, `making` those promised to what is not complete. What cannot fit never makes

@@ -7,10 +7,10 @@ from typing import Final
 import attrs
 import trio
 
+from infermux.actors.cache import Cache
 from infermux.actors.draft import Draft
 from infermux.actors.flight import Flight
 from infermux.actors.record import HIT
-from infermux.actors.shelf import Shelf
 
 from .exchange import Exchange, Head, HeaderLines, Headers
 
@@ -31,12 +31,14 @@ _OWN: Final = frozenset(
 
 @attrs.frozen(kw_only=True)
 class Kept:
-    """An answer with a genuine end. `lines` are those of its head that hold for everybody, `pieces` its body: of a
+    """An answer with a genuine end, given for the first time `at` (trio's clock).
 
-    stream whole events each. `names_request`: its dialect has a header of its own for the request's id."""
+    `lines` are those of its head that hold for everybody, `pieces` its body: of a stream whole events each.
+    `names_request`: its dialect has a header of its own for the request's id.
+    """
 
-    lines: bytes
-    pieces: tuple[bytes, ...]
+    lines: bytes = attrs.field(repr=False)
+    pieces: tuple[bytes, ...] = attrs.field(repr=False)
     stream: bool
     names_request: bool
     at: float
@@ -127,17 +129,17 @@ class Marked(Exchange):
 
 
 class Recording(Marked):
-    """A marked exchange that puts its answer on `shelf` under `key`, and lands `flight` with it.
+    """A marked exchange that puts its answer on `cache` under `key`, and lands `flight` with it.
 
     Only what has a genuine end, status 200 and one author is kept. `close` in a `finally`.
     """
 
     def __init__(
-        self, exchange: Exchange, word: str, *, draft: Draft, shelf: Shelf[Kept], key: bytes, flight: Flight[Kept]
+        self, exchange: Exchange, word: str, *, draft: Draft, cache: Cache[Kept], key: bytes, flight: Flight[Kept]
     ) -> None:
         super().__init__(exchange, word)
         self._draft = draft
-        self._shelf = shelf
+        self._cache = cache
         self._key = key
         self._flight = flight
         self._lines = b""
@@ -178,9 +180,9 @@ class Recording(Marked):
         self._flight.close()
 
     def _note(self, data: bytes, pieces: list[bytes]) -> None:
-        shelf, size = self._shelf, len(data)
-        if self._promised + size > shelf.largest or not shelf.promise(size, trio.current_time()):
-            shelf.tally.too_large += 1
+        cache, size = self._cache, len(data)
+        if self._promised + size > cache.largest or not cache.promise(size, trio.current_time()):
+            cache.tally.too_large += 1
             self._forget()
             self._flight.close(too_large=True)
             return
@@ -192,7 +194,7 @@ class Recording(Marked):
             last.clear()
 
     def _forget(self) -> None:
-        self._shelf.give_back(self._promised)
+        self._cache.give_back(self._promised)
         self._promised = 0
         self._pieces = None
         self._last.clear()
@@ -202,7 +204,7 @@ class Recording(Marked):
         now = trio.current_time()
         kept = Kept(lines=shared, pieces=pieces, stream=stream, names_request=names_request, at=now)
         self._forget()
-        self._shelf.put(self._key, kept, kept.size, now)
+        self._cache.put(self._key, kept, kept.size, now)
         self._flight.land(kept)
 
 

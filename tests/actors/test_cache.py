@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from infermux.actors.shelf import IN_THE_MAKING, ONE_PART, OVERHEAD, Shelf
+from infermux.actors.cache import IN_THE_MAKING, ONE_PART, OVERHEAD, Cache
 
 BOUND = 64 * 1024
 KEYS = st.sampled_from([letter.encode() for letter in string.ascii_lowercase[:8]])
 SIZES = st.integers(0, BOUND // ONE_PART + OVERHEAD)
 
 
-def shelf(max_bytes: int = BOUND, ttl: float = 10.0) -> Shelf[str]:
-    return Shelf(ttl, max_bytes)
+def cache(max_bytes: int = BOUND, ttl: float = 10.0) -> Cache[str]:
+    return Cache(ttl, max_bytes)
 
 
 def test_what_was_put_there_is_found_until_its_time_is_over() -> None:
-    kept = shelf()
+    kept = cache()
     assert kept.find(b"k", 0.0) is None
     assert kept.put(b"k", "it", 5, 0.0)
     assert kept.find(b"k", 9.99) == "it"
@@ -30,14 +30,14 @@ def test_what_was_put_there_is_found_until_its_time_is_over() -> None:
 
 
 def test_looking_at_it_does_not_make_it_younger() -> None:
-    kept = shelf()
+    kept = cache()
     kept.put(b"k", "it", 5, 0.0)
     assert all(kept.find(b"k", at) for at in (3.0, 6.0, 9.0))
     assert kept.find(b"k", 11.0) is None
 
 
 def test_what_was_asked_for_longest_ago_makes_room() -> None:
-    kept = shelf(8 * 8 * OVERHEAD)
+    kept = cache(8 * 8 * OVERHEAD)
     size = kept.largest
     for key in (b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h"):
         assert kept.put(key, key.decode(), size, 0.0)
@@ -49,7 +49,7 @@ def test_what_was_asked_for_longest_ago_makes_room() -> None:
 
 
 def test_what_is_too_old_goes_before_what_is_still_good() -> None:
-    kept = shelf(8 * 8 * OVERHEAD)
+    kept = cache(8 * 8 * OVERHEAD)
     size = kept.largest
     kept.put(b"old", "old", size, 0.0)
     for key in (b"a", b"b", b"c", b"d", b"e", b"f", b"g"):
@@ -61,7 +61,7 @@ def test_what_is_too_old_goes_before_what_is_still_good() -> None:
 
 
 def test_one_takes_a_part_at_most_and_what_is_larger_moves_nobody() -> None:
-    kept = shelf()
+    kept = cache()
     kept.put(b"k", "it", kept.largest, 0.0)
     assert not kept.put(b"large", "it", kept.largest + 1, 0.0)
     assert kept.find(b"k", 0.0) == "it"
@@ -69,7 +69,7 @@ def test_one_takes_a_part_at_most_and_what_is_larger_moves_nobody() -> None:
 
 
 def test_another_one_with_the_same_key_takes_its_place_and_begins_anew() -> None:
-    kept = shelf()
+    kept = cache()
     kept.put(b"k", "before", 2000, 0.0)
     kept.put(b"k", "after", 10, 5.0)
     assert kept.find(b"k", 14.0) == "after"
@@ -77,7 +77,7 @@ def test_another_one_with_the_same_key_takes_its_place_and_begins_anew() -> None
 
 
 def test_what_is_in_the_making_takes_half_of_it_at_most_and_moves_what_is_kept() -> None:
-    kept = shelf()
+    kept = cache()
     while kept.tally.evicted == 0:
         kept.put(b"%d" % len(kept), "it", 2000, 0.0)
     assert kept.promise(BOUND // IN_THE_MAKING, 0.0)
@@ -89,7 +89,7 @@ def test_what_is_in_the_making_takes_half_of_it_at_most_and_moves_what_is_kept()
 
 @given(st.integers(1, 8 * OVERHEAD))
 def test_a_bound_that_is_too_small_keeps_nothing_and_breaks_nothing(max_bytes: int) -> None:
-    kept = shelf(max_bytes)
+    kept = cache(max_bytes)
     kept.put(b"k", "it", 1, 0.0)
     kept.promise(1, 0.0)
     assert kept.size + kept.making <= max_bytes
@@ -100,7 +100,7 @@ class Model(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.shelf = shelf()
+        self.cache = cache()
         self.model: OrderedDict[bytes, tuple[int, int, float]] = OrderedDict()  # number, size, until
         self.now, self.number, self.making = 0.0, 0, list[int]()
 
@@ -112,7 +112,7 @@ class Model(RuleBasedStateMachine):
     def put(self, key: bytes, size: int) -> None:
         self.number += 1
         fits = size + OVERHEAD <= BOUND // ONE_PART
-        assert self.shelf.put(key, str(self.number), size, self.now) == fits
+        assert self.cache.put(key, str(self.number), size, self.now) == fits
         if fits:
             self.model.pop(key, None)
             self.make_room(size + OVERHEAD)
@@ -123,21 +123,21 @@ class Model(RuleBasedStateMachine):
         number, _, until = self.model.get(key, (0, 0, 0.0))
         if self.now >= until:
             self.model.pop(key, None)
-            assert self.shelf.find(key, self.now) is None
+            assert self.cache.find(key, self.now) is None
         else:
             self.model.move_to_end(key)
-            assert self.shelf.find(key, self.now) == str(number)
+            assert self.cache.find(key, self.now) == str(number)
 
     @rule(size=SIZES)
     def promise(self, size: int) -> None:
-        if self.shelf.promise(size, self.now):
+        if self.cache.promise(size, self.now):
             self.make_room(size)
             self.making.append(size)
 
     @precondition(lambda self: self.making)
     @rule()
     def give_back(self) -> None:
-        self.shelf.give_back(self.making.pop())
+        self.cache.give_back(self.making.pop())
 
     def make_room(self, size: int) -> None:
         for key, (_, _, until) in list(self.model.items()):
@@ -148,11 +148,11 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def is_as_large_as_it_says_and_within_its_bound(self) -> None:
-        assert self.shelf.size == sum(each[1] for each in self.model.values())
-        assert self.shelf.making == sum(self.making)
-        assert self.shelf.size + self.shelf.making <= BOUND
-        assert len(self.shelf) == len(self.model)
+        assert self.cache.size == sum(each[1] for each in self.model.values())
+        assert self.cache.making == sum(self.making)
+        assert self.cache.size + self.cache.making <= BOUND
+        assert len(self.cache) == len(self.model)
 
 
-TestShelf = Model.TestCase
-TestShelf.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestCache = Model.TestCase
+TestCache.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
