@@ -62,8 +62,9 @@ class Change:
     def __str__(self) -> str:
         if self.secret:
             return f"{self.key}: changed"
-        if isinstance(self.old, list) and isinstance(self.new, list) and _is_of_sections(self.old + self.new):
-            return "\n".join((f"{self.key}:", *_items(self.old, self.new)))
+        old, new = _nameless(self.old), _nameless(self.new)
+        if old is not None and new is not None and (old or new):
+            return "\n".join((f"{self.key}:", *_items(old, new)))
         return f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
 
 
@@ -239,11 +240,13 @@ def _holds_secret(value: Any) -> bool:
     return isinstance(value, Secret)
 
 
-def _is_of_sections(items: list[Any]) -> bool:
-    return bool(items) and all(isinstance(item, dict) for item in items)
+def _nameless(value: object) -> list[dict[str, Any]] | None:
+    """`value`, where it is a list of sections without a name, such as budgets."""
+    items = cast("list[object]", value) if isinstance(value, list) else [None]
+    return cast("list[dict[str, Any]]", items) if all(isinstance(item, dict) for item in items) else None
 
 
-def _items(old: list[Any], new: list[Any]) -> Iterator[str]:
+def _items(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:
     """Of sections without names, such as budgets: those that have gone and those that have come, each on its line."""
     yield from (f"    - {_brief(item)}" for item in old if item not in new)
     yield from (f"    + {_brief(item)}" for item in new if item not in old)
