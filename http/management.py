@@ -112,7 +112,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         _add_providers(app, management)
         _add_configuration(app, management)
         add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
-        add_keys(app, lambda: management.inference.keys)
+        add_keys(app, lambda: management.inference.keys, management.fleet)
         add_money(app, management.fleet, PREFIX)
         add_costs(app, management.books)
         add_requests(app, management.inference, PREFIX)
@@ -252,7 +252,8 @@ def _add_models(app: QuartTrio, management: Management) -> None:
     async def model(name: str) -> dict[str, Any]:
         members = _models(management).get(name)
         if members is None:
-            raise ModelNotFound(f"no provider declares the model {name!r}", param="model")
+            message = f"there is no model {name!r} that you can ask for: GET /v1/models lists those there are"
+            raise ModelNotFound(message, param="model")
         return _anthropic_model(name) if "anthropic-version" in request.headers else _model(name, members)
 
 
