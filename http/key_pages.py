@@ -16,6 +16,8 @@ from infermux.errors import InvalidRequest, KeysUnavailable
 from infermux.key_declaration import read_declaration, read_keep_old
 from infermux.keys import StoredKey, new_key, pick
 
+from .door_log import did
+
 PATH = "/_infermux/keys"
 
 
@@ -47,17 +49,21 @@ def add_keys(app: QuartTrio, keys_of: Callable[[], Keys | None]) -> None:
         expires_at = None if declared.lifetime is None else now + declared.lifetime
         text, stored = new_key(name=declared.name, allows=declared.allows, now=now, expires_at=expires_at)
         await found.create(stored)
+        did(key=stored.id, name=stored.name)
         return {"key": text.reveal(), **_shown(found, stored)}, 201
 
     @app.delete(f"{PATH}/<key:name>")
     async def revoke(name: str) -> dict[str, Any]:
         found = _keys(keys_of)
-        return _shown(found, await found.revoke(name))
+        stored = await found.revoke(name)
+        did(key=stored.id, name=stored.name)
+        return _shown(found, stored)
 
     @app.post(f"{PATH}/<path:name>/rotate")
     async def rotate(name: str) -> dict[str, Any]:
         found = _keys(keys_of)
         text, stored = await found.rotate(name, keep_old=read_keep_old(await _fields()))
+        did(key=stored.id, name=stored.name)
         return {"key": text.reveal(), **_shown(found, stored)}
 
 
