@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage applications faults soak bench install campaign api-fuzz routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench install campaign api-fuzz routing-quality clean
 
 PYTHON ?=
 ARGS ?=
@@ -62,6 +62,9 @@ applications: $(DEV_READY) $(APPLICATIONS)/.ready  ## run real applications agai
 
 faults: $(DEV_READY)  ## what callers see under each fault of a provider, as a table
 	@$(PY) -m tests.e2e.faults._print
+
+security: $(DEV_READY)  ## canary secrets in every place and hostile callers, the long form
+	@INFERMUX_TEST_SECURITY=long $(PY) -m pytest tests/security $(ARGS)
 
 soak: $(DEV_READY)  ## twenty minutes of mixed traffic and faults: memory, latency, tasks, descriptors; ARGS="--seconds 60"
 	@$(PY) -m bench.soak $(ARGS)

@@ -139,7 +139,7 @@ class Run:
         Cancellation ends the attempt; `close` releases its lease.
         """
         if self.account is not None:
-            await self.account.open()
+            self.account.open()
         message: Any = Advance(self.plan)
         if commit is not None and self._rescuer is not None:
             commit = self._rescuer.committing(commit)
@@ -180,9 +180,9 @@ class Run:
             homes=self.homes,
         )
 
-    def _count_from_now(self) -> None:
+    def _count_from(self, at: float) -> None:
         route = self.plan.route
-        self._deadline.begin(trio.current_time(), 2 * (route.longest_timeout if route is not None else math.inf))
+        self._deadline.begin(at, 2 * (route.longest_timeout if route is not None else math.inf))
 
     # A second attempt beside one that is slow.
 
@@ -291,7 +291,7 @@ class Run:
         if isinstance(granted, Lease):
             if self._deadline.at == math.inf:
                 # From here on: who waits in the queue, or for a first probe, has a bound of another kind.
-                self._count_from_now()
+                self._count_from(granted.granted_at)
             self.trail.append(granted)
             return granted
         if self.history.failed or granted is None:
@@ -361,7 +361,7 @@ class Run:
             self._tell(attempt.lease, failure)
         self.count_failure(attempt, failure)
         self.attempt = None
-        self._count_from_now()
+        self._count_from(trio.current_time())
         try:
             if not await rescuer.go_on(self, self._deadline):
                 self._tell(attempt.lease, failure)

@@ -11,7 +11,6 @@ import trio
 from infermux.errors import InfermuxError, ShuttingDown
 from infermux.providers.interface import Usage
 from infermux.providers.joint import added
-from infermux.providers.prices import cost
 
 from .dispatch import Run
 from .identity import NOBODY, Identity
@@ -166,7 +165,7 @@ def _answered(run: Run) -> Lease | None:
 def _tried(lease: Lease, began: float) -> Tried:
     # Without an outcome nobody has ended it: its actor died with it.
     outcome = lease.outcome or Outcome(cancelled=True, latency=trio.current_time() - lease.granted_at)
-    started, first, price, usage = lease.granted_at - began, lease.first_token_at, lease.price, outcome.usage
+    started, first = lease.granted_at - began, lease.first_token_at
     return Tried(
         provider=lease.provider,
         model=lease.model[:LONGEST_MODEL],
@@ -175,8 +174,8 @@ def _tried(lease: Lease, began: float) -> Tried:
         first_token=None if first is None else first - began,
         outcome=_word(outcome),
         status=outcome.status,
-        usage=usage,
-        cost=None if price is None else 0.0 if usage is None else cost(price, usage),
+        usage=outcome.usage,
+        cost=lease.cost,
         probe=lease.probe,
     )
 

@@ -197,8 +197,7 @@ class Fleet:
     async def start(self) -> None:
         """Start the providers' actors, then the router's."""
         await library_for(*self.config.providers)
-        child = Child(TREASURY, lambda: TreasuryActor(self.treasury), capacity=self._capacity)
-        self.treasury.ref = await self.supervisor.start_child(child)
+        await self.supervisor.start_child(Child(TREASURY, lambda: TreasuryActor(self.treasury)))
         for settings in self.config.providers:
             self.members[settings.name] = await self.hire(settings)
         self._number()

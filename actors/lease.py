@@ -11,6 +11,7 @@ import trio
 from infermux.config.settings import Price, ProviderSettings
 from infermux.errors import InfermuxError
 from infermux.providers.interface import Adapter
+from infermux.providers.prices import cost
 from infermux.providers.ratelimits import Quotas
 from infermux.secret import Secret
 
@@ -21,24 +22,21 @@ if TYPE_CHECKING:
     from .ref import Ref
 
 
-@attrs.frozen
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """Told by a lease to its provider's actor, once."""
 
     lease: Lease
     outcome: Outcome
 
 
-@attrs.frozen
-class ProbePassed:
+class ProbePassed(msgspec.Struct, frozen=True):
     """Told when the half-open probe has its first token, `latency` seconds after the lease."""
 
     lease: Lease
     latency: float
 
 
-@attrs.frozen
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """Told when an answer to `lease` says what is left of the provider's own limits."""
 
     lease: Lease
@@ -97,7 +95,18 @@ class Lease:
     error: InfermuxError | None = None
     first_token_at: float | None = None
     outcome: Outcome | None = None
+    _cost: float | None = None
     _released: bool = False
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of what the attempt is known to have used; None where the price is not."""
+        if self.price is None or self.outcome is None:
+            return None if self.price is None else 0.0
+        if self._cost is None:
+            usage = self.outcome.usage
+            self._cost = 0.0 if usage is None else cost(self.price, usage)
+        return self._cost
 
     @property
     def is_released(self) -> bool:

@@ -56,7 +56,9 @@ class Leasing:
         restarts = 0
         while True:
             try:
-                granted = await self._ask(message)
+                reply = self.router.request(message)
+                # Mostly the answer is there at once.
+                granted = reply.take() if reply.done else await self._wait(Phase.QUEUED, reply.wait)
             except MailboxFull as full:
                 raise Overloaded(
                     "the router has more requests waiting than it can hold; try again", retry_after=1
@@ -81,11 +83,6 @@ class Leasing:
         self._killed = error
         if self._scope is not None:
             self._scope.cancel()
-
-    async def _ask(self, message: Any) -> Any:
-        """Ask the router. Mostly the answer is there at once."""
-        reply = self.router.request(message)
-        return reply.take() if reply.done else await self._wait(Phase.QUEUED, reply.wait)
 
     async def _wait(self, phase: Phase, what: Callable[[], Awaitable[T]]) -> T:
         since = trio.current_time()

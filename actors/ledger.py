@@ -232,6 +232,7 @@ class LedgerActor(BaseActor[Flush]):
             await ledger.wait()
         while True:
             asked, self._asked = self._asked, []
+            begun = trio.current_time()
             try:
                 await (ledger.write_out() if ledger.pending else ledger.open())
             except DatabaseUnavailable as error:
@@ -244,12 +245,17 @@ class LedgerActor(BaseActor[Flush]):
             for reply in asked:
                 reply.send(None)
             if not self._asked:
-                await self._company()
+                await self._company(begun)
 
-    async def _company(self) -> None:
-        """Return when there is something to write and enough of it, or it has waited long enough."""
-        await self._ledger.wait()
-        with trio.move_on_after(FLUSH_EVERY):
+    async def _company(self, begun: float) -> None:
+        """Return when there is something to write and enough of it, or it has waited long enough.
+
+        What waits already came after `begun`, while others were written: that is part of its wait.
+        """
+        if not self._ledger.pending:
+            await self._ledger.wait()
+            begun = trio.current_time()
+        with trio.move_on_at(begun + FLUSH_EVERY):
             await self._ledger.enough.wait()
 
 

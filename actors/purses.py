@@ -155,7 +155,11 @@ class Purses:
     def reserve(self, claims: Iterable[Claim], amount: int, at: float) -> Ticket | Refused:
         """Promise `amount` out of every purse that is claimed, or out of none where a hard budget has no room."""
         held = [(claim, self.purse(claim.key, at)) for claim in claims]
-        full = [each for each in held if each[0].hard and _is_over(each[1].left(each[0].limit), amount)]
+        full = None
+        for claim, purse in held:
+            if claim.hard and _is_over(claim.limit - purse.spent - purse.reserved, amount):
+                full = [each for each in held if each[0].hard and _is_over(each[1].left(each[0].limit), amount)]
+                break
         if full:
             refused = [Refused(claim, purse, amount, _until(claim, purse, amount, at)) for claim, purse in full]
             return max(refused, key=lambda each: each.until)
@@ -212,8 +216,8 @@ class Rules:
 
     budgets: tuple[Budget, ...]
     named: frozenset[tuple[str, str]] = attrs.field(init=False)
-    _kept: dict[tuple[str, str, str], tuple[Claim, ...]] = attrs.field(
-        factory=dict[tuple[str, str, str], "tuple[Claim, ...]"], repr=False, eq=False
+    _kept: dict[tuple[str, str, str], tuple[Budget | None, tuple[Claim, ...]]] = attrs.field(
+        factory=dict[tuple[str, str, str], "tuple[Budget | None, tuple[Claim, ...]]"], repr=False, eq=False
     )
 
     def __attrs_post_init__(self) -> None:
@@ -222,19 +226,20 @@ class Rules:
     def claims(self, who: Identity, group: str, own: Budget | None = None) -> tuple[Claim, ...]:
         """For a request of `who` in a route group ("": none). `own` is the budget that its key came with."""
         if who.tags:
-            claims = self._claims(who, group)
-        else:
-            key = (who.caller, who.key, group)
-            kept = self._kept.get(key)
-            if kept is None:
-                if len(self._kept) >= CLAIMS_KEPT:
-                    self._kept.clear()
-                kept = self._kept[key] = self._claims(who, group)
-            claims = kept
-        return claims if own is None else (*claims, Claim.of(own, "key", who.key))
+            return self._claims(who, group, own)
+        key = (who.caller, who.key, group)
+        kept = self._kept.get(key)
+        if kept is None or kept[0] is not own:
+            if len(self._kept) >= CLAIMS_KEPT:
+                self._kept.clear()
+            kept = self._kept[key] = (own, self._claims(who, group, own))
+        return kept[1]
 
-    def _claims(self, who: Identity, group: str) -> tuple[Claim, ...]:
-        return tuple(claim for budget in self.budgets if (claim := self._claim(budget, who, group)) is not None)
+    def _claims(self, who: Identity, group: str, own: Budget | None) -> tuple[Claim, ...]:
+        claims = [claim for budget in self.budgets if (claim := self._claim(budget, who, group)) is not None]
+        if own is not None:
+            claims.append(Claim.of(own, "key", who.key))
+        return tuple(claims)
 
     def _claim(self, budget: Budget, who: Identity, group: str) -> Claim | None:
         scope, name = scope_of(budget)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import msgspec
 
 from infermux.config.settings import Config
 
@@ -16,22 +17,19 @@ from .ref import Ref
 from .strategy import Choice
 
 
-@attrs.frozen
-class Advance:
+class Advance(msgspec.Struct, frozen=True):
     """Take `plan` to its next candidate. Answered with a lease, or with an `InfermuxError` when nobody is left."""
 
     plan: Plan
 
 
-@attrs.frozen
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """Ask the provider of `plan.last` once more, then the next candidates. Answered as `Advance`."""
 
     plan: Plan
 
 
-@attrs.frozen
-class Longer:
+class Longer(msgspec.Struct, frozen=True):
     """The prompt was too long: go on with the models declared for that. Answered as `Advance`, None: there are none."""
 
     plan: Plan
@@ -43,8 +41,7 @@ class Stay(enum.Enum):
     HERE = "here"
 
 
-@attrs.frozen
-class Acquire:
+class Acquire(msgspec.Struct, frozen=True):
     """A provider's turn: grant a lease on `choice`, or send the plan back to `router`.
 
     `number` counts what the router has sent to this provider: what a crash lost on the way is seen in the next one.

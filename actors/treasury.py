@@ -1,9 +1,9 @@
 """Budgets while requests run: what a request may cost is promised before it is sent, and settled when it has ended.
 
-The treasury's actor alone changes the purses. It answers at once (it is eager), and what it holds outlives its crash.
-Twice a second what has changed is kept in a store, if there is one, and once when the router ends: a killed process
-loses a second at most. At the start the store is asked what was spent before; until it answers, nothing is kept, and
-what it says is added to what was spent meanwhile.
+Both happen at once, in the request's own task, between two waits: no other task comes between the look at a purse and
+the promise. What an actor does is to keep twice a second in a store, if there is one, what has changed, and once when
+the router ends: a killed process loses a second at most. At the start the store is asked what was spent before; until
+it answers, nothing is kept, and what it says is added to what was spent meanwhile.
 """
 
 from __future__ import annotations
@@ -11,28 +11,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
-import msgspec
 import trio
 
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO, Spent, Term
-from infermux.errors import BudgetExceeded, DatabaseUnavailable, Overloaded
+from infermux.errors import BudgetExceeded, DatabaseUnavailable
 from infermux.keys import KeyBudget
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.prices import cost
 
 from .actor import BaseActor, Context
 from .catalogue import Route
-from .kit_errors import ActorDied, MailboxFull
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
-from .purses import Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano, scope_of
-from .ref import Ref
-from .reply import Reply
+from .purses import CLAIMS_KEPT, Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano, scope_of
 from .statement import row_of, statement
 
 log = logging.getLogger("infermux.budgets")
@@ -56,30 +52,6 @@ class BudgetStore(Protocol):
         ...
 
 
-class Reserve(msgspec.Struct, frozen=True):
-    """Asked before a request is sent; answered with a Ticket, or with what Refused it."""
-
-    claims: tuple[Claim, ...]
-    amount: int
-    at: float
-
-
-class Settle(msgspec.Struct, frozen=True):
-    """Told when it has ended, once per Ticket."""
-
-    ticket: Ticket
-    amount: int
-    unpriced: bool
-
-
-@attrs.frozen
-class Restore:
-    """Told what the store had, once."""
-
-    rows: Sequence[Spent]
-    at: float
-
-
 @attrs.frozen(kw_only=True)
 class Exceeded:
     """A budget is used up. `until` (seconds since 1970) is the end of its period; amounts in US dollars."""
@@ -96,37 +68,17 @@ Listener = Callable[[Exceeded], None]
 
 @attrs.define(eq=False)
 class TreasuryActor(BaseActor[Any]):
-    """The one who may change purses."""
-
-    eager: ClassVar[bool] = True
+    """Keeps what is spent, for as long as it lives."""
 
     treasury: Treasury
 
     async def started(self, context: Context[Any]) -> None:
         context.start_soon(self.treasury.keep)
 
-    def receive(self, message: Any, reply: Reply[Any] | None) -> None:
-        treasury = self.treasury
-        match message:
-            case Reserve():
-                assert reply is not None
-                answer = treasury.purses.reserve(message.claims, message.amount, message.at)
-                if not reply.send(answer) and isinstance(answer, Ticket):
-                    treasury.purses.settle(answer, 0)  # the asker was cancelled meanwhile
-            case Settle():
-                for claim, purse in treasury.purses.settle(message.ticket, message.amount, unpriced=message.unpriced):
-                    treasury.tell(claim, purse)
-            case Restore():
-                if not treasury.is_restored:
-                    treasury.purses.restore(message.rows, message.at)
-                    treasury.is_restored = True
-            case _:
-                raise TypeError(f"the treasury does not know {type(message).__name__}")
-
 
 @attrs.define(eq=False, kw_only=True)
 class Treasury:
-    """The budgets of one router, for its other parts. `ref` is set once its actor runs.
+    """The budgets of one router, for its other parts.
 
     `key_budget` tells the budget that a key has of its own, by the key's public id. `clock` is seconds since 1970.
     """
@@ -138,9 +90,9 @@ class Treasury:
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     is_restored: bool = False
-    ref: Ref[Any] = attrs.field(init=False)
     rules: Rules = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
+    _own: dict[str, tuple[KeyBudget, Budget]] = attrs.field(factory=dict[str, tuple[KeyBudget, Budget]])
     _listeners: tuple[Listener, ...] = ()
     _quiet: bool = False
     _asking: trio.Lock = attrs.field(factory=trio.Lock)
@@ -173,8 +125,16 @@ class Treasury:
         return Account(self, want, route, claims) if claims else None
 
     def _own_budget(self, key: str) -> Budget | None:
+        """The same object for as long as the key has that budget."""
         own = None if self.key_budget is None else self.key_budget(key)
-        return None if own is None else Budget(key=key, limit_usd=own.limit_usd, period=own.period)
+        if own is None:
+            return None
+        kept = self._own.get(key)
+        if kept is None or kept[0] is not own:
+            if len(self._own) >= CLAIMS_KEPT:
+                self._own.clear()
+            kept = self._own[key] = (own, Budget(key=key, limit_usd=own.limit_usd, period=own.period))
+        return kept[1]
 
     def estimate(self, want: Want, route: Route) -> tuple[int, tuple[str, str] | None]:
         """What a request may cost at the dearest of its candidates, and one of them whose price nobody knows.
@@ -249,7 +209,8 @@ class Treasury:
                 self._say("what was spent before this start is not known yet: %s", trouble)
                 return False
             self._quiet = False
-            self.ref.deliver(Restore(rows, at))
+            self.purses.restore(rows, at)
+            self.is_restored = True
             return True
 
     def _terms(self, at: float) -> list[Term]:
@@ -310,26 +271,19 @@ class Account:
     _ticket: Ticket | None = None
     _closed: bool = False
 
-    async def open(self) -> None:
-        """Have what it may cost promised. Raises BudgetExceeded; Overloaded while the treasury is restarting."""
+    def open(self) -> None:
+        """Have what it may cost promised. Raises BudgetExceeded."""
         if self._ticket is not None or self._closed:
             return
         treasury = self.treasury
         amount, unpriced = treasury.estimate(self.want, self.route)
         if unpriced is not None:
             self._judge(*unpriced)
-        try:
-            reply = treasury.ref.request(Reserve(self.claims, amount, treasury.clock()))
-            answer: Any = reply.take() if reply.done else await reply.wait()
-        except (ActorDied, MailboxFull) as trouble:
-            if any(claim.hard for claim in self.claims):
-                raise Overloaded("budgets cannot be looked at just now; try again", retry_after=1) from trouble
-            return
-        if isinstance(answer, Refused):
-            raise _error(answer)
-        ticket: Ticket = answer
-        self._ticket = ticket
-        over = [claim for claim, purse in ticket.claims if not claim.hard and purse.spent >= claim.limit]
+        promised = treasury.purses.reserve(self.claims, amount, treasury.clock())
+        if isinstance(promised, Refused):
+            raise _error(promised)
+        self._ticket = promised
+        over = [claim for claim, purse in promised.claims if not claim.hard and purse.spent >= claim.limit]
         if over:
             self.exceeded = tuple(str(claim.key) for claim in over)
 
@@ -344,15 +298,16 @@ class Account:
             usage = None if outcome is None else outcome.usage
             if outcome is None or usage is None:
                 continue
-            if lease.price is None:
+            dollars = lease.cost
+            if dollars is None:
                 unpriced = True
                 self.treasury.warn(lease.provider, lease.model)
             else:
-                amount += nano(cost(lease.price, usage))
+                amount += nano(dollars)
             if outcome.failure is None and not outcome.cancelled:
                 self.treasury.learned.observe(self.want.model, usage.completion_tokens)
-        if not self.treasury.ref.deliver(Settle(ticket, amount, unpriced)):
-            self.treasury.purses.settle(ticket, amount, unpriced=unpriced)  # the router has ended, the amount counts
+        for claim, purse in self.treasury.purses.settle(ticket, amount, unpriced=unpriced):
+            self.treasury.tell(claim, purse)
 
     def _judge(self, provider: str, model: str) -> None:
         for claim in self.claims:

@@ -22,6 +22,7 @@ from .exchange import Head
 CALLER: Final = b"x-infermux-caller"
 TAGS: Final = b"x-infermux-tags"
 PRIORITY: Final = b"x-infermux-priority"
+_SAID: Final = frozenset({CALLER, TAGS, PRIORITY})
 LONGEST_CALLER: Final = 128
 MOST_TAGS: Final = 16
 LONGEST_TAGS: Final = 1024  # bytes of the header
@@ -60,7 +61,7 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
     key, lent = None, None
     match auth.mode:
         case AuthMode.OPEN:
-            if head.get(CALLER) is None and head.get(TAGS) is None and head.get(PRIORITY) is None:
+            if head.lacks(_SAID):
                 return _ANYBODY
         case AuthMode.STATIC_KEY:
             if auth.key is not None:
@@ -69,6 +70,8 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
             key = known_key(head, keys)
         case AuthMode.PASSTHROUGH:
             lent = _lent(head)
+    if key is not None and head.lacks(_SAID):
+        return Admitted(key.who, key.priority, key)
     return Admitted(identity_of(head, key), priority_of(head, key), key, lent)
 
 

@@ -85,7 +85,7 @@ def checked(app: Any, refused: Refused = untold) -> Any:
     """`app`, behind the rules of `framing` for the heads of HTTP/1, as far as the server has left them to be seen.
 
     A server may take both Content-Length and Transfer-Encoding (RFC 9112, 6.3), a proxy before it the other one of
-    them: that is how requests are smuggled. A refused connection is closed, as what comes next on it is anybody's guess.
+    them: that is how requests are smuggled. A refused connection is closed: what comes next on it is anybody's guess.
     """
 
     async def strict(scope: Any, receive: Any, send: Any) -> None:

@@ -57,7 +57,8 @@ class AsgiExchange:
         self._send = send
         self._limits = limits
         self._is_shutting_down = is_shutting_down
-        self._framed = scope["http_version"] not in ("1.0", "1.1") or any(
+        self._http1 = scope["http_version"] in ("1.0", "1.1")
+        self._framed = not self._http1 or any(
             name in (b"content-length", b"transfer-encoding") for name, _ in self.head.headers
         )
         self._parts: list[bytes | bytearray] = []
@@ -185,7 +186,14 @@ class AsgiExchange:
             raise RuntimeError("the answer has begun already")
         render_headers(headers)  # for its check
         lowered = [(name.lower(), value) for name, value in outside_headers(headers)]
+        if self._unread:
+            framing = [*framing, (b"connection", b"close")]
         self._start = {"type": "http.response.start", "status": status, "headers": lowered + framing}
+
+    @property
+    def _unread(self) -> bool:
+        """Whether some of an HTTP/1 body is still to come: hypercorn closes after the answer, and does not say so."""
+        return self._http1 and not self._whole and self.head.get(b"content-length") != b"0" and self._framed
 
     def send_now(self, data: bytes) -> bool:
         if self.answer is not Answer.STARTED:
@@ -236,10 +244,12 @@ class AsgiExchange:
 def add_part(parts: list[bytes | bytearray], part: bytes) -> None:
     """Keep one more part of a body. Of small ones no object each: that would take twenty times their size."""
     last = parts[-1] if parts else None
-    if isinstance(last, bytearray) and len(last) < SMALL_PART:
+    if len(part) >= SMALL_PART:
+        parts.append(part)
+    elif isinstance(last, bytearray) and len(last) < SMALL_PART:
         last += part
     else:
-        parts.append(bytearray(part) if len(part) < SMALL_PART else part)
+        parts.append(bytearray(part))
 
 
 class BodyPieces:

@@ -12,16 +12,14 @@ from quart_trio import QuartTrio
 from werkzeug.wrappers import Response as Redirect
 
 _FILES: Final = ("index.html", "dashboard.css", "icon.svg")
-_MODULES: Final = ("dashboard", "charts", "dom", "keys", "money", "providers", "requests", "state", "wire")
+_MODULES: Final = ("cache", "charts", "dashboard", "dom", "keys", "money", "providers", "requests", "state", "wire")
 _KINDS: Final = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-TYPES: Final = {
-    name: _KINDS[name.rpartition(".")[2]] for name in (*_FILES, *(f"{module}.js" for module in _MODULES))
-}
+TYPES: Final = {name: _KINDS[name.rpartition(".")[2]] for name in (*_FILES, *(f"{module}.js" for module in _MODULES))}
 """The files, each with its content type."""
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "

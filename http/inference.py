@@ -30,7 +30,6 @@ from infermux.errors import (
     UnsupportedMediaType,
 )
 from infermux.providers.interface import Answer, Endpoint, Stream
-from infermux.providers.prices import cost
 
 from .admission import Admitted, admitted
 from .caching import Caching
@@ -117,7 +116,7 @@ class Inference:
             run = draft.run = await self._received(exchange, endpoint, draft, found, carried)
             run.killed = draft.killed
             if found.key is not None:
-                permit = await self._permit(found.key, run)
+                permit = self._permit(found.key, run)
             if self.caching is not None:
                 await self.caching.serve(exchange, run, draft, self._served)
             elif run.call.stream:
@@ -166,11 +165,11 @@ class Inference:
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
         return found
 
-    async def _permit(self, key: Known, run: Run) -> Permit:
+    def _permit(self, key: Known, run: Run) -> Permit:
         """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited."""
         assert self.keys is not None
         check_model(key.stored, run.want, self.fleet.catalogue)
-        return await self.keys.admit(key, run.want)
+        return self.keys.admit(key, run.want)
 
     async def _received(
         self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted, carried: Carried
@@ -217,9 +216,9 @@ class Inference:
                 usage.prompt_tokens,
                 usage.completion_tokens,
             )
-            price = run.lease.price if run.lease else None
-            if price is not None:
-                lines += b"x-infermux-cost: %.8f\r\n" % cost(price, usage)
+            dollars = run.lease.cost if run.lease else None
+            if dollars is not None:
+                lines += b"x-infermux-cost: %.8f\r\n" % dollars
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
     async def _stream(self, exchange: Exchange, run: Run, draft: Draft) -> None:

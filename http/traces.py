@@ -66,7 +66,7 @@ def traces_of(fleet: Fleet) -> Traces | None:
 
 @attrs.frozen(repr=False)
 class Discreet(logging.Filter):
-    """Masks in what the SDK logs the headers for the collector: it shows malformed ones, and what the collector says."""
+    """Masks the headers for the collector in what the SDK logs: malformed ones, and what the collector says."""
 
     environ: Mapping[str, str]
 

@@ -362,9 +362,10 @@ def _letters(secret: str) -> list[bytes]:
 
 @lru_cache(maxsize=256)
 def _spellings(part: str) -> bytes:
-    r"""A pattern for one character, or for backslashes: itself, behind backslashes (`\/`, in JSON inside JSON `\\\/`), as
+    r"""A pattern for one character, or for backslashes in a row.
 
-    `\u` escapes of its UTF-16 units, or as percent escapes of its UTF-8 bytes.
+    Itself, behind backslashes (`\/`, in JSON inside JSON `\\\/`), as `\u` escapes of its UTF-16 units, or as percent
+    escapes of its UTF-8 bytes.
     """
     units = part.encode("utf-16-be").hex()
     escaped = "".join(rf"\\{{1,8}}+u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Endpoint(enum.Enum):
     """What the caller asks for. The value is the path below `/v1`."""
 
+    __hash__ = object.__hash__  # that of enum is Python code; routes are looked up by it several times a request
+
     CHAT = "/chat/completions"
     COMPLETIONS = "/completions"
     EMBEDDINGS = "/embeddings"

@@ -73,7 +73,7 @@ export function lineChart({ lines, steps, step, label, width = 560 }) {
     }
     if (path) picture.append(svg("path", { d: path, class: `series s${colour}` }));
   }
-  if (!values.length) picture.append(svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no answers yet"));
+  if (!values.length) picture.append(svg("text", { x: (area.left + area.right) / 2, y: height / 2 - 14, "text-anchor": "middle" }, "no answers yet"));
   return picture;
 }
 

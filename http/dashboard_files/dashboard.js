@@ -1,6 +1,7 @@
 // The page: what the router tells, put into the document.
 
 import { dot, lineChart, seconds } from "./charts.js";
+import { cache } from "./cache.js";
 import { $, announce, complain, fill, make, span, words } from "./dom.js";
 import { keys } from "./keys.js";
 import { budgets, costs, drawCosts } from "./money.js";
@@ -10,7 +11,7 @@ import { colour, learn, recent, world } from "./state.js";
 import { Refused, follow, leave, signedIn } from "./wire.js";
 
 const AGAIN_AFTER = [500, 1000, 2000, 5000];
-const EVERY = [[costs, 60_000], [budgets, 5_000], [keys, 10_000]]; // what events do not tell
+const EVERY = [[costs, 60_000], [budgets, 5_000], [keys, 10_000], [cache, 5_000]]; // what events do not tell
 
 // The head of the page.
 

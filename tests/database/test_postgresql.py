@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -28,25 +27,11 @@ from infermux.database.store import Store
 from infermux.database.tables import METADATA
 from infermux.database.worker import Database
 from infermux.providers.interface import Usage
-from tests.database._postgresql import Cluster, cluster
+from tests.database._postgresql import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("initdb", "pg_ctl", "psql")]
 
 RATE = 400  # rows a second: enough to have some under way whenever something happens
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module", name="server")
-def _server() -> Generator[Cluster]:
-    with cluster() as made:
-        yield made
-
-
-@pytest.fixture(name="url")
-def _url(server: Cluster) -> str:
-    if not server.pids():
-        server.start()
-    return server.new_database(f"test_{next(_numbers)}")
 
 
 def record(number: int) -> Record:

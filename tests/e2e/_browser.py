@@ -62,8 +62,8 @@ return found;
 
 
 @contextmanager
-def browser(url: str) -> Generator[Chrome]:
-    """Debian's Chromium at that page, 1280 by 900. Everything it says on its console is kept."""
+def browser(url: str, *, kept: tuple[str, ...] = ("browser",)) -> Generator[Chrome]:
+    """Debian's Chromium at that page, 1280 by 900. The logs named by `kept` are kept: what its console says."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -72,7 +72,7 @@ def browser(url: str) -> Generator[Chrome]:
         options.binary_location = "/usr/bin/chromium"
         for flag in (*FLAGS.split(), f"--user-data-dir={profile}", "--window-size=1280,900"):
             options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        options.set_capability("goog:loggingPrefs", dict.fromkeys(kept, "ALL"))
         chrome = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
         try:
             chrome.set_page_load_timeout(20)

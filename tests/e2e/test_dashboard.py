@@ -154,6 +154,7 @@ async def test_the_page_shows_the_money_and_hands_out_keys(tmp_path: Path) -> No
         "auth": {"mode": "keys"},
         "ledger": {"url": f"sqlite:///{tmp_path}/ledger.db"},
         "pricing": {"one": dict.fromkeys(models, price)},
+        "cache": {"enabled": True},
         "budgets": [{"caller": "*", "limit_usd": 0.001, "period": "day", "hard": False}],
     }
     async with routing(simulated, **sections) as router:
@@ -206,6 +207,7 @@ async def test_the_page_shows_the_money_and_hands_out_keys(tmp_path: Path) -> No
             click(chrome, "#revoked-too")
             shown(chrome, text_of("#keys tbody .pill"), "revoked")
             click(chrome, "#costs-table summary")
+            shown(chrome, text_of("#cache-facts dd"), "0")
             can_be_used(chrome)
             click(chrome, "#key-new")
             can_be_used(chrome)

@@ -14,7 +14,9 @@ import attrs
 TOKEN: Final = "t0ken"
 MODEL: Final = "gpt-4o"
 BODY: Final = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}).encode()
-SMUGGLED: Final = b"GET /_infermux/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n\r\n" % TOKEN.encode()
+SMUGGLED: Final = (
+    b"GET /_infermux/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n\r\n" % TOKEN.encode()
+)
 END: Final = b"0\r\n\r\n"
 CHAT: Final = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 GET: Final = b"GET /_infermux/status HTTP/1.1\r\nHost: localhost\r\n"
@@ -147,11 +149,17 @@ HOSTS: Final = (
     _get("a Host after brackets", GET.replace(b"localhost", b"[::1].evil.example") + b"\r\n"),
     _get("a Host after a user", GET.replace(b"localhost", b"localhost:80@evil.example") + b"\r\n"),
     _get("a foreign Host", GET.replace(b"localhost", b"evil.example") + b"\r\n", serve=403, asgi=403),
-    _get("loopback as a part of a name", GET.replace(b"localhost", b"127.0.0.1.evil.example") + b"\r\n", serve=403, asgi=403),
+    _get(
+        "loopback as a part of a name",
+        GET.replace(b"localhost", b"127.0.0.1.evil.example") + b"\r\n",
+        serve=403,
+        asgi=403,
+    ),
     _get("a number that is an address", GET.replace(b"localhost", b"2130706433") + b"\r\n", serve=403, asgi=403),
     _get(
         "a forwarded Host",
-        GET.replace(b"localhost", b"evil.example") + b"X-Forwarded-Host: localhost\r\nForwarded: host=localhost\r\n\r\n",
+        GET.replace(b"localhost", b"evil.example")
+        + b"X-Forwarded-Host: localhost\r\nForwarded: host=localhost\r\n\r\n",
         serve=403,
         asgi=403,
     ),
@@ -159,8 +167,10 @@ HOSTS: Final = (
     _get("an Origin of nothing", GET + b"Origin: null\r\n\r\n", serve=403, asgi=403),
     _get("an Origin of another port", GET + b"Origin: http://localhost:1\r\n\r\n", serve=403, asgi=403),
 )
-WAYS_TO_MANAGEMENT: Final = tuple(
-    _get(f"{target.decode()} without the token", b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target, serve=s, asgi=s)
+WITHOUT_THE_TOKEN: Final = tuple(
+    _get(
+        f"{target.decode()} without the token", b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target, serve=s, asgi=s
+    )
     for target, s in (
         (b"/_infermux/status", 401),
         (b"//_infermux/status", 401),
@@ -181,7 +191,8 @@ WAYS_TO_MANAGEMENT: Final = tuple(
         (b"/\\_infermux/status", 404),
         (b"/%255finfermux/status", 404),
     )
-) + (
+)
+FURTHER_WAYS: Final = (
     _get(
         "another URL by headers",
         b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nX-Original-URL: /_infermux/status\r\n"
@@ -203,9 +214,20 @@ WAYS_TO_MANAGEMENT: Final = tuple(
         asgi=101,
     ),
 )
+NOTHING: Final = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n"
 BODIES: Final = (
-    _get("a body of GET that is a request", b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(SMUGGLED), SMUGGLED), serve=404, asgi=404),
-    _get("a chunked body of GET that is a request", b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n" + CHUNKED + b"\r\n" + _chunk(SMUGGLED) + END, serve=404, asgi=404),
+    _get(
+        "a body of GET that is a request",
+        NOTHING + b"Content-Length: %d\r\n\r\n%b" % (len(SMUGGLED), SMUGGLED),
+        serve=404,
+        asgi=404,
+    ),
+    _get(
+        "a chunked body of GET that is a request",
+        NOTHING + CHUNKED + b"\r\n" + _chunk(SMUGGLED) + END,
+        serve=404,
+        asgi=404,
+    ),
     _chat("what follows a refusal", b"Content-Length: abc\r\n", SMUGGLED),
-)  # fmt: skip
-ATTACKS: Final = (*LENGTHS, *CODINGS, *CHUNKS, *FIELDS, *TARGETS, *HOSTS, *WAYS_TO_MANAGEMENT, *BODIES)
+)
+ATTACKS: Final = (*LENGTHS, *CODINGS, *CHUNKS, *FIELDS, *TARGETS, *HOSTS, *WITHOUT_THE_TOKEN, *FURTHER_WAYS, *BODIES)

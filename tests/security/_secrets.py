@@ -31,7 +31,8 @@ WRONG_TOKEN: Final = canary("a wrong management token")
 QUERY: Final = canary("a key in the query of a caller's URL")
 BASIC: Final = canary("a caller's Authorization: Basic")
 COOKIE: Final = canary("a caller's cookie")
-PROMPT: Final = canary("a prompt", may_be_in=("answer:",))  # a simulated provider repeats it
+# A simulated provider repeats it to who asked.
+PROMPT: Final = canary("a prompt", may_be_in=("answer:", "intruder: inference", "command: infer"))
 ANSWER: Final = canary("an answer", may_be_in=("answer:",))
 
 ALL: Final[tuple[Canary, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Canary))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from collections.abc import Sequence
 from typing import Any, Final
 
 import httpx
 import trio
 
+from tests.conftest import which
+from tests.database._postgresql import USER, Cluster
 from tests.mocks.anthropic_upstream import Reply as ClaudeReply
 from tests.mocks.bedrock_upstream import NOVA
 from tests.mocks.bedrock_upstream import Reply as BedrockReply
@@ -107,13 +110,14 @@ async def succeed(world: World) -> None:
 
 async def fail_elsewhere(world: World) -> None:
     """Providers of other kinds that repeat their credentials."""
+    error = {"type": "x", "message": f"x-api-key: {secrets.CLAUDE.value}"}
     for status in (400, 401, 529):
-        claude = {"type": "error", "error": {"type": "x", "message": f"x-api-key: {secrets.CLAUDE.value}"}}
-        world.anthropic.script.append(ClaudeReply(status=status, body=json.dumps(claude).encode()))
+        body = json.dumps({"type": "error", "error": error}).encode()
+        world.anthropic.script.append(ClaudeReply(status=status, body=body))
         await ask(world, "claude")
         world.azure.script.append(Reply(status=status, body=_error(secrets.AZURE.value, "x")))
         await ask(world, "azure")
-    world.anthropic.script.append(ClaudeReply(error_after=1, error=claude["error"]))  # pyright: ignore[reportPossiblyUnbound]
+    world.anthropic.script.append(ClaudeReply(error_after=1, error=error))
     await ask(world, "claude", stream=True)
     if world.bedrock is not None:
         # As AWS tells a signature that does not match: with the request it would have signed, session token included.
@@ -172,7 +176,7 @@ async def kill(world: World) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_ask_to_be_killed, world)
         with trio.move_on_after(3):
-            while not (running := (await operate(world, "GET", "requests")).json()["requests"]):
+            while not (running := (await operate(world, "GET", "requests")).json()["requests"]):  # noqa: ASYNC110 - asked
                 await trio.sleep(0.02)
             await operate(world, "GET", "overview")
             for each in running:
@@ -185,9 +189,10 @@ async def _ask_to_be_killed(world: World) -> None:
 
 
 PAGES: Final = (
-    "health ready status providers nothing config metrics requests explain overview prices budgets costs "
-    "keys keys/first keys/nobody costs?format=csv&group_by=caller,model providers/nobody"
-).split(" ")
+    *("health", "ready", "status", "providers", "nothing", "config", "metrics", "requests", "explain", "overview"),
+    *("prices", "budgets", "costs", "keys", "keys/first", "keys/nobody", "providers/nobody"),
+    "costs?format=csv&group_by=caller,model",
+)
 
 
 async def look(world: World) -> None:
@@ -258,9 +263,21 @@ def gather(world: World) -> None:
     world.keep("stderr", world.process.stderr.encode())
     world.keep("traces", b"\n".join(world.collected))
     world.keep("command lines", command_lines(world.process.process.pid))
+    if world.cluster is not None:
+        world.keep("database: dump", dumped(world.cluster))
     for file in world.folder.rglob("*"):
         if file.is_file() and file.name.startswith("ledger.db"):
             world.keep(f"database: {file.name}", file.read_bytes())
+
+
+def dumped(cluster: Cluster) -> bytes:
+    """All that PostgreSQL keeps: its dump, and its files as they are, log and write-ahead log included."""
+    program = which("pg_dumpall")
+    assert program is not None
+    command = [program, "-h", str(cluster.folder), "-U", USER, "--no-role-passwords"]
+    dump = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
+    files = [file.read_bytes() for file in cluster.folder.rglob("*") if file.is_file() and file.stat().st_size < 2**25]
+    return dump + b"\n".join(files)
 
 
 async def make_keys(world: World, *, by_command: bool) -> list[Canary]:

@@ -17,6 +17,7 @@ import httpx
 import trio
 import trustme
 
+from tests.database._postgresql import Cluster, cluster
 from tests.e2e._process import LISTENS, Process, minimal_environ, running
 from tests.e2e._router import provider, refused_url
 from tests.http._serving import serving as serving_app
@@ -33,7 +34,10 @@ PROMPT: Final = [{"role": "user", "content": secrets.PROMPT.value}]
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """One way to run it. `auth` is the section; `ledger` a URL, "" for SQLite's file in the folder."""
+    """One way to run it. `auth` is the section; `ledger` a URL, "" for SQLite's file in the folder.
+
+    `postgresql`: on a server of its own, whose URL has a password that it does not ask for.
+    """
 
     name: str
     way: str
@@ -41,6 +45,7 @@ class Scenario:
     auth: Mapping[str, Any]
     ledger: str = ""
     bedrock: bool = False
+    postgresql: bool = False
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -59,6 +64,7 @@ class World:
     artefacts: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
     statuses: set[int] = attrs.field(factory=set[int])
     key: str = ""
+    cluster: Cluster | None = None
 
     @property
     def mode(self) -> str:
@@ -200,6 +206,10 @@ async def opened(scenario: Scenario) -> AsyncGenerator[World]:
             await stack.enter_async_context(upstream)
         upstreams["bedrock"] = await stack.enter_async_context(_bedrock()) if scenario.bedrock else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(cluster()) if scenario.postgresql else None
+        ledger = scenario.ledger or f"sqlite:///{folder}/ledger.db"
+        if server is not None:
+            ledger = server.url().replace("@", f":{secrets.LEDGER.value}@", 1)
         collected: list[bytes] = []
         collector = await stack.enter_async_context(_collector(collected))
         (folder / "key").write_text(secrets.FROM_FILE.value + "\n")
@@ -208,7 +218,7 @@ async def opened(scenario: Scenario) -> AsyncGenerator[World]:
             "log": {"level": "debug", "format": scenario.log_format},
             "auth": scenario.auth,
             "retry": {"max_attempts": 1},
-            "ledger": {"url": scenario.ledger or f"sqlite:///{folder}/ledger.db"},
+            "ledger": {"url": ledger},
             "telemetry": {"otlp_endpoint": collector},
             "budgets": [{"caller": "team-a", "limit_usd": 50, "period": "month"}],
             "providers": _providers(upstreams, scenario, folder),
@@ -220,7 +230,8 @@ async def opened(scenario: Scenario) -> AsyncGenerator[World]:
         web = httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=10, limits=limits)
         await stack.enter_async_context(web)
         del upstreams["behind_tls"]
-        yield World(scenario=scenario, process=process, folder=folder, web=web, collected=collected, **upstreams)
+        of_process: dict[str, Any] = {"process": process, "folder": folder, "web": web}
+        yield World(scenario=scenario, collected=collected, cluster=server, **of_process, **upstreams)
 
 
 @asynccontextmanager
@@ -244,4 +255,3 @@ def command_lines(pid: int) -> bytes:
             except OSError:
                 continue  # it has ended meanwhile
     return found
-

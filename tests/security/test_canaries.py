@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import pytest
 import trio
 
+from tests.mocks.openai_upstream import Reply
 from tests.security import _secrets as secrets
 from tests.security import _traffic as traffic
+from tests.security._browser import looked_at
 from tests.security._canaries import Canary, leaks
 from tests.security._world import Scenario, World, opened
 
@@ -28,7 +32,7 @@ EVERYDAY: Final = (
 )
 FURTHER: Final = (
     Scenario(name="passed through", way="serve", log_format="text", auth=PASSED, bedrock=True),
-    Scenario(name="keys by hypercorn", way="asgi", log_format="json", auth={"mode": "keys"}, bedrock=True),
+    Scenario(name="PostgreSQL", way="serve", log_format="text", auth={"mode": "keys"}, postgresql=True),
 )
 
 
@@ -40,22 +44,34 @@ async def test_no_secret_is_seen_whatever_goes_wrong() -> None:
 
 if LONG:
 
-    @pytest.mark.parametrize("scenario", FURTHER, ids=lambda each: each.name)
-    async def test_no_secret_is_seen_in_any_other_way_to_run_it(scenario: Scenario) -> None:
-        await no_secret_is_seen(scenario)
+    @pytest.mark.needs("initdb", "pg_dumpall", "chromium", "chromedriver")
+    async def test_no_secret_is_seen_by_commands_in_a_browser_and_in_postgresql() -> None:
+        async with trio.open_nursery() as nursery:
+            for scenario in FURTHER:
+                nursery.start_soon(partial(no_secret_is_seen, scenario, everything=True))
 
 
-async def no_secret_is_seen(scenario: Scenario) -> None:
+async def no_secret_is_seen(scenario: Scenario, *, everything: bool = False) -> None:
+    """Play `scenario`, and search. `everything`: with each fault, each command and a browser."""
     async with opened(scenario) as world:
-        keys = await traffic.make_keys(world, by_command=LONG) if world.mode == "keys" else []
-        await play(world)
-        traffic.gather(world)
+        keys = await traffic.make_keys(world, by_command=everything) if world.mode == "keys" else []
+        await play(world, traffic.LONG if everything else traffic.SHORT)
+        if everything:
+            await traffic.command(world)
+        if everything and world.cluster is not None:
+            for name, data in (await trio.to_thread.run_sync(looked_at, world.process.url)).items():
+                world.keep(name, data)
+        await trio.to_thread.run_sync(traffic.gather, world)
     assert_that_it_was_played(world)
+    if everything and world.cluster is not None:
+        assert secrets.TOKEN.value.encode() in world.artefacts["browser: session storage"]
+        assert secrets.TOKEN.value.encode() in world.artefacts["browser: headers it sent"]
+        assert b"gpt-4o" in world.artefacts["database: dump"]
     assert_nothing_leaked(world, (*secrets.ALL, *keys))
 
 
-async def play(world: World) -> None:
-    await traffic.fail(world, traffic.LONG if LONG else traffic.SHORT)
+async def play(world: World, faults: Sequence[Reply]) -> None:
+    await traffic.fail(world, faults)
     await traffic.fail_elsewhere(world)
     await traffic.succeed(world)
     if world.mode == "passthrough":
@@ -63,8 +79,6 @@ async def play(world: World) -> None:
     await traffic.intrude(world)
     await traffic.kill(world)
     await traffic.look(world)
-    if LONG:
-        await traffic.command(world)
 
 
 def assert_that_it_was_played(world: World) -> None:

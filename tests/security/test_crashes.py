@@ -18,14 +18,14 @@ from infermux.config.settings import LogSettings, ProviderSettings
 from infermux.logs import set_up_logging
 from infermux.providers.interface import Call
 from infermux.providers.simulated import Simulated
-from tests.e2e._router import Router, provider, routing
+from tests.e2e._router import Router, provider, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 from tests.security import _secrets as secrets
 from tests.security._canaries import leaks
 
 pytestmark = pytest.mark.slow
 
-LONGEST_REPR = 30_000  # a line of the log is no place for all that lives
+LONGEST_REPR = 100_000  # a line of the log is no place for all that lives
 PROMPT = [{"role": "user", "content": secrets.PROMPT.value}]
 
 
@@ -116,8 +116,7 @@ async def test_nothing_that_lives_in_a_router_shows_a_secret_in_its_repr() -> No
             own = {"authorization": f"Bearer {secrets.STATIC.value}", "cookie": secrets.COOKIE.value}
             token = {"authorization": f"Bearer {secrets.TOKEN.value}"}
             nursery.start_soon(lambda: router.chat(messages=PROMPT, stream=True, headers=own))
-            while not upstream.chats:
-                await trio.sleep(0.01)
+            await until(lambda: bool(upstream.chats))
             await router.web.get("/_infermux/status", headers=token)
             shown = representations()
             nursery.cancel_scope.cancel()
@@ -133,7 +132,7 @@ def representations() -> dict[str, set[str]]:
     """The reprs of all objects of the project's classes that live now, by class."""
     shown: dict[str, set[str]] = {}
     for found in gc.get_objects():
-        kind = type(found)
+        kind: type[object] = type(found)  # pyright: ignore[reportUnknownVariableType] - of anything
         if str(kind.__module__).startswith("infermux."):
             shown.setdefault(f"{kind.__module__}.{kind.__qualname__}", set()).add(repr(found))
     return shown

@@ -64,9 +64,10 @@ async def _say(router: Router, data: bytes) -> bytes:
         with trio.move_on_after(3):
             await stream.send_all(data)
             while True:
-                with trio.move_on_after(PATIENCE if said else 3) as scope:
+                part = b""
+                with trio.move_on_after(PATIENCE if said else 3):
                     part = await stream.receive_some()
-                if scope.cancelled_caught or not part:
+                if not part:
                     break
                 said += part
     except trio.BrokenResourceError:
