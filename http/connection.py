@@ -172,6 +172,7 @@ class Connection:
     left: bool = attrs.field(default=False, init=False)
     broken: bool = attrs.field(default=False, init=False)
     expired: bool = attrs.field(default=False, init=False)
+    stalled: bool = attrs.field(default=False, init=False)
     closed: bool = attrs.field(default=False, init=False)
     leave_callback: Callable[[], None] | None = attrs.field(default=None, init=False)
     _watched: trio.CancelScope | None = attrs.field(default=None, init=False)
@@ -243,7 +244,7 @@ class Connection:
             return
         if self.phase is Phase.HEAD:
             self._refuse(RequestTimeout("The request's head came too slowly."))
-        self.expired = True
+        self.expired, self.stalled = True, self.phase is Phase.WRITE
         self.on_left()
         self.close()
 

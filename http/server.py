@@ -117,8 +117,9 @@ async def serve(
     """Serve until `shutdown` is set and the requests in flight are answered, or `grace` seconds are over.
 
     Inference goes to `handler`, on HTTP/1.1 by the express lane, on HTTP/2 through hypercorn; everything else to the
-    ASGI application `app`, and what comes in by `management_listen` to `management_app`, without TLS. `refused` is
-    told of the heads that neither of them gets to see. After `grace` the handlers are cancelled, with `exchange.shutting_down` true. Cancelling `serve` cuts everything at once.
+    ASGI application `app`, and what comes in by `management_listen` to `management_app`, without TLS. `refused` is told
+    of the heads that none of them gets to see. After `grace` the handlers are cancelled, with `exchange.shutting_down`
+    true. Cancelling `serve` cuts everything at once.
 
     Raises OSError when an address cannot be bound, hypercorn's LifespanFailureError when an application does not start.
     """
