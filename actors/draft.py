@@ -181,6 +181,7 @@ def _tried(lease: Lease, began: float) -> Tried:
         usage=outcome.usage,
         cost=lease.cost,
         probe=lease.probe,
+        span=lease.span,
     )
 
 

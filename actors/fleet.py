@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import msgspec
 import trio
 
 from infermux.config.difference import Difference, difference
@@ -70,6 +71,7 @@ class Fleet:
     rescue: Rescue | None = None
     homes: Homes = attrs.field(factory=Homes)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
+    spans: bool = False  # each attempt has a span of its own, which its provider is told
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
@@ -97,7 +99,7 @@ class Fleet:
             account=account,
             router=self.router,
             want=want,
-            call=call,
+            call=msgspec.structs.replace(call, spans=True) if self.spans else call,
             caller=caller or Anyone(),
             retry=self.config.retry,
             rng=self.rng,
