@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from random import getrandbits
 from typing import Protocol
 
 import attrs
@@ -21,7 +22,7 @@ from infermux.errors import (
     Unauthorized,
     UpstreamFailure,
 )
-from infermux.providers.interface import GENERATING, Answer, Call, Stream, Usage
+from infermux.providers.interface import GENERATING, Answer, Call, Stream, Usage, traced
 from infermux.providers.transport import CONNECTING
 
 from .hold_back import HELD_BYTES, HELD_EVENTS, HoldBack
@@ -148,6 +149,9 @@ class Attempt:
         lease, call = self.lease, self.call
         try:
             call = self._for_provider(call)
+            if call.spans:
+                lease.span = f"{getrandbits(64) or 1:016x}"
+                call = traced(call, lease.span)
             if self.homes is not None:
                 call = msgspec.structs.replace(call, kept=self._kept)
             CONNECTING.set(self)

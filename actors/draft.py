@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from infermux.errors import InfermuxError, ShuttingDown
+from infermux.errors import CallerError, InfermuxError, ShuttingDown
 from infermux.providers.interface import Usage
 from infermux.providers.joint import added
 
@@ -63,9 +63,13 @@ class Draft:
         """`error` is told in the middle of an answer."""
         self.ending, self.error = Ending.BROKEN, error
 
-    def left(self) -> None:
-        """The caller went away."""
+    def left(self, *, stalled: bool = False) -> None:
+        """The caller went away; `stalled`: it was cut, as it read nothing of its answer for too long."""
         self.ending = Ending.LEFT
+        if stalled:
+            self.error = CallerError(
+                "the caller read nothing for limits.write_timeout", status=LEFT, code="write_timeout"
+            )
 
     def kill(self, error: InfermuxError) -> bool:
         """End it, so that its caller is told `error`. False: its whole answer is on its way out already.
@@ -192,6 +196,7 @@ def _tried(lease: Lease, began: float) -> Tried:
         usage=outcome.usage,
         cost=lease.cost,
         probe=lease.probe,
+        span=lease.span,
     )
 
 

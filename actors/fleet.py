@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import msgspec
 import trio
 
 from infermux.config.difference import Difference, difference
@@ -73,6 +74,7 @@ class Fleet:
     rescue: Rescue | None = None
     homes: Homes = attrs.field(factory=Homes)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
+    spans: bool = False  # each attempt has a span of its own, which its provider is told
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
@@ -100,7 +102,7 @@ class Fleet:
             account=account,
             router=self.router,
             want=want,
-            call=call,
+            call=msgspec.structs.replace(call, spans=True) if self.spans else call,
             caller=caller or Anyone(),
             retry=self.config.retry,
             rng=self.rng,

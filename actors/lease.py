@@ -70,6 +70,7 @@ class Lease:
     `other_keys` of them could have been used as well. `mark` is for the limits that the provider tells.
     `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
     `last_word`: the request ends with it, no other provider is tried; its caller is told `error` where there is one.
+    `span` is the attempt's in a trace, in hexadecimal, where it has one.
     `first_token_at`, on trio's clock, and `outcome` are what became of the attempt, as far as it has come.
     """
 
@@ -95,6 +96,7 @@ class Lease:
     error: InfermuxError | None = None
     first_token_at: float | None = None
     outcome: Outcome | None = None
+    span: str = ""
     _cost: float | None = None
     _released: bool = False
 

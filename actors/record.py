@@ -27,6 +27,7 @@ class Ending(enum.Enum):
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt. Times in seconds since the request began; `first_token` None: it had none.
 
+    `span` is its own in a trace, in hexadecimal, "" without one.
     `outcome` is "ok", "cancelled" or the value of a `FailureKind`. `cost` in US dollars, None: nobody knows the price.
     """
 
@@ -40,6 +41,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     cost: float | None = None
     probe: bool = False
+    span: str = ""
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ from infermux.watchdog import Watchdog
 
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
 from .caching import caching_of
+from .door_log import DoorLog
 from .errors import error_answer
 from .inference import Inference
 from .management import Management, management_app
@@ -42,11 +43,13 @@ TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 class Application:
     """A running router and its handlers: `inference` for exchanges, `app` (ASGI) for everything else on `listen`,
 
-    `management_app` for `management_listen` where that is set."""
+    `management_app` for `management_listen` where that is set. `door_log` is to be told of heads that a server refuses.
+    """
 
     fleet: Fleet
     inference: Inference
     reloader: Reloader
+    door_log: DoorLog
     app: Any
     management_app: Any | None
 
@@ -96,12 +99,15 @@ async def open_application(
             metrics=observe(inference, watchdog, books),
             hub=overlook(inference, watchdog),
             books=books,
+            door_log=DoorLog(),
         )
+        management.metrics.more.append(management.door_log.values)
         separate = config.management_listen is not None
         application = Application(
             fleet=fleet,
             inference=inference,
             reloader=reloader,
+            door_log=management.door_log,
             app=let_finish(management_app(management, managed=not separate)),
             management_app=let_finish(management_app(management, public=False)) if separate else None,
         )

@@ -17,6 +17,7 @@ from infermux.errors import ConfigError, InfermuxError, Problem
 
 from .application import Application, open_application
 from .asgi_exchange import inference_app
+from .connection import Refused, untold
 from .errors import error_answer
 from .framing import check_head
 from .inference import is_inference
@@ -75,11 +76,12 @@ def _routed(application: Application) -> Any:
             application.app,
             limits=lambda: application.config.limits,
             is_shutting_down=lambda: application.inference.draining,
-        )
+        ),
+        application.door_log.turned_away,
     )
 
 
-def checked(app: Any) -> Any:
+def checked(app: Any, refused: Refused = untold) -> Any:
     """`app`, behind the rules of `framing` for the heads of HTTP/1, as far as the server has left them to be seen.
 
     A server may take both Content-Length and Transfer-Encoding (RFC 9112, 6.3), a proxy before it the other one of
@@ -91,6 +93,7 @@ def checked(app: Any) -> Any:
             try:
                 check_head(_head_of(scope))
             except InfermuxError as refusal:
+                refused(refusal, scope.get("client"))
                 headers, body = error_answer(refusal)
                 framing = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
                 start = {"type": "http.response.start", "status": refusal.status, "headers": [*headers, *framing]}

@@ -52,6 +52,7 @@ class AsgiExchange:
     ) -> None:
         self.head = head_of(scope)
         self.left = False
+        self.stalled = False
         self.answer = Answer.NONE
         self._receive = receive
         self._send = send
@@ -226,6 +227,7 @@ class AsgiExchange:
             body, self._unsent = b"".join(self._unsent), []
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
         if scope.cancelled_caught:
+            self.stalled = True
             self._on_left()
         if self.left and (more or scope.cancelled_caught):
             raise CallerLeft

@@ -53,6 +53,14 @@ class Phase(enum.Enum):
     ELSEWHERE = "elsewhere"
 
 
+Refused = Callable[[InfermuxError, tuple[str, int] | None], None]
+"""Is told what was refused, and of whom: host and port."""
+
+
+def untold(_error: InfermuxError, _client: tuple[str, int] | None) -> None:
+    """Nobody wants to know."""
+
+
 class Elsewhere(Protocol):
     """Who answers what is not inference."""
 
@@ -85,6 +93,7 @@ class Lane:
     limits: LimitSettings = attrs.field(factory=LimitSettings)
     idle_timeout: float = IDLE_TIMEOUT
     sweep_interval: float = SWEEP_INTERVAL
+    refused: Refused = untold  # what never became an exchange, and is not elsewhere either
     watch: LeaveWatch = attrs.field(factory=leave_watch)
     shutting_down: bool = False
     connections: set[Connection] = attrs.field(factory=set["Connection"], init=False)
@@ -163,6 +172,7 @@ class Connection:
     left: bool = attrs.field(default=False, init=False)
     broken: bool = attrs.field(default=False, init=False)
     expired: bool = attrs.field(default=False, init=False)
+    stalled: bool = attrs.field(default=False, init=False)
     closed: bool = attrs.field(default=False, init=False)
     leave_callback: Callable[[], None] | None = attrs.field(default=None, init=False)
     _watched: trio.CancelScope | None = attrs.field(default=None, init=False)
@@ -234,7 +244,7 @@ class Connection:
             return
         if self.phase is Phase.HEAD:
             self._refuse(RequestTimeout("The request's head came too slowly."))
-        self.expired = True
+        self.expired, self.stalled = True, self.phase is Phase.WRITE
         self.on_left()
         self.close()
 
@@ -339,6 +349,7 @@ class Connection:
 
     def _refuse(self, error: InfermuxError) -> None:
         """Answer a request that never became an exchange. What does not fit the socket's buffer is lost."""
+        self.lane.refused(error, self.client)
         headers, body = error_answer(error)
         framing = b"content-length: %d\r\nconnection: close\r\n" % len(body)
         head = b"%b%b%b%b\r\n" % (status_line(error.status), self.lane.date_lines(), render_headers(headers), framing)

@@ -68,6 +68,11 @@ class Exchange(Protocol):
     @property
     def left(self) -> bool: ...
     @property
+    def stalled(self) -> bool:
+        """Why it has `left`: it read nothing for `write_timeout`, and was cut."""
+        ...
+
+    @property
     def shutting_down(self) -> bool:
         """True once the server drains: why a handler is cancelled when the caller has not left."""
         ...

@@ -127,7 +127,7 @@ class Inference:
         except InfermuxError as error:
             await self._refuse(exchange, error, draft)
         except CallerLeft:
-            draft.left()
+            draft.left(stalled=exchange.stalled)
             raise
         except Exception:
             log.exception("request %s crashed", draft.id.decode("latin-1"))

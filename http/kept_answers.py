@@ -94,6 +94,10 @@ class Marked(Exchange):
         return self._exchange.left
 
     @property
+    def stalled(self) -> bool:
+        return self._exchange.stalled
+
+    @property
     def shutting_down(self) -> bool:
         return self._exchange.shutting_down
 

@@ -19,6 +19,8 @@ from infermux.key_declaration import read_declaration, read_keep_old
 from infermux.key_doubts import doubts
 from infermux.keys import StoredKey, new_key, pick
 
+from .door_log import did
+
 PATH = "/_infermux/keys"
 
 
@@ -57,17 +59,21 @@ def add_keys(app: QuartTrio, keys_of: Callable[[], Keys | None], fleet: Fleet) -
         text, stored = new_key(name=declared.name, allows=declared.allows, now=now, expires_at=expires_at)
         await found.create(stored)
         warnings = list(doubts(stored.allows, fleet.config))
+        did(key=stored.id, name=stored.name)
         return {"key": text.reveal(), **shown(found, stored), "warnings": warnings}, 201
 
     @app.delete(f"{PATH}/<key:name>")
     async def revoke(name: str) -> dict[str, Any]:
         found = _keys(keys_of)
-        return shown(found, await found.revoke(name))
+        stored = await found.revoke(name)
+        did(key=stored.id, name=stored.name)
+        return shown(found, stored)
 
     @app.post(f"{PATH}/<path:name>/rotate")
     async def rotate(name: str) -> dict[str, Any]:
         found = _keys(keys_of)
         text, stored = await found.rotate(name, keep_old=read_keep_old(await _fields()))
+        did(key=stored.id, name=stored.name)
         return {"key": text.reveal(), **shown(found, stored), "warnings": []}
 
 

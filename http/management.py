@@ -43,6 +43,7 @@ from .admission import admitted
 from .cache_page import add_cache
 from .costs import add_costs
 from .dashboard import add_dashboard, pages
+from .door_log import DoorLog, admit, did
 from .errors import error_answer, shape_of
 from .events import Hub, add_events
 from .exchange import Head
@@ -84,6 +85,7 @@ class Management:
     books: Books | None
     metrics: Metrics
     hub: Hub
+    door_log: DoorLog
     door: Door = attrs.field(factory=lambda: Door(PREFIX, pages(PREFIX)))
 
     @property
@@ -101,6 +103,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a 405 as on every path: no other origin may ask, preflight or not
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _add_guard(app, management, managed)
+    management.door_log.add(app, PREFIX)
     app.register_error_handler(ConfigError, _refused_config)
     app.register_error_handler(InfermuxError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
@@ -167,6 +170,7 @@ def _guard(management: Management, managed: bool) -> None:
             raise Unauthorized(
                 "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
             )
+        admit(by_token=management.token is not None)
         if request.url_rule is not None and path not in management.door.pages:
             check_query(request.url_rule.rule)
         return
@@ -395,7 +399,12 @@ def _add_configuration(app: QuartTrio, management: Management) -> None:
 
     @app.post(f"{PREFIX}/reload")
     async def reload() -> dict[str, Any]:
-        done = await management.reloader.reload(dry_run=_flag("dry_run"))
+        try:
+            done = await management.reloader.reload(dry_run=_flag("dry_run"))
+        except ConfigError as refused:
+            did(problems=[str(problem) for problem in refused.problems])
+            raise
+        did(changes=list(done.difference.lines()))
         return done.as_json()
 
 

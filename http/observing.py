@@ -28,7 +28,7 @@ def observe(inference: Inference, watchdog: Watchdog, books: Books | None = None
     fleet.journal.listen(log_request)
     traces = traces_of(fleet)
     if traces is not None:
-        inference.sampler = traces.sampler
+        inference.sampler, fleet.spans = traces.sampler, True
         fleet.journal.listen(traces.note)
         fleet.nursery.start_soon(traces.run)
     metrics.more.append(lambda: budget_values(fleet.treasury))

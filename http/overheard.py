@@ -74,6 +74,10 @@ class Overheard(Exchange):
         return self._exchange.left
 
     @property
+    def stalled(self) -> bool:
+        return self._exchange.stalled
+
+    @property
     def shutting_down(self) -> bool:
         return self._exchange.shutting_down
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -62,7 +63,7 @@ class RequestLine(Fields):
         return found
 
     def __str__(self) -> str:
-        return " ".join([f"{name}={_shown(value)}" for name, value in self.fields().items()])
+        return line_of(self.fields())
 
 
 def _add_choice(found: dict[str, Any], record: Record) -> None:
@@ -94,11 +95,16 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 2)
 
 
+def line_of(fields: Mapping[str, Any]) -> str:
+    """A line of `name=value`, for people."""
+    return " ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
+
+
 def _shown(value: Any) -> str:
     """A value in a line of `name=value`: what is not one plain word is quoted as in JSON, so a line is one line."""
     if isinstance(value, str):
         return value if value and _PLAIN.issuperset(value) else _quoted(value)
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return _quoted(value)
     return str(value).lower() if isinstance(value, bool) else f"{value:.9g}" if isinstance(value, float) else str(value)
 

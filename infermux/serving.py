@@ -125,6 +125,7 @@ async def _listen(
         management_listen=[_bindable(config.management_listen)] if config.management_listen else [],
         management_app=application.management_app,
         shutdown=shutdown,
+        refused=application.door_log.turned_away,
         grace=config.shutdown_grace + CUT_GRACE,
         task_status=task_status,
     )

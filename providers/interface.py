@@ -134,6 +134,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     asked_usage: bool = False
     remove: tuple[str, ...] = ()
     headers: tuple[tuple[bytes, bytes], ...] = ()  # the caller's that belong to the dialect, and `TRACE_HEADERS`
+    spans: bool = False  # each attempt has a span of its own: the one in `traceparent` is the request's
     strict: bool = False  # refuse (InvalidRequest naming the fields) what a translation cannot carry
     path: str = ""  # below /v1, with its query, where the endpoint does not say it
     upload: Upload | None = None  # the body, where it is not in `body`
@@ -146,6 +147,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Without what was asked, and without headers: a traceback may show it."""
         return f"Call({self.endpoint.name}, model={self.model!r}, stream={self.stream}, {len(self.body)} bytes)"
+
+
+def traced(call: Call, span: str) -> Call:
+    """`call`, its `traceparent` naming `span` (https://www.w3.org/TR/trace-context/, 3.2.2: VERSION-TRACE-SPAN-FLAGS)."""
+    headers = [
+        (name, b"%b-%b-%b" % (value[:35], span.encode(), value[-2:])) if name == TRACE_HEADERS[0] else (name, value)
+        for name, value in call.headers
+    ]
+    return msgspec.structs.replace(call, headers=tuple(headers))
 
 
 @attrs.define(eq=False)

@@ -45,6 +45,10 @@ class MemoryExchange(Exchange):
         return self._left
 
     @property
+    def stalled(self) -> bool:
+        return False
+
+    @property
     def shutting_down(self) -> bool:
         return self.shutting
 

@@ -44,7 +44,7 @@ class Memory(Person):
         lines = [(b"host", b"localhost"), (b"content-type", b"application/json")]
         lines += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         self.head = Head(b"POST", path, b"", dict(lines).items())  # type: ignore[arg-type]
-        self.shutting_down = False
+        self.shutting_down = self.stalled = False
         self.slow = 0.0
         self.refused: Exception | None = None
         self.status = 0

@@ -71,6 +71,21 @@ async def test_a_bad_file_is_a_400_with_every_problem() -> None:
         assert list(application.fleet.members) == ["one"]
 
 
+async def test_a_reload_that_was_asked_for_is_logged_with_what_it_changed_or_what_was_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "infermux.door")
+    async with opened(ONE) as (application, file):
+        file.write(ONE, TWO)
+        await _post(application.app, "/_infermux/reload")
+        file.write({**ONE, "colour": "red"})
+        await _post(application.app, "/_infermux/reload", status=400)
+    done, refused = (record.getMessage() for record in caplog.records if record.name == "infermux.door")
+    assert 'changes=["+ provider two' in done
+    assert "code=config_error" in refused
+    assert "providers[0].colour" in refused
+
+
 async def test_the_page_of_the_configuration_shows_no_secret() -> None:
     async with opened(KEYED) as (application, _):
         shown = await _get(application.app, "/_infermux/config")
