@@ -208,7 +208,7 @@ def database(tmp_path: Path) -> tuple[str, bytes]:
 
 async def test_the_api_says_what_is_strange_and_what_was_spent(tmp_path: Path) -> None:
     pricing = {"one": {"gpt-4o": {"per_request": 0.25}}}
-    config = {**ledger(tmp_path), "pricing": pricing}
+    config: dict[str, Any] = {**ledger(tmp_path), "pricing": pricing}
     async with OpenAIUpstream() as upstream, routing(provider("one", upstream), **config) as router:
         strange = await made(router, groups=["fats"])
         assert strange["warnings"] == ["the configuration declares no route group named 'fats'"]
