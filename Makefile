@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage applications faults soak bench install campaign routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench install campaign api-fuzz routing-quality clean
 
 PYTHON ?=
 ARGS ?=
@@ -63,6 +63,9 @@ applications: $(DEV_READY) $(APPLICATIONS)/.ready  ## run real applications agai
 faults: $(DEV_READY)  ## what callers see under each fault of a provider, as a table
 	@$(PY) -m tests.e2e.faults._print
 
+security: $(DEV_READY)  ## canary secrets in every place and hostile callers, the long form
+	@INFERMUX_TEST_SECURITY=long $(PY) -m pytest tests/security $(ARGS)
+
 soak: $(DEV_READY)  ## twenty minutes of mixed traffic and faults: memory, latency, tasks, descriptors; ARGS="--seconds 60"
 	@$(PY) -m bench.soak $(ARGS)
 
@@ -71,6 +74,9 @@ bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 
 campaign: $(DEV_READY)  ## 1000 random schedules of faults, reloads and leaving callers; ARGS="--seed 7" replays one
 	@$(PY) -m tests.campaign.run $(ARGS)
+
+api-fuzz: $(DEV_READY)  ## ask a real router all that its description of itself allows, and what it does not; ARGS="--examples 10"
+	@$(PY) -m tests.api_fuzz.run $(ARGS)
 
 routing-quality: $(DEV_READY)  ## latency and success of every strategy under faults, as a plot, in bench/results
 	@$(PY) -m bench.routing_quality $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from random import getrandbits
 from typing import Protocol
 
 import attrs
@@ -21,7 +22,7 @@ from infermux.errors import (
     Unauthorized,
     UpstreamFailure,
 )
-from infermux.providers.interface import GENERATING, Answer, Call, Stream, Usage
+from infermux.providers.interface import GENERATING, Answer, Call, Stream, Usage, traced
 from infermux.providers.transport import CONNECTING
 
 from .hold_back import HELD_BYTES, HELD_EVENTS, HoldBack
@@ -46,6 +47,15 @@ class Caller(Protocol):
     def watch(self, scope: trio.CancelScope | None) -> None: ...
 
 
+class Anyone:
+    """A caller that never leaves: for programs that embed the router and cancel by trio's own means."""
+
+    left = False
+
+    def watch(self, scope: trio.CancelScope | None) -> None:
+        """Nothing to watch."""
+
+
 @attrs.define(eq=False)
 class Deadline:
     """When a request must have its first token: `at` on trio's clock, counted from `started_at`.
@@ -56,6 +66,16 @@ class Deadline:
     started_at: float
     at: float = math.inf
     own: bool = False
+
+    @classmethod
+    def of(cls, started_at: float, timeout: float | None) -> Deadline:
+        """The caller's own, `timeout` seconds after it came; None: it has none."""
+        return cls(started_at) if timeout is None else cls(started_at, started_at + timeout, own=True)
+
+    def begin(self, now: float, seconds: float) -> None:
+        """It counts from now on, unless it is the caller's own."""
+        if not self.own:
+            self.started_at, self.at = now, now + seconds
 
     def error(self, lease: Lease | None) -> DeadlineExceeded:
         seconds = self.at - self.started_at
@@ -129,6 +149,9 @@ class Attempt:
         lease, call = self.lease, self.call
         try:
             call = self._for_provider(call)
+            if call.spans:
+                lease.span = f"{getrandbits(64) or 1:016x}"
+                call = traced(call, lease.span)
             if self.homes is not None:
                 call = msgspec.structs.replace(call, kept=self._kept)
             CONNECTING.set(self)
@@ -297,11 +320,11 @@ class Attempt:
         answer, stream = self.answer, self.stream
         if answer is not None:
             said = len(answer.body) // 4 if self.want.endpoint in GENERATING else 0
-            usage = self.usage = answer.usage or estimated(self.want, said)
+            usage = self.usage = self._believed(answer.usage, said)
             self._release(Outcome(status=answer.status, latency=self.seconds, usage=usage))
             return usage
         assert stream is not None
-        usage = self.usage = stream.usage or estimated(self.want, stream.estimated_tokens)
+        usage = self.usage = self._believed(stream.usage, stream.estimated_tokens)
         first = None if self.first_token_at is None else self.first_token_at - self.lease.granted_at
         self._release(Outcome(status=200, latency=self.seconds, first_token=first, usage=usage))
         return usage
@@ -333,12 +356,20 @@ class Attempt:
         """What an attempt that did not end well has used, as far as can be known: nothing if the provider refused."""
         stream = self.stream
         if stream is not None:
-            return stream.usage or estimated(self.want, stream.estimated_tokens)
+            return self._believed(stream.usage, stream.estimated_tokens)
         if self.connecting:
             return None  # nothing was sent
         if kind is None or (kind.is_timeout and kind is not FailureKind.CONNECT_TIMEOUT):
             return estimated(self.want, 0)
         return None
+
+    def _believed(self, told: Usage | None, said: int) -> Usage:
+        """What the provider told to have been used, where that can be; else an estimate, of `said` answer tokens."""
+        if told is not None:
+            if told.is_plausible:
+                return told
+            log.warning("provider %s told a usage that cannot be: it is estimated instead", self.lease.provider)
+        return estimated(self.want, said)
 
     def _release(self, outcome: Outcome) -> None:
         self.lease.scope = None

@@ -60,7 +60,13 @@ class TokenBucket:
         """
         self._refill(now)
         self._level += (reserved - used) * _TOKEN
-        self._cap(now)
+        if self._level > self._brim:
+            self._cap(now)
+
+    def forgive(self, now: float) -> None:
+        """What is owed need not be refilled: it goes on from nothing."""
+        self._refill(now)
+        self._level = max(self._level, 0)
 
     def resize(self, limit_per_minute: int, now: float) -> None:
         """Go on with another limit: what is left stays, up to the new capacity. A debt stays a debt."""
@@ -68,7 +74,8 @@ class TokenBucket:
         self.capacity = limit_per_minute
         self._full = limit_per_minute * _TOKEN
         self._brim = self._full - limit_per_minute
-        self._cap(now)
+        if self._level > self._brim:
+            self._cap(now)
 
     def is_full(self, now: float) -> bool:
         """True when nothing has been taken that is not refilled."""
@@ -95,17 +102,18 @@ class TokenBucket:
     def _refill(self, now: float) -> None:
         tick = int(now * _TICKS)
         if tick > self._at:
-            self._level += (tick - self._at) * self.capacity
-            self._at = tick
-            if self._level > self._brim:
+            level = self._level + (tick - self._at) * self.capacity
+            self._level, self._at = level, tick
+            if level > self._brim:
                 self._cap(now)
 
     def _cap(self, now: float) -> None:
-        if self._level > self._brim:
-            # What the rest of this tick brings would run over: begin to count with the next one. Had it been counted
-            # from the tick's beginning, the span that starts now could get a full bucket and up to a tick too much.
-            self._at = max(self._at, math.ceil(now * _TICKS))
-            self._level = min(self._level, self._full)
+        """The level is above the brim."""
+        # What the rest of this tick brings would run over: begin to count with the next one. Had it been counted
+        # from the tick's beginning, the span that starts now could get a full bucket and up to a tick too much.
+        next_tick = math.ceil(now * _TICKS)
+        self._at = max(self._at, next_tick)
+        self._level = min(self._level, self._full)
 
 
 def resized(bucket: TokenBucket | None, limit_per_minute: int | None, now: float) -> TokenBucket | None:

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from infermux.errors import InfermuxError, ShuttingDown
+from infermux.errors import CallerError, InfermuxError, ShuttingDown
 from infermux.providers.interface import Usage
 from infermux.providers.joint import added
-from infermux.providers.prices import cost
 
-from .dispatch import Phase, Run
+from .dispatch import Run
 from .identity import NOBODY, Identity
 from .journal import Journal
 from .lease import Lease
 from .messages import Outcome
-from .record import Ending, Place, Record, Tried
+from .phase import Phase
+from .record import HIT, Ending, Place, Record, Tried
 
 LEFT = 499  # nginx's status for a caller that went away; it is never sent
 LONGEST_MODEL = 256  # characters: the name is the caller's
@@ -30,7 +30,8 @@ class Draft:
     """Of one request, made when its head is there. `close` tells the journal, once.
 
     `id` is the request's, in bytes of ASCII; `began` is on trio's clock, `at` in seconds since 1970. `received` are
-    seconds that went by until its body was there. `status` is 0 until an answer has begun.
+    seconds that went by until its body was there, `given` those in which a kept stream went out. `status` is 0 until
+    an answer has begun.
     """
 
     journal: Journal
@@ -40,6 +41,7 @@ class Draft:
     began: float = attrs.field(factory=trio.current_time)
     at: float = attrs.field(factory=time.time)
     received: float = 0.0
+    given: float = 0.0
     run: Run | None = None
     status: int = 0
     ending: Ending | None = None
@@ -61,9 +63,13 @@ class Draft:
         """`error` is told in the middle of an answer."""
         self.ending, self.error = Ending.BROKEN, error
 
-    def left(self) -> None:
-        """The caller went away."""
+    def left(self, *, stalled: bool = False) -> None:
+        """The caller went away; `stalled`: it was cut, as it read nothing of its answer for too long."""
         self.ending = Ending.LEFT
+        if stalled:
+            self.error = CallerError(
+                "the caller read nothing for limits.write_timeout", status=LEFT, code="write_timeout"
+            )
 
     def kill(self, error: InfermuxError) -> bool:
         """End it, so that its caller is told `error`. False: its whole answer is on its way out already.
@@ -124,6 +130,7 @@ class Draft:
             )
         trail, plan, want = run.trail, run.plan, run.want
         tried = tuple([_tried(lease, self.began) for lease in trail])
+        usage, dollars, first, theirs = sums_of_one(tried[0]) if len(tried) == 1 else sums_of_all(tried)
         answered = _answered(run) if self.status and ending is not Ending.REFUSED else None
         return Record(
             id=self.id.decode("ascii", "replace"),
@@ -143,15 +150,29 @@ class Draft:
             code=code,
             message=message,
             fault=fault,
-            usage=total_usage(tried),
-            cost=total_cost(tried),
+            usage=usage,
+            cost=0.0 if self.cache == HIT else dollars,
             latency=latency,
-            first_token=min([each.first_token for each in tried if each.first_token is not None], default=None),
+            first_token=first,
             waited=run.waited,
-            overhead=max(0.0, latency - self.received - run.waited - covered(tried)),
+            overhead=max(0.0, latency - self.received - self.given - run.waited - theirs),
             cache=self.cache,
             trace=self.trace,
         )
+
+
+_Sums = tuple[Usage | None, float | None, float | None, float]
+"""Of attempts: usage, US dollars, when the first token was there, and the seconds in which any was under way."""
+
+
+def sums_of_one(tried: Tried) -> _Sums:
+    dollars = 0.0 if tried.cost is None and tried.usage is None else tried.cost
+    return tried.usage, dollars, tried.first_token, tried.ended - tried.started
+
+
+def sums_of_all(tried: Sequence[Tried]) -> _Sums:
+    first = min([each.first_token for each in tried if each.first_token is not None], default=None)
+    return total_usage(tried), total_cost(tried), first, covered(tried)
 
 
 def _answered(run: Run) -> Lease | None:
@@ -163,7 +184,7 @@ def _answered(run: Run) -> Lease | None:
 def _tried(lease: Lease, began: float) -> Tried:
     # Without an outcome nobody has ended it: its actor died with it.
     outcome = lease.outcome or Outcome(cancelled=True, latency=trio.current_time() - lease.granted_at)
-    started, first, price, usage = lease.granted_at - began, lease.first_token_at, lease.price, outcome.usage
+    started, first = lease.granted_at - began, lease.first_token_at
     return Tried(
         provider=lease.provider,
         model=lease.model[:LONGEST_MODEL],
@@ -172,9 +193,10 @@ def _tried(lease: Lease, began: float) -> Tried:
         first_token=None if first is None else first - began,
         outcome=_word(outcome),
         status=outcome.status,
-        usage=usage,
-        cost=None if price is None else 0.0 if usage is None else cost(price, usage),
+        usage=outcome.usage,
+        cost=lease.cost,
         probe=lease.probe,
+        span=lease.span,
     )
 
 
@@ -209,8 +231,6 @@ def total_usage(tried: Sequence[Tried]) -> Usage | None:
 
 def covered(tried: Sequence[Tried]) -> float:
     """Seconds in which at least one attempt was under way. Those of a hedged request overlap."""
-    if len(tried) == 1:
-        return tried[0].ended - tried[0].started
     total, until = 0.0, 0.0
     for each in sorted(tried, key=lambda each: each.started):
         if each.ended > until:

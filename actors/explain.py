@@ -10,9 +10,11 @@ import msgspec
 
 from .decisions import Decision
 from .plan import Look
-from .record import Record, Tried
+from .record import HIT, Record, Tried
 from .strategies import SCORES
 from .strategy import Choice, Option
+
+FROM_CACHE = "answered from the cache"
 
 
 def explained(decision: Decision, *, running: bool = False) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def explained(decision: Decision, *, running: bool = False) -> dict[str, Any]:
         **brief(record),
         "state": "running" if running else "ended",
         **({"ending": "", "status": None} if running else {}),
-        "message": record.message,
+        "message": FROM_CACHE if record.cache == HIT else record.message,
         "tags": dict(record.who.tags),
         "waited": round(record.waited, 6),
         "overhead": round(record.overhead, 6),

@@ -8,10 +8,12 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
 import attrs
+import msgspec
 import trio
 
 from infermux.config.difference import Difference, difference
@@ -22,9 +24,10 @@ from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
-from .attempt import Caller
+from .attempt import Anyone, Caller
 from .catalogue import Catalogue, Entry
-from .dispatch import Anyone, Run
+from .description import Description, describe
+from .dispatch import Run
 from .gate import Gate
 from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack
@@ -33,14 +36,18 @@ from .journal import Journal
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
-from .provider import Command, Describe, Description, LookAgain, ProviderActor, Revoke, Verb, describe
+from .probe_bill import bill
+from .provider import ProviderActor
+from .provider_messages import Command, Describe, LookAgain, Revoke, Verb
+from .purse_keeper import BudgetStore
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
-from .router import HealthKnown, RouterActor, Serve, TurnAway
+from .router import RouterActor
+from .router_messages import HealthKnown, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
-from .treasury import TREASURY, BudgetStore, Treasury, TreasuryActor
+from .treasury import TREASURY, Treasury, TreasuryActor
 
 log = logging.getLogger("infermux.actors")
 
@@ -52,7 +59,7 @@ PRICES_POLL = 60.0  # seconds between looks whether another price holds by now
 AdapterMaker = Callable[[ProviderSettings], Adapter]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Fleet:
     """The running actors. Made by `open_fleet`. `journal` is told of every request that has ended."""
 
@@ -68,12 +75,16 @@ class Fleet:
     rescue: Rescue | None = None
     homes: Homes = attrs.field(factory=Homes)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
+    spans: bool = False  # each attempt has a span of its own, which its provider is told
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
     _changing: trio.Lock = attrs.field(factory=trio.Lock)
     _departing: dict[str, Member] = attrs.field(factory=dict[str, Member])
     _former: dict[str, Gate] = attrs.field(factory=dict[str, Gate])  # of providers taken out, while limits are used up
+
+    def __repr__(self) -> str:
+        return f"Fleet({', '.join(self.members)})"
 
     def run(
         self,
@@ -92,7 +103,7 @@ class Fleet:
             account=account,
             router=self.router,
             want=want,
-            call=call,
+            call=msgspec.structs.replace(call, spans=True) if self.spans else call,
             caller=caller or Anyone(),
             retry=self.config.retry,
             rng=self.rng,
@@ -142,7 +153,14 @@ class Fleet:
         async with self._changing:
             self._check_running()
             await library_for(*config.providers)
-            return await reload(self, config)
+            try:
+                return await reload(self, config)
+            finally:  # where it failed, those that were expected do not come
+                self.treasury.adopt(self.config.budgets, keyed=self.config.auth.is_keyed)
+
+    async def expect_budgets(self, config: Config) -> None:
+        """See what was spent of the budgets of a configuration that is about to be served."""
+        await self.treasury.expect(config.budgets, keyed=config.auth.is_keyed)
 
     def difference(self, config: Config) -> Difference:
         """What `reload(config)` would change now."""
@@ -192,8 +210,8 @@ class Fleet:
     async def start(self) -> None:
         """Start the providers' actors, then the router's. ProviderNotStarted: a strict one did not come up."""
         await library_for(*self.config.providers)
-        child = Child(TREASURY, lambda: TreasuryActor(self.treasury), capacity=self._capacity)
-        self.treasury.ref = await self.supervisor.start_child(child)
+        await self.supervisor.start_child(Child(TREASURY, lambda: TreasuryActor(self.treasury)))
+        self._number()  # prices, for the first probes
         for settings in self.config.providers:
             self.members[settings.name] = await self.hire(settings)
         self._number()
@@ -204,7 +222,7 @@ class Fleet:
         self.router = await self.supervisor.start_child(child)
         if any(member.described != member.entry.found for member in self.members.values()):
             self._found(next(iter(self.members)))  # there was nobody yet who could be told
-        await self.treasury.ready()
+        await self.treasury.keeper.ready()
         await self._strict_ones()
 
     async def _strict_ones(self) -> None:
@@ -237,8 +255,9 @@ class Fleet:
         member = Member(Entry(settings=settings, index=0, endpoints=adapter.endpoints), adapter, gate)
 
         def actor() -> ProviderActor:
+            adapter, billed = member.adapter, partial(bill, self)
             return ProviderActor(
-                gate=gate, adapter=member.adapter, rng=self.rng, announce=self._announce, found=self._found
+                gate=gate, adapter=adapter, rng=self.rng, announce=self._announce, billed=billed, found=self._found
             )
 
         try:
@@ -266,7 +285,7 @@ class Fleet:
         if config.rescue != self.config.rescue:
             self.rescue = rescue_of(config.rescue)
         self.config = config
-        self.treasury.adopt(config.budgets)
+        self.treasury.adopt(config.budgets, keyed=config.auth.is_keyed)
         self.members = {member.settings.name: member for member in members}
         self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
         self._number()
@@ -375,7 +394,7 @@ class Fleet:
 
     async def aclose(self) -> None:
         """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
-        await self.treasury.aclose()
+        await self.treasury.keeper.aclose()
         for member in self.members.values():
             await close(member.adapter, member.settings.name)
 
@@ -400,7 +419,7 @@ async def open_fleet(
     kept: ThinkingStores = {}
     maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
-    treasury = Treasury(budgets=config.budgets, store=budget_store)
+    treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None

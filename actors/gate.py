@@ -6,7 +6,6 @@ import math
 from collections import deque
 
 import attrs
-import msgspec
 
 from infermux.config.settings import ProbeMethod, ProviderSettings, Routing
 from infermux.errors import UpstreamFailure
@@ -22,7 +21,7 @@ from .health import HealthState
 from .keyring import KeyRing
 from .learned import LearnedTokens
 from .learned_limits import LearnedLimits, Mark
-from .lease import Lease
+from .lease import Grant, Lease
 from .messages import Health, Outcome, Reason, Standing, Want
 from .obstacles import HEALTH_REASONS, why_blocked
 from .outcomes import ended_otherwise, probed, succeeded, worked
@@ -32,22 +31,6 @@ from .slow_start import SlowStart
 from .transition import KEPT, Transition
 
 WHOLE_PROBE_FACTOR = 3.0
-
-
-class Grant(msgspec.Struct, frozen=True):
-    """What an admitted request gets: tokens reserved, whether it is the half-open probe, its bound in seconds.
-
-    `key` is the place of its key where the provider has several, `other_keys` how many more could be used; `mark` is
-    for the limits that the provider tells.
-    """
-
-    reserved: int
-    probe: bool
-    bound: float | None
-    epoch: int
-    key: int | None = None
-    other_keys: int = 0
-    mark: Mark | None = None
 
 
 @attrs.define(eq=False)
@@ -363,7 +346,13 @@ class Gate:
             self.operator.append(Transition(now, source, target, "operator"))
 
     def reset(self, now: float) -> None:
-        """Forget circuit, cool-downs, models set aside, penalty, retired keys, told limits; those configured stay."""
+        """Forget circuit, cool-downs, models set aside, penalty, retired keys, told limits; those configured stay.
+
+        What they have admitted stays taken, but a debt, which may be a lie of the provider, is forgiven.
+        """
+        for bucket in (self.requests, self.tokens):
+            if bucket is not None:
+                bucket.forgive(now)
         self.breaker.reset(now)
         self.cooldown.reset()
         self.set_aside.clear()

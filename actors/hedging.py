@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 import trio
@@ -15,6 +16,11 @@ from infermux.providers.interface import Stream
 
 from .attempt import Attempt, Caller, Commit
 from .hold_back import HoldBack
+from .kit_errors import ActorDied, MailboxFull
+from .lease import Lease
+from .plan import Plan
+from .ref import Ref
+from .router_messages import Advance
 
 KEPT_TIMES = 200  # of one provider, streams and whole answers apart
 ENOUGH_TIMES = 20  # below it a percentile says nothing
@@ -71,6 +77,12 @@ class Hedging:
             times = self._times[provider, stream] = Times()
         times.note(seconds)
 
+    def note_attempt(self, attempt: Attempt) -> None:
+        """How long it took to its first token, or until it was given up, which is shorter than it would have been."""
+        at = attempt.first_token_at
+        seconds = attempt.seconds if at is None else at - attempt.lease.granted_at
+        self.note(attempt.lease.provider, seconds, stream=attempt.call.stream)
+
     def note_request(self) -> None:
         self._credit = min(CREDIT, self._credit + self.settings.max_extra_ratio)
 
@@ -89,6 +101,24 @@ class Hedging:
 def hedging_of(settings: Hedge) -> Hedging | None:
     """None where it is turned off, so that it costs nothing."""
     return Hedging(settings) if settings.enabled else None
+
+
+async def beside(first: Attempt, plan: Plan, router: Ref[Any], hedging: Hedging) -> tuple[Lease, Plan] | None:
+    """Another provider's lease for the same model and the plan it is of, if there is one and there may be one more."""
+    if not hedging.take():
+        return None
+    provider, model = first.lease.provider, first.lease.model
+    aside = Plan(plan.want, beside=model, tried={*plan.tried, (provider, model)}, silent={*plan.silent, provider})
+    granted: Any = None
+    try:
+        reply = router.request(Advance(aside))
+        granted = reply.take() if reply.done else await reply.wait()
+    except (MailboxFull, ActorDied):
+        pass  # the first one goes on alone
+    if not isinstance(granted, Lease):
+        hedging.give_back()
+        return None
+    return granted, aside
 
 
 @attrs.define(eq=False)
@@ -111,18 +141,34 @@ class Race:
     _scopes: dict[Attempt, trio.CancelScope] = attrs.field(factory=dict[Attempt, trio.CancelScope])
     _settled: trio.Event = attrs.field(factory=trio.Event)
 
-    @property
-    def attempts(self) -> list[Attempt]:
-        """All that took part."""
-        won = [] if self.winner is None else [self.winner]
-        return [*won, *self.others, *(attempt for attempt, _ in self.failures if attempt is not self.winner)]
+    def outcome(self) -> tuple[Attempt, UpstreamFailure | None]:
+        """The attempt that counts, with its failure if any. Raises NotCarried where there was none."""
+        if self.winner is None and not self.failures:
+            raise self.refusals[0][1]
+        if self.winner is None:
+            return self.failures[-1]
+        return self.winner, next((failure for attempt, failure in self.failures if attempt is self.winner), None)
+
+    def _abandon(self) -> None:
+        """Nobody wants any of them any more: what had failed is told as that."""
+        for attempt, failure in self.failures:
+            attempt.failed(failure)
+        for attempt in (*self.others, *([] if self.winner is None else [self.winner])):
+            attempt.abandon()
 
     async def run(self, first: Attempt, after: float, second: Callable[[], Awaitable[Attempt | None]]) -> None:
         """Run `first`, and `after` seconds later the one that `second` brings, if any.
 
-        Raises CallerLeft, and what an attempt raises that no other attempt can mend: all of `attempts` are then to be
-        abandoned, as after a cancellation.
+        Raises CallerLeft, and what an attempt raises that no other attempt can mend: all are abandoned then, as when
+        it is cancelled.
         """
+        try:
+            await self._run(first, after, second)
+        except BaseException:
+            self._abandon()
+            raise
+
+    async def _run(self, first: Attempt, after: float, second: Callable[[], Awaitable[Attempt | None]]) -> None:
         with trio.CancelScope() as scope:
             self.caller.watch(scope)
             async with trio.open_nursery() as nursery:

@@ -17,11 +17,8 @@ import attrs
 import trio
 
 from infermux.errors import (
-    Conflict,
     DatabaseUnavailable,
     InfermuxError,
-    KeysUnavailable,
-    Overloaded,
     RateLimited,
 )
 from infermux.keys import KeyBudget, StoredKey, pick, rotated
@@ -70,23 +67,6 @@ class KeyStore(Protocol):
 
 
 @attrs.frozen
-class Admit:
-    """Take what a request of a key needs. Answered with the tokens reserved, or with an `Overrun`."""
-
-    known: Known
-    tokens: int
-
-
-@attrs.frozen
-class Settle:
-    """A request that was admitted has ended and has `used` this many tokens."""
-
-    known: Known
-    reserved: int
-    used: int
-
-
-@attrs.frozen
 class Put:
     """The store has this from now on."""
 
@@ -107,7 +87,7 @@ class Look:
 
 @attrs.define(eq=False, kw_only=True)
 class KeysActor(BaseActor[Any]):
-    """Owns the table: nobody else changes it."""
+    """Owns the table: nobody else changes which keys there are."""
 
     eager: ClassVar[bool] = True
 
@@ -122,16 +102,9 @@ class KeysActor(BaseActor[Any]):
         context.start_soon(self._watch)
 
     def receive(self, message: Any, reply: Reply[Any] | None) -> None:
-        now = trio.current_time()
         match message:
-            case Admit(known, tokens) if reply is not None:
-                admitted = known.limits.admit(tokens, now)
-                if not reply.send(admitted) and not isinstance(admitted, Overrun):
-                    known.limits.settle(admitted, 0, now)  # whoever asked has left
-            case Settle(known, reserved, used):
-                known.limits.settle(reserved, used, now)
             case Put(stored):
-                self.table.put(stored, now)
+                self.table.put(stored, trio.current_time())
                 if reply is not None:
                     reply.send(None)
             case Watch(wanted):
@@ -184,7 +157,6 @@ class Permit:
 
     known: Known
     reserved: int
-    _ref: Ref[Any]
     _learned: LearnedTokens
     _model: str
     _released: bool = False
@@ -201,7 +173,7 @@ class Permit:
                 used += usage.total
                 if not usage.estimated:
                     self._learned.observe(self._model, usage.completion_tokens)
-        self._ref.deliver(Settle(self.known, self.reserved, used))
+        self.known.limits.settle(self.reserved, used, trio.current_time())
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -217,28 +189,28 @@ class Keys:
         """The key a caller sent. Raises Unauthorized, KeysUnavailable."""
         return self.table.find(given, self.wall())
 
-    async def admit(self, known: Known, want: Want) -> Permit:
+    def admit(self, known: Known, want: Want) -> Permit:
         """Room for one request in the limits of its key. Raises RateLimited, saying which limit, and until when.
 
-        Reserved are min(estimate, limit) tokens, by the same estimate as a provider's; cancelled it holds nothing.
+        Reserved are min(estimate, limit) tokens, by the same estimate as a provider's. Limits are taken from and given
+        back at once, in the request's own task: nothing can come between the look at them and that.
         """
-        learned = self.table.learned
+        learned, now = self.table.learned, trio.current_time()
         tokens = learned.reservation(want.model, want.prompt_tokens, want.max_tokens, known.limits.capacity)
-        try:
-            admitted: int | Overrun = await self.ref.ask(Admit(known, tokens))
-        except ActorDied as died:
-            raise KeysUnavailable("the limits of keys are being restarted; try again", retry_after=1) from died
-        except MailboxFull as full:
-            raise Overloaded("more requests wait than the router can hold; try again", retry_after=1) from full
+        admitted = known.limits.admit(tokens, now)
         if isinstance(admitted, Overrun):
-            now = trio.current_time()
             raise RateLimited(admitted.said(known.stored.name, now), retry_after=admitted.wait(now))
-        return Permit(known, admitted, self.ref, learned, want.model)
+        return Permit(known, admitted, learned, want.model)
 
     def budget_of(self, key_id: str) -> KeyBudget | None:
         """What the key with that id may spend; None: as much as it likes, or there is none."""
         known = self.table.keys.get(key_id)
         return None if known is None else known.stored.allows.budget
+
+    def name_of(self, key_id: str) -> str | None:
+        """What the key with that id is called; None: there is none, as far as is known."""
+        known = self.table.keys.get(key_id)
+        return None if known is None else known.stored.name
 
     # Management.
 
@@ -262,8 +234,6 @@ class Keys:
     async def rotate(self, name: str, *, keep_old: float) -> tuple[Secret, StoredKey]:
         """A new secret for a key; the old one stays good for `keep_old` seconds. Raises as `revoke`."""
         key = pick(name, await self.store.load())
-        if key.revoked_at is not None:
-            raise Conflict(f"the key {key.name!r} was revoked: create another one")
         text, changed = rotated(key, now=self.wall(), keep_old=keep_old)
         changed = await self.store.replace(changed)
         await self._put(changed)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 import trio
 
 from infermux.config.settings import Price, ProviderSettings
 from infermux.errors import InfermuxError
 from infermux.providers.interface import Adapter
+from infermux.providers.prices import cost
 from infermux.providers.ratelimits import Quotas
 from infermux.secret import Secret
 
@@ -20,28 +22,41 @@ if TYPE_CHECKING:
     from .ref import Ref
 
 
-@attrs.frozen
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """Told by a lease to its provider's actor, once."""
 
     lease: Lease
     outcome: Outcome
 
 
-@attrs.frozen
-class ProbePassed:
+class ProbePassed(msgspec.Struct, frozen=True):
     """Told when the half-open probe has its first token, `latency` seconds after the lease."""
 
     lease: Lease
     latency: float
 
 
-@attrs.frozen
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """Told when an answer to `lease` says what is left of the provider's own limits."""
 
     lease: Lease
     quotas: Quotas
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What an admitted request gets: tokens reserved, whether it is the half-open probe, its bound in seconds.
+
+    `key` is the place of its key where the provider has several, `other_keys` how many more could be used; `mark` is
+    for the limits that the provider tells.
+    """
+
+    reserved: int
+    probe: bool
+    bound: float | None
+    epoch: int
+    key: int | None = None
+    other_keys: int = 0
+    mark: Mark | None = None
 
 
 @attrs.define(eq=False, repr=False, kw_only=True)
@@ -55,6 +70,7 @@ class Lease:
     `other_keys` of them could have been used as well. `mark` is for the limits that the provider tells.
     `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
     `last_word`: the request ends with it, no other provider is tried; its caller is told `error` where there is one.
+    `span` is the attempt's in a trace, in hexadecimal, where it has one.
     `first_token_at`, on trio's clock, and `outcome` are what became of the attempt, as far as it has come.
     """
 
@@ -80,7 +96,19 @@ class Lease:
     error: InfermuxError | None = None
     first_token_at: float | None = None
     outcome: Outcome | None = None
+    span: str = ""
+    _cost: float | None = None
     _released: bool = False
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of what the attempt is known to have used; None where the price is not."""
+        if self.price is None or self.outcome is None:
+            return None if self.price is None else 0.0
+        if self._cost is None:
+            usage = self.outcome.usage
+            self._cost = 0.0 if usage is None else cost(self.price, usage)
+        return self._cost
 
     @property
     def is_released(self) -> bool:

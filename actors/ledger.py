@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from infermux.database.rows import prepare, write_entries
+from infermux.database.rows import write_entries
 from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
 
@@ -36,7 +36,8 @@ log = logging.getLogger("infermux.ledger")
 
 LEDGER = "infermux.ledger"  # no provider can be called so
 FLUSH_EVERY = 0.25  # seconds a row waits for company: with the writing itself well below the second that may be lost
-BATCH = 2_000  # rows; with so many waiting it is not waited any longer
+BATCH = 256  # rows at once; with so many waiting it is not waited any longer. The event loop stands still for a
+# millisecond or two while they are made, so more would be felt; fewer would cost more transactions
 MAX_PENDING = 50_000  # rows, of about 1 KiB each
 OPENS_AFTER = 1.0  # seconds without a row: the server shall listen before the imports take the processor
 BACKOFF = Backoff(base=0.25, max=10.0)
@@ -65,13 +66,17 @@ class DatabaseShelf:
     database: Database
 
     async def open(self) -> None:
-        await self.database.write(prepare)
+        await self.database.write(_nothing)
 
     async def keep(self, rows: Sequence[Numbered]) -> int:
         # The rows are made in the thread too.
         return await self.database.write(
             lambda connection: write_entries(connection, [entry_of(seq, record) for seq, record in rows])
         )
+
+
+def _nothing(connection: object) -> None:
+    """To have it opened is enough."""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,7 +124,7 @@ class Ledger:
         queue.append((self._number(), record))
         if len(queue) == 1:
             self.came.set()
-        elif len(queue) == BATCH:
+        elif len(queue) >= BATCH:
             self.enough.set()
 
     def statistics(self) -> LedgerStatistics:
@@ -227,6 +232,7 @@ class LedgerActor(BaseActor[Flush]):
             await ledger.wait()
         while True:
             asked, self._asked = self._asked, []
+            begun = trio.current_time()
             try:
                 await (ledger.write_out() if ledger.pending else ledger.open())
             except DatabaseUnavailable as error:
@@ -239,12 +245,17 @@ class LedgerActor(BaseActor[Flush]):
             for reply in asked:
                 reply.send(None)
             if not self._asked:
-                await self._company()
+                await self._company(begun)
 
-    async def _company(self) -> None:
-        """Return when there is something to write and enough of it, or it has waited long enough."""
-        await self._ledger.wait()
-        with trio.move_on_after(FLUSH_EVERY):
+    async def _company(self, begun: float) -> None:
+        """Return when there is something to write and enough of it, or it has waited long enough.
+
+        What waits already came after `begun`, while others were written: that is part of its wait.
+        """
+        if not self._ledger.pending:
+            await self._ledger.wait()
+            begun = trio.current_time()
+        with trio.move_on_at(begun + FLUSH_EVERY):
             await self._ledger.enough.wait()
 
 
@@ -276,11 +287,12 @@ async def open_ledger(supervisor: Supervisor, journal: Journal, database: Databa
     """Write down what `journal` is told. Leaving the block writes what is left, bounded by `GRACE`."""
     ledger = Ledger(DatabaseShelf(database))
     ref = await supervisor.start_child(Child(LEDGER, lambda: LedgerActor(ledger)))
-    forget = journal.listen(ledger.note)
+    forget = [journal.listen(ledger.note), journal.listen_to_probes(ledger.note)]
     try:
         yield Books(ledger, ref, database)
     finally:
-        forget()
+        for each in forget:
+            each()
         with trio.CancelScope(deadline=trio.current_time() + GRACE, shield=True):
             await supervisor.stop_child(LEDGER)
         await ledger.drain(GRACE)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import Any
 
-from infermux.database.rows import Entry, Row, fitting_number, fitting_text
+from infermux.database.rows import TOKENS, Entry, Row, fitting_name, fitting_number, fitting_text
 from infermux.providers.interface import Usage
 
 from .record import Ending, Record, Tried
@@ -16,82 +15,75 @@ SECONDS_A_DAY = 86_400
 
 def entry_of(seq: int, record: Record) -> Entry:
     """The rows of one request, numbered `seq`. Those of its attempts only where one row cannot say it all."""
-    request: dict[str, Any] = {
-        "seq": seq,
-        "id": fitting_text(record.id),
-        "at": record.at,
-        "day": _day(int(record.at // SECONDS_A_DAY)),
-        "caller": fitting_text(record.who.caller),
-        "key": fitting_text(record.who.key),
-        "endpoint": fitting_text(record.endpoint),
-        "stream": record.stream,
-        "requested": fitting_text(record.requested),
-        "route_group": fitting_text(record.group),
-        "strategy": fitting_text(record.strategy),
-        "provider": fitting_text(record.provider),
-        "model": fitting_text(record.model),
-        "attempts": len(record.attempts),
-        "rescues": record.rescues,
-        "outcome": record.ending.value,
-        "status": record.status,
-        "code": fitting_text(record.code),
-        "fault": "" if record.fault is None else record.fault.value,
-        "cache": fitting_text(record.cache),
-        "latency": record.latency,
-        "first_token": record.first_token,
-        "waited": record.waited,
-        "overhead": record.overhead,
-        **_tokens(record.usage),
-        "cost": _cost(record.cost, record.usage, answered=record.ending is Ending.OK and bool(record.attempts)),
-    }
-    attempts = record.attempts if len(record.attempts) > 1 else ()
+    who, attempts, usage, fault = record.who, record.attempts, record.usage, record.fault
+    request = (
+        seq,
+        fitting_text(record.id),
+        record.at,
+        _day(int(record.at // SECONDS_A_DAY)),
+        fitting_name(who.caller),
+        fitting_name(who.key),
+        fitting_name(record.endpoint),
+        record.stream,
+        fitting_name(record.requested),
+        fitting_name(record.group),
+        fitting_name(record.strategy),
+        fitting_name(record.provider),
+        fitting_name(record.model),
+        len(attempts),
+        record.rescues,
+        record.ending.value,
+        record.status,
+        fitting_name(record.code),
+        "" if fault is None else fault.value,
+        fitting_name(record.cache),
+        record.latency,
+        record.first_token,
+        record.waited,
+        record.overhead,
+        *_tokens(usage),
+        _cost(record.cost, usage, answered=record.ending is Ending.OK and bool(attempts)),
+    )
     return Entry(
         request,
-        [_attempt(seq, number, tried) for number, tried in enumerate(attempts, 1)],
-        [
-            {"seq": seq, "name": fitting_text(name), "value": fitting_text(value)}
-            for name, value in record.who.tags.items()
-        ],
+        [_attempt(seq, number, tried) for number, tried in enumerate(attempts, 1)]
+        if len(attempts) > 1 or (attempts and not record.provider)
+        else (),
+        [(seq, fitting_text(name), fitting_text(value)) for name, value in who.tags.items()] if who.tags else (),
     )
 
 
 def _attempt(seq: int, number: int, tried: Tried) -> Row:
-    return {
-        "seq": seq,
-        "number": number,
-        "provider": fitting_text(tried.provider),
-        "model": fitting_text(tried.model),
-        "outcome": fitting_text(tried.outcome),
-        "status": tried.status,
-        "started": tried.started,
-        "ended": tried.ended,
-        "first_token": tried.first_token,
-        **_tokens(tried.usage),
-        "cost": _cost(tried.cost, tried.usage, answered=tried.outcome == "ok"),
-    }
+    return (
+        seq,
+        number,
+        fitting_name(tried.provider),
+        fitting_name(tried.model),
+        fitting_name(tried.outcome),
+        tried.status,
+        tried.started,
+        tried.ended,
+        tried.first_token,
+        *_tokens(tried.usage),
+        _cost(tried.cost, tried.usage, answered=tried.outcome == "ok"),
+    )
 
 
 def _tokens(usage: Usage | None) -> Row:
+    """In the order of `TOKENS`."""
     if usage is None:
         return _NO_TOKENS
-    return {
-        "prompt_tokens": fitting_number(usage.prompt_tokens),
-        "cached_tokens": fitting_number(usage.cached_tokens),
-        "cache_write_tokens": fitting_number(usage.cache_write_tokens),
-        "completion_tokens": fitting_number(usage.completion_tokens),
-        "reasoning_tokens": fitting_number(usage.reasoning_tokens),
-        "estimated": usage.estimated,
-    }
+    return (
+        fitting_number(usage.prompt_tokens),
+        fitting_number(usage.cached_tokens),
+        fitting_number(usage.cache_write_tokens),
+        fitting_number(usage.completion_tokens),
+        fitting_number(usage.reasoning_tokens),
+        usage.estimated,
+    )
 
 
-_NO_TOKENS: Row = {
-    "prompt_tokens": None,
-    "cached_tokens": None,
-    "cache_write_tokens": None,
-    "completion_tokens": None,
-    "reasoning_tokens": None,
-    "estimated": None,
-}
+_NO_TOKENS: Row = (None,) * len(TOKENS)
 
 
 def _cost(cost: float | None, usage: Usage | None, *, answered: bool) -> float | None:

@@ -149,6 +149,10 @@ class Want(msgspec.Struct, frozen=True):
     images: bool = False
     tools: bool = False
 
+    def __repr__(self) -> str:
+        """Without the affinity, which may be what a caller said."""
+        return f"Want({self.model!r}, {self.endpoint.name}, caller={self.who.caller!r}, {self.prompt_tokens} tokens)"
+
     @property
     def home_key(self) -> int | None:
         """The place of the credential that keeps the response before; None: unknown, or its provider has one alone."""

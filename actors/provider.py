@@ -7,7 +7,6 @@ restart after a crash keeps limits and leases, so a crash never opens a way roun
 
 from __future__ import annotations
 
-import enum
 import logging
 import math
 import random
@@ -22,14 +21,16 @@ from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Adapter, ModelInfo, Usage, describing, lasting
 
 from .actor import BaseActor, Context
+from .description import Description, describe
 from .gate import Gate
-from .gate_view import view
 from .lease import Heard, Lease, ProbePassed, Release
-from .messages import Health, Reason, Standing
+from .messages import Health, Standing
 from .plan import Refusal
+from .probe_bill import Probed
+from .provider_messages import Command, Describe, LookAgain, ProbeEnded, Redeclared, Revoke, Verb
 from .ref import Ref
 from .reply import Reply
-from .router import Acquire, Advance
+from .router_messages import Acquire, Advance
 from .router_queue import Freed, Wanted
 
 log = logging.getLogger("infermux.actors")
@@ -43,86 +44,12 @@ def _nobody(name: str) -> None:
     """Nobody asks which models were found."""
 
 
-class Verb(enum.Enum):
-    """What an operator can ask of a provider."""
-
-    ENABLE = "enable"
-    DISABLE = "disable"
-    DRAIN = "drain"
-    PROBE = "probe"
-    RESET = "reset"
-
-
-@attrs.frozen
-class Command:
-    """Answered with the `Description` after it was carried out; PROBE after the probe has ended."""
-
-    verb: Verb
-
-
-@attrs.frozen
-class Describe:
-    """Answered with a `Description`."""
-
-
-@attrs.frozen
-class Revoke:
-    """End every attempt that runs under a lease of this provider; `last_word`: the requests end too."""
-
-    why: str
-    last_word: bool = False
-
-
-@attrs.frozen(eq=False)
-class Redeclared:
-    """The gate has other settings: go on with `adapter`. Once `known` is set no lease is granted on another one."""
-
-    adapter: Adapter
-    known: trio.Event = attrs.field(factory=trio.Event)
-
-
-@attrs.frozen
-class ProbeEnded:
-    """What a probe came to. `failure` None: healthy. `key`: the place of the key it was made with, where it has one."""
-
-    failure: UpstreamFailure | None
-    usage: Usage | None
-    key: int | None = None
-    models: tuple[ModelInfo, ...] | None = None
-
-
-@attrs.frozen
-class LookAgain:
-    """What the provider runs on has come up, or gone down: a probe may now say something else."""
-
-    up: bool
-
-
-@attrs.frozen(kw_only=True)
-class Description:
-    """All that can be told about a provider, as of now. Times are seconds; levels are what the buckets hold."""
-
-    name: str
-    type: str
-    routable: bool
-    reason: str | None
-    blocked_for: float | None
-    health: dict[str, Any]
-    circuit: dict[str, Any]
-    buckets: dict[str, Any]
-    keys: list[dict[str, Any]]
-    ewma: dict[str, Any]
-    in_flight: int
-    malformed_events: int
-    models: list[str] | None
-    aliases: dict[str, str]
-    transport: str
-    transitions: list[dict[str, Any]]
-
-
 @attrs.define(eq=False, kw_only=True)
 class ProviderActor(BaseActor[Any]):
-    """`announce` is called with the provider's name when its first probe has ended, `found` when its models changed."""
+    """`announce` is told the provider's name when its first probe has ended, `found` when its models changed.
+
+    `billed` is told what probes cost.
+    """
 
     eager: ClassVar[bool] = True
 
@@ -130,6 +57,7 @@ class ProviderActor(BaseActor[Any]):
     adapter: Adapter
     rng: random.Random
     announce: Callable[[str], None]
+    billed: Callable[[Probed], None]
     found: Callable[[str], None] = _nobody
     _news: list[bool] = attrs.field(factory=list[bool])  # of what it runs on, since the last probe began
     _context: Context[Any] | None = None
@@ -316,11 +244,13 @@ class ProviderActor(BaseActor[Any]):
 
     async def _send_probe(self, check: HealthCheck, key: int | None) -> ProbeEnded:
         method, model = probe_plan(self.settings)
+        began = trio.current_time()
         failure: UpstreamFailure | None = None
         usage: Usage | None = None
         with trio.move_on_after(check.timeout) as scope:
             try:
-                usage = await self.adapter.probe(method, model, None if key is None else self.settings.keys[key])
+                told = await self.adapter.probe(method, model, None if key is None else self.settings.keys[key])
+                usage = told if told is None or told.is_plausible else None
             except UpstreamFailure as failed:
                 failure = failed
             except Exception as bug:
@@ -328,6 +258,9 @@ class ProviderActor(BaseActor[Any]):
                 failure = UpstreamFailure(FailureKind.MALFORMED, f"its adapter crashed with {type(bug).__name__}")
         if scope.cancelled_caught:
             failure = UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"no answer to the probe within {check.timeout:g} s")
+        if method is ProbeMethod.GENERATE and model is not None:
+            seconds = trio.current_time() - began
+            self.billed(Probed(settings=self.settings, model=model, seconds=seconds, usage=usage, failure=failure))
         models = await self._list_models(check) if failure is None else None
         return ProbeEnded(failure, usage, key, models)
 
@@ -413,35 +346,6 @@ class ProviderActor(BaseActor[Any]):
 
     def _describe(self) -> Description:
         return describe(self.gate, self.adapter, trio.current_time())
-
-
-def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False) -> Description:
-    """A provider as of `now`; `crashed`: its actor is down, whatever else stands in the way."""
-    settings = gate.settings
-    standing = gate.standing(now)
-    reason = Reason.CRASHED if crashed else standing.reason if now < standing.blocked_until else None
-    left = standing.blocked_until - now
-    return Description(
-        name=settings.name,
-        type=settings.type,
-        routable=reason is None,
-        reason=None if reason is None else reason.value,
-        blocked_for=round(left, 3) if reason is not None and not crashed and math.isfinite(left) else None,
-        transport=adapter.transport,
-        models=_models(gate, adapter),
-        aliases=dict(settings.model_aliases),
-        in_flight=standing.in_flight,
-        **view(gate, now),
-    )
-
-
-def _models(gate: Gate, adapter: Adapter) -> list[str] | None:
-    """What it serves: as it is declared, or as it says itself; None: any model."""
-    if gate.settings.models is not None:
-        return list(gate.settings.models)
-    if gate.found_models is None or describing(adapter) is None:
-        return None
-    return [info.id for info in gate.found_models]
 
 
 def probe_plan(settings: ProviderSettings) -> tuple[ProbeMethod, str | None]:

@@ -6,7 +6,9 @@ from typing import Protocol
 
 import trio
 
-from .attempt import Attempt
+from infermux.errors import CallerLeft, UpstreamFailure
+
+from .attempt import Attempt, Caller
 
 BREATHE_EVERY = 16  # chunks that came without a wait before others get their turn
 
@@ -18,8 +20,27 @@ class Sink(Protocol):
     async def flush(self) -> None: ...
 
 
-async def pump(attempt: Attempt, sink: Sink, scope: trio.CancelScope) -> None:
-    """Send the attempt's bytes to `sink` until their end. `scope`, which this runs in, is cancelled when they stall."""
+async def pump(attempt: Attempt, sink: Sink, caller: Caller) -> UpstreamFailure | None:
+    """Send the attempt's bytes to `sink` as they come: None at their genuine end, otherwise why there are no more.
+
+    Raises CallerLeft, DeadlineExceeded for the caller's own deadline, and whatever the sink raises.
+    """
+    with trio.CancelScope() as scope:
+        caller.watch(scope)
+        attempt.lease.run_in(scope)
+        try:
+            await _pump(attempt, sink, scope)
+        except UpstreamFailure as failure:
+            caller.watch(None)
+            return failure
+        caller.watch(None)
+        return None
+    caller.watch(None)
+    return _why_stalled(attempt, caller)
+
+
+async def _pump(attempt: Attempt, sink: Sink, scope: trio.CancelScope) -> None:
+    """`scope`, which this runs in, is cancelled when the bytes stall."""
     idle = attempt.lease.settings.timeouts.idle
     # Moving a deadline costs more than reading the clock, so it is moved in steps; it never comes early.
     slack = min(0.25, idle / 20)
@@ -41,3 +62,25 @@ async def pump(attempt: Attempt, sink: Sink, scope: trio.CancelScope) -> None:
         wanted = trio.current_time() + idle
         if wanted > due:
             due = scope.deadline = min(wanted + slack, last)
+
+
+async def receive(attempt: Attempt, caller: Caller) -> tuple[bytes | None, UpstreamFailure | None]:
+    """The attempt's next bytes, None at their genuine end; or why there are no more. Raises as `pump`."""
+    if attempt.held:
+        held, attempt.held = attempt.held, b""
+        return held, None
+    idle = attempt.lease.settings.timeouts.idle
+    with trio.CancelScope(deadline=min(trio.current_time() + idle, attempt.last_moment)) as scope:
+        attempt.lease.run_in(scope)
+        caller.watch(scope)
+        try:
+            return await attempt.next(), None
+        except UpstreamFailure as failed:
+            return None, failed
+    return None, _why_stalled(attempt, caller)
+
+
+def _why_stalled(attempt: Attempt, caller: Caller) -> UpstreamFailure:
+    if caller.left:
+        raise CallerLeft
+    return attempt.why_stalled(trio.current_time())

@@ -11,6 +11,9 @@ from infermux.providers.interface import Usage
 
 from .identity import NOBODY, Identity
 
+HIT, MISS, BYPASS = "hit", "miss", "bypass"
+"""What the cache of answers did for a request: answered it, let it through, was told to keep out of it."""
+
 
 class Ending(enum.Enum):
     """How a request ended. The values are words of logs, metrics and the ledger."""
@@ -24,6 +27,7 @@ class Ending(enum.Enum):
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt. Times in seconds since the request began; `first_token` None: it had none.
 
+    `span` is its own in a trace, in hexadecimal, "" without one.
     `outcome` is "ok", "cancelled" or the value of a `FailureKind`. `cost` in US dollars, None: nobody knows the price.
     """
 
@@ -37,6 +41,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     cost: float | None = None
     probe: bool = False
+    span: str = ""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -88,4 +93,4 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     waited: float = 0.0
     overhead: float = 0.0
     trace: Place | None = None
-    cache: str = ""  # hit, miss or bypass; "" where nothing is cached
+    cache: str = ""  # `HIT`, which no provider answered and which costs nothing, `MISS` or `BYPASS`; "": not cached

@@ -75,6 +75,7 @@ def request_run(
         headers=headers,
         strict=strict,
         lent=lent,
+        stateful=response is not None and response.is_stateful,
     )
     stored = response is not None and response.is_stored
     return fleet.run(want, call, caller=caller, timeout=timeout, stored=stored)

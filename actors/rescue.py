@@ -27,7 +27,7 @@ from .lease import Lease
 from .messages import Want
 from .plan import Plan
 from .pump import Sink
-from .router import Advance, Again
+from .router_messages import Advance, Again
 from .verdict import History
 
 log = logging.getLogger("infermux.requests")

@@ -7,7 +7,6 @@ back through here. A provider that refuses sends the plan back for the next step
 
 from __future__ import annotations
 
-import enum
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -31,80 +30,13 @@ from .preferences import SORTS, check_home, check_names, is_allowed, preferred, 
 from .queue import WaitingRoom
 from .ref import Ref
 from .reply import Reply
+from .router_messages import Acquire, Advance, Again, CountWaiting, HealthKnown, Longer, Serve, Stay, TurnAway
 from .router_queue import Freed, LookAtQueue, RouterQueue, standing_of
 from .strategies import make_strategy
 from .strategy import Choice, Option, Strategy
 from .suitability import is_too_long, nobody_suited, unsuited
 
 log = logging.getLogger("infermux.actors")
-
-
-@attrs.frozen
-class Advance:
-    """Take `plan` to its next candidate. Answered with a lease, or with an `InfermuxError` when nobody is left."""
-
-    plan: Plan
-
-
-@attrs.frozen
-class Again:
-    """Ask the provider of `plan.last` once more, then the next candidates. Answered as `Advance`."""
-
-    plan: Plan
-
-
-@attrs.frozen
-class Longer:
-    """The prompt was too long: go on with the models declared for that. Answered as `Advance`, None: there are none."""
-
-    plan: Plan
-
-
-class Stay(enum.Enum):
-    """The answer to `Advance` where `plan.staying`: another model, or nobody, would be next, and a retry is allowed."""
-
-    HERE = "here"
-
-
-@attrs.frozen
-class Acquire:
-    """A provider's turn: grant a lease on `choice`, or send the plan back to `router`.
-
-    `number` counts what the router has sent to this provider: what a crash lost on the way is seen in the next one.
-    """
-
-    plan: Plan
-    choice: Choice
-    router: Ref[Any]
-    number: int = 0
-
-
-@attrs.frozen
-class HealthKnown:
-    """A provider's first probe has ended."""
-
-    provider: str
-
-
-@attrs.frozen
-class CountWaiting:
-    """Answered with how many requests wait: in the queue, and for a first health result."""
-
-
-@attrs.frozen
-class TurnAway:
-    """Whoever waits is told `why`; nobody waits from then on."""
-
-    why: str
-
-
-@attrs.frozen
-class Serve:
-    """The world as it is from now on: the catalogue, the providers' refs, and the configuration where it is another."""
-
-    catalogue: Catalogue
-    refs: Mapping[str, Ref[Any]]
-    config: Config | None = None
 
 
 @attrs.define(eq=False)

@@ -21,7 +21,8 @@ from infermux.actors.messages import Health, Standing, Want
 from infermux.actors.plan import Plan
 from infermux.actors.ref import Ref
 from infermux.actors.reply import Reply
-from infermux.actors.router import Advance, RouterActor, Serve
+from infermux.actors.router import RouterActor
+from infermux.actors.router_messages import Advance, Serve
 from infermux.config.settings import Config, ProviderSettings, Routing
 from infermux.providers.interface import Endpoint
 

@@ -50,7 +50,7 @@ class Front:
     """`command` None: the upstream itself. `missing` says why it cannot run here, None when it can.
 
     `start_seconds` bounds its start, `warm_up_seconds` is how long it runs before anything counts; `rounds` how many
-    rounds it takes part in, for those so slow that more would only cost time.
+    rounds it takes part in, for those so slow that more would only cost time. `key` is what its callers send.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Front:
     start_seconds: float = 20.0
     warm_up_seconds: float = 0.5
     rounds: int | None = None
+    key: str = KEY
 
 
 @attrs.frozen(kw_only=True)
@@ -81,18 +82,18 @@ def started(front: Front, *, upstream_port: int, cpus: frozenset[int], scratch: 
     site = Site(port=free_port(), upstream=f"http://127.0.0.1:{upstream_port}/v1", folder=folder)
     command = front.command(site)
     with running(front.name, command.words, cpus=cpus, scratch=folder, env=command.env) as child:
-        wait_until_it_answers(child, site.port, seconds=front.start_seconds)
+        wait_until_it_answers(child, site.port, seconds=front.start_seconds, key=front.key)
         yield RunningFront(name=front.name, port=site.port, child=child)
 
 
-def wait_until_it_answers(child: Child, port: int, *, seconds: float) -> None:
+def wait_until_it_answers(child: Child, port: int, *, seconds: float, key: str = KEY) -> None:
     """Until a chat request through the front is answered with 200."""
     deadline = time.monotonic() + seconds
     answer = "nothing listens"
     while time.monotonic() < deadline:
         child.check_alive()
         with contextlib.suppress(OSError, http.client.HTTPException):
-            status, text = _chat(port)
+            status, text = _chat(port, key)
             if status == 200:
                 return
             answer = f"status {status}, {text[:300]}"
@@ -100,10 +101,10 @@ def wait_until_it_answers(child: Child, port: int, *, seconds: float) -> None:
     raise DidNotStart(f"{child.name} gave no answer within {seconds:g} s ({answer}): {child.last_output()}")
 
 
-def _chat(port: int) -> tuple[int, str]:
+def _chat(port: int, key: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     with contextlib.closing(connection):
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         connection.request("POST", CHAT.path, CHAT.body(stream=False, prompt_bytes=0), headers)
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
@@ -157,16 +158,16 @@ def _nginx(site: Site) -> Command:
 # infermux, on both of its bindings. Limits are set and never reached, so the buckets are used.
 
 
-def infermux_config(site: Site, *, providers: int = 1) -> Path:
-    """An infermux.yml with `providers` providers, all of them the mock."""
+def infermux_config(site: Site, *, providers: int = 1, more: Mapping[str, object] | None = None) -> Path:
+    """An infermux.yml with `providers` providers, all of them the mock, and `more` in the place of what it has."""
     entries = [
         {"name": f"mock-{number}", "type": "openai", "models": [MODEL], "health_check": {"method": "models"}}
         for number in range(providers)
     ]
-    return _config(site, entries)
+    return _config(site, entries, more or {})
 
 
-def _config(site: Site, providers: Sequence[Mapping[str, object]]) -> Path:
+def _config(site: Site, providers: Sequence[Mapping[str, object]], more: Mapping[str, object]) -> Path:
     """An infermux.yml with these providers, completed by what all have."""
     same = {
         "api_key": "bench",
@@ -181,16 +182,18 @@ def _config(site: Site, providers: Sequence[Mapping[str, object]]) -> Path:
         "log": {"level": "warn"},
         "ledger": {"url": None},  # as before there was one, and not the user's own
         "providers": entries,
+        **more,
     }
     config.write_text(json.dumps(settings, indent=2))
     return config
 
 
 def _infermux(site: Site) -> Command:
-    return _serve(infermux_config(site))
+    return serve(infermux_config(site))
 
 
-def _serve(config: Path) -> Command:
+def serve(config: Path) -> Command:
+    """The command line's server, of this checkout."""
     return Command(words=(sys.executable, "-m", "infermux", "serve", "-c", str(config)))
 
 
@@ -198,8 +201,13 @@ def earlier(checkout: Path) -> Front:
     """The infermux of another checkout, such as a worktree of an earlier commit, under the same interpreter."""
     env = {"PYTHONPATH": str(checkout)}
 
+    knows_ledger = (checkout / "infermux" / "database").is_dir()
+
     def command(site: Site) -> Command:
-        return attrs.evolve(_infermux(site), env=env)
+        made = infermux_config(site)
+        if not knows_ledger:
+            made.write_text(json.dumps({k: v for k, v in json.loads(made.read_text()).items() if k != "ledger"}))
+        return attrs.evolve(serve(made), env=env)
 
     def missing() -> str | None:
         words = [sys.executable, "-c", "import infermux; print(infermux.__file__)"]
@@ -221,7 +229,7 @@ def _every_dialect(site: Site) -> Command:
     ]
     providers[-1] |= {"region": "us-east-1", "base_url": site.upstream.removesuffix("/v1")}
     providers[-1] |= {"health_check": {"method": "none"}}  # the mock lists no models as Bedrock does
-    return _serve(_config(site, providers))
+    return serve(_config(site, providers, {}))
 
 
 EVERY_DIALECT = Front(name="infermux", command=_every_dialect)

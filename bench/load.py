@@ -81,6 +81,7 @@ class Load:
     timeout: float = 10.0
     min_events: int = 1
     prompt_bytes: int = 1500
+    key: str = attrs.field(default=KEY, repr=False)
 
 
 def run_load(
@@ -128,6 +129,6 @@ def _words(load: Load, port: int, body: Path) -> list[str]:
         "--requests": load.requests,
         "--timeout": load.timeout,
         "--min-events": load.min_events,
-        "--header": f"Authorization: Bearer {KEY}",
+        "--header": f"Authorization: Bearer {load.key}",
     }
     return [str(word) for pair in options.items() for word in pair]

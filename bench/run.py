@@ -14,14 +14,14 @@ from types import FrameType
 import attrs
 import msgspec
 
-from . import report, startup, translated
+from . import operated, report, startup, translated
 from .fronts import FRONTS, OWN, PEERS, Front, earlier
 from .machine import Placement, describe, pinned, placement
 from .rounds import run_scenario
 from .scenarios import SCENARIOS
 from .tools import HERE, CannotCompile, compiled
 
-ALL = (*SCENARIOS, *translated.SCENARIOS, "processes", "decision", "import")
+ALL = (*SCENARIOS, *translated.SCENARIOS, *operated.SCENARIOS_OPERATED, "ledger", "processes", "decision", "import")
 
 
 @attrs.frozen(kw_only=True)
@@ -112,6 +112,10 @@ def _run(name: str, options: argparse.Namespace, cpus: Placement, scratch: Path)
         finding = Finding(
             markdown=translated.markdown(outcome), data=translated.as_data(outcome), failed=translated.failed(outcome)
         )
+    elif name in operated.SCENARIOS_OPERATED:
+        finding = _operated(name, options, cpus, scratch)
+    elif name == "ledger":
+        finding = _ledger(options, scratch)
     else:
         finding = _loaded(name, _fronts(options), options, cpus, scratch)
     print(finding.markdown, flush=True)
@@ -129,6 +133,26 @@ def _loaded(name: str, fronts: list[Front], options: argparse.Namespace, cpus: P
     )
     failed = any(row.failure is not None for row in report.rows(outcome))
     return Finding(markdown=report.markdown(outcome), data=report.as_data(outcome), failed=failed)
+
+
+def _operated(name: str, options: argparse.Namespace, cpus: Placement, scratch: Path) -> Finding:
+    scenario = operated.SCENARIOS_OPERATED[name]
+    outcome = operated.measure(
+        scenario, quick=options.quick, rounds=options.rounds, cpus=cpus, scratch=scratch, say=_say
+    )
+    return Finding(
+        markdown=operated.markdown(outcome), data=operated.as_data(outcome), failed=outcome.failure is not None
+    )
+
+
+def _ledger(options: argparse.Namespace, scratch: Path) -> Finding:
+    from . import ledger_rows  # imports SQLAlchemy
+
+    _say("ledger: writing rows")
+    found = ledger_rows.measure(rounds=options.rounds or (3 if options.quick else 9), scratch=scratch)
+    failed = any(each.failure is not None for each in found)
+    data = {"scenario": "ledger", "databases": [attrs.asdict(each) for each in found]}
+    return Finding(markdown=ledger_rows.markdown(found), data=data, failed=failed)
 
 
 def _decision(options: argparse.Namespace, cpus: Placement) -> Finding:

@@ -14,6 +14,7 @@ from infermux.actors.keys import Keys
 from infermux.actors.messages import Priority
 from infermux.config.settings import AuthMode, Config
 from infermux.errors import InvalidRequest, KeysUnavailable, Unauthorized
+from infermux.keys import OWN_NAME
 from infermux.secret import Secret
 
 from .access import check_key, given_key
@@ -22,6 +23,7 @@ from .exchange import Head
 CALLER: Final = b"x-infermux-caller"
 TAGS: Final = b"x-infermux-tags"
 PRIORITY: Final = b"x-infermux-priority"
+_SAID: Final = frozenset({CALLER, TAGS, PRIORITY})
 LONGEST_CALLER: Final = 128
 MOST_TAGS: Final = 16
 LONGEST_TAGS: Final = 1024  # bytes of the header
@@ -60,7 +62,7 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
     key, lent = None, None
     match auth.mode:
         case AuthMode.OPEN:
-            if head.get(CALLER) is None and head.get(TAGS) is None and head.get(PRIORITY) is None:
+            if head.lacks(_SAID):
                 return _ANYBODY
         case AuthMode.STATIC_KEY:
             if auth.key is not None:
@@ -69,6 +71,8 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
             key = known_key(head, keys)
         case AuthMode.PASSTHROUGH:
             lent = _lent(head)
+    if key is not None and head.lacks(_SAID):
+        return Admitted(key.who, key.priority, key)
     return Admitted(identity_of(head, key), priority_of(head, key), key, lent)
 
 
@@ -121,7 +125,13 @@ def _caller(given: bytes) -> str:
             f"X-Infermux-Caller must be a name of 1 to {LONGEST_CALLER} printable ASCII characters",
             param="X-Infermux-Caller",
         )
-    return given.decode("ascii")
+    name = given.decode("ascii")
+    if name == OWN_NAME:
+        raise InvalidRequest(
+            f"X-Infermux-Caller must not be {OWN_NAME!r}: so the router's own health probes are called",
+            param="X-Infermux-Caller",
+        )
+    return name
 
 
 def _tags(given: bytes) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -19,10 +20,14 @@ from infermux.database.budgets import DatabaseBudgets
 from infermux.database.keys import DatabaseKeys
 from infermux.database.place import Place
 from infermux.database.worker import Database
+from infermux.errors import NotFound
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
+from .caching import caching_of
+from .door_log import DoorLog
+from .errors import error_answer
 from .inference import Inference
 from .management import Management, management_app
 from .observing import observe, overlook
@@ -30,6 +35,7 @@ from .reloading import Load, Reloader
 from .rules import Rules
 
 CLOSE_GRACE = 2.0  # seconds the database has to close
+FLUSH_PATIENCE = 1.0  # ... and its rows, to be written before budgets are looked up in them
 TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 
 
@@ -37,11 +43,13 @@ TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 class Application:
     """A running router and its handlers: `inference` for exchanges, `app` (ASGI) for everything else on `listen`,
 
-    `management_app` for `management_listen` where that is set."""
+    `management_app` for `management_listen` where that is set. `door_log` is to be told of heads that a server refuses.
+    """
 
     fleet: Fleet
     inference: Inference
     reloader: Reloader
+    door_log: DoorLog
     app: Any
     management_app: Any | None
 
@@ -72,7 +80,10 @@ async def open_application(
         open_fleet(config, environ=env, adapters=adapters, budget_store=_budgets(database)) as fleet,
         _books(fleet, database) as books,
     ):
+        if books is not None:
+            fleet.treasury.keeper.flush = partial(books.flush, FLUSH_PATIENCE)
         inference = Inference(fleet, Rules.of(config))
+        inference.caching = caching_of(fleet)
         reloader = Reloader(fleet=fleet, inference=inference, load=load)
         if of_keys is not None:
             inference.keys = await _open_keys(fleet, of_keys, reloader)
@@ -88,12 +99,15 @@ async def open_application(
             metrics=observe(inference, watchdog, books),
             hub=overlook(inference, watchdog),
             books=books,
+            door_log=DoorLog(),
         )
+        management.metrics.more.append(management.door_log.values)
         separate = config.management_listen is not None
         application = Application(
             fleet=fleet,
             inference=inference,
             reloader=reloader,
+            door_log=management.door_log,
             app=let_finish(management_app(management, managed=not separate)),
             management_app=let_finish(management_app(management, public=False)) if separate else None,
         )
@@ -137,17 +151,24 @@ async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Ke
         wanted = config.auth.mode is AuthMode.KEYS
         keys.watch(wanted=wanted)
         fleet.treasury.key_budget = keys.budget_of if wanted else None
+        fleet.treasury.key_name = keys.name_of
 
     adopt(fleet.config)
     reloader.then.append(adopt)
     if fleet.config.auth.mode is AuthMode.KEYS:
         await keys.look()
-        await fleet.treasury.ready()
     return keys
 
 
+async def refuse_websocket(send: Send) -> None:
+    """Answer the opening of a web socket: there are none."""
+    headers, body = error_answer(NotFound("there are no web sockets here"))
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": list(headers)})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
 def let_finish(app: Any) -> AsgiApp:
-    """`app`, but not told that the caller left once it has said its last word.
+    """`app` without web sockets, and not told that the caller left once it has said its last word.
 
     Hypercorn says so from within the last `send`, before it closes a connection that is not to be kept; quart-trio
     cancels the request on hearing it, that `send` included, and the connection would stay open for ever.
@@ -155,6 +176,9 @@ def let_finish(app: Any) -> AsgiApp:
 
     async def heard_out(scope: Scope, receive: Receive, send: Send) -> None:
         ended = False
+        if scope["type"] == "websocket":
+            await refuse_websocket(send)
+            return
 
         async def hear() -> Message:
             message = await receive()

@@ -1,8 +1,8 @@
 """The application for any ASGI server on trio: `hypercorn -k trio infermux.http.asgi:app`.
 
 It reads the configuration as `infermux serve` does (`$INFERMUX_CONFIG`, ./infermux.yml, ~/.infermux/infermux.yml), at
-the server's start-up, and runs the actors for as long as the server's lifespan lasts. Sockets, TLS, header and write
-limits are the server's here; `listen` is only used to know which Host names are this router's.
+the server's start-up, and runs the actors for as long as the server's lifespan lasts. Sockets, TLS, timeouts of heads
+and of writing are the server's here; `listen` is only used to know which Host names are this router's.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from infermux.config import Config, load_checked
-from infermux.errors import ConfigError, NotFound, Problem, ProviderNotStarted
+from infermux.errors import ConfigError, InfermuxError, Problem, ProviderNotStarted
 
 from .application import Application, open_application
 from .asgi_exchange import inference_app
+from .connection import Refused, untold
 from .errors import error_answer
+from .framing import check_head
 from .inference import is_inference
 
 log = logging.getLogger("infermux")
@@ -70,25 +73,49 @@ def _load() -> tuple[Config, list[Problem]] | ConfigError:
 
 
 def _routed(application: Application) -> Any:
-    async def fallback(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await application.app(scope, receive, send)
-        else:
-            await _refuse(send)
-
-    return inference_app(
-        application.inference,
-        is_inference,
-        fallback,
-        limits=lambda: application.config.limits,
-        is_shutting_down=lambda: application.inference.draining,
+    return checked(
+        inference_app(
+            application.inference,
+            is_inference,
+            application.app,
+            limits=lambda: application.config.limits,
+            is_shutting_down=lambda: application.inference.draining,
+        ),
+        application.door_log.turned_away,
     )
 
 
-async def _refuse(send: Any) -> None:
-    headers, body = error_answer(NotFound("there are no web sockets here"))
-    await send({"type": "websocket.http.response.start", "status": 404, "headers": list(headers)})
-    await send({"type": "websocket.http.response.body", "body": body})
+def checked(app: Any, refused: Refused = untold) -> Any:
+    """`app`, behind the rules of `framing` for the heads of HTTP/1, as far as the server has left them to be seen.
+
+    A server may take both Content-Length and Transfer-Encoding (RFC 9112, 6.3), a proxy before it the other one of
+    them: that is how requests are smuggled. A refused connection is closed: what comes next on it is anybody's guess.
+    """
+
+    async def strict(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["http_version"] not in ("2", "3"):
+            try:
+                check_head(_head_of(scope))
+            except InfermuxError as refusal:
+                refused(refusal, scope.get("client"))
+                headers, body = error_answer(refusal)
+                framing = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+                start = {"type": "http.response.start", "status": refusal.status, "headers": [*headers, *framing]}
+                await send(start)
+                await send({"type": "http.response.body", "body": body})
+                return
+        await app(scope, receive, send)
+
+    return strict
+
+
+def _head_of(scope: Any) -> bytes:
+    """The head of a request, written again from what the server says of it."""
+    target: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    if scope.get("query_string"):
+        target += b"?" + scope["query_string"]
+    first = b"%b %b HTTP/%b\r\n" % (scope["method"].encode(), target, scope["http_version"].encode())
+    return b"".join([first, *(b"%b: %b\r\n" % (name, value) for name, value in scope["headers"]), b"\r\n"])
 
 
 app = AsgiApp()

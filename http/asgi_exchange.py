@@ -26,6 +26,8 @@ from .answers import (
 from .errors import error_answer, shape_of
 from .exchange import CallerLeft, Handler, Head, HeaderLines, Headers, IsInference
 
+SMALL_PART = 64 * 1024
+"""Bytes up to which parts of a body are put together: servers hand on chunks as they are, of two bytes, say."""
 MOST_UNREAD = 256 * 1024
 """Bytes of a body that is handed on as it comes that are received ahead."""
 
@@ -50,15 +52,17 @@ class AsgiExchange:
     ) -> None:
         self.head = head_of(scope)
         self.left = False
+        self.stalled = False
         self.answer = Answer.NONE
         self._receive = receive
         self._send = send
         self._limits = limits
         self._is_shutting_down = is_shutting_down
-        self._framed = scope["http_version"] not in ("1.0", "1.1") or any(
+        self._http1 = scope["http_version"] in ("1.0", "1.1")
+        self._framed = not self._http1 or any(
             name in (b"content-length", b"transfer-encoding") for name, _ in self.head.headers
         )
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self._received = 0
         self._complete = trio.Event()  # no more of the body is to come: it is whole, too long, or the caller left
         self._whole = False
@@ -106,7 +110,7 @@ class AsgiExchange:
             if self._pieces is not None:
                 self._pieces.arrived.set()
             return
-        self._parts.append(part)
+        add_part(self._parts, part)
         if not message.get("more_body", False):
             self._whole = True
             self._complete.set()
@@ -127,9 +131,9 @@ class AsgiExchange:
         self._check_received()
         if not self._whole:
             raise CallerLeft
-        if len(self._parts) > 1:
-            self._parts = [b"".join(self._parts)]
-        return self._parts[0]
+        whole = b"".join(self._parts)
+        self._parts = [whole]
+        return whole
 
     async def receive_body(self) -> bytes | None:
         if self._pieces is None:
@@ -183,7 +187,14 @@ class AsgiExchange:
             raise RuntimeError("the answer has begun already")
         render_headers(headers)  # for its check
         lowered = [(name.lower(), value) for name, value in outside_headers(headers)]
+        if self._unread:
+            framing = [*framing, (b"connection", b"close")]
         self._start = {"type": "http.response.start", "status": status, "headers": lowered + framing}
+
+    @property
+    def _unread(self) -> bool:
+        """Whether some of an HTTP/1 body is still to come: hypercorn closes after the answer, and does not say so."""
+        return self._http1 and not self._whole and self.head.get(b"content-length") != b"0" and self._framed
 
     def send_now(self, data: bytes) -> bool:
         if self.answer is not Answer.STARTED:
@@ -216,6 +227,7 @@ class AsgiExchange:
             body, self._unsent = b"".join(self._unsent), []
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
         if scope.cancelled_caught:
+            self.stalled = True
             self._on_left()
         if self.left and (more or scope.cancelled_caught):
             raise CallerLeft
@@ -231,6 +243,17 @@ class AsgiExchange:
             self.abort()
 
 
+def add_part(parts: list[bytes | bytearray], part: bytes) -> None:
+    """Keep one more part of a body. Of small ones no object each: that would take twenty times their size."""
+    last = parts[-1] if parts else None
+    if len(part) >= SMALL_PART:
+        parts.append(part)
+    elif isinstance(last, bytearray) and len(last) < SMALL_PART:
+        last += part
+    else:
+        parts.append(bytearray(part))
+
+
 class BodyPieces:
     """A body that is handed on as it comes: between the task that receives it and the one that takes it."""
 
@@ -240,7 +263,7 @@ class BodyPieces:
         self._allowed = allowed  # seconds of the caller's slowness that are left, but for what came
         self._taken = 0
 
-    def take(self, parts: list[bytes]) -> bytes:
+    def take(self, parts: list[bytes | bytearray]) -> bytes:
         """All that is there; b"" for nothing."""
         data = b"".join(parts)
         parts.clear()
@@ -258,7 +281,7 @@ class BodyPieces:
             raise RequestTimeout("The request's body came too slowly.")
         self._allowed -= trio.current_time() - started
 
-    async def wait_for_room(self, parts: list[bytes]) -> None:
+    async def wait_for_room(self, parts: list[bytes | bytearray]) -> None:
         """Return when what is there has been taken, for the most part."""
         while sum(map(len, parts)) >= MOST_UNREAD:
             self._room = trio.Event()

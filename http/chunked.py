@@ -55,8 +55,11 @@ class ChunkedDecoder:
         """Decode `data`; True when the message is complete. Raises InvalidRequest, PayloadTooLarge."""
         self._buffer = self._buffer + data if self._buffer else data
         self._at = 0
+        decoded = len(self._parts)
         while self._step():
             pass
+        if len(self._parts) - decoded > 1:  # chunks may be smaller than what an object for each would take
+            self._parts[decoded:] = [b"".join(self._parts[decoded:])]
         self._buffer = self._buffer[self._at :]
         if self._state is not _State.DONE:
             return False

@@ -9,6 +9,7 @@ A connection reads a head, checks it, and either calls the inference handler wit
 from __future__ import annotations
 
 import enum
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from .framing import HTTP2_PREFACE, ParsedHead, check_head, check_partial
 from .watch import LeaveWatch, leave_watch
 
 _HEAD_READ = 16384
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 SWEEP_INTERVAL = 0.25
 """Seconds between two looks at the deadlines: they are exact to this much."""
 IDLE_TIMEOUT = 75.0
@@ -49,6 +51,14 @@ class Phase(enum.Enum):
     WRITE = "write"
     LINGER = "linger"
     ELSEWHERE = "elsewhere"
+
+
+Refused = Callable[[InfermuxError, tuple[str, int] | None], None]
+"""Is told what was refused, and of whom: host and port."""
+
+
+def untold(_error: InfermuxError, _client: tuple[str, int] | None) -> None:
+    """Nobody wants to know."""
 
 
 class Elsewhere(Protocol):
@@ -83,6 +93,7 @@ class Lane:
     limits: LimitSettings = attrs.field(factory=LimitSettings)
     idle_timeout: float = IDLE_TIMEOUT
     sweep_interval: float = SWEEP_INTERVAL
+    refused: Refused = untold  # what never became an exchange, and is not elsewhere either
     watch: LeaveWatch = attrs.field(factory=leave_watch)
     shutting_down: bool = False
     connections: set[Connection] = attrs.field(factory=set["Connection"], init=False)
@@ -161,6 +172,7 @@ class Connection:
     left: bool = attrs.field(default=False, init=False)
     broken: bool = attrs.field(default=False, init=False)
     expired: bool = attrs.field(default=False, init=False)
+    stalled: bool = attrs.field(default=False, init=False)
     closed: bool = attrs.field(default=False, init=False)
     leave_callback: Callable[[], None] | None = attrs.field(default=None, init=False)
     _watched: trio.CancelScope | None = attrs.field(default=None, init=False)
@@ -232,7 +244,7 @@ class Connection:
             return
         if self.phase is Phase.HEAD:
             self._refuse(RequestTimeout("The request's head came too slowly."))
-        self.expired = True
+        self.expired, self.stalled = True, self.phase is Phase.WRITE
         self.on_left()
         self.close()
 
@@ -296,8 +308,8 @@ class Connection:
         """The next head with its empty line, b"" when the caller is done."""
         seen = 0
         while True:
-            while self.buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request line are skipped
-                self.buffer = self.buffer[2:]
+            if self.buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request line are skipped
+                self.buffer = _EMPTY_LINES.sub(b"", self.buffer, count=1)
             end = self.buffer.find(b"\r\n\r\n", max(0, seen - 3))
             if end >= 0:
                 return self.take(end + 4)
@@ -337,6 +349,7 @@ class Connection:
 
     def _refuse(self, error: InfermuxError) -> None:
         """Answer a request that never became an exchange. What does not fit the socket's buffer is lost."""
+        self.lane.refused(error, self.client)
         headers, body = error_answer(error)
         framing = b"content-length: %d\r\nconnection: close\r\n" % len(body)
         head = b"%b%b%b%b\r\n" % (status_line(error.status), self.lane.date_lines(), render_headers(headers), framing)

@@ -36,8 +36,8 @@ class Head:
 
     method: bytes
     path: bytes
-    query: bytes
-    headers: Headers
+    query: bytes = attrs.field(repr=False)  # as in the headers: callers put keys there
+    headers: Headers = attrs.field(repr=False)
     client: tuple[str, int] | None = None
     _first: dict[bytes, bytes] | None = attrs.field(default=None, init=False, repr=False)
 
@@ -67,6 +67,11 @@ class Exchange(Protocol):
     def head(self) -> Head: ...
     @property
     def left(self) -> bool: ...
+    @property
+    def stalled(self) -> bool:
+        """Why it has `left`: it read nothing for `write_timeout`, and was cut."""
+        ...
+
     @property
     def shutting_down(self) -> bool:
         """True once the server drains: why a handler is cancelled when the caller has not left."""

@@ -50,6 +50,10 @@ class ExpressExchange:
         return self._connection.left
 
     @property
+    def stalled(self) -> bool:
+        return self._connection.stalled
+
+    @property
     def shutting_down(self) -> bool:
         return self._connection.lane.shutting_down
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from infermux.errors import HeadTooLarge, InfermuxError, InvalidRequest
+from infermux.errors import HeadTooLarge, InvalidRequest, UnmetExpectation
 
 MAX_HEAD_BYTES = 32 * 1024
 """Of request line and header fields together; larger ones are answered with 431."""
@@ -40,9 +40,9 @@ class ParsedHead:
     """
 
     method: bytes
-    target: bytes
+    target: bytes = attrs.field(repr=False)  # as the headers, it may hold a key
     minor: int
-    headers: Sequence[tuple[bytes, bytes]]
+    headers: Sequence[tuple[bytes, bytes]] = attrs.field(repr=False)
     length: int | None = None
     chunked: bool = False
     connection: frozenset[bytes] = frozenset()
@@ -158,7 +158,7 @@ def _read_transfer_encoding(head: ParsedHead, value: bytes) -> None:
 
 def _read_expect(head: ParsedHead, value: bytes) -> None:
     if value.lower() != b"100-continue":
-        raise InfermuxError("The only expectation met is `100-continue`.", status=417, code="invalid_request")
+        raise UnmetExpectation("The only expectation met is `100-continue`.")
     head.expects_continue = head.minor == 1
 
 

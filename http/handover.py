@@ -31,7 +31,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState, TaskGroup
 
 from infermux.config.settings import LimitSettings
-from infermux.errors import InfermuxError
+from infermux.errors import InfermuxError, RequestTimeout
 from infermux.providers.wire import WireBroken
 
 from .chunked import ChunkedDecoder
@@ -226,6 +226,8 @@ class ReplayStream:
                 data = await self._read(_PIECE)
             belongs = body.admit(data)
         except (trio.TooSlowError, InfermuxError) as error:
+            slow = RequestTimeout("The request's body came too slowly.")
+            self._connection.lane.refused(error if isinstance(error, InfermuxError) else slow, self._connection.client)
             self._connection.close()
             raise trio.BrokenResourceError(f"the request's body was refused: {error!r}") from error
         self._connection.buffer = data[belongs:] + self._connection.buffer

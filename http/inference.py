@@ -21,26 +21,23 @@ from infermux.actors.key_access import check_model
 from infermux.actors.key_table import Known
 from infermux.actors.keys import Keys, Permit
 from infermux.actors.pump import Sink
-from infermux.actors.requests import request_run
-from infermux.config.values import duration
 from infermux.errors import (
     CallerLeft,
     InfermuxError,
     InternalError,
-    InvalidRequest,
     Overloaded,
     ShuttingDown,
     UnsupportedMediaType,
 )
 from infermux.providers.interface import Answer, Endpoint, Stream
-from infermux.providers.peek_endpoints import beginning
-from infermux.providers.prices import cost
 
-from .admission import Admitted, admitted, caller_affinity
+from .admission import Admitted, admitted
+from .caching import Caching
 from .errors import error_answer, error_event, shape_of
 from .exchange import Exchange, Head, HeaderLines, Headers
+from .intake import passed, read
 from .overheard import Overheard
-from .passthrough import PREFIXES, passed_name, passed_run
+from .passthrough import PREFIXES, passed_name
 from .rules import Rules
 from .trace_context import Carried, Sampler, place_of
 
@@ -60,12 +57,6 @@ ENDPOINT_NAMES = {endpoint: endpoint.name.lower() for endpoint in Endpoint}
 LONGEST_ID = 128
 
 KEPT_HEADERS = 4096  # rendered heads, by what is the same in many answers
-_BETAS = (b"openai-beta", b"anthropic-beta", b"anthropic-version")
-"""Headers of the callers' dialects: they go on to a provider that speaks the same."""
-_STRICT = b"x-infermux-strict"
-_TIMEOUT = b"x-infermux-timeout"
-_OPTIONS = frozenset({*_BETAS, _STRICT, _TIMEOUT})
-_TIMEOUT_WORDS = "must be a duration such as 500ms, 20s or 1m30s, longer than 0 and shorter than a day"
 _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
@@ -76,18 +67,20 @@ def is_inference(method: bytes, path: bytes) -> bool:
     return method == b"POST" and (path in ROUTES or path.startswith(PREFIXES))
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Inference:
     """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
 
-    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace. `running` has those that
-    are served, in the order of their coming; `decisions` what was decided of the last ones that have ended.
+    `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace; `caching` keeps answers.
+    `running` has those that are served, in the order of their coming; `decisions` what was decided of the last ones
+    that have ended.
     """
 
     fleet: Fleet
     rules: Rules
     keys: Keys | None = None
     sampler: Sampler | None = None
+    caching: Caching | None = None
     in_flight: int = 0
     draining: bool = False
     running: dict[Draft, None] = attrs.field(factory=dict[Draft, None])
@@ -97,6 +90,9 @@ class Inference:
     _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
         factory=dict[tuple[str, str, str, str, bytes], bytes]
     )
+
+    def __repr__(self) -> str:
+        return f"Inference({self.in_flight} in flight)"
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
@@ -120,8 +116,10 @@ class Inference:
             run = draft.run = await self._received(exchange, endpoint, draft, found, carried)
             run.killed = draft.killed
             if found.key is not None:
-                permit = await self._permit(found.key, run)
-            if run.call.stream:
+                permit = self._permit(found.key, run)
+            if self.caching is not None:
+                await self.caching.serve(exchange, run, draft, self._served)
+            elif run.call.stream:
                 await self._stream(exchange, run, draft)
             else:
                 await self._answer(exchange, run, await run.begin(), draft)
@@ -129,7 +127,7 @@ class Inference:
         except InfermuxError as error:
             await self._refuse(exchange, error, draft)
         except CallerLeft:
-            draft.left()
+            draft.left(stalled=exchange.stalled)
             raise
         except Exception:
             log.exception("request %s crashed", draft.id.decode("latin-1"))
@@ -167,78 +165,24 @@ class Inference:
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
         return found
 
-    async def _permit(self, key: Known, run: Run) -> Permit:
+    def _permit(self, key: Known, run: Run) -> Permit:
         """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited."""
         assert self.keys is not None
         check_model(key.stored, run.want, self.fleet.catalogue)
-        return await self.keys.admit(key, run.want)
+        return self.keys.admit(key, run.want)
 
     async def _received(
         self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted, carried: Carried
     ) -> Run:
         """The request, with as much of its body as it takes to route it."""
+        fleet, rules = self.fleet, self.rules
         try:
             if endpoint is None:
-                return await self._passed_run(exchange, found, carried)
+                return await passed(fleet, rules, exchange, found=found, carried=carried)
             body = await exchange.body()
         finally:
             draft.received = trio.current_time() - draft.began
-        return self._run(exchange, endpoint, body, found, carried)
-
-    async def _passed_run(self, exchange: Exchange, found: Admitted, carried: Carried) -> Run:
-        head = exchange.head
-        timeout = head.get(_TIMEOUT)
-        return await passed_run(
-            self.fleet,
-            exchange,
-            timeout=None if timeout is None else _timeout(timeout),
-            affinity=b""
-            if self.rules.sticky_by in (None, "prefix")
-            else self._affinity(head, Endpoint.CHAT, b"", found),
-            betas=_betas(head) + carried,
-            priority=found.priority,
-            who=found.who,
-            lent=found.lent,
-        )
-
-    def _run(self, exchange: Exchange, endpoint: Endpoint, body: bytes, found: Admitted, carried: Carried) -> Run:
-        head = exchange.head
-        affinity = None if self.rules.sticky_by is None else lambda body: self._affinity(head, endpoint, body, found)
-        if head.lacks(_OPTIONS):
-            return request_run(
-                self.fleet,
-                endpoint,
-                body,
-                headers=carried,
-                caller=exchange,
-                affinity=affinity,
-                priority=found.priority,
-                who=found.who,
-                lent=found.lent,
-            )
-        timeout, strict = head.get(_TIMEOUT), head.get(_STRICT)
-        return request_run(
-            self.fleet,
-            endpoint,
-            body,
-            headers=_betas(head) + carried,
-            strict=strict is not None and _is_true(strict),
-            caller=exchange,
-            timeout=None if timeout is None else _timeout(timeout),
-            affinity=affinity,
-            priority=found.priority,
-            who=found.who,
-            lent=found.lent,
-        )
-
-    def _affinity(self, head: Head, endpoint: Endpoint, body: bytes, found: Admitted) -> bytes:
-        """What keeps a conversation on one provider: its first messages, its caller, or a header."""
-        by = self.rules.sticky_by or "prefix"
-        if by == "caller":
-            return caller_affinity(head, found.who)
-        if by.startswith("header:"):
-            return head.get(by[7:].lower().encode()) or b""
-        return beginning(endpoint, body)
+        return read(fleet, rules, exchange, endpoint=endpoint, body=body, found=found, carried=carried)
 
     def _request_id(self, head: Head) -> bytes:
         given = head.get(b"x-request-id")
@@ -247,6 +191,13 @@ class Inference:
         return self._id_prefix + b"%x" % next(self._ids)
 
     # Out.
+
+    async def _served(self, exchange: Exchange, run: Run, draft: Draft) -> None:
+        """Have it answered by a provider."""
+        if run.call.stream:
+            await self._stream(exchange, run, draft)
+        else:
+            await self._answer(exchange, run, await run.begin(), draft)
 
     async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> None:
         if isinstance(answer, Answer):
@@ -265,9 +216,9 @@ class Inference:
                 usage.prompt_tokens,
                 usage.completion_tokens,
             )
-            price = run.lease.price if run.lease else None
-            if price is not None:
-                lines += b"x-infermux-cost: %.8f\r\n" % cost(price, usage)
+            dollars = run.lease.cost if run.lease else None
+            if dollars is not None:
+                lines += b"x-infermux-cost: %.8f\r\n" % dollars
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
     async def _stream(self, exchange: Exchange, run: Run, draft: Draft) -> None:
@@ -423,33 +374,9 @@ def _told_in_band(error: InfermuxError, head: Head, opening: Opening) -> bytes:
     return error_event(error, shape_of(head.path), sequence=number, request_id=opening.draft.id)
 
 
-def _betas(head: Head) -> tuple[tuple[bytes, bytes], ...]:
-    """The caller's headers that belong to its dialect; some may be there several times."""
-    return tuple([pair for pair in head.headers if pair[0] in _BETAS])
-
-
 def _exceeded(budgets: tuple[str, ...]) -> bytes:
     return ", ".join(f"{each} exceeded" for each in budgets).encode()
 
 
-def _is_true(text: bytes) -> bool:
-    value = text.strip().lower()
-    if value in (b"true", b"1"):
-        return True
-    if value in (b"false", b"0", b""):
-        return False
-    raise InvalidRequest("X-Infermux-Strict must be true or false", param="X-Infermux-Strict")
-
-
 def _crashed() -> InternalError:
     return InternalError("something went wrong in the router; its log has the details")
-
-
-def _timeout(text: bytes) -> float:
-    try:
-        seconds = duration(text.decode("latin-1").strip())
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 86_400:
-        raise InvalidRequest(f"X-Infermux-Timeout {_TIMEOUT_WORDS}", param="X-Infermux-Timeout")
-    return seconds

@@ -12,7 +12,7 @@ from infermux.actors.fleet import Fleet
 from infermux.actors.kit_errors import ActorDied, MailboxFull
 from infermux.actors.member import Member
 from infermux.actors.messages import Circuit, Health, Reason
-from infermux.actors.router import CountWaiting
+from infermux.actors.router_messages import CountWaiting
 from infermux.watchdog import Watchdog
 
 from .inference import Inference

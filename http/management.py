@@ -14,12 +14,13 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from infermux import __version__
+from infermux.actors.description import Description
 from infermux.actors.fleet import Fleet
 from infermux.actors.key_access import may_use
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.ledger import Books
 from infermux.actors.member import Member
-from infermux.actors.provider import Description, Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.redact import redacted
 from infermux.errors import (
     ConfigError,
@@ -39,8 +40,10 @@ from infermux.watchdog import Watchdog
 
 from .access import given_key
 from .admission import admitted
+from .cache_page import add_cache
 from .costs import add_costs
 from .dashboard import add_dashboard, pages
+from .door_log import DoorLog, admit, did
 from .errors import error_answer, shape_of
 from .events import Hub, add_events
 from .exchange import Head
@@ -52,14 +55,16 @@ from .live_requests import add_requests
 from .metrics_page import ROOT as METRICS
 from .metrics_page import add_metrics
 from .money import add_money
+from .openapi_page import add_openapi
 from .overview import add_overview
 from .passthrough import RULES
+from .queries import check_query
 from .reloading import Reloader
 from .rules import Rules
+from .sign_in import Door
 
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
-PAGES = pages(PREFIX)
 MAX_BODY = 64 * 1024
 
 
@@ -80,6 +85,8 @@ class Management:
     books: Books | None
     metrics: Metrics
     hub: Hub
+    door_log: DoorLog
+    door: Door = attrs.field(factory=lambda: Door(PREFIX, pages(PREFIX)))
 
     @property
     def rules(self) -> Rules:
@@ -89,12 +96,14 @@ class Management:
 
 def management_app(management: Management, *, public: bool = True, managed: bool = True) -> QuartTrio:
     """The application: `public` serves `/v1/models`, `managed` serves `/_infermux/`."""
-    app = QuartTrio(__name__)
+    app = QuartTrio(__name__, static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None  # it would also cut streams
     app.config["BODY_TIMEOUT"] = 10
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a 405 as on every path: no other origin may ask, preflight or not
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _add_guard(app, management, managed)
+    management.door_log.add(app, PREFIX)
     app.register_error_handler(ConfigError, _refused_config)
     app.register_error_handler(InfermuxError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
@@ -106,14 +115,23 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         _add_providers(app, management)
         _add_configuration(app, management)
         add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
-        add_keys(app, lambda: management.inference.keys)
+        add_keys(app, lambda: management.inference.keys, management.fleet)
         add_money(app, management.fleet, PREFIX)
         add_costs(app, management.books)
         add_requests(app, management.inference, PREFIX)
+        add_cache(app, management.inference, PREFIX)
         add_explain(app, management.inference, PREFIX)
         add_overview(app, management.hub.overview, PREFIX)
         add_events(app, management.hub, PREFIX)
         add_dashboard(app, PREFIX)
+        add_openapi(
+            app,
+            PREFIX,
+            mode=lambda: management.rules.config.auth.mode,
+            token=management.token is not None or management.token_required,
+            separate=not public,
+        )
+        management.door.add(app)
     return app
 
 
@@ -124,13 +142,20 @@ def _head() -> Head:
 
 def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
     @app.before_request
-    async def guard() -> None:
-        _guard(management, managed)
+    async def guard() -> Response | None:
+        try:
+            _guard(management, managed)
+        except Unauthorized as refused:
+            if not managed or management.token is None:
+                raise
+            return management.door.turned_away(await _error_response(refused))
+        return None
 
 
 def _guard(management: Management, managed: bool) -> None:
-    """`health`, `ready` and the dashboard's files are open, the rest of `/_infermux/` asks for the token.
+    """All of `/_infermux/` asks for the token, but for `health` and `ready`.
 
+    A browser that has signed in shows its cookie instead, for the dashboard's own files.
     Where it is not served, it is like any path.
     """
     path, head = request.path, _head()
@@ -138,18 +163,24 @@ def _guard(management: Management, managed: bool) -> None:
         return
     if managed and (path.startswith(PREFIX) or path == METRICS):
         management.rules.host_rule.check(head)
-        if path in PAGES:
-            return
         if management.token is not None:
-            _check_token(head, management.token)
+            if not management.door.open():
+                _check_token(head, management.token)
         elif management.token_required:
             raise Unauthorized(
                 "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
             )
+        admit(by_token=management.token is not None)
+        if request.url_rule is not None and path not in management.door.pages:
+            check_query(request.url_rule.rule)
         return
     if management.rules.host_ruled:
         management.rules.host_rule.check(head)
-    admitted(head, management.rules.config, management.inference.keys)
+    try:
+        admitted(head, management.rules.config, management.inference.keys)
+    except InvalidRequest:
+        if request.routing_exception is None:  # what is not there at all is told first
+            raise
 
 
 def _check_token(head: Head, token: Secret) -> None:
@@ -213,7 +244,7 @@ async def _refused_config(error: ConfigError) -> Response:
 def _add_models(app: QuartTrio, management: Management) -> None:
     for path in (*(route.decode() for route in ROUTES), *RULES):
         # Only for its 405: the inference handler takes every POST before it comes here.
-        app.add_url_rule(path, f"inference {path}", _never, methods=["POST"], provide_automatic_options=False)
+        app.add_url_rule(path, f"inference {path}", _never, methods=["POST"])
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -225,7 +256,8 @@ def _add_models(app: QuartTrio, management: Management) -> None:
     async def model(name: str) -> dict[str, Any]:
         members = _models(management).get(name)
         if members is None:
-            raise ModelNotFound(f"no provider declares the model {name!r}", param="model")
+            message = f"there is no model {name!r} that you can ask for: GET /v1/models lists those there are"
+            raise ModelNotFound(message, param="model")
         return _anthropic_model(name) if "anthropic-version" in request.headers else _model(name, members)
 
 
@@ -384,7 +416,12 @@ def _add_configuration(app: QuartTrio, management: Management) -> None:
 
     @app.post(f"{PREFIX}/reload")
     async def reload() -> dict[str, Any]:
-        done = await management.reloader.reload(dry_run=_flag("dry_run"))
+        try:
+            done = await management.reloader.reload(dry_run=_flag("dry_run"))
+        except ConfigError as refused:
+            did(problems=[str(problem) for problem in refused.problems])
+            raise
+        did(changes=list(done.difference.lines()))
         return done.as_json()
 
 

@@ -1,11 +1,14 @@
 """What is counted of ended requests: plain numbers in dictionaries, since prometheus_client's take a lock for each.
 
 Labels are bounded. Models are named by callers, so a model has a label of its own only where it is declared, or has
-answered and is among the first `MOST_LEARNED` that have; providers name their own error codes, of which as many count.
+answered, is a plain word, and is among the first `MOST_LEARNED` that have, or `MOST_LISTED` where its provider itself
+lists it: names that callers make up, and a provider answers for all the same, leave room for those. Providers name
+their own error codes, of which `MOST_LEARNED` count.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from typing import Final
 
@@ -19,11 +22,13 @@ from infermux.providers.interface import Usage
 
 OTHER: Final = "other"
 MOST_LEARNED: Final = 100
+MOST_LISTED: Final = 500
 
 SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 GAPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
 OURS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
+_PLAIN: Final = re.compile(r"[!-~]{1,128}")  # the ARN of a profile at Bedrock has some 110 characters
 _FAULTS: Final = {
     "ok": "",
     "cancelled": "",
@@ -110,6 +115,7 @@ class Counts:
     cache: dict[str, int] = attrs.field(factory=dict[str, int])
     _models: set[str] = attrs.field(factory=set[str])
     _learned: set[str] = attrs.field(factory=set[str])
+    _listed: int = 0  # of the learned
     _codes: set[str] = attrs.field(factory=set[str])
     _catalogue: Catalogue | None = None
 
@@ -161,6 +167,14 @@ class Counts:
         outcome = tried.outcome
         key = (tried.provider, outcome, _FAULTS.get(outcome, Fault.PROVIDER.value))
         self.attempts[key] = self.attempts.get(key, 0) + 1
+        self._note_usage(tried)
+
+    def note_probe(self, record: Record) -> None:
+        """Of a health probe only what it used: it is no request, and its failures are its provider's health."""
+        for tried in record.attempts:
+            self._note_usage(tried)
+
+    def _note_usage(self, tried: Tried) -> None:
         usage = tried.usage
         if usage is not None:
             which = (tried.provider, self.model(tried.model))
@@ -177,10 +191,19 @@ class Counts:
             self._models = {"", *self._catalogue.names(), *(name for names in aliased for name in names)}
         if name in self._models or name in self._learned:
             return name
-        if answered and len(self._learned) < MOST_LEARNED:
+        if answered and self._has_room_for(name):
             self._learned.add(name)
             return name
         return OTHER
+
+    def _has_room_for(self, name: str) -> bool:
+        if _PLAIN.fullmatch(name) is None:
+            return False
+        listed = any(name in member.gate.found_models for member in self.fleet.members.values())
+        if listed and self._listed < MOST_LISTED:
+            self._listed += 1
+            return True
+        return len(self._learned) - self._listed < MOST_LEARNED
 
     def _code(self, code: str) -> str:
         if code not in self._codes:

@@ -7,6 +7,7 @@ import trio
 from infermux.actors.ledger import Books
 from infermux.watchdog import Watchdog
 
+from .cache_page import cache_values
 from .events import Hub
 from .exposition import Metrics
 from .history import History
@@ -23,13 +24,15 @@ def observe(inference: Inference, watchdog: Watchdog, books: Books | None = None
     fleet = inference.fleet
     metrics = Metrics(inference, watchdog, Counts(fleet))
     fleet.journal.listen(metrics.counts.note)
+    fleet.journal.listen_to_probes(metrics.counts.note_probe)
     fleet.journal.listen(log_request)
     traces = traces_of(fleet)
     if traces is not None:
-        inference.sampler = traces.sampler
+        inference.sampler, fleet.spans = traces.sampler, True
         fleet.journal.listen(traces.note)
         fleet.nursery.start_soon(traces.run)
     metrics.more.append(lambda: budget_values(fleet.treasury))
+    metrics.more.append(lambda: cache_values(inference))
     if books is not None:
         metrics.more.append(lambda: ledger_values(books.ledger))
     fleet.nursery.start_soon(metrics.delay.run)
@@ -44,4 +47,5 @@ def overlook(inference: Inference, watchdog: Watchdog) -> Hub:
     hub = Hub(overview, fleet.nursery)
     fleet.journal.listen(history.note)
     fleet.journal.listen(hub.note)
+    fleet.treasury.listen(hub.note_budget)
     return hub

@@ -9,8 +9,9 @@ from typing import Any, Final
 import trio
 
 from infermux.config.settings import Config
-from infermux.logs import Fields, log_fields
-from infermux.secret import Secret
+from infermux.log_lines import Fields
+from infermux.logs import log_fields
+from infermux.providers.classify import secrets_of
 
 from .access import given_key
 from .exchange import Exchange, Head, HeaderLines, Headers
@@ -73,6 +74,10 @@ class Overheard(Exchange):
         return self._exchange.left
 
     @property
+    def stalled(self) -> bool:
+        return self._exchange.stalled
+
+    @property
     def shutting_down(self) -> bool:
         return self._exchange.shutting_down
 
@@ -113,16 +118,16 @@ class Overheard(Exchange):
     def tell(self, request_id: bytes, config: Config) -> None:
         """Log what was said, without the credentials that this router knows."""
         given = given_key(self.head)
-        secrets = {secret.reveal().encode() for secret in _secrets(config)} | ({given} if given else set[bytes]())
+        secrets = {secret.encode() for secret in _secrets(config)} | ({given} if given else set[bytes]())
         known = sorted((secret for secret in secrets if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
         log_fields(log, logging.INFO, Bodies(request_id, self._request, self._answer, known))
 
 
-def _secrets(config: Config) -> Iterable[Secret]:
+def _secrets(config: Config) -> Iterable[str]:
     if config.auth.key is not None:
-        yield config.auth.key
+        yield config.auth.key.reveal()
     for provider in config.providers:
-        yield from provider.keys
+        yield from secrets_of(provider.keys, provider.headers)
 
 
 class Bodies(Fields):

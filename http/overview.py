@@ -10,8 +10,8 @@ import trio
 from quart_trio import QuartTrio
 
 from infermux import __version__
+from infermux.actors.description import describe
 from infermux.actors.explain import brief
-from infermux.actors.provider import describe
 from infermux.watchdog import Watchdog
 
 from .history import STEPS, History
@@ -50,6 +50,7 @@ class Overview:
             "in_flight": inference.in_flight,
             "strategy": fleet.config.routing.strategy,
             "ledger": fleet.config.ledger.url is not None,
+            "auth": inference.rules.config.auth.mode.value,
             "event_loop": self.watchdog.statistics(),
             "providers": [
                 attrs.asdict(describe(member.gate, member.adapter, now, crashed=not member.ref.alive))

@@ -16,6 +16,7 @@ from infermux.config.difference import Difference, effective
 from infermux.config.settings import Config
 from infermux.errors import ConfigError, InvalidRequest, Problem, ShuttingDown
 
+from .caching import caching_of
 from .inference import Inference
 from .rules import Rules
 
@@ -84,6 +85,7 @@ class Reloader:
 
     def _adopt(self, config: Config) -> None:
         self.inference.rules = Rules.of(config)
+        self.inference.caching = caching_of(self.fleet, self.inference.caching)
         for each in self.then:
             each(config)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from infermux.actors.identity import NOBODY
 from infermux.actors.record import Ending, Record
-from infermux.logs import Fields, log_fields
+from infermux.log_lines import Fields
+from infermux.logs import log_fields
 
 log = logging.getLogger("infermux.requests")
 
@@ -19,7 +21,9 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 def log_request(record: Record) -> None:
     """A listener of the journal. What broke, and what was not the caller's fault with a status of 5xx, is a warning."""
     bad = record.status >= 500 or record.ending is Ending.BROKEN
-    log_fields(log, logging.WARNING if bad else logging.INFO, RequestLine(record, bad))
+    level = logging.WARNING if bad else logging.INFO
+    if log.isEnabledFor(level):
+        log_fields(log, level, RequestLine(record, bad))
 
 
 class RequestLine(Fields):
@@ -59,7 +63,7 @@ class RequestLine(Fields):
         return found
 
     def __str__(self) -> str:
-        return " ".join([f"{name}={_shown(value)}" for name, value in self.fields().items()])
+        return line_of(self.fields())
 
 
 def _add_choice(found: dict[str, Any], record: Record) -> None:
@@ -91,11 +95,16 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 2)
 
 
+def line_of(fields: Mapping[str, Any]) -> str:
+    """A line of `name=value`, for people."""
+    return " ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
+
+
 def _shown(value: Any) -> str:
     """A value in a line of `name=value`: what is not one plain word is quoted as in JSON, so a line is one line."""
     if isinstance(value, str):
         return value if value and _PLAIN.issuperset(value) else _quoted(value)
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return _quoted(value)
     return str(value).lower() if isinstance(value, bool) else f"{value:.9g}" if isinstance(value, float) else str(value)
 

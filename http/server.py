@@ -18,7 +18,7 @@ from infermux.providers.tls_wire import TlsWire
 from infermux.providers.wire import SocketWire, Wire, WireBroken
 
 from .asgi_exchange import AsgiApp, inference_app
-from .connection import Connection, Lane, Statistics
+from .connection import Connection, Lane, Refused, Statistics, untold
 from .exchange import Exchange, Handler, IsInference
 from .handover import Hypercorn
 
@@ -110,14 +110,16 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     management_listen: Sequence[Listen] = (),
     management_app: AsgiApp | None = None,
+    refused: Refused = untold,
     grace: float = 30.0,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `shutdown` is set and the requests in flight are answered, or `grace` seconds are over.
 
     Inference goes to `handler`, on HTTP/1.1 by the express lane, on HTTP/2 through hypercorn; everything else to the
-    ASGI application `app`, and what comes in by `management_listen` to `management_app`, without TLS. After `grace` the
-    handlers are cancelled, with `exchange.shutting_down` true. Cancelling `serve` cuts everything at once.
+    ASGI application `app`, and what comes in by `management_listen` to `management_app`, without TLS. `refused` is told
+    of the heads that none of them gets to see. After `grace` the handlers are cancelled, with `exchange.shutting_down`
+    true. Cancelling `serve` cuts everything at once.
 
     Raises OSError when an address cannot be bound, hypercorn's LifespanFailureError when an application does not start.
     """
@@ -133,10 +135,10 @@ async def serve(
         is_shutting_down=lambda: any(lane.shutting_down for lane in lanes),
     )
     hypercorn = Hypercorn(joined, limits)
-    lane = Lane(handler=handler, is_inference=is_inference, elsewhere=hypercorn, limits=limits)
+    lane = Lane(handler=handler, is_inference=is_inference, elsewhere=hypercorn, limits=limits, refused=refused)
     fronts = [Front(lane, hypercorn, tls=tls)]
     if management_app is not None and management_listen:
-        fronts.append(_management_front(management_app, limits))
+        fronts.append(_management_front(management_app, limits, refused))
     lanes += [front.lane for front in fronts]
     async with AsyncExitStack() as stack:
         for front, where in zip(fronts, (listen, management_listen), strict=False):
@@ -150,7 +152,7 @@ async def serve(
         await _run(fronts, running, shutdown=shutdown, task_status=task_status)
 
 
-def _management_front(app: AsgiApp, limits: LimitSettings) -> Front:
+def _management_front(app: AsgiApp, limits: LimitSettings, refused: Refused) -> Front:
     async def nobody(_: Exchange) -> None:
         raise AssertionError("there is no inference on the management sockets")
 
@@ -158,7 +160,8 @@ def _management_front(app: AsgiApp, limits: LimitSettings) -> Front:
         return False
 
     hypercorn = Hypercorn(app, limits)
-    return Front(Lane(handler=nobody, is_inference=never, elsewhere=hypercorn, limits=limits), hypercorn)
+    lane = Lane(handler=nobody, is_inference=never, elsewhere=hypercorn, limits=limits, refused=refused)
+    return Front(lane, hypercorn)
 
 
 async def open_listeners(where: Listen) -> list[socket.socket]:

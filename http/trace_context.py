@@ -1,7 +1,8 @@
 """W3C Trace Context (https://www.w3.org/TR/trace-context/): where a request is in somebody's trace.
 
-A caller's `traceparent` and `tracestate` are always passed on to the provider. Where spans are made here the provider's
-parent is the request's own span, and a trace begins here where the caller brought none.
+A caller's `traceparent` and `tracestate` are always passed on to the provider. Where spans are made here a trace
+begins here where the caller brought none, and what a provider is told as its parent is its attempt's own span: the
+attempt puts that in the place of the request's (`Call.spans`).
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ def place_of(head: Head, sampler: Sampler | None = None) -> tuple[Place | None, 
     """The place of a request, and the headers that tell it to the provider.
 
     With `sampler` it has a span of its own. A `traceparent` that is none is as if it was not there, and its
-    `tracestate` with it.
+    `tracestate` with it; so are two of them, as W3C's own test suite has it (test_traceparent_included_two_headers).
     """
     given = head.get(PARENT)
     if given is None and sampler is None:
         return None, ()  # nearly always
-    found = _read(given) if given is not None else None
+    alone = sum([name == PARENT for name, _ in head.headers]) == 1
+    found = _read(given) if given is not None and alone else None
     if found is None:
         return (None, ()) if sampler is None else _begun(sampler)
     trace, parent, flags = found

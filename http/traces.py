@@ -8,7 +8,10 @@ those for HTTP. Prompts and answers are not in them. The SDK is imported only wh
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import attrs
 import trio
@@ -16,6 +19,9 @@ import trio
 from infermux import __version__
 from infermux.actors.fleet import Fleet
 from infermux.actors.record import Ending, Place, Record, Tried
+from infermux.config.settings import ProviderSettings
+from infermux.providers import anthropic, ollama, openai
+from infermux.providers.classify import mask
 from infermux.providers.interface import Usage
 
 if TYPE_CHECKING:
@@ -28,6 +34,12 @@ log = logging.getLogger("infermux.traces")
 
 PATH: Final = "/v1/traces"  # https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
 GRACE: Final = 5.0  # seconds that the last spans have at the end
+_HEADERS: Final = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+_TALKATIVE: Final = (  # of the SDK's loggers: the parser of those variables, and the exporter in 1.30 and in 1.45
+    "opentelemetry.util.re",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.common.http",
+)
 _BILLION: Final = 1_000_000_000
 _NO_FAILURE: Final = ("ok", "cancelled")
 
@@ -35,6 +47,12 @@ _OPERATIONS: Final = {"chat": "chat", "responses": "chat", "messages": "chat", "
 """`gen_ai.operation.name` where there is a well-known one; elsewhere it is the endpoint's name."""
 _PROVIDERS: Final = {"azure_openai": "azure.ai.openai", "bedrock": "aws.bedrock"}
 """`gen_ai.provider.name` where it is not the name of the provider's type."""
+_ADDRESSES: Final = {
+    "openai": openai.DEFAULT_BASE_URL,
+    "anthropic": anthropic.DEFAULT_BASE_URL,
+    "ollama": ollama.DEFAULT_BASE_URL,
+}
+"""Where a type is asked whose `base_url` is not set."""
 
 
 def traces_of(fleet: Fleet) -> Traces | None:
@@ -42,6 +60,9 @@ def traces_of(fleet: Fleet) -> Traces | None:
     endpoint = fleet.config.telemetry.otlp_endpoint
     if endpoint is None:
         return None
+    discreet = Discreet(os.environ)
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(discreet)
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -49,6 +70,24 @@ def traces_of(fleet: Fleet) -> Traces | None:
     except ImportError as missing:
         log.error("no traces: telemetry.otlp_endpoint needs `pip install 'infermux[otel]'` (%s)", missing)  # noqa: TRY400
         return None
+
+
+@attrs.frozen(repr=False)
+class Discreet(logging.Filter):
+    """Masks the headers for the collector in what the SDK logs: malformed ones, and what the collector says."""
+
+    environ: Mapping[str, str]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = mask(record.getMessage().encode("utf-8", "replace"), self._credentials())
+        record.msg, record.args = said.decode("utf-8", "replace"), ()
+        return True
+
+    def _credentials(self) -> Iterator[str]:
+        for variable in _HEADERS:
+            for part in self.environ.get(variable, "").split(","):
+                _, given, value = part.partition("=")
+                yield from {value.strip(), unquote(value).strip()} if given else {part.strip()}
 
 
 @attrs.define(eq=False)
@@ -97,6 +136,7 @@ class Traces:
         span = self._start(record, server, _caller_of(place))
         inside = trace.set_span_in_context(span)
         for tried in record.attempts:
+            self.ids.next_span = int(tried.span, 16) if tried.span else None
             attempt = self._start(record, client, inside, tried)
             if tried.outcome not in _NO_FAILURE:
                 attempt.set_status(trace.StatusCode.ERROR)
@@ -149,10 +189,14 @@ class Traces:
             "gen_ai.operation.name": _operation(record),
             "gen_ai.provider.name": self._type_of(tried.provider),
             "gen_ai.request.model": tried.model,
+            "gen_ai.request.stream": record.stream or None,
+            "gen_ai.response.model": tried.model if tried.outcome == "ok" else None,
             "gen_ai.response.time_to_first_chunk": None if first is None else first - tried.started,
             **_of_usage(tried.usage),
             "error.type": None if tried.outcome in _NO_FAILURE else tried.outcome,
+            "http.request.method": "POST",
             "http.response.status_code": tried.status,
+            **self._address_of(tried.provider),
             "infermux.provider": tried.provider,
             "infermux.outcome": tried.outcome,
             "infermux.cost": tried.cost,
@@ -162,6 +206,21 @@ class Traces:
     def _type_of(self, provider: str) -> str | None:
         member = self.fleet.members.get(provider)
         return None if member is None else _PROVIDERS.get(member.settings.type, member.settings.type)
+
+    def _address_of(self, provider: str) -> dict[str, Any]:
+        """Where it is asked: by https://opentelemetry.io/docs/specs/semconv/registry/attributes/server/."""
+        member = self.fleet.members.get(provider)
+        url = None if member is None else _url_of(member.settings)
+        if url is None:
+            return {}
+        return {"server.address": url.hostname, "server.port": url.port or (443 if url.scheme == "https" else 80)}
+
+
+def _url_of(settings: ProviderSettings) -> SplitResult | None:
+    base = settings.base_url or _ADDRESSES.get(settings.type)
+    if base is None and settings.type == "bedrock" and settings.region is not None:
+        base = f"https://bedrock-runtime.{settings.region}.amazonaws.com"
+    return None if base is None else urlsplit(base)
 
 
 class Ids:

@@ -12,10 +12,11 @@ from typing import Any
 import attrs
 import msgspec
 
+from infermux.actors.description import Description
 from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import AdapterMaker, Fleet, open_fleet
-from infermux.actors.provider import Description, Verb
+from infermux.actors.provider_messages import Verb
 from infermux.actors.requests import chat_run
 from infermux.config import load, load_text
 from infermux.config.difference import Difference

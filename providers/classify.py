@@ -50,8 +50,14 @@ _MODEL_WORDING = re.compile(
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|us|µs|ns|h|m|s|d)", re.ASCII)
 _SECONDS_PER = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-_LONGEST_SPELLING = 12  # bytes of one letter: two UTF-16 units, each as `\uXXXX`
-_CUT_LETTER = re.compile(rb"(?:(?:\\u[0-9A-Fa-f]{4})?(?:\\(?:u[0-9A-Fa-f]{0,3})?)?|[\xc0-\xff][\x80-\xbf]*)\Z")
+_LONG_SECRET = 16  # letters from which on the first `_BEGINNING` of them tell something
+_BEGINNING = 12
+_LONGEST_SPELLING = 26  # bytes of one letter: two UTF-16 units, each as `uXXXX` behind eight backslashes
+_CUT_LETTER = re.compile(
+    rb"(?:(?:\\{1,8}+u[0-9A-Fa-f]{4})?(?:\\{1,8}+(?:u[0-9A-Fa-f]{0,3})?)?"
+    rb"|(?:%[0-9A-Fa-f]{2}){0,3}%[0-9A-Fa-f]?|[\xc0-\xff][\x80-\xbf]*)\Z"
+)
+_WORD = re.compile(rb"[^\s\"'\\,;<>()\[\]{}]*+")
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
 
 
@@ -292,14 +298,37 @@ def _bounded(seconds: float) -> float:
 
 
 def mask(body: bytes, secrets: Iterable[str]) -> bytes:
-    """`body` with each of `secrets` replaced by `***`, in whatever way JSON may spell it.
+    """`body` with each of `secrets` replaced by `***`, in whatever way JSON (in JSON, too) or a URL may spell it.
 
-    Of one that `body` was cut in the middle of, the beginning is taken away.
+    Of a long one its beginning is enough, with all that is written without a gap after it: providers show some of a
+    key. Of one that `body` was cut in the middle of, the beginning is taken away.
     """
     for secret in secrets:
         if len(secret) >= _MIN_SECRET:
-            body = without_beginning(re.sub(b"".join(map(_spellings, secret)), b"***", body), secret)
+            body = without_beginning(_without(body, secret), secret)
     return body
+
+
+def _without(body: bytes, secret: str) -> bytes:
+    letters = _letters(secret)
+    told = _BEGINNING if len(secret) >= _LONG_SECRET else len(letters)
+    kept, at = list[bytes](), 0
+    for found in re.finditer(b"".join(letters[:told]), body):
+        if found.start() >= at:
+            kept += (body[at : found.start()], b"***")
+            at = _end_of(body, found.end(), letters[told:])
+    return b"".join([*kept, body[at:]])
+
+
+def _end_of(body: bytes, at: int, letters: Iterable[bytes]) -> int:
+    """Where an occurrence ends of which `letters` are left: after them, or after what stands in their place."""
+    for letter in letters:
+        found = _compiled(letter).match(body, at)
+        if found is None:
+            rest = _WORD.match(body, at)
+            return rest.end() if rest is not None else at
+        at = found.end()
+    return at
 
 
 def _masked(text: str, secrets: Iterable[str]) -> str:
@@ -308,7 +337,7 @@ def _masked(text: str, secrets: Iterable[str]) -> str:
 
 def without_beginning(body: bytes, secret: str) -> bytes:
     """`body` less the beginning of `secret` at its end, of four letters or more: it may have been cut there."""
-    first, *others = map(_letter, secret)
+    first, *others = map(_compiled, _letters(secret))
     for begun in first.finditer(body, max(0, len(body) - _LONGEST_SPELLING * len(secret))):
         at, letters = begun.end(), 1
         for letter in others:
@@ -322,15 +351,27 @@ def without_beginning(body: bytes, secret: str) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _letter(char: str) -> re.Pattern[bytes]:
-    return re.compile(_spellings(char))
+def _compiled(letter: bytes) -> re.Pattern[bytes]:
+    return re.compile(letter)
 
 
-def _spellings(char: str) -> bytes:
-    r"""A pattern for one character: itself, behind a backslash (`\/`), or as `\u` escapes of its UTF-16 units."""
-    units = char.encode("utf-16-be").hex()
-    escaped = "".join(rf"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-    return rb"(?:\\?%b|(?i:%b))" % (re.escape(char.encode()), escaped.encode())
+def _letters(secret: str) -> list[bytes]:
+    """A pattern for each character; one for several backslashes, which nothing tells from those that escape."""
+    return [_spellings(part) for part in re.findall(r"\\+|[^\\]", secret)]
+
+
+@lru_cache(maxsize=256)
+def _spellings(part: str) -> bytes:
+    r"""A pattern for one character, or for backslashes in a row.
+
+    Itself, behind backslashes (`\/`, in JSON inside JSON `\\\/`), as `\u` escapes of its UTF-16 units, or as percent
+    escapes of its UTF-8 bytes.
+    """
+    units = part.encode("utf-16-be").hex()
+    escaped = "".join(rf"\\{{1,8}}+u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    percent = "".join(f"%{byte:02x}" for byte in part.encode())
+    itself = rb"\\++" if part.startswith("\\") else rb"\\{0,8}+" + re.escape(part.encode())
+    return rb"(?:(?i:%b|%b)|%b)" % (escaped.encode(), percent.encode(), itself)
 
 
 def secrets_of(keys: Iterable[Secret], headers: Mapping[str, str]) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Endpoint(enum.Enum):
     """What the caller asks for. The value is the path below `/v1`."""
 
+    __hash__ = object.__hash__  # that of enum is Python code; routes are looked up by it several times a request
+
     CHAT = "/chat/completions"
     COMPLETIONS = "/completions"
     EMBEDDINGS = "/embeddings"
@@ -49,6 +51,10 @@ TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
 """W3C's Trace Context among a call's headers: passed on whatever the dialect (https://www.w3.org/TR/trace-context/)."""
 
 
+MOST_TOKENS: Final = 10_000_000
+"""Of one kind in one answer. The largest context window there is holds so many, and ordinary ones a tenth."""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer. `estimated` marks numbers that the provider did not give.
 
@@ -68,6 +74,17 @@ class Usage(msgspec.Struct, frozen=True):
     @property
     def total(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def is_plausible(self) -> bool:
+        """False: no answer can have used that. Who believed it would spend a budget that nobody has spent."""
+        return (
+            0 <= self.prompt_tokens <= MOST_TOKENS
+            and 0 <= self.completion_tokens <= MOST_TOKENS
+            and 0 <= self.cached_tokens <= MOST_TOKENS
+            and 0 <= self.cache_write_tokens <= MOST_TOKENS
+            and 0 <= self.reasoning_tokens <= MOST_TOKENS
+        )
 
     def served_in(self, tier: object) -> Usage:
         """The same, in the tier that an answer names: anything that is no word for a special one is the ordinary."""
@@ -117,13 +134,28 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     asked_usage: bool = False
     remove: tuple[str, ...] = ()
     headers: tuple[tuple[bytes, bytes], ...] = ()  # the caller's that belong to the dialect, and `TRACE_HEADERS`
+    spans: bool = False  # each attempt has a span of its own: the one in `traceparent` is the request's
     strict: bool = False  # refuse (InvalidRequest naming the fields) what a translation cannot carry
     path: str = ""  # below /v1, with its query, where the endpoint does not say it
     upload: Upload | None = None  # the body, where it is not in `body`
     key: Secret | None = None  # the credential, where the provider has several; None: the one of its settings
     lent: Secret | None = None  # the caller's own credential, for a provider that goes without; empty: none was sent
     heard: Callable[[Quotas], None] | None = None  # told what the answer's headers say of the provider's own limits
+    stateful: bool = False  # it leaves something at the provider, or goes on from what is there
     kept: Callable[[str], None] | None = None  # told the id of a response that the provider itself keeps
+
+    def __repr__(self) -> str:
+        """Without what was asked, and without headers: a traceback may show it."""
+        return f"Call({self.endpoint.name}, model={self.model!r}, stream={self.stream}, {len(self.body)} bytes)"
+
+
+def traced(call: Call, span: str) -> Call:
+    """`call`, its `traceparent` naming `span` (https://www.w3.org/TR/trace-context/, 3.2.2)."""
+    headers = [
+        (name, b"%b-%b-%b" % (value[:35], span.encode(), value[-2:])) if name == TRACE_HEADERS[0] else (name, value)
+        for name, value in call.headers
+    ]
+    return msgspec.structs.replace(call, headers=tuple(headers))
 
 
 @attrs.define(eq=False)
@@ -132,7 +164,7 @@ class Answer:
 
     status: int
     content_type: bytes
-    body: bytes
+    body: bytes = attrs.field(repr=False)
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()  # fields of the request that a translation could not carry
     estimated: bool = False  # the answer itself is an estimate of ours (count_tokens without support)

@@ -72,13 +72,17 @@ class ChatPeek(msgspec.Struct, frozen=True):
 
 
 _ONE = (None,)
+MOST_TOKENS = 2**53  # what is bounded by more is reckoned as this: it is multiplied with prices, in floats
 
 
 def tokens_bound(each: Number | None, *choices: Number | None) -> int | None:
     """Tokens that so many choices may have together, of `each` at most; None where nothing bounds them."""
-    if type(each) is int and each >= 0 and choices == _ONE:
+    if type(each) is int and 0 <= each <= MOST_TOKENS and choices == _ONE:
         return each  # nearly always
-    return None if each is None else math.ceil(max(each, 0)) * math.ceil(max((1, *(number or 1 for number in choices))))
+    if each is None:
+        return None
+    together = math.ceil(max(each, 0)) * math.ceil(max((1, *(number or 1 for number in choices))))
+    return min(together, MOST_TOKENS)
 
 
 class _Messages(msgspec.Struct, frozen=True):

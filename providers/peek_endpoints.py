@@ -100,6 +100,8 @@ class ResponsePeek(msgspec.Struct, frozen=True):
     max_output_tokens: Number | None = None
     previous_response_id: str | None = None
     store: msgspec.Raw = _NOTHING
+    conversation: msgspec.Raw = _NOTHING
+    background: msgspec.Raw = _NOTHING
     provider: Preferences | None = None
 
     asked_usage = True  # it is part of `response.completed`
@@ -108,6 +110,17 @@ class ResponsePeek(msgspec.Struct, frozen=True):
     def is_stored(self) -> bool:
         """Whether the provider is to keep the response, which it does unless it is told not to."""
         return bytes(self.store) != b"false"
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether it leaves something at the provider, or goes on from what is there."""
+        said = bytes(self.background)
+        return (
+            self.is_stored
+            or self.previous_response_id is not None
+            or bytes(self.conversation) != b"null"
+            or said not in (b"null", b"false")
+        )
 
     @property
     def completion_bound(self) -> int | None:

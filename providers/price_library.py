@@ -41,7 +41,7 @@ _DAY: Final = timedelta(days=1)
 class PriceLibrary:
     """The library's data. `date`: the newest day on which a price in it begins, as of when it was loaded."""
 
-    providers: tuple[Provider, ...]
+    providers: tuple[Provider, ...] = attrs.field(repr=False)  # a megabyte
     version: str
     date: str | None
 

@@ -29,7 +29,24 @@ LONGEST: Final = 86_400.0
 
 _PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-")
 _NUMBER: Final = re.compile(rb"\s*(\d{1,15})\s*")
-_KINDS: Final = (b"tokens", b"input-tokens", b"output-tokens")
+
+Names = tuple[bytes, bytes, bytes]
+"""Of the headers that say what remains, the limit, and when it is whole again."""
+
+
+def _openai_names(what: bytes) -> Names:
+    return b"x-ratelimit-remaining-" + what, b"x-ratelimit-limit-" + what, b"x-ratelimit-reset-" + what
+
+
+def _anthropic_names(what: bytes) -> Names:
+    prefix = b"anthropic-ratelimit-" + what
+    return prefix + b"-remaining", prefix + b"-limit", prefix + b"-reset"
+
+
+_OPENAI_REQUESTS: Final = _openai_names(b"requests")
+_OPENAI_TOKENS: Final = _openai_names(b"tokens")
+_ANTHROPIC_REQUESTS: Final = _anthropic_names(b"requests")
+_ANTHROPIC_TOKENS: Final = tuple(_anthropic_names(kind) for kind in (b"tokens", b"input-tokens", b"output-tokens"))
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -56,9 +73,11 @@ def read_quotas(headers: Headers, wall: float) -> Quotas | None:
     found = {name: value for name, value in headers if name.startswith(_PREFIXES)}
     if not found:
         return None
-    sent_at = _date(headers, wall) if any(name.startswith(b"a") for name in found) else wall
-    requests = _openai(found, b"requests") or _anthropic(found, b"requests", sent_at)
-    tokens = _openai(found, b"tokens") or _anthropic_tokens(found, sent_at)
+    requests, tokens = _openai(found, _OPENAI_REQUESTS), _openai(found, _OPENAI_TOKENS)
+    if requests is None or tokens is None:
+        sent_at = _date(headers, wall)
+        requests = requests or _anthropic(found, _ANTHROPIC_REQUESTS, sent_at)
+        tokens = tokens or _anthropic_tokens(found, sent_at)
     return None if requests is None and tokens is None else Quotas(requests, tokens)
 
 
@@ -68,23 +87,20 @@ def listen(heard: Callable[[Quotas], None] | None, headers: Headers) -> None:
         heard(quotas)
 
 
-def _openai(found: dict[bytes, bytes], what: bytes) -> Quota | None:
-    reset = found.get(b"x-ratelimit-reset-" + what)
-    seconds = None if reset is None else parse_duration(reset.decode("latin-1"))
-    return _quota(found.get(b"x-ratelimit-remaining-" + what), found.get(b"x-ratelimit-limit-" + what), seconds)
+def _openai(found: dict[bytes, bytes], names: Names) -> Quota | None:
+    reset = found.get(names[2])
+    return None if reset is None else _quota(found.get(names[0]), found.get(names[1]), _seconds(reset))
 
 
-def _anthropic(found: dict[bytes, bytes], what: bytes, sent_at: float) -> Quota | None:
-    prefix = b"anthropic-ratelimit-" + what
-    reset = found.get(prefix + b"-reset")
+def _anthropic(found: dict[bytes, bytes], names: Names, sent_at: float) -> Quota | None:
+    reset = found.get(names[2])
     at = None if reset is None else _instant(reset)
-    seconds = None if at is None else at - sent_at
-    return _quota(found.get(prefix + b"-remaining"), found.get(prefix + b"-limit"), seconds)
+    return None if at is None else _quota(found.get(names[0]), found.get(names[1]), at - sent_at)
 
 
 def _anthropic_tokens(found: dict[bytes, bytes], sent_at: float) -> Quota | None:
     """One quota of three: one that is used up stops everything, else all tokens together, else input plus output."""
-    total, taken, given = (_anthropic(found, kind, sent_at) for kind in _KINDS)
+    total, taken, given = (_anthropic(found, names, sent_at) for names in _ANTHROPIC_TOKENS)
     used_up = [quota for quota in (total, taken, given) if quota is not None and not quota.remaining]
     if used_up:
         return max(used_up, key=_reset_of)
@@ -105,11 +121,21 @@ def _quota(remaining: bytes | None, limit: bytes | None, seconds: float | None) 
     return Quota(left, seconds, most if most is not None and most >= max(left, 1) else None)
 
 
+# What a provider says of a limit is mostly what it said the last time: its size, and how long it takes to be whole.
+
+
+@lru_cache(maxsize=1024)
+def _seconds(reset: bytes) -> float | None:
+    return parse_duration(reset.decode("latin-1"))
+
+
+@lru_cache(maxsize=1024)
 def _count(value: bytes | None) -> int | None:
     matched = None if value is None else _NUMBER.fullmatch(value)
     return int(matched[1]) if matched else None
 
 
+@lru_cache(maxsize=256)
 def _instant(value: bytes) -> float | None:
     try:
         at = datetime.datetime.fromisoformat(value.decode("ascii").strip())

@@ -162,6 +162,17 @@ def test_one_table_fits_80_columns(stub: tuple[type[Stub], str], run: Run) -> No
         assert word in said, said
 
 
+def test_60_columns_have_fewer_of_them_and_what_is_there_is_whole(
+    stub: tuple[type[Stub], str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    said = run("top", "--once", "--url", stub[1])[1]
+    assert max(map(len, said.splitlines())) <= 60
+    for word in ("circuit_open", "250 ms", "streaming", "FIRST", "AGE"):
+        assert word in said, said
+    assert "CIRCUIT" not in said
+
+
 @pytest.mark.parametrize(("value", "said"), [(None, "-"), (0.0004, "0.4 ms"), (0.25, "250 ms"), (1.5, "1.5 s")])
 def test_times_for_people(value: float | None, said: str) -> None:
     assert seconds(value) == said

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 import infermux
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Config, ProviderSettings, Simulate
 from infermux.errors import (
     CallerError,

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import logging
-import threading
+import os
+import time
 from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from infermux import logs
+from infermux import log_lines, logs
 from infermux.config.settings import LogSettings
-from infermux.logs import Fields, LineFormatter, Lines, log_fields
+from infermux.log_lines import Fields, Lines
+from infermux.logs import LineFormatter, log_fields
 
 
 class Said(Fields):
@@ -37,17 +40,24 @@ def stream() -> io.StringIO:
     return io.StringIO()
 
 
-@pytest.fixture
-def lines(stream: io.StringIO) -> Generator[Lines]:
-    handler = Lines(stream)
-    handler.setFormatter(LineFormatter(LogSettings(timestamps=False)))
+@contextmanager
+def logging_to(handler: Lines, settings: LogSettings) -> Generator[Lines]:
+    handler.setFormatter(LineFormatter(settings))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    yield handler
-    log.removeHandler(handler)
-    log.propagate = True
-    handler.close()
+    try:
+        yield handler
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
+        handler.close()
+
+
+@pytest.fixture
+def lines(stream: io.StringIO) -> Generator[Lines]:
+    with logging_to(Lines(stream), LogSettings(timestamps=False)) as handler:
+        yield handler
 
 
 def rendered(settings: LogSettings, said: Fields, level: int = logging.INFO) -> str:
@@ -85,27 +95,19 @@ def test_the_other_lines_look_the_same(format_: str) -> None:
     assert json.loads(ours) == json.loads(plain) if format_ == "json" else ours.rstrip() == plain.rstrip()
 
 
-def test_a_line_that_is_put_aside_is_written_soon(
-    lines: Lines, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = threading.Event()
-    flush = lines.flush
-
-    def noted() -> None:
-        flush()
-        written.set()
-
-    monkeypatch.setattr(lines, "flush", noted)
-    monkeypatch.setattr(logs, "WRITE_EVERY", 0.001)
+def test_a_line_that_is_put_aside_is_written_soon(lines: Lines, stream: io.StringIO) -> None:
     log_fields(log, logging.INFO, Said(a=1))
-    assert written.wait(5)
+    until = time.monotonic() + 5
+    while not stream.getvalue() and time.monotonic() < until:
+        time.sleep(0.01)
     assert "a=1" in stream.getvalue()
 
 
-def test_another_line_is_written_at_once_and_after_those_before_it(lines: Lines, stream: io.StringIO) -> None:
+def test_lines_keep_their_order(lines: Lines, stream: io.StringIO) -> None:
     log_fields(log, logging.INFO, Said(n=1))
     log_fields(log, logging.WARNING, Said(n=2))
     log.info("the third")
+    lines.flush()
     said = stream.getvalue().splitlines()
     assert [line.split("] ")[-1] for line in said[:2]] == ["n=1", "n=2"]
     assert "the third" in said[2]
@@ -117,25 +119,51 @@ def test_what_is_below_the_level_costs_no_line(lines: Lines, stream: io.StringIO
     assert not stream.getvalue()
 
 
-def test_what_there_is_no_room_for_is_counted(
-    lines: Lines, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "MOST_KEPT", 2)
-    monkeypatch.setattr(logs, "WRITE_EVERY", 60)
-    for n in range(5):
-        log_fields(log, logging.INFO, Said(n=n))
-    lines.flush()
-    assert "n=1" in stream.getvalue()
-    assert "3 lines of requests were not written" in stream.getvalue()
-    lines.flush()
-    assert stream.getvalue().count("not written") == 1
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_what_there_is_no_room_for_is_counted(format_: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_lines, "MOST_KEPT", 2)
+    monkeypatch.setattr(log_lines, "WRITE_EVERY", 60)
+    stream = io.StringIO()
+    with logging_to(Lines(stream), LogSettings(format=format_, timestamps=False)) as lines:
+        for n in range(5):
+            log_fields(log, logging.INFO, Said(n=n))
+        lines.flush()
+        lines.flush()
+    said = stream.getvalue().splitlines()
+    assert len(said) == 3
+    assert "3 lines were not written" in (said[2] if format_ == "text" else json.loads(said[2])["event"])
 
 
 def test_a_stream_that_is_closed_is_no_error_of_the_request(lines: Lines, stream: io.StringIO) -> None:
     stream.close()
-    log_fields(log, logging.INFO, Said(n=1))
-    lines._write_kept()  # pyright: ignore[reportPrivateUsage]
-    lines.stream = io.StringIO()
+    log_fields(log, logging.WARNING, Said(n=1))
+    lines.flush()
+    lines.stream = again = io.StringIO()
+    log_fields(log, logging.WARNING, Said(n=2))
+    lines.flush()
+    assert "n=2" in again.getvalue()
+
+
+def test_a_pipe_that_nobody_reads_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_lines, "GIVEN_UP_AFTER", 0.05)
+    monkeypatch.setattr(log_lines, "MOST_KEPT", 500)
+    reader, writer = os.pipe()
+    try:
+        with open(writer, "w") as stream, logging_to(Lines(stream), LogSettings()) as lines:
+            began = time.monotonic()
+            for n in range(1200):  # more than the pipe and all that is kept take
+                log.warning("%s", f"{n} {'x' * 200}")
+                log_fields(log, logging.INFO, Said(n=n))
+            lines.flush()
+            assert time.monotonic() - began < 5
+            assert lines.lost > 0
+            said = os.read(reader, 1 << 20)
+            while said.count(b"not written") == 0:
+                said += os.read(reader, 1 << 20)
+            assert said.startswith(b"20")
+            assert b" 0 x" in said
+    finally:
+        os.close(reader)
 
 
 def test_setting_up_again_ends_the_handler_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 // Small pictures in SVG. Everything is made by createElementNS and attributes, which the page's policy allows.
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
-export const COLOURS = 8;
+export const COLOURS = 8; // the last one is grey
 
 export function svg(name, attributes = {}, ...children) {
   const made = document.createElementNS(NAMESPACE, name);
@@ -9,6 +9,9 @@ export function svg(name, attributes = {}, ...children) {
   made.append(...children);
   return made;
 }
+
+// A dot of the legend.
+export const dot = (of) => svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("circle", { cx: 6, cy: 6, r: 5, class: `bar s${(of + COLOURS) % COLOURS}` }));
 
 export function seconds(value) {
   if (value === null || value === undefined) return "–";
@@ -21,7 +24,8 @@ export function seconds(value) {
 export function dollars(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "$0";
-  return value < 0.01 ? `$${value.toPrecision(2)}` : `$${value.toFixed(2)}`;
+  if (value < 0.01) return `$${value.toPrecision(2)}`;
+  return `$${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
 }
 
 // The next round number above, so that an axis has sensible steps.
@@ -69,7 +73,7 @@ export function lineChart({ lines, steps, step, label, width = 560 }) {
     }
     if (path) picture.append(svg("path", { d: path, class: `series s${colour}` }));
   }
-  if (!values.length) picture.append(svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no answers yet"));
+  if (!values.length) picture.append(svg("text", { x: (area.left + area.right) / 2, y: height / 2 - 14, "text-anchor": "middle" }, "no answers yet"));
   return picture;
 }
 
@@ -83,6 +87,7 @@ export function barChart({ days, series, label, width = 900 }) {
   axis(picture, area, most, dollars);
   const slot = (area.right - area.left) / days.length;
   const thick = Math.min(64, slot * 0.6);
+  const named = slot < 46 ? 2 : 1; // every second day where there is no room for all
   days.forEach((day, index) => {
     const middle = area.left + slot * (index + 0.5);
     let base = area.bottom;
@@ -94,6 +99,7 @@ export function barChart({ days, series, label, width = 900 }) {
       const bar = { x: middle - thick / 2, y: base, width: thick, height: tall, class: `bar s${colour}` };
       picture.append(svg("rect", bar, svg("title", {}, `${day} ${name}: ${dollars(value)}`)));
     }
+    if ((days.length - 1 - index) % named) return;
     picture.append(svg("text", { x: middle, y: height - 7, "text-anchor": "middle" }, day.slice(5)));
   });
   return picture;

@@ -7,7 +7,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Container, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -20,10 +20,12 @@ from .output import print_json
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 PATH = "/_infermux/overview"
 REQUESTS = 15  # rows
 WIDEST = 18  # characters of a name: a long one must not push the other columns out
+NARROW = 80  # characters a line; with fewer there are fewer columns
 PASSING = frozenset({"starting", "cooling_down", "slow_start", "draining", "max_concurrent", "requests_per_minute"})
 
 
@@ -49,7 +51,7 @@ def top(path: str | None, as_json: bool, url: str | None, once: bool, interval: 
         return
     console = Console()
     if once or not console.is_terminal:
-        console.print(table(overview, router.url))
+        console.print(table(overview, router.url, console.width))
         return
     with contextlib.suppress(KeyboardInterrupt):
         _live(console, router, overview, interval)
@@ -59,12 +61,12 @@ def _live(console: Any, router: Target, overview: dict[str, Any], interval: floa
     from rich.live import Live
     from rich.text import Text
 
-    with _keys(), Live(table(overview, router.url), console=console, screen=True, auto_refresh=False) as live:
+    shown: RenderableType = table(overview, router.url, console.width)
+    with _keys(), Live(shown, console=console, screen=True, auto_refresh=False) as live:
         live.refresh()
         while not _quit_within(interval):
-            shown: RenderableType
             try:
-                shown = table(found(router, PATH), router.url)
+                shown = table(found(router, PATH), router.url, console.width)
             except NoAnswer as gone:
                 shown = Text(gone.message, style="red")
             live.update(shown, refresh=True)
@@ -103,8 +105,8 @@ def _quit_within(interval: float) -> bool:
     return False
 
 
-def table(overview: dict[str, Any], url: str) -> Group:
-    """The whole screen."""
+def table(overview: dict[str, Any], url: str, width: int = NARROW) -> Group:
+    """The whole screen, for lines of `width` characters."""
     from rich.console import Group
     from rich.text import Text
 
@@ -117,53 +119,64 @@ def table(overview: dict[str, Any], url: str) -> Group:
         f"  {routable} of {len(rows)} routable  {overview['in_flight']} in flight\n",
         (f"{url}  {overview['strategy']}", "dim"),
     )
-    shown: list[RenderableType] = [head, _providers(overview)]
+    shown: list[RenderableType] = [head, _providers(overview, narrow=width < NARROW)]
     if overview["requests"]:
-        shown.append(_requests(overview["requests"]))
+        shown.append(_requests(overview["requests"], narrow=width < NARROW))
     else:
         shown.append(Text("nothing is running", style="dim"))
     return Group(*shown)
 
 
-def _table(*columns: str, right: frozenset[str]) -> Table:
+def _table(
+    heads: Sequence[str], rows: Sequence[Sequence[Text]], *, right: Container[str], give: Container[str]
+) -> Table:
+    """Where there is no room the columns in `give` are cut: the others are as wide as what is in them."""
     from rich import box
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True)
-    for name in columns:
+    for index, name in enumerate(heads):
         justify: Literal["left", "right"] = "right" if name in right else "left"
-        made.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+        least = None if name in give else max([len(name), *(row[index].cell_len for row in rows)])
+        made.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=least)
+    for row in rows:
+        made.add_row(*row)
     return made
 
 
-def _providers(overview: dict[str, Any]) -> Table:
+def _providers(overview: dict[str, Any], *, narrow: bool) -> Table:
     from rich.text import Text
 
-    right = frozenset({"FLIGHT", "ANSWER", "FIRST", "FAILED"})
-    made = _table("PROVIDER", "STATE", "CIRCUIT", "FLIGHT", "ANSWER", "FIRST", "FAILED", right=right)
+    heads = ["PROVIDER", "STATE", "FLIGHT", "ANSWER", "FIRST", "CIRCUIT", "FAILED"]
+    rows: list[list[Text]] = []
     for row in overview["providers"]:
         window, ewma = row["circuit"]["window"], row["ewma"]
         failed = f"{window['error_rate']:.0%} of {window['requests']}" if window["requests"] else "-"
         state = "routable" if row["routable"] else row["reason"]
         tone = "green" if row["routable"] else "yellow" if state in PASSING else "dim" if state == "disabled" else "red"
         averages = (seconds(of["seconds"]) if of["samples"] else "-" for of in (ewma["response"], ewma["first_token"]))
-        cells = (row["circuit"]["state"], str(row["in_flight"]), *averages, failed)
-        made.add_row(Text(_cut(row["name"])), Text(state, style=tone), *map(Text, cells))
-    return made
+        cells = (str(row["in_flight"]), *averages, row["circuit"]["state"], failed)
+        rows.append([Text(_cut(row["name"])), Text(state, style=tone), *map(Text, cells)])
+    shown = 5 if narrow else len(heads)
+    right = ("FLIGHT", "ANSWER", "FIRST", "FAILED")
+    return _table(heads[:shown], [row[:shown] for row in rows], right=right, give=("PROVIDER",))
 
 
-def _requests(rows: list[dict[str, Any]]) -> Table:
+def _requests(rows: list[dict[str, Any]], *, narrow: bool) -> Table:
     from rich.text import Text
 
-    made = _table("REQUEST", "STATE", "AGE", "MODEL", "PROVIDER", "CALLER", right=frozenset({"AGE"}))
+    heads = ["REQUEST", "STATE", "AGE", "MODEL", "PROVIDER", "CALLER"]
+    shown = 4 if narrow else len(heads)
+    made: list[list[Text]] = []
     for row in rows[:REQUESTS]:
         model = row["model"] or row["requested"]
         named = (_cut(name or "-") for name in (model, row["provider"], row["caller"]))
         cells = (row["id"], row["state"], seconds(row["age"]), *named)
-        made.add_row(*map(Text, cells))
+        made.append(list(map(Text, cells[:shown])))
+    table = _table(heads[:shown], made, right=("AGE",), give=("REQUEST", "MODEL", "PROVIDER", "CALLER"))
     if len(rows) > REQUESTS:
-        made.add_row(Text(f"and {len(rows) - REQUESTS} more", style="dim"))
-    return made
+        table.add_row(Text(f"and {len(rows) - REQUESTS} more", style="dim"))
+    return table
 
 
 def _cut(name: str) -> str:

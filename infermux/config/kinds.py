@@ -15,7 +15,7 @@ import attrs
 from infermux.secret import Secret
 
 from . import document
-from .reading import Literal, Path, Reading, near
+from .reading import Literal, Path, Reading, before_colon, near
 from .values import decimal, truth, whole
 
 Json = dict[str, Any]
@@ -56,8 +56,9 @@ def _as_it_is(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _has_user_information(text: str) -> bool:
-    return "://" in text and "@" in text
+def _may_hold_a_credential(text: str) -> bool:
+    """A URL with user information, or with a query."""
+    return "://" in text and ("@" in text or "?" in text)
 
 
 @attrs.frozen(kw_only=True)
@@ -103,7 +104,7 @@ class Value:
 
     def _sentence(self, start: str, literal: Literal) -> str:
         sentence = f"{start} {self.what}"
-        if self.secret or self.hidden or literal.filled or _has_user_information(literal.text):
+        if self.secret or self.hidden or literal.filled or _may_hold_a_credential(literal.text):
             return sentence
         sentence += f", not {literal.shown}"
         if literal.tag not in self.tags and self.tags == TEXT_TAGS and literal.tag != "null":
@@ -184,9 +185,9 @@ class MapOf:
         reading.faults(node, path)
         values: dict[str, Any] = {}
         for entry in node.entries:
-            place = (*path, entry.key)
-            reading.at(place, entry.line)
             key = self._key(entry, path, reading)
+            place = (*path, entry.key if key is not None else before_colon(entry.key))
+            reading.at(place, entry.line)
             value = self.value.read(entry.value, place, reading)
             if key is not None and value is not BAD:
                 values[key] = value
@@ -201,7 +202,7 @@ class MapOf:
                 raise ValueError
             return self.key(key)
         except ValueError:
-            reading.problem((*path, entry.key), f"the key must be {self.key_what}", entry.line)
+            reading.problem((*path, before_colon(entry.key)), f"the key must be {self.key_what}", entry.line)
             return None
 
     def schema(self) -> Json:

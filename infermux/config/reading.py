@@ -39,6 +39,12 @@ def quoted(text: str) -> str:
     return '"' + "".join(char if char.isprintable() else "?" for char in short) + '"'
 
 
+def before_colon(key: str) -> str:
+    """A key that is none, as it may be shown: `api_key:sk-...` without its space has a secret in it."""
+    name, colon, _ = key.partition(":")
+    return f"{name}:..." if colon else key
+
+
 def near(word: str, words: Iterable[str]) -> str:
     """`; did you mean "x"?` for the word most like it, or nothing."""
     matches = difflib.get_close_matches(word, sorted(words), n=1, cutoff=0.6)

@@ -10,7 +10,7 @@ import attrs
 
 from . import document
 from .kinds import BAD, Json, Kind
-from .reading import Path, Reading, near
+from .reading import Path, Reading, before_colon, near
 
 
 @attrs.frozen(kw_only=True)
@@ -75,13 +75,17 @@ class Section:
         return values
 
     def _unknown(self, entry: document.Entry, path: Path, reading: Reading) -> None:
+        name = entry.key.partition(":")[0]
+        if name != entry.key and name in self.by_name:
+            reading.problem((*path, name), "needs a space after its colon", entry.line)
+            return
         suggestion = near(entry.key, self.by_name)
         if suggestion:
             # What was meant is written down, if wrongly: that it is missing would be a second problem for one slip.
             reading.spoil((*path, suggestion.split('"')[1]))
         else:
             suggestion = f"; known here: {', '.join(self.by_name)}"
-        reading.problem((*path, entry.key), f"unknown key{suggestion}", entry.line)
+        reading.problem((*path, before_colon(entry.key)), f"unknown key{suggestion}", entry.line)
 
     def schema(self) -> Json:
         json: Json = {"type": ["object", "null"], "additionalProperties": False}

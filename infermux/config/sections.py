@@ -20,6 +20,7 @@ from .scalars import (
     COUNT_OR_ZERO,
     CREDENTIAL,
     DATABASE,
+    DOLLARS,
     DURATION,
     DURATION_OR_ZERO,
     FILE,
@@ -141,8 +142,8 @@ GROUP = section_of(
                 ),
                 "Candidates; null: all that serve the model.",
             ),
+            ("cache", SWITCH, "Keep the answers of this group, where `cache.enabled` is true; see docs/caching.md."),
         ),
-        *later(("cache", SWITCH, False, "Cache the answers of this group.")),
     ),
 )
 _FALLBACKS = MapOf(value=ListOf(item=TEXT, what="a list of models"), what="a mapping of models to lists of models")
@@ -232,20 +233,20 @@ QUEUE = section_of(
 )
 _RATES = keys_of(
     settings.Price,
-    ("input_per_million", AMOUNT, "US dollars per million prompt tokens."),
-    ("output_per_million", AMOUNT, "US dollars per million answer tokens."),
+    ("input_per_million", DOLLARS, "US dollars per million prompt tokens."),
+    ("output_per_million", DOLLARS, "US dollars per million answer tokens."),
     (
         "cached_input_per_million",
-        AMOUNT.or_null(),
+        DOLLARS.or_null(),
         "Of prompt tokens read from the provider's cache; null: as input.",
     ),
     (
         "cache_write_per_million",
-        AMOUNT.or_null(),
+        DOLLARS.or_null(),
         "Of prompt tokens written to the provider's cache; null: as input.",
     ),
-    ("reasoning_per_million", AMOUNT.or_null(), "Of answer tokens that are reasoning; null: as output."),
-    ("per_request", AMOUNT, "US dollars for each answer, whatever its length."),
+    ("reasoning_per_million", DOLLARS.or_null(), "Of answer tokens that are reasoning; null: as output."),
+    ("per_request", DOLLARS, "US dollars for each answer, whatever its length."),
 )
 _STEP = Section(
     make=_step,
@@ -289,7 +290,7 @@ BUDGET = Section(
             ("tag", TAG.or_null(), 'Of requests with that tag: "NAME=VALUE"; "NAME=*": of each value.'),
             ("group", TEXT.or_null(), 'Of one route group; "*" as above.'),
         ),
-        Key(name="limit_usd", kind=AMOUNT, doc="US dollars per period.", default=0.0, required=True),
+        Key(name="limit_usd", kind=DOLLARS, doc="US dollars per period.", default=0.0, required=True),
         Key(
             name="period",
             kind=one_of(("day", "week", "month")),
@@ -315,24 +316,21 @@ LEDGER = section_of(
         ("url", DATABASE.or_null(), "The database of requests and their costs; null: nothing is written down."),
     ),
 )
+CACHE = section_of(
+    settings.CacheSettings,
+    keys_of(
+        settings.CacheSettings,
+        ("enabled", SWITCH, "Keep the answers of the route groups that say `cache: true`."),
+        ("ttl", DURATION, "How long an answer is given again."),
+        ("max_bytes", SIZE, "Memory for kept answers, keys and bookkeeping included; one takes an eighth at most."),
+        ("shared", SWITCH, "Give answers to other callers than the one who asked first; not with `passthrough`."),
+    ),
+)
 
 _LATER_SECTIONS = later(
     ("providers_file", FILE.or_null(), None, "A providers.json to add."),
     ("workers", COUNT, 1, "Worker processes."),
     ("state", Section(keys=later(("url", TEXT.or_null(), None, "Redis."))), {}, "State shared by several nodes."),
-    (
-        "cache",
-        Section(
-            keys=later(
-                ("enabled", SWITCH, False, "Cache answers."),
-                ("ttl", DURATION, 300.0, "How long."),
-                ("max_bytes", SIZE, 64 * 1024 * 1024, "How much."),
-                ("shared", SWITCH, False, "One cache for all callers."),
-            )
-        ),
-        {},
-        "Answers kept.",
-    ),
 )
 
 ROOT = Section(
@@ -376,6 +374,7 @@ ROOT = Section(
             ("pricing", PRICING, "Prices by provider name and model, before those of the price library."),
             ("budgets", ListOf(item=BUDGET, what="a list of budgets"), "What callers, keys, tags or groups may spend."),
             ("ledger", LEDGER, "Where requests are written down, and keys kept."),
+            ("cache", CACHE, "Answers that are given again to the same request; see docs/caching.md."),
             ("telemetry", TELEMETRY, "Traces."),
         ),
         *_LATER_SECTIONS,

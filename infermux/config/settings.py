@@ -59,6 +59,11 @@ class AuthSettings:
     mode: AuthMode = AuthMode.OPEN
     key: Secret | None = None
 
+    @property
+    def is_keyed(self) -> bool:
+        """Whether callers come with keys that the router handed out, which may have budgets of their own."""
+        return self.mode is AuthMode.KEYS
+
 
 @attrs.frozen(kw_only=True)
 class LimitSettings:
@@ -190,13 +195,14 @@ class Sticky:
 class Group:
     """A route group: the first one whose `models` (globs) match sets strategy and candidates.
 
-    `strategy` None: the global one. `providers` None: all that serve the model.
+    `strategy` None: the global one. `providers` None: all that serve the model. `cache`: its answers may be kept.
     """
 
     name: str
     models: tuple[str, ...]
     strategy: str | None = None
     providers: tuple[str, ...] | None = None
+    cache: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -306,6 +312,16 @@ class LedgerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class CacheSettings:
+    """Exact answers, kept `ttl` seconds in at most `max_bytes` of memory. `shared`: who asks makes no difference."""
+
+    enabled: bool = False
+    ttl: float = 300.0
+    max_bytes: int = 64 * 1024 * 1024
+    shared: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class TelemetrySettings:
     """`otlp_endpoint` is a collector's base URL; None: no traces."""
 
@@ -334,5 +350,6 @@ class Config:
     pricing: Mapping[str, Mapping[str, Price]] = _frozen_dict()
     budgets: tuple[Budget, ...] = ()
     ledger: LedgerSettings = attrs.field(factory=LedgerSettings)
+    cache: CacheSettings = attrs.field(factory=CacheSettings)
     telemetry: TelemetrySettings = attrs.field(factory=TelemetrySettings)
     source: str | None = None

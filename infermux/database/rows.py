@@ -1,43 +1,81 @@
-"""Writing the ledger: a batch of rows, each exactly once however often it is tried."""
+"""Writing the ledger: a batch of rows, each exactly once however often it is tried.
+
+Rows are tuples and statements are ours, so that a row costs what its database takes. SQLite gets many rows a statement:
+its driver lets go of the interpreter's lock for each, and where it wants it back the event loop has to stop for it.
+PostgreSQL gets them as one JSON text, which it takes apart itself; its driver would look at each value.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+import msgspec
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
-    from sqlalchemy.engine import Connection, Dialect
-    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.engine import Connection
 
 log = logging.getLogger("infermux.database")
 
-Row = Mapping[str, Any]
+Row = tuple[Any, ...]
 
 LONGEST_TEXT = 512
 LARGEST_NUMBER = 2**53
+AT_ONCE: Final = 32  # rows a statement: before 3.32 SQLite took no more than 999 values
+
+TOKENS: Final = (
+    "prompt_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "estimated",
+)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
+class Columns:
+    """Those of one table, in the order in which its rows have them."""
+
+    table: str
+    names: tuple[str, ...]
+
+    @property
+    def into(self) -> str:
+        """How an insertion of such rows begins."""
+        return f"INSERT INTO {self.table} ({', '.join(self.names)})"
+
+
+REQUESTS: Final = Columns(
+    "requests",
+    (
+        *("seq", "id", "at", "day", "caller", "key", "endpoint", "stream", "requested", "route_group", "strategy"),
+        *("provider", "model", "attempts", "rescues", "outcome", "status", "code", "fault", "cache"),
+        *("latency", "first_token", "waited", "overhead"),
+        *(*TOKENS, "cost"),
+    ),
+)
+ATTEMPTS: Final = Columns(
+    "attempts",
+    (
+        *("seq", "number", "provider", "model", "outcome", "status", "started", "ended", "first_token"),
+        *(*TOKENS, "cost"),
+    ),
+)
+TAGS: Final = Columns("tags", ("seq", "name", "value"))
+
+
+@attrs.define(eq=False)
 class Entry:
     """One request as the tables have it: its row, those of its attempts where it had several, those of its tags."""
 
     request: Row
     attempts: Sequence[Row] = ()
     tags: Sequence[Row] = ()
-
-
-def prepare(connection: Connection) -> None:
-    """Make ready what writing needs: the first row shall not wait for it."""
-    from . import tables
-
-    for table in (tables.REQUESTS, tables.ATTEMPTS, tables.TAGS):
-        _insertion(connection.dialect, table)
 
 
 def write_entries(connection: Connection, entries: Sequence[Entry]) -> int:
@@ -56,42 +94,51 @@ def write_entries(connection: Connection, entries: Sequence[Entry]) -> int:
             raise  # the database is the reason, not a row
         if len(entries) == 1:
             said = getattr(error, "orig", None) or error
-            log.error("request %s is not in the ledger: %s", entries[0].request["id"], said)  # noqa: TRY400 - that is all
+            log.error("request %s is not in the ledger: %s", entries[0].request[1], said)  # noqa: TRY400 - that is all
             return 1
     half = len(entries) // 2
     return write_entries(connection, entries[:half]) + write_entries(connection, entries[half:])
 
 
 def _write(connection: Connection, entries: Sequence[Entry]) -> None:
-    from . import tables
-
-    _insert(connection, tables.REQUESTS, [entry.request for entry in entries])
-    _insert(connection, tables.ATTEMPTS, [row for entry in entries for row in entry.attempts])
-    _insert(connection, tables.TAGS, [row for entry in entries for row in entry.tags])
+    _insert(connection, REQUESTS, [entry.request for entry in entries])
+    _insert(connection, ATTEMPTS, [row for entry in entries for row in entry.attempts])
+    _insert(connection, TAGS, [row for entry in entries for row in entry.tags])
 
 
-def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+def _insert(connection: Connection, columns: Columns, rows: Sequence[Row]) -> None:
     if not rows:
         return
-    compiled = _insertion(connection.dialect, table)
-    # By the driver itself, a third of what it takes by way of SQLAlchemy: these values need no conversion.
-    if compiled.positiontup:
-        in_order = itemgetter(*compiled.positiontup)
-        connection.exec_driver_sql(str(compiled), [in_order(row) for row in rows])
-    else:
-        connection.exec_driver_sql(str(compiled), list(rows))
+    if connection.dialect.name == "postgresql":
+        named = [dict(zip(columns.names, row, strict=True)) for row in rows]
+        connection.exec_driver_sql(_json_insertion(columns), (msgspec.json.encode(named).decode(),))
+        return
+    for some in _parted(rows):
+        connection.exec_driver_sql(_insertion(columns, len(some)), tuple(chain.from_iterable(some)))
 
 
-@lru_cache(maxsize=16)
-def _insertion(dialect: Dialect, table: Table) -> SQLCompiler:
-    """An insertion of every column, of rows that are not there yet, as the driver takes it."""
-    insertion: Any
-    if dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insertion
-    else:
-        from sqlalchemy.dialects.sqlite import insert as insertion
-    compiled = insertion(table).on_conflict_do_nothing().compile(dialect=dialect)
-    return cast("SQLCompiler", compiled)
+def _parted(rows: Sequence[Row]) -> Generator[Sequence[Row]]:
+    """`AT_ONCE` at a time, then in powers of two: few lengths, so that a driver keeps the statements of all."""
+    at, size = 0, AT_ONCE
+    while at < len(rows):
+        while size > len(rows) - at:
+            size //= 2
+        yield rows[at : at + size]
+        at += size
+
+
+@lru_cache(maxsize=64)
+def _insertion(columns: Columns, count: int) -> str:
+    """For SQLite: insert so many rows, unless they are there."""
+    row = f"({', '.join('?' * len(columns.names))})"
+    return f"{columns.into} VALUES {', '.join([row] * count)} ON CONFLICT DO NOTHING"
+
+
+@lru_cache(maxsize=8)
+def _json_insertion(columns: Columns) -> str:
+    """For PostgreSQL: insert rows out of JSON, unless they are there."""
+    source = f"json_populate_recordset(NULL::{columns.table}, %s)"
+    return f"{columns.into} SELECT {', '.join(columns.names)} FROM {source} ON CONFLICT DO NOTHING"  # noqa: S608 - ours
 
 
 def fitting_text(text: str) -> str:
@@ -99,6 +146,10 @@ def fitting_text(text: str) -> str:
     if len(text) <= LONGEST_TEXT and text.isprintable():
         return text
     return text[:LONGEST_TEXT].replace("\0", "").encode("utf-8", "replace").decode()
+
+
+fitting_name = lru_cache(maxsize=4096)(fitting_text)
+"""The same for what mostly is what it was the last time."""
 
 
 def fitting_number(number: int) -> int:

@@ -9,10 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.dispatch import Phase, Run
+from infermux.actors.dispatch import Run
 from infermux.actors.gate import Gate
 from infermux.actors.lease import Lease
 from infermux.actors.messages import Outcome
+from infermux.actors.phase import Phase
 from infermux.config.settings import CircuitBreaker, RateLimits
 from infermux.errors import (
     CallerLeft,

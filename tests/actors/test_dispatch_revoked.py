@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from infermux.actors.dispatch import Run
 from infermux.actors.messages import Circuit, Reason
-from infermux.actors.provider import Revoke
+from infermux.actors.provider_messages import Revoke
 from infermux.config.settings import CircuitBreaker, RateLimits
 from infermux.errors import (
     NoHealthyProviders,

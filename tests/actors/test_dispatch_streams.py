@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.dispatch import Phase
 from infermux.actors.hold_back import HELD_BYTES, HELD_EVENTS
+from infermux.actors.phase import Phase
 from infermux.config.settings import Timeouts
 from infermux.errors import (
     CallerLeft,

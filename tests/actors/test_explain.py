@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from infermux.actors.decisions import Decisions, decided
 from infermux.actors.draft import LONGEST_MODEL, Draft
 from infermux.actors.explain import explained
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.actors.record import Record
 from infermux.actors.strategies import SCORES, STRATEGY_NAMES
 from infermux.config.settings import Routing

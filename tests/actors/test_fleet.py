@@ -12,7 +12,7 @@ from infermux.actors.fleet import ROUTER, Fleet, open_fleet
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.member import CLOSE_GRACE
 from infermux.actors.messages import Standing
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Config, HealthCheck, ProviderSettings, Routing, Simulate
 from infermux.errors import ModelNotFound, NoHealthyProviders, NotFound, ShuttingDown
 from infermux.providers.interface import Answer

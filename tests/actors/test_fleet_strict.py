@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.fleet import open_fleet
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import ProviderNotStarted
 from infermux.processes import ProcessUnavailable

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.averages import KEPT_MODELS
-from infermux.actors.gate import Gate, Grant
+from infermux.actors.gate import Gate
 from infermux.actors.gate_view import view
-from infermux.actors.lease import Lease, ProbePassed, Release
+from infermux.actors.lease import Grant, Lease, ProbePassed, Release
 from infermux.actors.messages import Circuit, Health, Outcome, Reason, Want
 from infermux.actors.plan import Refusal
 from infermux.config.settings import CircuitBreaker, HealthCheck, LeastLatency, ProviderSettings, RateLimits, Routing

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from infermux.actors.hedging import CREDIT, ENOUGH_TIMES, KEPT_TIMES, Hedging, Times, hedging_of
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Hedge, RateLimits, Retry
 from infermux.errors import CallerLeft, FailureKind, NotCarried, UpstreamError
 from infermux.providers.interface import Answer, Call, Stream

@@ -6,8 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.dispatch import Phase, Run
+from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
+from infermux.actors.phase import Phase
 from infermux.config.settings import Backoff, Hedge, Queue, RateLimits, Retry
 from infermux.errors import RequestKilled
 from tests.actors._scripted import (
@@ -136,3 +137,27 @@ async def test_a_whole_answer_that_is_on_its_way_out_cannot_be_killed(autojump_c
         assert draft.kill(KILLED)  # it is still being received
         draft.run = await w.chat()
         assert not draft.kill(KILLED)
+
+
+async def test_one_that_follows_another_request_ends_there_and_does_not_begin_to_when_it_is_killed_before(
+    autojump_clock: MockClock,
+) -> None:
+    del autojump_clock
+    async with world(provider("a", "m")) as w, trio.open_nursery() as nursery:
+        run = w.run()
+        told = list[str]()
+
+        async def follow() -> None:
+            for _ in range(2):
+                with pytest.raises(RequestKilled):
+                    await run.follow(trio.sleep_forever)
+                told.append("killed")
+
+        nursery.start_soon(follow)
+        await trio.sleep(3)
+        assert run.phase is Phase.FOLLOWING
+        run.kill(KILLED)
+        await w.settled()
+        assert told == ["killed"] * 2
+        assert run.waited == pytest.approx(3)
+        run.close()

@@ -119,18 +119,19 @@ def test_pairs_are_bounded() -> None:
 def test_a_provider_that_tells_the_truth_is_never_overrun(
     limit: int, reset: float, steps: list[tuple[float, str]]
 ) -> None:
-    """The model: a bucket of `limit`, whole again `reset` seconds after it was empty, counting each request at once."""
+    """The model: a bucket of `limit`, whole again `reset` seconds after it was empty, counting each request at once.
+
+    While nothing is known, at the start and after the time that was told for all of it, one request goes out alone.
+    """
     limits, now, level, at = LearnedLimits(), 0.0, float(limit), 0.0
     unheard: list[tuple[Mark | None, Quotas]] = []
-    known = False
     for passed, what in steps:
         now += passed
         level, at = min(level + (now - at) * limit / reset, limit), now
         if what == "hear" and unheard:
             mark, quotas = unheard.pop()
             limits.hear(M, quotas, mark, now)
-            known = True
-        elif what == "send" and limits.blocked(M, 1, now) is None and (known or not unheard):
+        elif what == "send" and limits.blocked(M, 1, now) is None and (limits.statistics(now) or not unheard):
             mark = limits.take(M, 1)
             level -= 1
             assert level > -1.001

@@ -89,6 +89,19 @@ async def test_a_whole_batch_does_not_wait_for_company(autojump_clock: trio.test
         assert (trio.current_time(), shelf.batches) == (start, [BATCH, 1])
 
 
+async def test_what_came_while_others_were_written_has_waited_already(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(shelf := MemoryShelf(takes=2 * FLUSH_EVERY)) as (ledger, _):
+        await trio.sleep(1)  # it is open
+        ledger.note(record("first"))
+        await trio.sleep(1.5 * FLUSH_EVERY)  # it is being written
+        ledger.note(record("second"))
+        came = trio.current_time()
+        while ledger.pending:  # noqa: ASYNC110 - it tells nobody when it has written
+            await trio.sleep(FLUSH_EVERY / 100)
+        assert trio.current_time() - came < 3.6 * FLUSH_EVERY  # the rest of that writing, and its own
+        assert shelf.batches == [1, 1]
+
+
 async def test_the_database_is_opened_without_any_row_so_that_trouble_is_told_early(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -253,7 +266,9 @@ def test_every_row_is_written_shed_or_pending(steps: list[str]) -> None:
             shelf.away = False
             await trio.sleep(30)
             assert ledger.pending == 0
-            assert len(shelf.rows) == ledger.written == noted - ledger.shed
+            assert ledger.written == noted - ledger.shed
+            # A row whose answer was lost may be there although it was shed before it could be sent again.
+            assert ledger.written <= len(shelf.rows) <= noted
             assert shelf.ids == sorted(shelf.ids, key=int)
 
     trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table, select
@@ -12,10 +13,11 @@ from sqlalchemy import Table, select
 from infermux.actors.identity import Identity
 from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Ending, Record, Tried
+from infermux.database import rows
 from infermux.database.place import Place
 from infermux.database.rows import LARGEST_NUMBER, Entry, write_entries
 from infermux.database.store import Store
-from infermux.database.tables import ATTEMPTS, REQUESTS, TAGS
+from infermux.database.tables import ATTEMPTS, METADATA, REQUESTS, TAGS
 from infermux.errors import Fault
 from infermux.providers.interface import Usage
 
@@ -50,10 +52,27 @@ def kept(*entries: Entry) -> tuple[list[Any], list[Any], list[Any]]:
     store = Store(Place.of("sqlite://"))
     assert [store.write(lambda connection: write_entries(connection, entries)) for _ in range(2)] == [0, 0]
 
-    def rows(table: Table) -> list[Any]:
+    def found(table: Table) -> list[Any]:
         return store.read(lambda connection: [dict(row) for row in connection.execute(select(table)).mappings()])
 
-    return rows(REQUESTS), rows(ATTEMPTS), rows(TAGS)
+    return found(REQUESTS), found(ATTEMPTS), found(TAGS)
+
+
+def said(record: Record) -> dict[str, Any]:
+    """Its row, by column."""
+    return dict(zip(rows.REQUESTS.names, entry_of(1, record).request, strict=True))
+
+
+@pytest.mark.parametrize("columns", [rows.REQUESTS, rows.ATTEMPTS, rows.TAGS], ids=lambda columns: columns.table)
+def test_rows_have_every_column_of_their_table(columns: rows.Columns) -> None:
+    assert set(columns.names) == set(METADATA.tables[columns.table].columns.keys())
+    assert len(columns.names) * rows.AT_ONCE <= 999
+
+
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 127])
+def test_any_number_of_rows_is_written(count: int) -> None:
+    found, _, tags = kept(*(entry_of(seq, WHOLE) for seq in range(count)))
+    assert ([row["seq"] for row in found], len(tags)) == (list(range(count)), 2 * count)
 
 
 def test_everything_a_record_says_is_in_the_tables_once() -> None:
@@ -82,24 +101,30 @@ def test_everything_a_record_says_is_in_the_tables_once() -> None:
 
 
 def test_one_attempt_needs_no_row_of_its_own() -> None:
-    assert kept(entry_of(1, Record(id="r", at=0.0, attempts=(OK,))))[1] == []
+    assert kept(entry_of(1, Record(id="r", at=0.0, provider="two", model="m-2", attempts=(OK,))))[1] == []
+
+
+def test_one_that_was_not_the_answer_does() -> None:
+    """Else nobody knew whose its money is."""
+    [row] = kept(entry_of(1, Record(id="r", at=0.0, ending=Ending.LEFT, attempts=(OK,))))[1]
+    assert (row["provider"], row["model"], row["cost"]) == ("two", "m-2", 0.25)
 
 
 def test_an_unknown_cost_is_null_and_no_cost_is_nothing() -> None:
     def cost(record: Record) -> float | None:
-        found: float | None = entry_of(1, record).request["cost"]
+        found: float | None = said(record)["cost"]
         return found
 
     assert cost(Record(id="unpriced", at=0.0, attempts=(OK,), usage=USAGE)) is None
     assert cost(Record(id="without usage", at=0.0, attempts=(OK,))) is None
     refused = Record(id="r", at=0.0, ending=Ending.REFUSED, status=404, code="model_not_found", fault=Fault.CALLER)
     assert cost(refused) == 0.0
-    assert (entry_of(1, refused).request["outcome"], entry_of(1, refused).request["fault"]) == ("refused", "caller")
+    assert (said(refused)["outcome"], said(refused)["fault"]) == ("refused", "caller")
 
 
 def test_a_row_no_database_takes_keeps_only_itself_out() -> None:
     entries = [entry_of(seq, Record(id=f"r{seq}", at=0.0)) for seq in range(100)]
-    entries[41] = attrs.evolve(entries[41], request={**entries[41].request, "id": None})
+    entries[41] = attrs.evolve(entries[41], request=(41, None, *entries[41].request[2:]))
     store = Store(Place.of("sqlite://"))
     assert store.write(lambda connection: write_entries(connection, entries)) == 1
     ids = store.read(lambda connection: connection.execute(select(REQUESTS.c.id)).scalars().all())

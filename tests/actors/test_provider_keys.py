@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.messages import Health, Reason
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import ProviderSettings, Retry
 from infermux.errors import FailureKind, NoHealthyProviders, RateLimited, UpstreamError
 from infermux.providers.ratelimits import Quota, Quotas

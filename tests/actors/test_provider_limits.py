@@ -14,9 +14,9 @@ from infermux.actors.gate import Gate
 from infermux.actors.lease import Lease
 from infermux.actors.messages import Circuit, Health, Reason, Standing, Want
 from infermux.actors.plan import Plan
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.actors.reply import Reply
-from infermux.actors.router import Acquire
+from infermux.actors.router_messages import Acquire
 from infermux.actors.strategy import Choice, Option
 from infermux.config.settings import (
     RateLimits,

@@ -8,9 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from infermux.actors.description import Description
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.messages import Health, Reason
-from infermux.actors.provider import Command, Describe, Description, Verb
+from infermux.actors.provider_messages import Command, Describe, Verb
 from infermux.config.settings import (
     RateLimits,
     Routing,

@@ -9,10 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.gate import Gate, Grant
+from infermux.actors.gate import Gate
+from infermux.actors.lease import Grant
 from infermux.actors.messages import Circuit, Outcome, Reason, Want
 from infermux.actors.plan import Refusal
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import CircuitBreaker, HealthCheck, ProviderSettings, RateLimits
 from infermux.errors import FailureKind, RateLimited, UpstreamError
 from infermux.providers.ratelimits import Quota, Quotas

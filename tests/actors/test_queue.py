@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from infermux.actors.dispatch import Phase
 from infermux.actors.messages import Priority, Reason, Want
+from infermux.actors.phase import Phase
 from infermux.actors.plan import Plan, Refusal
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.actors.queue import WaitingRoom
 from infermux.actors.reply import Reply
 from infermux.config.settings import CircuitBreaker, Queue, RateLimits, Retry

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from infermux.actors.fleet import ROUTER
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.messages import Health
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Config, Group, HealthCheck, ProviderSettings, RateLimits, Retry, Routing
 from infermux.errors import InfermuxError, ModelNotFound, NoHealthyProviders, RateLimited
 from infermux.providers.interface import Answer

@@ -11,9 +11,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.dispatch import Phase, Run
+from infermux.actors.dispatch import Run
 from infermux.actors.messages import Want
-from infermux.actors.provider import Verb
+from infermux.actors.phase import Phase
+from infermux.actors.provider_messages import Verb
 from infermux.actors.rescue import KEPT_BYTES, Rescue, Rescuer
 from infermux.config.settings import Queue, RateLimits, Retry, Timeouts
 from infermux.errors import CallerLeft, DeadlineExceeded, FailureKind, InfermuxError, UpstreamError

@@ -8,8 +8,8 @@ from trio.testing import MockClock
 
 from infermux.actors.messages import Want
 from infermux.actors.plan import Plan
-from infermux.actors.provider import Verb
-from infermux.actors.router import Advance, HealthKnown, Serve
+from infermux.actors.provider_messages import Verb
+from infermux.actors.router_messages import Advance, HealthKnown, Serve
 from infermux.config.settings import (
     RateLimits,
     Routing,

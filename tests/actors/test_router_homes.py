@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.actors.requests import request_run
 from infermux.config.settings import Config, Queue, Routing
 from infermux.errors import NoHealthyProviders, PreviousResponseNotFound, RateLimited, UpstreamError

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.dispatch import Phase
+from infermux.actors.phase import Phase
 from infermux.config.settings import Backoff, CircuitBreaker, Retry, Routing
 from infermux.errors import CallerLeft, FailureKind, ProviderRefusal, RateLimited, UpstreamError, UpstreamTimeout
 from tests.actors._scripted import (

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.actors.requests import request_run
 from infermux.config.settings import HealthCheck, ProbeMethod, ProviderSettings, Routing
 from infermux.errors import FailureKind, InvalidRequest, ModelNotFound, UpstreamFailure

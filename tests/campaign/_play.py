@@ -14,7 +14,7 @@ import trio
 from infermux.actors.bucket import TokenBucket
 from infermux.actors.fleet import Fleet, open_fleet
 from infermux.actors.kit_errors import ActorDied
-from infermux.actors.provider import Verb
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import ProviderSettings, RateLimits
 from infermux.errors import NotFound
 from infermux.providers.interface import Adapter

@@ -44,6 +44,24 @@ def test_a_group_that_is_never_reached_is_warned_about() -> None:
     assert warned(text) == ['7: routing.groups[1].models: is never reached: group "all" before it matches all of them']
 
 
+def test_a_cache_without_a_group_and_a_group_without_a_cache_are_warned_about() -> None:
+    group = "routing:\n  groups:\n    - {name: all, models: ['*'], cache: %s}\n"
+    on = "cache: {enabled: true}\n"
+    assert warned(ANYTHING + on) == ["2: cache.enabled: keeps nothing: no route group says `cache: true`"]
+    assert warned(ANYTHING + group % "true") == [
+        "4: routing.groups[0].cache: has no effect while cache.enabled is false"
+    ]
+    assert warned(ANYTHING + on + group % "true") == []
+    assert warned(ANYTHING + group % "false") == []
+
+
+def test_answers_are_not_shared_among_callers_that_only_a_provider_can_tell_apart() -> None:
+    text = "providers: [{name: a, type: openai}]\nauth: {mode: passthrough}\ncache: {shared: true}\n"
+    with pytest.raises(ConfigError, match=r"3: cache\.shared: cannot be true with auth\.mode: passthrough"):
+        load_text(text, environ={})
+    load_text(text.replace("passthrough", "open").replace("type: openai", "type: ollama"), environ={})
+
+
 def test_a_group_that_is_partly_shadowed_is_fine() -> None:
     assert warned(TWO + "routing: {groups: [{name: a, models: ['m*']}, {name: b, models: [m, n]}]}\n") == []
 

@@ -39,6 +39,11 @@ LEAKS = [
     "extra_body: {a: !x '${CANARY}'}",
     "models: ['${EMPTY:-}', '${CANARY}']",
     "model_aliases: {'${CANARY}': ''}",
+    f"base_url: http://h/v1?api_key={CANARY}",
+    f"tls: {{ca_file:{CANARY}}}",
+    f"headers: {{Authorization:Bearer-{CANARY}}}",
+    f"headers: {{'Authorization: Bearer {CANARY}': }}",
+    f"headers: {{'Authorization: Bearer {CANARY}': [x]}}",
 ]
 
 
@@ -48,6 +53,16 @@ def test_no_problem_shows_a_secret(line: str) -> None:
         load_text(f"providers:\n  - name: a\n    type: ollama\n    {line}\n", environ=ENVIRON)
     for shown in (str(caught.value), repr(caught.value), *map(repr, caught.value.problems)):
         assert CANARY not in shown
+
+
+def test_a_key_without_a_space_after_its_colon_is_named_without_its_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"providers: [{{name: a, type: openai, api_key:{CANARY}, wait:{CANARY}}}]")
+    first, second = caught.value.problems
+    assert (first.path, first.message) == ("providers[0].api_key", "needs a space after its colon")
+    assert second.path == 'providers[0]["wait:..."]'
+    assert second.message.startswith("unknown key; known here: name, type")
+    assert CANARY not in str(caught.value)
 
 
 REFERRING = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -17,6 +18,7 @@ from infermux.database.worker import Database
 from infermux.errors import Conflict, DatabaseUnavailable
 from infermux.keys import Allowance, KeyBudget, StoredKey, new_key, pick
 
+POSTGRESQL = (pytest.mark.slow, pytest.mark.needs("initdb", "pg_ctl", "psql"))
 EVERYTHING = Allowance(
     models=("gpt-*", "ünicode"),
     groups=("fast",),
@@ -33,6 +35,19 @@ def file_in(folder: Path) -> KeyFile:
     return KeyFile(Store(Place.of(f"sqlite:///{folder}/keys.db")))
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[*POSTGRESQL])])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Of an empty database of each kind."""
+    return Place.of(f"sqlite:///{tmp_path}/keys.db" if request.param == "sqlite" else request.getfixturevalue("url"))
+
+
+@pytest.fixture
+def kept(place: Place) -> Generator[KeyFile]:
+    made = KeyFile(Store(place))
+    yield made
+    made.store.close()
+
+
 def made(name: str = "a", allows: Allowance = EVERYTHING, now: float = 1_800_000_000.125) -> StoredKey:
     return new_key(name=name, allows=allows, now=now)[1]
 
@@ -41,8 +56,7 @@ def revoked(found: Sequence[StoredKey]) -> tuple[StoredKey, None]:
     return attrs.evolve(pick("a", found), revoked_at=5.5), None
 
 
-def test_what_is_kept_comes_back_as_it_was(tmp_path: Path) -> None:
-    kept = file_in(tmp_path)
+def test_what_is_kept_comes_back_as_it_was(kept: KeyFile, place: Place) -> None:
     keys = [
         made(),
         attrs.evolve(made("b", Allowance()), expires_at=1.5, old_digest=b"\0" * 32, old_until=2.5, revoked_at=3.5),
@@ -50,11 +64,12 @@ def test_what_is_kept_comes_back_as_it_was(tmp_path: Path) -> None:
     for key in keys:
         kept.add(key)
     assert sorted(kept.load(), key=lambda key: key.name) == keys
-    assert file_in(tmp_path).load() == kept.load()
+    again = KeyFile(Store(place))
+    assert again.load() == kept.load()
+    again.store.close()
 
 
-def test_a_name_is_taken_until_its_key_is_revoked(tmp_path: Path) -> None:
-    kept = file_in(tmp_path)
+def test_a_name_is_taken_until_its_key_is_revoked(kept: KeyFile) -> None:
     kept.add(made())
     with pytest.raises(Conflict, match="a key named 'a' already"):
         kept.add(made())
@@ -63,8 +78,7 @@ def test_a_name_is_taken_until_its_key_is_revoked(tmp_path: Path) -> None:
     assert [key.name for key in kept.load()] == ["a", "a"]
 
 
-def test_every_change_is_another_revision_in_whatever_order_they_commit(tmp_path: Path) -> None:
-    kept = file_in(tmp_path)
+def test_every_change_is_another_revision_in_whatever_order_they_commit(kept: KeyFile) -> None:
     seen = [kept.store.read(revision)]
     for name in ("a", "b", "c"):
         kept.add(made(name))
@@ -75,8 +89,7 @@ def test_every_change_is_another_revision_in_whatever_order_they_commit(tmp_path
     assert seen == sorted(set(seen))
 
 
-def test_of_two_changes_of_the_same_key_the_later_is_refused(tmp_path: Path) -> None:
-    kept = file_in(tmp_path)
+def test_of_two_changes_of_the_same_key_the_later_is_refused(kept: KeyFile) -> None:
     key = made()
     kept.add(key)
     changed = kept.store.write(lambda connection: replace(connection, attrs.evolve(key, revoked_at=1.0)))
@@ -86,8 +99,7 @@ def test_of_two_changes_of_the_same_key_the_later_is_refused(tmp_path: Path) -> 
     assert kept.load() == [changed]
 
 
-def test_a_change_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    kept = file_in(tmp_path)
+def test_a_change_that_fails_leaves_nothing(kept: KeyFile) -> None:
     kept.add(made())
 
     def fail(found: Sequence[StoredKey]) -> tuple[StoredKey, None]:
@@ -108,8 +120,8 @@ def test_only_the_hash_of_a_secret_is_in_the_database(tmp_path: Path) -> None:
     assert secret.reveal().rpartition("_")[2].encode() not in everything
 
 
-async def test_the_same_for_tasks(tmp_path: Path) -> None:
-    database = Database.at(Place.of(f"sqlite:///{tmp_path}/keys.db"))
+async def test_the_same_for_tasks(place: Place) -> None:
+    database = Database.at(place)
     keys = DatabaseKeys(database)
     assert (await keys.revision(), await keys.load()) == (0, [])
     key = made()
@@ -129,8 +141,7 @@ async def test_a_database_that_cannot_be_had_is_said_so(tmp_path: Path) -> None:
         await keys.add(made())
 
 
-def test_what_a_row_does_not_say_is_as_for_a_new_key(tmp_path: Path) -> None:
-    kept = file_in(tmp_path)
+def test_what_a_row_does_not_say_is_as_for_a_new_key(kept: KeyFile) -> None:
     kept.add(made(allows=Allowance()))
 
     def write(connection: Connection) -> None:
@@ -138,3 +149,18 @@ def test_what_a_row_does_not_say_is_as_for_a_new_key(tmp_path: Path) -> None:
 
     kept.store.write(write)
     assert kept.load()[0].allows == Allowance(max_concurrent=3)
+
+
+def test_several_at_once_change_different_keys_and_lose_none(kept: KeyFile, place: Place) -> None:
+    names = [f"key-{number}" for number in range(6)]
+    for name in names:
+        kept.add(made(name))
+
+    def revoke(name: str) -> None:
+        mine = KeyFile(Store(place))
+        mine.change(lambda found: (attrs.evolve(pick(name, found), revoked_at=5.5), None))
+        mine.store.close()
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(revoke, names))
+    assert [(key.revoked_at, key.revision > 1) for key in kept.load()] == [(5.5, True)] * len(names)

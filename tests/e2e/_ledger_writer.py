@@ -1,6 +1,6 @@
 """A process that keeps a ledger under load, for tests that kill it: `python -m tests.e2e._ledger_writer URL RATE`.
 
-Each line on its stdout is how many requests have ended by then; the first comes when the database is open.
+Each line on its stdout is the time by which so many requests have ended; the first comes when the database is open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def main(url: str, rate: int) -> None:
             while count < (trio.current_time() - begun) * rate:
                 journal.tell(Record(id=str(count), at=time.time()))
                 count += 1
-            print(count, flush=True)
+            print(time.time(), count, flush=True)
             await trio.sleep(0.01)
 
 

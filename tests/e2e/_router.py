@@ -224,6 +224,7 @@ async def _served(
             management_listen=[("127.0.0.1", 0)] if managed else [],
             management_app=application.management_app,
             shutdown=shutdown,
+            refused=application.door_log.turned_away,
             grace=0.2,
         )
         running: Running = await nursery.start(run)

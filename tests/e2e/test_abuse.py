@@ -20,6 +20,8 @@ import httpx
 import pytest
 import trio
 
+from infermux.actors.record import Ending, Record
+from infermux.errors import Fault
 from tests.e2e._process import ROOT, Process, running
 from tests.e2e._router import HELLO, SAID, WAYS, Router, gather, in_order, provider, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
@@ -351,12 +353,17 @@ async def test_a_caller_that_stops_reading_is_cut_and_its_upstream_closed() -> N
         routing(provider("one", upstream), limits=limits) as router,
     ):
         stream = await trio.open_tcp_stream("127.0.0.1", router.port)
+        assert router.application is not None
+        told: list[Record] = []
+        router.application.fleet.journal.listen(told.append)
         await stream.send_all(request(STREAM))
         await stream.receive_some(1)
         await until(lambda: upstream.chats[0].closed_at is not None, seconds=4)
         assert upstream.chats[0].closed_at is not None
         await router.wait_settled()
         await stream.aclose()
+    [record] = told
+    assert (record.ending, record.code, record.fault) == (Ending.LEFT, "write_timeout", Fault.CALLER)
 
 
 async def test_odd_names_in_management_paths_are_not_found() -> None:

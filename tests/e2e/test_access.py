@@ -49,7 +49,7 @@ async def test_the_callers_key_is_not_sent_upstream(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_the_management_token_guards_everything_but_health_and_ready_and_the_dashboards_files(way: str) -> None:
+async def test_the_management_token_guards_everything_but_health_and_ready(way: str) -> None:
     environ = {"INFERMUX_MANAGEMENT_TOKEN": "tok-en"}
     async with (
         OpenAIUpstream() as upstream,

@@ -3,60 +3,51 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 import trio
 
 from infermux.http.dashboard import pages
-from tests.e2e._router import WAYS, Router, provider, routing
+from tests.e2e._browser import (
+    FAINT_FOCUS,
+    REQUESTED,
+    UNREADABLE,
+    Chrome,
+    beside,
+    click,
+    emulate,
+    nameless,
+    shown,
+    text_of,
+)
+from tests.e2e._router import provider, routing
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
 
-T = TypeVar("T")
-Chrome: TypeAlias = Any  # selenium's, whose types are unknown in part
-TOKEN = "tok-en"
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-)
 CHECKED_OFTEN = {"health_check": {"interval": "300ms", "timeout": "1s", "method": "models"}}
-REQUESTED = "return performance.getEntriesByType('resource').map(each => new URL(each.name).origin)"
 
 
 # The files.
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_the_files_are_served_without_the_token_under_a_policy_that_allows_nothing_else(way: str) -> None:
-    environ = {"INFERMUX_MANAGEMENT_TOKEN": TOKEN}
-    own = {"authorization": f"Bearer {TOKEN}"}
-    async with (
-        OpenAIUpstream() as upstream,
-        routing(provider("one", upstream), way=way, environ=environ, headers=own) as router,
-        httpx.AsyncClient(base_url=router.url, trust_env=False) as stranger,
-    ):
+async def test_the_files_are_served_under_a_policy_that_allows_nothing_else() -> None:
+    async with OpenAIUpstream() as upstream, routing(provider("one", upstream)) as router:
         for path in pages("/_infermux") - {"/_infermux"}:
-            page = await stranger.get(path)
+            page = await router.web.get(path)
             assert page.status_code == 200, path
             policy = page.headers["content-security-policy"]
             assert policy.startswith("default-src 'none'; script-src 'self';")
             assert "unsafe" not in policy
             assert page.headers["x-content-type-options"] == "nosniff"
-            again = await stranger.get(path, headers={"if-none-match": page.headers["etag"]})
+            again = await router.web.get(path, headers={"if-none-match": page.headers["etag"]})
             assert (again.status_code, again.content) == (304, b"")
-            assert (await stranger.get(path, headers={"host": "evil.example"})).status_code == 403
-            assert (await stranger.post(path)).status_code == 405
-        moved = await stranger.get("/_infermux")
+            assert (await router.web.get(path, headers={"host": "evil.example"})).status_code == 403
+            assert (await router.web.post(path)).status_code == 405
+        moved = await router.web.get("/_infermux")
         assert (moved.status_code, moved.headers["location"]) == (308, "/_infermux/")
-        for path in ("overview", "events", "requests", "explain", "explain/x"):
-            assert (await stranger.get(f"/_infermux/{path}")).status_code == 401, path
-        assert (await stranger.delete("/_infermux/requests/x")).status_code == 401
 
 
 async def test_the_files_name_no_other_host_and_have_nothing_inline() -> None:
@@ -78,63 +69,12 @@ async def test_a_foreign_page_can_command_nothing() -> None:
 # The page.
 
 
-@contextmanager
-def browser(url: str) -> Generator[Chrome]:
-    """Debian's Chromium at that page, 1280 by 900. Everything it says on its console is kept."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    with tempfile.TemporaryDirectory() as profile:
-        options = webdriver.ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        for flag in (*FLAGS.split(), f"--user-data-dir={profile}", "--window-size=1280,900"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        chrome = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-        try:
-            chrome.set_page_load_timeout(20)
-            chrome.get(url)
-            yield chrome
-        finally:
-            chrome.quit()
-
-
-def shown(chrome: Chrome, script: str, wanted: Any, *, within: float = 10.0) -> None:
-    """Wait until `script` returns `wanted`."""
-    import time
-
-    until, found = time.monotonic() + within, None
-    while time.monotonic() < until:
-        found = chrome.execute_script(f"return {script}")
-        if found == wanted:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{script} is {found!r}, not {wanted!r}")
-
-
 def state(name: str) -> str:
     return f"document.querySelector('[data-provider={name}] .pill')?.textContent"
 
 
 def press(chrome: Chrome, name: str, verb: str) -> None:
     chrome.execute_script(f"document.querySelector('[data-provider={name}] [data-verb={verb}]').click()")
-
-
-def emulate(chrome: Chrome, width: int, scheme: str) -> None:
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-
-async def beside(router: Router, look: Callable[[Chrome], T]) -> T:
-    """Run `look` with a browser, in a thread of its own."""
-
-    def run() -> T:
-        with browser(f"{router.url}/_infermux/") as chrome:
-            return look(chrome)
-
-    return await trio.to_thread.run_sync(run)
 
 
 @pytest.mark.needs("chromium", "chromedriver")
@@ -172,44 +112,107 @@ async def test_the_page_shows_what_happens_while_it_happens_and_carries_commands
                 shown(chrome, "document.getElementById('explain').open", True)
                 shown(chrome, "document.querySelectorAll('#explain-body tbody tr').length", 2)
                 chrome.execute_script("document.getElementById('explain-close').click()")
-                for width, scheme in ((360, "light"), (1280, "dark")):
-                    emulate(chrome, width, scheme)
-                    shown(chrome, "innerWidth", width)
-                    shown(chrome, "document.documentElement.scrollWidth <= innerWidth", True)
+                can_be_used(chrome)
                 dark = "getComputedStyle(document.body).backgroundColor"
                 shown(chrome, dark, "rgb(16, 19, 27)")
                 assert set(chrome.execute_script(REQUESTED)) == {router.url}
-                return list(chrome.get_log("browser"))
+                said = list(chrome.get_log("browser"))
+                application = router.application
+                assert application is not None
+                application.inference.draining = True  # which ends the streams and begins none
+                shown(chrome, text_of("#link"), "no connection")
+                alert = "document.getElementById('alert')"
+                shown(chrome, f"{alert}.textContent.startsWith('The router does not answer')", True)
+                application.inference.draining = False
+                shown(chrome, text_of("#link"), "live")
+                shown(chrome, f"{alert}.hidden", True)
+                return said
 
             async def ask() -> None:
                 await router.chat(headers={"x-request-id": "mine"})
 
-            assert await beside(router, look) == []
+            assert await beside(router.url, look) == []
+
+
+def can_be_used(chrome: Chrome) -> None:
+    """On a phone and on a desk, light and dark, by keyboard and by ear."""
+    for width, scheme in ((360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")):
+        emulate(chrome, width, scheme)
+        shown(chrome, "innerWidth", width)
+        shown(chrome, "document.documentElement.scrollWidth <= innerWidth", True)
+        assert chrome.execute_script(UNREADABLE) == []
+    assert chrome.execute_script(FAINT_FOCUS) == []
+    assert nameless(chrome) == []
 
 
 @pytest.mark.needs("chromium", "chromedriver")
-async def test_the_page_asks_for_the_token_and_sends_it_as_a_header() -> None:
-    environ = {"INFERMUX_MANAGEMENT_TOKEN": TOKEN}
-    async with OpenAIUpstream() as upstream, routing(provider("one", upstream), environ=environ) as router:
+async def test_the_page_shows_the_money_and_hands_out_keys(tmp_path: Path) -> None:
+    models = [f"model-{number}" for number in range(10)]
+    price = {"input_per_million": 1000.0, "output_per_million": 1000.0}
+    simulated = {"name": "one", "type": "simulated", "models": models, "simulate": {"first_token": "1ms"}}
+    sections: dict[str, Any] = {
+        "auth": {"mode": "keys"},
+        "ledger": {"url": f"sqlite:///{tmp_path}/ledger.db"},
+        "pricing": {"one": dict.fromkeys(models, price)},
+        "cache": {"enabled": True},
+        "budgets": [{"caller": "*", "limit_usd": 0.001, "period": "day", "hard": False}],
+    }
+    async with routing(simulated, **sections) as router:
 
-        def give(chrome: Chrome, token: str) -> None:
-            shown(chrome, "document.getElementById('token').open", True)
-            field = chrome.find_element("id", "token-field")
-            assert field == chrome.switch_to.active_element
-            field.send_keys(token, "\n")
+        def call(key: str, model: str = "model-0") -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            return trio.from_thread.run(lambda: router.chat(model, headers=headers, max_tokens=1)).status_code
 
-        def look(chrome: Chrome) -> None:
-            give(chrome, "wrong")
-            shown(chrome, "document.getElementById('token-error').textContent", "That token is not this router's.")
-            give(chrome, TOKEN)
-            shown(chrome, state("one"), "routable")
-            press(chrome, "one", "drain")
-            shown(chrome, state("one"), "draining")
-            assert chrome.get_cookies() == []
-            assert TOKEN not in chrome.current_url
-            assert chrome.execute_script("return [localStorage.length, sessionStorage.length]") == [0, 1]
+        def press(chrome: Chrome, selector: str) -> str:
+            """Press it, say yes, and return the key that is shown for it."""
+            click(chrome, selector)
+            shown(chrome, "document.getElementById('key-dialog').open", True)
+            click(chrome, "#key-submit")
+            shown(chrome, "document.getElementById('key-text').value.slice(0, 4)", "ifx_")
+            key = str(chrome.execute_script("return document.getElementById('key-text').value"))
+            click(chrome, "#key-close")
+            shown(chrome, "document.getElementById('key-text').value", "")
+            return key
 
-        await beside(router, look)
-        async with httpx.AsyncClient(trust_env=False) as stranger:
-            refused = await stranger.post(f"{router.url}/_infermux/providers/one/enable")
-            assert refused.status_code == 401
+        def look(chrome: Chrome) -> list[Any]:
+            shown(chrome, text_of("#keys-none"), "No key has been handed out.")
+            click(chrome, "#key-new")
+            click(chrome, "#key-submit")
+            shown(chrome, "document.getElementById('key-error').textContent.startsWith('name ')", True)
+            for field, text in (
+                ("key-name", "team-a"),
+                ("key-rpm", "60"),
+                ("key-budget", "5"),
+                ("key-models", "model-*"),
+            ):
+                chrome.find_element("id", field).send_keys(text)
+            chrome.find_element("id", "key-name").send_keys("\n")
+            shown(chrome, "document.getElementById('key-text').value.slice(0, 4)", "ifx_")
+            first = str(chrome.execute_script("return document.getElementById('key-text').value"))
+            click(chrome, "#key-close")
+            shown(chrome, text_of("#keys tbody td:nth-child(4)"), "60 requests/min, $5/month")
+            assert [call(first, model) for model in models] == [200] * 10
+            second = press(chrome, "#keys button[aria-label='Rotate the key team-a']")
+            assert (call(first), call(second)) == (401, 200)
+            chrome.refresh()
+            shown(chrome, text_of("#budgets tbody .pill"), "used up: goes on", within=15)
+            shown(chrome, text_of("#chart-costs .legend li:last-child"), "3 other models")
+            assert (
+                chrome.execute_script("return document.querySelectorAll('#costs-table tbody tr').length") == 11
+            )  # and who was refused
+            click(chrome, "#keys button[aria-label='Revoke the key team-a']")
+            click(chrome, "#key-submit")
+            shown(chrome, text_of("#keys-none"), "No key has been handed out.")
+            assert call(second) == 401
+            click(chrome, "#revoked-too")
+            shown(chrome, text_of("#keys tbody .pill"), "revoked")
+            click(chrome, "#costs-table summary")
+            shown(chrome, text_of("#cache-facts dd"), "0")
+            can_be_used(chrome)
+            click(chrome, "#key-new")
+            can_be_used(chrome)
+            assert first not in chrome.page_source
+            return list(chrome.get_log("browser"))
+
+        said = await beside(router.url, look)
+        assert [line["message"] for line in said if "400 (" not in line["message"]] == []

@@ -32,8 +32,9 @@ async def test_a_killed_request_is_told_so_and_ends_upstream_within_a_tenth_of_a
                         model="gpt-4o", messages=HELLO, stream=stream, extra_headers=ID
                     )
                     assert isinstance(answer, openai.AsyncStream)
-                    async for _ in answer:
-                        pass
+                    async with answer:  # whatever it ends with, its connection is closed here and not by chance
+                        async for _ in answer:
+                            pass
                 except openai.APIError as error:
                     told.append(error)
 

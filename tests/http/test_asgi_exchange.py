@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from infermux.config.settings import LimitSettings
-from infermux.http.asgi_exchange import AsgiApp, head_of, inference_app
+from infermux.http.asgi_exchange import SMALL_PART, AsgiApp, add_part, head_of, inference_app
 from infermux.http.exchange import CallerLeft, Exchange, Handler
 from tests.http._serving import INFERENCE, echo, is_inference
 
@@ -118,6 +118,35 @@ async def test_a_body_that_stops_coming_is_a_request_timeout(autojump_clock: tri
     assert server.sent[0]["status"] == 408
 
 
+async def test_tiny_parts_of_a_body_are_put_together(autojump_clock: trio.testing.MockClock) -> None:
+    parts: list[bytes | bytearray] = []
+    for _ in range(100_000):
+        add_part(parts, b"ab")
+    assert b"".join(parts) == b"ab" * 100_000
+    assert len(parts) < 10
+    large = b"x" * SMALL_PART
+    add_part(parts, large)
+    assert parts[-1] is large  # not copied
+    server = Server()
+    for part in (b"a", b"", b"bc"):
+        server.body(part, more=True)
+    server.body(b"d")
+    await server.run(app_of(echo))
+    assert server.sent[-1]["body"] == b"4"
+
+
+@pytest.mark.parametrize(("version", "length", "said"), [("1.1", b"5", True), ("1.1", b"0", False), ("2", b"5", False)])
+async def test_who_is_refused_before_its_body_is_read_is_told_that_the_connection_ends(
+    autojump_clock: trio.testing.MockClock, version: str, length: bytes, said: bool
+) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(401, [], b"no")
+
+    server = Server()
+    await server.run(app_of(refuse), http_version=version, headers=[(b"content-length", length)])
+    assert ((b"connection", b"close") in server.sent[0]["headers"]) is said
+
+
 async def test_a_steady_body_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
     server = Server()
 
@@ -140,7 +169,7 @@ async def test_a_server_that_takes_nothing_is_a_caller_that_left(autojump_clock:
         exchange.start(200, [])
         with pytest.raises(CallerLeft):
             await exchange.flush()
-        outcome.append(exchange.left)
+        outcome.append(exchange.left and exchange.stalled)
 
     server = Server(blocks=True)
     await server.run(app_of(handler))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -78,3 +79,17 @@ def test_more_than_the_limit_is_refused_before_it_comes() -> None:
     decoder.feed(b"3\r\nabc\r\n")
     with pytest.raises(PayloadTooLarge):
         decoder.feed(b"3\r\n")
+
+
+def test_tiny_chunks_take_no_more_memory_than_what_is_in_them() -> None:
+    wire = b"2\r\nab\r\n" * 10_000 + b"0\r\n\r\n"
+    decoder = ChunkedDecoder(limit=100_000)
+    tracemalloc.start()
+    try:
+        for start in range(0, len(wire), 4096):
+            decoder.feed(wire[start : start + 4096])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert decoder.body() == b"ab" * 10_000
+    assert kept < 100_000  # an object for each would be half a megabyte

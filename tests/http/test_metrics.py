@@ -13,7 +13,7 @@ from infermux.http.exposition import Metrics
 from infermux.http.inference import Inference
 from infermux.http.live_values import Value, live_values
 from infermux.http.loop_delay import LoopDelay
-from infermux.http.metrics import MOST_LEARNED, Counts, Distribution
+from infermux.http.metrics import MOST_LEARNED, MOST_LISTED, Counts, Distribution
 from infermux.http.rules import Rules
 from infermux.providers.interface import Usage
 from infermux.watchdog import Watchdog
@@ -95,6 +95,43 @@ async def test_names_that_callers_choose_make_no_labels(autojump_clock: MockCloc
     assert "other" in labels
     assert len(labels) == MOST_LEARNED + 1
     assert len(codes) == MOST_LEARNED + 2
+
+
+HOSTILE = ["a\x00b", "a\x1b[31mb", "a b", "a\nb", "é", "x" * 129]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+async def test_a_name_that_is_no_plain_word_has_no_label_even_where_it_is_answered(
+    autojump_clock: MockClock, name: str
+) -> None:
+    async with world(provider("any")) as w:
+        counts = Counts(w.fleet)
+        counts.note(Record(id="r", at=0, provider="any", model=name))
+    assert {key[1] for key in counts.requests} == {"other"}
+
+
+async def test_names_that_were_never_answered_take_no_room(autojump_clock: MockClock) -> None:
+    async with world(provider("any")) as w:
+        counts = Counts(w.fleet)
+        for n in range(1000):
+            counts.note(Record(id="r", at=0, provider="any", model=f"x-{n}", ending=Ending.BROKEN))
+            counts.note(refused(requested=f"y-{n}"))
+        assert counts.model("real", answered=True) == "real"
+
+
+async def test_a_model_that_its_provider_lists_has_its_own_label_when_the_room_is_taken(
+    autojump_clock: MockClock,
+) -> None:
+    async with world(provider("any")) as w:
+        counts = Counts(w.fleet)
+        for n in range(MOST_LEARNED):
+            assert counts.model(f"junk-{n}", answered=True) == f"junk-{n}"
+        assert counts.model("real", answered=True) == "other"
+        w.fleet.members["any"].gate.found_models = ("real", "x" * 129, *(f"listed-{n}" for n in range(MOST_LISTED)))
+        assert counts.model("real", answered=True) == "real"
+        assert counts.model("x" * 129, answered=True) == "other"
+        labels = {counts.model(f"listed-{n}", answered=True) for n in range(MOST_LISTED)}
+    assert len(labels - {"other"}) == MOST_LISTED - 1  # "real" has a label of them too
 
 
 async def test_a_model_that_a_reload_brings_has_its_own_label(autojump_clock: MockClock) -> None:

@@ -13,6 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infermux.actors.ledger import DatabaseShelf, Ledger
 from infermux.config.settings import Budget, RateLimits
+from infermux.errors import NotFound
+from infermux.http.cache_page import cache_values
+from infermux.http.caching import emptied
+from infermux.http.door_log import DoorLog
 from infermux.http.exposition import Metrics
 from infermux.http.inference import Inference
 from infermux.http.live_books import budget_values, ledger_values
@@ -37,9 +41,14 @@ async def exposed() -> Exposed:
         await w.chat(stream=True)
         await w.chat()
         await w.settled()
-        metrics = Metrics(Inference(w.fleet, Rules.of(w.fleet.config)), Watchdog(), Counts(w.fleet))
+        inference = Inference(w.fleet, Rules.of(w.fleet.config), caching=emptied(w.fleet))
+        metrics = Metrics(inference, Watchdog(), Counts(w.fleet))
         ledger = Ledger(DatabaseShelf(None))  # type: ignore[arg-type]
         metrics.more += [lambda: ledger_values(ledger), lambda: budget_values(w.fleet.treasury)]
+        metrics.more.append(lambda: cache_values(inference))
+        door_log = DoorLog()
+        door_log.turned_away(NotFound("no"), None)
+        metrics.more.append(door_log.values)
         metrics.counts.note(everything(ANSWERED))
         body, _ = await metrics.page()
     found: Exposed = {}

@@ -16,14 +16,15 @@ from tests.actors._scripted import Step, provider, streams
 from tests.http.test_recording import ASKED, Memory, door
 
 ON = LogSettings(bodies=True)
-API_KEY, CALLER_KEY = "sk-canary/of+a-provider", "sk-canary-of-a-caller"
+API_KEY, CALLER_KEY, IN_HEADER = "sk-canary/of+a-provider", "sk-canary-of-a-caller", "canary-of-a-header"
 
 
 async def overheard(exchange: Memory, caplog: pytest.LogCaptureFixture, **config: Any) -> list[Any]:
     """The lines of bodies that a request leaves."""
     caplog.set_level(logging.DEBUG, "infermux")
     config.setdefault("log", ON)
-    async with door(provider("a", "m", api_key=Secret(API_KEY)), **config) as d:
+    declared = provider("a", "m", api_key=Secret(API_KEY), headers=config.pop("headers", {}))
+    async with door(declared, **config) as d:
         await d.inference(exchange)
     return [record.msg.fields() for record in caplog.records if isinstance(record.msg, Bodies)]
 
@@ -67,12 +68,13 @@ async def test_what_is_long_is_cut(autojump_clock: MockClock, caplog: pytest.Log
 
 async def test_no_credential_is_in_it(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     prompt = f"my keys are {API_KEY} and {CALLER_KEY}"
+    headers = {"Authorization": f"Bearer {IN_HEADER}"}
     exchange = Memory(
         {"model": "m", "messages": [{"role": "user", "content": prompt}]}, authorization=f"Bearer {CALLER_KEY}"
     )
-    body = json.dumps({"said": API_KEY}).replace("/", "\\/").encode()
+    body = json.dumps({"said": [API_KEY, IN_HEADER]}).replace("/", "\\/").encode()
     auth = AuthSettings(mode=AuthMode.STATIC_KEY, key=Secret(CALLER_KEY))
-    [said] = await overheard(exchange, caplog, script={"a": [Step(body=body)]}, auth=auth)
+    [said] = await overheard(exchange, caplog, script={"a": [Step(body=body)]}, auth=auth, headers=headers)
     shown = f"{said} {caplog.text}"
     assert "canary" not in shown
     assert said["request"].count("[secret]") == 2

@@ -44,7 +44,7 @@ class Memory(Person):
         lines = [(b"host", b"localhost"), (b"content-type", b"application/json")]
         lines += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         self.head = Head(b"POST", path, b"", dict(lines).items())  # type: ignore[arg-type]
-        self.shutting_down = False
+        self.shutting_down = self.stalled = False
         self.slow = 0.0
         self.refused: Exception | None = None
         self.status = 0
@@ -214,7 +214,7 @@ def bug(*_: object, **__: object) -> None:
 
 async def test_a_bug_of_ours(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     async with door() as d:
-        monkeypatch.setattr("infermux.http.inference.request_run", bug)
+        monkeypatch.setattr("infermux.http.intake.request_run", bug)
         record = await d.asked()
     assert (record.status, record.code, record.fault) == (500, "internal_error", Fault.INFERMUX)
 

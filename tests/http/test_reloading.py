@@ -71,12 +71,49 @@ async def test_a_bad_file_is_a_400_with_every_problem() -> None:
         assert list(application.fleet.members) == ["one"]
 
 
+async def test_a_reload_that_was_asked_for_is_logged_with_what_it_changed_or_what_was_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "infermux.door")
+    async with opened(ONE) as (application, file):
+        file.write(ONE, TWO)
+        await _post(application.app, "/_infermux/reload")
+        file.write({**ONE, "colour": "red"})
+        await _post(application.app, "/_infermux/reload", status=400)
+    done, refused = (record.getMessage() for record in caplog.records if record.name == "infermux.door")
+    assert 'changes=["+ provider two' in done
+    assert "code=config_error" in refused
+    assert "providers[0].colour" in refused
+
+
 async def test_the_page_of_the_configuration_shows_no_secret() -> None:
     async with opened(KEYED) as (application, _):
         shown = await _get(application.app, "/_infermux/config")
         assert shown["providers"][0]["headers"] == {"X-Key": "***"}
         assert shown["listen"] == "127.0.0.1:8080"
         assert CANARY not in json.dumps(shown)
+
+
+async def test_the_cache_is_turned_on_and_off_and_loses_its_answers_when_they_may_be_others() -> None:
+    group = {"routing": {"groups": [{"name": "g", "models": ["m"], "cache": True}]}}
+    async with opened(ONE) as (application, file):
+        seen = [application.inference.caching]
+        on = {"enabled": True}
+        for providers, config in (
+            ([ONE], {"cache": on}),
+            ([ONE], {"cache": on, "log": {"level": "warn"}}),
+            ([ONE, TWO], {"cache": on}),
+            ([ONE, TWO], {}),
+        ):
+            file.write(*providers, **group, **config)
+            await application.reloader.reload()
+            seen.append(application.inference.caching)
+        off, first, same, other, off_again = seen
+        assert off is None
+        assert first is not None
+        assert same is first
+        assert other not in (None, first)
+        assert off_again is None
 
 
 async def test_credentials_are_not_opened_to_strangers_by_a_listen_that_waits_for_a_restart() -> None:

@@ -21,6 +21,16 @@ def head(parent: bytes | None, *states: bytes) -> Head:
     return Head(b"POST", b"/", b"", [*lines, *((b"tracestate", state) for state in states)])
 
 
+@pytest.mark.parametrize("second", [GIVEN, GIVEN[:-1] + b"0"])
+def test_two_are_as_if_there_was_none(second: bytes) -> None:
+    twice = Head(b"POST", b"/", b"", [(b"traceparent", GIVEN), (b"traceparent", second), (b"tracestate", b"a=1")])
+    assert place_of(twice) == (None, ())
+    place, carried = place_of(twice, lambda trace: True)
+    assert place is not None
+    assert (place.parent, len(carried)) == ("", 1)
+    assert place.trace != TRACE
+
+
 def test_without_one_there_is_nothing_to_pass_on() -> None:
     assert place_of(head(None)) == (None, ())
     assert place_of(head(None, b"a=1")) == (None, ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from tests.actors._scripted import PRIORITY, SERVER_ERROR, provider, streams, tw
 from tests.http._serving import Served, plain_app, serving
 from tests.http.test_recording import ASKED, Memory, door
 
+BEDROCK = ("bedrock-runtime.eu-west-1.amazonaws.com", 443)
 PLACE = Place("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7")
 USAGE = Usage(prompt_tokens=10, completion_tokens=5, cached_tokens=4, reasoning_tokens=2, cache_write_tokens=1)
 FAILED = Tried(provider="a", model="m", started=0.5, ended=1.0, outcome="server_error", status=500)
@@ -85,7 +87,8 @@ async def test_a_request_is_a_span_and_each_attempt_one_below_it(autojump_clock:
 
 
 async def test_a_span_of_a_request_says_what_the_conventions_name(autojump_clock: MockClock) -> None:
-    async with world(provider("a", "m"), provider("b", "m", type="bedrock")) as w:
+    a = provider("a", "m", base_url="https://api.example.com:8443/v1")
+    async with world(a, provider("b", "m", type="bedrock", region="eu-west-1")) as w:
         request, failed, well = map(said, spans_of(w.fleet, ANSWERED))
     assert request == {
         "gen_ai.operation.name": "chat",
@@ -113,12 +116,16 @@ async def test_a_span_of_a_request_says_what_the_conventions_name(autojump_clock
     }
     assert failed["error.type"] == "server_error"
     assert failed["http.response.status_code"] == 500
+    assert (failed["server.address"], failed["server.port"]) == ("api.example.com", 8443)
+    assert "gen_ai.response.model" not in failed
     assert well["gen_ai.response.time_to_first_chunk"] == 0.5
+    assert (well["gen_ai.response.model"], well["gen_ai.request.stream"]) == ("m-2", True)
+    assert (well["http.request.method"], well["server.address"], well.get("server.port")) == ("POST", *BEDROCK)
 
 
 async def test_every_attribute_is_one_of_the_conventions_or_says_that_it_is_ours(autojump_clock: MockClock) -> None:
     known = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI_")}
-    known |= {"error.type", "http.request.method", "http.response.status_code"}
+    known |= {"error.type", "http.request.method", "http.response.status_code", "server.address", "server.port"}
     async with world(*two()) as w:
         for span in spans_of(w.fleet, ANSWERED):
             assert {name for name in said(span) if not name.startswith("infermux.")} <= known
@@ -158,20 +165,22 @@ async def test_the_sampler_is_the_one_of_the_environment(
         assert not Traces.to(w.fleet, InMemorySpanExporter(), at_once=True).sampler(1)
 
 
-async def test_the_provider_is_told_the_span_of_the_request(autojump_clock: MockClock) -> None:
+async def test_each_provider_is_told_the_span_of_its_attempt(autojump_clock: MockClock) -> None:
     exporter = InMemorySpanExporter()
     async with door(*two(), routing=PRIORITY, script={"a": [SERVER_ERROR], "b": [streams()]}) as d:
         traces = Traces.to(d.world.fleet, exporter, at_once=True)
-        d.inference.sampler = traces.sampler
+        d.inference.sampler, d.world.fleet.spans = traces.sampler, True
         d.world.fleet.journal.listen(traces.note)
         await d.asked(Memory({**ASKED, "stream": True}))
         sent = [
             dict(call.headers)[b"traceparent"].decode().split("-") for name in "ab" for _, call in d.world[name].asked
         ]
-    request = next(span for span in exporter.get_finished_spans() if span.kind is SpanKind.SERVER)
-    assert request.context is not None
-    ours = [f"{request.context.trace_id:032x}", f"{request.context.span_id:016x}"]
-    assert [parts[1:3] for parts in sent] == [ours, ours]
+    spans = sorted(exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+    attempts = [span.context for span in spans if span.kind is SpanKind.CLIENT]
+    ours = [[f"{each.trace_id:032x}", f"{each.span_id:016x}"] for each in attempts if each is not None]
+    assert [parts[1:3] for parts in sent] == ours
+    assert sent[0][2] != sent[1][2]
+    assert {(parts[0], parts[3]) for parts in sent} == {("00", "01")}
 
 
 async def test_the_callers_headers_are_passed_on_without_traces_too(autojump_clock: MockClock) -> None:
@@ -236,6 +245,21 @@ async def test_a_missing_extra_is_said_and_stops_nothing(
     async with world(*two(), telemetry=TelemetrySettings(otlp_endpoint="http://127.0.0.1:1")) as w:
         assert traces_of(w.fleet) is None
     assert "pip install 'infermux[otel]'" in caplog.text
+
+
+async def test_what_the_sdk_logs_shows_no_header_for_the_collector(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, malformed = "k-canary-1", "canary-2 without a name"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-key={key}%2F, {malformed}")
+    async with world(*two(), telemetry=TelemetrySettings(otlp_endpoint="http://127.0.0.1:1")) as w:
+        traces = traces_of(w.fleet)
+    assert traces is not None
+    exporter = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    exporter.error("Failed to export batch code: %s, reason: %s", 401, f"100 % wrong: {key}/ and {key}%2F")
+    assert "Header format invalid" in caplog.text
+    assert "reason: 100 % wrong: *** and ***" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_nothing_of_it_is_imported_where_it_is_off() -> None:

@@ -242,6 +242,30 @@ def test_a_secret_beyond_ascii_is_masked_too() -> None:
         assert mask(json.dumps(secret, ensure_ascii=ensure_ascii).encode(), (secret,)) == b'"***"'
 
 
+def test_a_secret_is_masked_in_json_inside_json_and_in_urls() -> None:
+    secret = "sk-a/b+c=="
+    twice = json.dumps(json.dumps(secret).replace("/", "\\/")).encode()
+    assert mask(twice, (secret,)) == b'"\\"***\\""'
+    assert mask(json.dumps(twice.decode()).encode(), (secret,)).count(b"***") == 1
+    assert mask(b"?key=sk-a%2Fb%2bc%3D%3D&x=1", (secret,)) == b"?key=***&x=1"
+    assert mask(b"".join(b"%%%02x" % byte for byte in secret.encode()), (secret,)) == b"***"
+
+
+def test_of_a_long_secret_its_beginning_is_masked_too() -> None:
+    secret = "sk-proj-0123456789abcdef"
+    assert mask(b"wrong key: sk-proj-0123********cdef.", (secret,)) == b"wrong key: ***"
+    assert mask(b'{"message": "wrong key: sk-proj-01234..."}', (secret,)) == b'{"message": "wrong key: ***"}'
+    assert mask(b"keys begin with sk-proj- and more", (secret,)) == b"keys begin with sk-proj- and more"
+    assert mask(b"sk-0123456789a", ("sk-0123456789b",)) == b"sk-0123456789a"  # too short to have a beginning
+
+
+def test_backslashes_in_a_secret_are_found_and_cost_no_time() -> None:
+    secret = "a\\\\b\\c" + "\\" * 50 + "k"
+    for written in (secret, json.dumps(secret)[1:-1], json.dumps(json.dumps(secret))[3:-3]):
+        assert mask(b"<%b>" % written.encode(), (secret,)) == b"<***>"
+    assert mask(b"\\" * 5_000, ("\\" * 50 + "k",)) == b"\\" * 5_000
+
+
 def test_short_secrets_do_not_tear_texts_apart() -> None:
     assert mask(b"a plain text", ("a",)) == b"a plain text"
 

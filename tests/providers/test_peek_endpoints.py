@@ -56,6 +56,9 @@ def test_what_is_wrong_is_named(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "fields", "bound"),
     [
+        (Endpoint.CHAT, {"max_tokens": 10**300}, 2**53),
+        (Endpoint.CHAT, {"max_tokens": 1e300, "n": 1e300}, 2**53),
+        (Endpoint.MESSAGES, {"max_tokens": 2**53}, 2**53),
         (Endpoint.COMPLETIONS, {}, None),
         (Endpoint.COMPLETIONS, {"max_tokens": 10, "n": 2, "best_of": 3}, 30),
         (Endpoint.EMBEDDINGS, {}, 0),
