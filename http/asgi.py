@@ -8,11 +8,11 @@ and of writing are the server's here; `listen` is only used to know which Host n
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from infermux.config import Config, load_checked
+from infermux.config import Config
+from infermux.config.loader import reader
 from infermux.errors import ConfigError, InfermuxError, Problem, ProviderNotStarted
 
 from .application import Application, open_application
@@ -21,6 +21,7 @@ from .connection import Refused, untold
 from .errors import error_answer
 from .framing import check_head
 from .inference import is_inference
+from .reloading import Load
 
 log = logging.getLogger("infermux")
 
@@ -47,13 +48,13 @@ class AsgiApp:
         if isinstance(loaded, ConfigError):
             await send({"type": "lifespan.startup.failed", "message": str(loaded)})
             return
-        config, warnings = loaded
+        config, warnings, load = loaded
         for warning in warnings:
             log.warning("%s", warning)
         if config.management_listen is not None:
             log.warning("management_listen is for `infermux serve`: nobody listens there, and management is not served")
         try:
-            async with open_application(config, load=partial(load_checked, config.source)) as application:
+            async with open_application(config, load=load) as application:
                 self._serve = _routed(application)
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
@@ -64,12 +65,14 @@ class AsgiApp:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _load() -> tuple[Config, list[Problem]] | ConfigError:
+def _load() -> tuple[Config, list[Problem], Load] | ConfigError:
     """The configuration, or what is wrong with it: raised, hypercorn would print the traceback with the message."""
     try:
-        return load_checked(None)
+        load = reader(None)
+        config, warnings = load()
     except ConfigError as error:
         return error
+    return config, warnings, load
 
 
 def _routed(application: Application) -> Any:

@@ -199,7 +199,8 @@ class Counts:
     def _has_room_for(self, name: str) -> bool:
         if _PLAIN.fullmatch(name) is None:
             return False
-        listed = any(name in member.gate.found_models for member in self.fleet.members.values())
+        members = self.fleet.members.values()
+        listed = any(name == info.id for member in members for info in member.gate.found_models or ())
         if listed and self._listed < MOST_LISTED:
             self._listed += 1
             return True

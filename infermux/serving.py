@@ -99,7 +99,7 @@ async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None
         application.reloader.then.append(partial(_adopt, running, tls))
         if serving.watch and config.source is not None:
             await nursery.start(
-                partial(watch, more=lambda: _certificates(application.config)),
+                partial(watch, more=lambda: _files_beside(application.config)),
                 config.source,
                 partial(application.reloader.reload_and_log, f"{config.source} has changed"),
             )
@@ -151,8 +151,9 @@ def _adopt(running: Running, tls: ssl.SSLContext | None, config: Config) -> None
             log.error("the certificate could not be loaded, the one before stays: %s", error)  # noqa: TRY400
 
 
-def _certificates(config: Config) -> list[str]:
-    return [path for path in (config.tls.cert_file, config.tls.key_file) if path is not None]
+def _files_beside(config: Config) -> list[str]:
+    paths = (config.providers_file, config.tls.cert_file, config.tls.key_file)
+    return [path for path in paths if path is not None]
 
 
 def _bindable(text: str) -> tuple[str, int]:

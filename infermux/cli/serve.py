@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import sys
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import click
 
-from infermux.config import Config, Overrides, load_checked
+from infermux.config import Config, Overrides
+from infermux.config.loader import reader
+from infermux.errors import Problem
 
 from . import options
 from .output import print_warnings
+
+Load: TypeAlias = Callable[[], tuple[Config, list[Problem]]]
 
 
 @click.command()
@@ -30,8 +34,8 @@ def serve(
         raise click.UsageError("--demo has no file to watch; leave --watch out")
     overrides = Overrides(listen=listen, log_level=log_level)
     daemon = None if background is None else _daemon(background)
-    config = _config(path, demo, overrides)
-    load = None if demo else partial(load_checked, config.source, overrides=overrides)
+    load = _load(path, demo, overrides)
+    config = _config(load, overrides)
     sys.exit(_serving().serve_command(config, load=load, watch=watch, demo=demo, daemon=daemon))
 
 
@@ -44,7 +48,7 @@ def serve(
 @click.argument("prompt")
 def infer(*, path: str | None, demo: bool, as_json: bool, stream: bool, model: str, prompt: str) -> None:
     """Send PROMPT to MODEL (`auto` for the default) by the configured providers, without a server."""
-    config = _config(path, demo, Overrides())
+    config = _config(_load(path, demo, Overrides()), Overrides())
     sys.exit(_serving().infer_command(config, model=model, prompt=prompt, stream=stream, as_json=as_json))
 
 
@@ -56,14 +60,21 @@ def _daemon(starter: int) -> Any:
     return Daemon.begin(starter, arguments=tuple(arguments), home=Home.of())
 
 
-def _config(path: str | None, demo: bool, overrides: Overrides) -> Config:
-    if demo and path is not None:
+def _load(path: str | None, demo: bool, overrides: Overrides) -> Load | None:
+    """What reads the configuration, each time it is called; None: the demo's, which is no file."""
+    if not demo:
+        return reader(path, overrides=overrides)
+    if path is not None:
         raise click.UsageError("--demo brings its own configuration; leave -c out")
-    if demo:
+    return None
+
+
+def _config(load: Load | None, overrides: Overrides) -> Config:
+    if load is None:
         from infermux.config.demo import demo_config
 
         return demo_config(overrides)
-    config, warnings = load_checked(path, overrides=overrides)
+    config, warnings = load()
     print_warnings(warnings)
     return config
 

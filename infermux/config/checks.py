@@ -105,7 +105,8 @@ def _some_provider(config: Config, reading: Reading) -> None:
     reading.problem(
         ("providers",),
         f"no model providers configured in {reading.source}; add at least one: "
-        'providers: [{name: openai, type: openai, api_key: "${OPENAI_API_KEY}"}]',
+        'providers: [{name: openai, type: openai, api_key: "${OPENAI_API_KEY}"}], '
+        "or install one: infermux provider install ID --package NAME",
     )
 
 
@@ -201,8 +202,8 @@ def _unique(named: Iterable[tuple[str, Path]], reading: Reading) -> None:
         if not reading.fine(place):
             continue
         if name in first:
-            lines = f"line {reading.line((*first[name], 'name'))}"
-            reading.problem(place, f"the name {reading.shown(name)} is taken, first on {lines}", spoils=False)
+            where = reading.where((*first[name], "name"))
+            reading.problem(place, f"the name {reading.shown(name)} is taken, first on {where}", spoils=False)
         else:
             first[name] = path
 

@@ -35,7 +35,7 @@ SAME_UPSTREAM = SAME_WIRE | {
 }
 # Of the whole: sockets are bound once, and what waits to be written belongs to the database it was meant for.
 NEEDS_RESTART = frozenset({"listen", "management_listen", "ledger", "telemetry"})
-_NO_SETTING = frozenset({"providers", "source"})
+_NO_SETTING = frozenset({"providers", "providers_file", "source"})
 
 
 class Impact(enum.IntEnum):

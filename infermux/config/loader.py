@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
@@ -12,9 +12,11 @@ from infermux.errors import ConfigError, Problem
 
 from . import document
 from .checks import check
+from .installed import read_installed
 from .reading import Reading
-from .sections import ROOT
+from .sections import ROOT, joined
 from .settings import Config
+from .source_text import text_of
 
 VARIABLE = "INFERMUX_CONFIG"
 HERE = "infermux.yml"
@@ -41,7 +43,8 @@ def find_config(
 ) -> str:
     """The file to load: `explicit`, else `$INFERMUX_CONFIG`, else ./infermux.yml, else ~/.infermux/infermux.yml.
 
-    The first two are taken as they are, there or not. Raises ConfigError when none is named and none is there.
+    The first two are taken as they are, there or not. When none is named and none is there it is
+    ~/.infermux/providers.json, and without that one ConfigError is raised.
     """
     if explicit is not None:
         return explicit
@@ -51,15 +54,21 @@ def find_config(
     if os.path.exists(here):
         return here
     own = home or Path(environ.get("HOME") or "/")
-    at_home, installed = str(own / AT_HOME), own / PROVIDERS_AT_HOME
-    if os.path.exists(at_home):
-        return at_home
+    at_home, installed = str(own / AT_HOME), str(own / PROVIDERS_AT_HOME)
+    for path in (at_home, installed):
+        if os.path.exists(path):
+            return path
     message = (
         f"no model providers configured: none of ${VARIABLE}, {here}, {at_home} and {installed} is there; "
         "`infermux provider install ID --package NAME` installs one; or write a file, name one with -c FILE, or try "
         "`infermux serve --demo`"
     )
     raise ConfigError([Problem(here, 1, "providers", message)])
+
+
+def providers_at_home(environ: Mapping[str, str] = os.environ) -> str:
+    """Where `infermux provider install` writes down what it has installed."""
+    return str(Path(environ.get("HOME") or "/", PROVIDERS_AT_HOME))
 
 
 def load(path: str | None, *, environ: Mapping[str, str] = os.environ, overrides: Overrides = NO_OVERRIDES) -> Config:
@@ -71,8 +80,21 @@ def load_checked(
     path: str | None, *, environ: Mapping[str, str] = os.environ, overrides: Overrides = NO_OVERRIDES
 ) -> tuple[Config, list[Problem]]:
     """As `load`, with the warnings: what is allowed but hardly meant."""
+    return reader(path, environ=environ, overrides=overrides)()
+
+
+def reader(
+    path: str | None, *, environ: Mapping[str, str] = os.environ, overrides: Overrides = NO_OVERRIDES
+) -> Callable[[], tuple[Config, list[Problem]]]:
+    """What reads the configuration of `path`, as `load_checked`, each time it is called: the file is found now."""
     source = find_config(path, environ)
-    return load_text_checked(_text(source), source=source, environ=environ, overrides=overrides)
+    installed = None if path is not None else providers_at_home(environ)
+
+    def read() -> tuple[Config, list[Problem]]:
+        text = "" if source == installed else text_of(source)
+        return _checked(text, source, environ, overrides, installed)
+
+    return read
 
 
 def load_text(
@@ -94,16 +116,37 @@ def load_text_checked(
     overrides: Overrides = NO_OVERRIDES,
 ) -> tuple[Config, list[Problem]]:
     """As `load_checked`, from a text."""
+    return _checked(text, source, environ, overrides, None)
+
+
+def _checked(
+    text: str, source: str, environ: Mapping[str, str], overrides: Overrides, installed: str | None
+) -> tuple[Config, list[Problem]]:
+    """`installed`: the providers.json that is read where the text names none; it need not be there."""
     reading = Reading(source, environ)
     node = document.parse(text, source=source)
     if node is None:
         node = document.Mapping((), 1)
     reading.at((), node.line)
     config = _overridden(ROOT.read(node, (), reading), source, overrides)
+    config = _with_installed(config, reading, installed)
     check(config, reading)
     if reading.problems:
-        raise ConfigError(sorted(reading.problems, key=lambda problem: problem.line))
-    return config, sorted(reading.warnings, key=lambda problem: problem.line)
+        raise ConfigError(_in_order(reading.problems, source))
+    return config, _in_order(reading.warnings, source)
+
+
+def _with_installed(config: Config, reading: Reading, installed: str | None) -> Config:
+    named = config.providers_file
+    file = installed if named is None else os.path.expanduser(named)
+    if file is None or (named is None and not os.path.exists(file)):
+        return attrs.evolve(config, providers_file=file)
+    more = read_installed(file, reading, first=len(config.providers))
+    return attrs.evolve(joined(config, more), providers_file=file)
+
+
+def _in_order(problems: list[Problem], source: str) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.file != source, problem.line))
 
 
 def _overridden(config: Config, source: str, overrides: Overrides) -> Config:
@@ -113,24 +156,3 @@ def _overridden(config: Config, source: str, overrides: Overrides) -> Config:
     if overrides.log_level is not None:
         config = attrs.evolve(config, log=attrs.evolve(config.log, level=overrides.log_level))
     return config
-
-
-def _text(source: str) -> str:
-    try:
-        with open(source, "rb") as file:
-            data = file.read(document.LARGEST_FILE + 1)
-    except OSError as error:
-        raise _unreadable(source, f"cannot be read: {error.strerror or 'not a usable path'}") from None
-    except ValueError:
-        raise _unreadable(source, "cannot be read: not a usable path") from None
-    if len(data) > document.LARGEST_FILE:
-        raise _unreadable(source, f"is larger than {document.LARGEST_FILE // 2**20} MiB")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _unreadable(source, "is not UTF-8 text", line) from None
-
-
-def _unreadable(source: str, message: str, line: int = 1) -> ConfigError:
-    return ConfigError([Problem(source, line, "(file)", message)])

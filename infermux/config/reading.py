@@ -69,7 +69,10 @@ class Literal:
 
 @attrs.define(eq=False)
 class Reading:
-    """One pass over one file. What depends on a path with a problem is not judged again: see `fine`."""
+    """One pass over one file, and what was read into it from another: see `elsewhere`.
+
+    What depends on a path with a problem is not judged again: see `fine`.
+    """
 
     source: str
     environ: Mapping[str, str]
@@ -80,6 +83,7 @@ class Reading:
     _filled: set[str] = attrs.field(factory=set[str])
     _keys: dict[Path, str] = attrs.field(factory=dict[Path, str])
     _lines: dict[Path, int] = attrs.field(factory=dict[Path, int])
+    _elsewhere: dict[Path, tuple[str, str]] = attrs.field(factory=dict[Path, tuple[str, str]])
 
     def problem(self, path: Path, message: str, line: int | None = None, *, spoils: bool = True) -> None:
         """`spoils` False: the value can be read all the same, what depends on it is still judged."""
@@ -93,6 +97,15 @@ class Reading:
     def at(self, path: Path, line: int) -> None:
         """Remember that `path` stands on `line`."""
         self._lines[path] = line
+
+    def elsewhere(self, path: Path, file: str, key: str) -> None:
+        """Remember that `path`, a provider, is the entry `key` of another file."""
+        self._elsewhere[path] = (file, key)
+
+    def where(self, path: Path) -> str:
+        """The line of `path` for a sentence; with its file, where that is not this one."""
+        file, _ = self._elsewhere.get(path[:2], (None, ""))
+        return f"line {self.line(path)}{f' of {file}' if file else ''}"
 
     def line(self, path: Path) -> int:
         """The line of `path`, or of the nearest thing around it that is written down."""
@@ -164,4 +177,9 @@ class Reading:
             self.problem(path if fault.key is None else (*path, fault.key), fault.message, fault.line)
 
     def _made(self, path: Path, message: str, line: int | None) -> Problem:
-        return Problem(self.source, self.line(path) if line is None else line, show_path(path), message)
+        line = self.line(path) if line is None else line
+        if path[:2] in self._elsewhere:
+            file, key = self._elsewhere[path[:2]]
+            rest = () if path[2:] == ("name",) else path[2:]  # its name is its key there
+            return Problem(file, line, show_path((key, *rest)), message)
+        return Problem(self.source, line, show_path(path), message)

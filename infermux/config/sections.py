@@ -44,15 +44,23 @@ from .values import name
 def _config(*, providers: tuple[Draft, ...] = (), **given: Any) -> settings.Config:
     breaker = given.get("circuit_breaker", settings.CircuitBreaker())
     lends = given.get("auth", settings.AuthSettings()).mode is settings.AuthMode.PASSTHROUGH
-    ready = tuple(
-        attrs.evolve(
-            draft.settings,
-            circuit_breaker=attrs.evolve(breaker, **draft.circuit_breaker),
-            borrows=lends and goes_without(draft.settings),
-        )
-        for draft in providers
-    )
+    ready = tuple(_finished(draft, breaker, lends) for draft in providers)
     return settings.Config(providers=ready, **given)
+
+
+def joined(config: settings.Config, more: tuple[Draft, ...]) -> settings.Config:
+    """`config` with further providers after its own."""
+    lends = config.auth.mode is settings.AuthMode.PASSTHROUGH
+    ready = (_finished(draft, config.circuit_breaker, lends) for draft in more)
+    return attrs.evolve(config, providers=(*config.providers, *ready))
+
+
+def _finished(draft: Draft, breaker: settings.CircuitBreaker, lends: bool) -> settings.ProviderSettings:
+    return attrs.evolve(
+        draft.settings,
+        circuit_breaker=attrs.evolve(breaker, **draft.circuit_breaker),
+        borrows=lends and goes_without(draft.settings),
+    )
 
 
 def _price(*, above: tuple[settings.PriceStep, ...] = (), **given: Any) -> settings.Price:
@@ -328,7 +336,6 @@ CACHE = section_of(
 )
 
 _LATER_SECTIONS = later(
-    ("providers_file", FILE.or_null(), None, "A providers.json to add."),
     ("workers", COUNT, 1, "Worker processes."),
     ("state", Section(keys=later(("url", TEXT.or_null(), None, "Redis."))), {}, "State shared by several nodes."),
 )
@@ -360,6 +367,12 @@ ROOT = Section(
         ),
         *keys_of(
             settings.Config,
+            (
+                "providers_file",
+                FILE.or_null(),
+                "The providers.json whose providers come after these; null: ~/.infermux/providers.json where no -c was "
+                "given, else none. See docs/installing-providers.md.",
+            ),
             ("circuit_breaker", CIRCUIT_BREAKER, "When a provider is set aside because live requests fail."),
             ("routing", ROUTING, "Which provider gets a request."),
             ("retry", RETRY, "Attempts."),

@@ -330,7 +330,10 @@ class TelemetrySettings:
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """A whole, checked configuration. `source` is the file it came from."""
+    """A whole, checked configuration. `source` is the file it came from.
+
+    `providers_file` is the providers.json whose entries follow those of `source`, whether there is one by now or not.
+    """
 
     listen: str = "127.0.0.1:8080"
     management_listen: str | None = None
@@ -341,6 +344,7 @@ class Config:
     limits: LimitSettings = attrs.field(factory=LimitSettings)
     shutdown_grace: float = 30.0
     providers: tuple[ProviderSettings, ...] = ()
+    providers_file: str | None = None
     circuit_breaker: CircuitBreaker = attrs.field(factory=CircuitBreaker)
     routing: Routing = attrs.field(factory=Routing)
     retry: Retry = attrs.field(factory=Retry)

@@ -15,7 +15,7 @@ from infermux.http.live_values import Value, live_values
 from infermux.http.loop_delay import LoopDelay
 from infermux.http.metrics import MOST_LEARNED, MOST_LISTED, Counts, Distribution
 from infermux.http.rules import Rules
-from infermux.providers.interface import Usage
+from infermux.providers.interface import ModelInfo, Usage
 from infermux.watchdog import Watchdog
 from tests.actors._scripted import PRIORITY, crash, provider, two, world
 
@@ -127,7 +127,8 @@ async def test_a_model_that_its_provider_lists_has_its_own_label_when_the_room_i
         for n in range(MOST_LEARNED):
             assert counts.model(f"junk-{n}", answered=True) == f"junk-{n}"
         assert counts.model("real", answered=True) == "other"
-        w.fleet.members["any"].gate.found_models = ("real", "x" * 129, *(f"listed-{n}" for n in range(MOST_LISTED)))
+        listed = ("real", "x" * 129, *(f"listed-{n}" for n in range(MOST_LISTED)))
+        w.fleet.members["any"].gate.found_models = tuple(ModelInfo(id=name) for name in listed)
         assert counts.model("real", answered=True) == "real"
         assert counts.model("x" * 129, answered=True) == "other"
         labels = {counts.model(f"listed-{n}", answered=True) for n in range(MOST_LISTED)}
