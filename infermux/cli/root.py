@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, str] = {
     "explain": "explain:explain",
     "keys": "keys:keys",
     "costs": "costs:costs",
+    "provider": "provider:provider",
+    "update": "update:update",
     "simulate": "simulate:simulate",
 }
 

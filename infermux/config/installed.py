@@ -20,19 +20,23 @@ _GIVEN = ("name", "type")
 def read_installed(file: str, reading: Reading, *, first: int) -> tuple[Draft, ...]:
     """The providers of `file`, for the places of `providers` from `first` on. What is wrong is in `reading`."""
     try:
-        root = _root(file)
+        root = root_of(text_of(file), file)
     except ConfigError as error:
         reading.problems += error.problems
         reading.spoil(("providers",))
         return ()
     for fault in root.faults:
         reading.problems.append(Problem(file, fault.line, fault.key or "(file)", fault.message))
-    drafts = [_entry(entry, first + index, file, reading) for index, entry in enumerate(root.entries)]
-    return tuple(drafts)
+    return providers_of(root, file, reading, first=first)
 
 
-def _root(file: str) -> document.Mapping:
-    text = text_of(file)
+def providers_of(root: document.Mapping, file: str, reading: Reading, *, first: int) -> tuple[Draft, ...]:
+    """As `read_installed`, of what was read from it."""
+    return tuple(_entry(entry, first + index, file, reading) for index, entry in enumerate(root.entries))
+
+
+def root_of(text: str, file: str) -> document.Mapping:
+    """The entries of a text; none in an empty one. Raises ConfigError."""
     node = json_document.parse(text, source=file) if text.strip() else document.Mapping((), 1)
     if not isinstance(node, document.Mapping):
         message = f"must be an object of provider ids, not {document.kind_of(node)}"

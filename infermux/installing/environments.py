@@ -1,0 +1,135 @@
+"""The environments of installed providers: folders of ours in ~/.infermux/providers, one for each installation.
+
+A program in an environment has its path written into it, so nothing is built somewhere else and moved: an update makes
+a new environment, and the one before is deleted once nothing in providers.json leads into it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+import shutil
+from collections.abc import Iterable, Sequence
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+from .failures import BadSource, CannotInstall
+from .sources import Source, same_folder
+from .tools import install, make_environment
+
+MARK = "infermux-environment"  # a file in each of ours: nothing else is deleted
+
+
+@attrs.frozen
+class Environment:
+    folder: Path
+
+    @classmethod
+    def build(cls, parent: Path, name: str, source: Source) -> Environment:
+        """A new one with `source` in it. Raises CannotInstall; nothing is left then, nor when it is cancelled."""
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        environment = cls(parent / f"{name}-{secrets.token_hex(4)}")
+        try:
+            make_environment(environment.folder)
+            (environment.folder / MARK).touch()
+            install(str(environment.bin / "python"), source.requirement)
+        except BaseException:
+            environment.delete()
+            raise
+        return environment
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / ("Scripts" if os.name == "nt" else "bin")
+
+    def delete(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def distribution(self, source: Source) -> Distribution:
+        """What was installed from `source`. Raises CannotInstall."""
+        there = [*distributions(path=[str(path) for path in self._libraries()])]
+        if source.name is not None:
+            wanted = canonical(source.name)
+            found = [each for each in there if canonical(each.name) == wanted]
+        else:
+            # PEP 610: what does not come from an index says where it comes from, and so may what it depends on.
+            found = [each for each in there if (said := origin(each)) and _is_of(said, source)]
+        if not found:
+            raise CannotInstall(f"nothing that was installed comes from {source}")
+        return found[0]
+
+    def command(self, made_of: Distribution, given: str | None) -> list[str]:
+        """What starts the provider: the words of `given`, else the one program that can be meant. Raises BadSource."""
+        names = sorted(each.name for each in made_of.entry_points if each.group == "console_scripts")
+        if given is None:
+            like = [name for name in names if canonical(name) == canonical(made_of.name)]
+            chosen = names if len(names) == 1 else like
+            if len(chosen) != 1:
+                have = f"has several programs: {', '.join(names)}" if names else "has no program (console script)"
+                example = names[0] if names else "python -m MODULE"
+                raise BadSource(f'{made_of.name} {have}; say what starts it, such as --command "{example}"')
+            return [str(self.bin / chosen[0])]
+        return self.words(_split(given), names)
+
+    def words(self, words: Sequence[str], names: Sequence[str] = ()) -> list[str]:
+        """`words` with the first of them looked up among the programs of this environment. Raises BadSource."""
+        program = self.bin / words[0] if words and words[0] == os.path.basename(words[0]) else None
+        if program is None or not program.is_file():
+            there = f"; it has {', '.join(names)}" if names else ""
+            raise BadSource(f"--command takes the name of a program of the package, with its arguments{there}")
+        return [str(program), *words[1:]]
+
+    def holds(self, command: Any) -> bool:
+        """Whether a command of providers.json needs it."""
+        inside = f"{self.folder}{os.sep}"
+        return isinstance(command, list) and any(str(word).startswith(inside) for word in command)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+    def _libraries(self) -> Iterable[Path]:
+        return [*self.folder.glob("lib/python*/site-packages"), *self.folder.glob("Lib/site-packages")]
+
+
+def sweep(parent: Path, commands: Iterable[Any]) -> None:
+    """Delete the environments that no command leads into: what updates and removals left, and what was broken off."""
+    wanted = list(commands)
+    if not parent.is_dir():
+        return
+    for folder in parent.iterdir():
+        environment = Environment(folder)
+        if (folder / MARK).is_file() and not any(environment.holds(command) for command in wanted):
+            environment.delete()
+
+
+def canonical(name: str) -> str:
+    """As the index compares names (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def origin(distribution: Distribution) -> dict[str, Any] | None:
+    """Where it was installed from, if not from an index: direct_url.json (PEP 610)."""
+    text = distribution.read_text("direct_url.json")
+    try:
+        return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return None
+
+
+def _is_of(said: dict[str, Any], source: Source) -> bool:
+    if source.git is not None:
+        return "vcs_info" in said and source.git.startswith(str(said.get("url")))
+    url = str(said.get("url"))
+    from urllib.parse import unquote, urlsplit
+
+    return "dir_info" in said and same_folder(unquote(urlsplit(url).path), source.path or "")
+
+
+def _split(given: str) -> list[str]:
+    try:
+        return shlex.split(given)
+    except ValueError as error:
+        raise BadSource(f"--command: {error}") from None

@@ -1,0 +1,58 @@
+"""The programs that make environments and install into them: uv where it is there, venv and pip otherwise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .failures import CannotInstall
+
+Say = Callable[[str], None]
+
+# Of this process, and wrong for one of another environment.
+_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX")
+_STDERR = 2
+
+
+def make_environment(folder: Path) -> None:
+    """An environment of this Python in `folder`, whose parent is there. Raises CannotInstall."""
+    uv = shutil.which("uv")
+    if uv is not None:
+        run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], "making the environment")
+    else:
+        hint = "; Debian has venv in a package of its own, python3-venv, and uv does without it"
+        run([sys.executable, "-m", "venv", str(folder)], "making the environment", hint)
+
+
+def install(python: str, requirement: str, *, again: str | None = None) -> None:
+    """Install the newest of `requirement` into the environment of `python`. Raises CannotInstall.
+
+    `again`: the package is there, and is installed anew if it is the same version.
+    """
+    uv = shutil.which("uv")
+    if uv is not None:
+        # --refresh: it would take a folder that was built before for unchanged.
+        more = [] if again is None else ["--upgrade", "--reinstall-package", again]
+        command = [uv, "pip", "install", "--refresh", *more, "--python", python, requirement]
+    else:
+        more = [] if again is None else ["--upgrade"]
+        command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *more, requirement]
+    run(command, "installing it")
+
+
+def run(command: Sequence[str], what: str, hint: str = "") -> None:
+    """Run a program; all that it prints goes to stderr, as it comes. Raises CannotInstall where it fails."""
+    environ = {name: value for name, value in os.environ.items() if name not in _OURS}
+    environ.setdefault("GIT_TERMINAL_PROMPT", "0")
+    try:
+        code = subprocess.run(  # noqa: S603 - a list of words, no shell
+            command, stdin=subprocess.DEVNULL, stdout=_STDERR, stderr=_STDERR, env=environ, check=False
+        ).returncode
+    except OSError as error:
+        raise CannotInstall(f"{what} failed: {command[0]}: {error.strerror}") from None
+    if code:
+        raise CannotInstall(f"{what} failed: {Path(command[0]).name} ended with exit code {code}, see above{hint}")
