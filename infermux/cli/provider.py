@@ -117,8 +117,9 @@ def update(id: str | None, as_json: bool) -> None:
 
     One that does not start then, or lists no models, stays as it was. Exit code 1: not all could be updated.
     """
-    results = update_providers(_registry(), [id] if id is not None else None, quiet=as_json)
-    taken = take_up() if any(isinstance(result, dict) for result in results.values()) else TakenUp(router="none")
+    registry = _registry()
+    results = update_providers(registry, [id] if id is not None else None, quiet=as_json)
+    taken = taken_up(registry, results)
     if as_json:
         print_json({"providers": as_rows(results), "router": taken.router})
     elif not results:
@@ -137,9 +138,7 @@ def remove(id: str, as_json: bool) -> None:
 
     registry = _registry()
     entry = installation.remove(registry, id, say=_say)
-    taken = take_up()
-    if taken.router == "none":
-        installation.tidy(registry, say=_say)  # otherwise it may still finish requests: the next command deletes it
+    taken = _taken_up(registry)
     if as_json:
         print_json({"removed": _shown(id, entry), "router": taken.router})
     else:
@@ -197,6 +196,12 @@ def update_providers(registry: Registry, ids: Sequence[str] | None, *, quiet: bo
     return results
 
 
+def taken_up(registry: Registry, results: Mapping[str, dict[str, Any] | str]) -> TakenUp:
+    """Tell the router in the background of what was updated, if anything was."""
+    changed = any(isinstance(result, dict) for result in results.values())
+    return _taken_up(registry) if changed else TakenUp(router="none")
+
+
 def as_rows(results: Mapping[str, dict[str, Any] | str]) -> list[dict[str, Any]]:
     """What became of updates, for machines."""
     rows: list[dict[str, Any]] = []
@@ -207,6 +212,16 @@ def as_rows(results: Mapping[str, dict[str, Any] | str]) -> list[dict[str, Any]]
 
 def _registry() -> Registry:
     return Registry(Home.of().folder)
+
+
+def _taken_up(registry: Registry) -> TakenUp:
+    from infermux.installing import installation
+
+    taken = take_up()
+    if taken.router == "none":
+        # A router that was told may still finish requests with what was replaced: the next command deletes it then.
+        installation.tidy(registry, say=_say)
+    return taken
 
 
 def _say(text: str) -> None:

@@ -14,9 +14,8 @@ from infermux.installing.registry import Registry
 
 from . import options
 from .output import print_json
-from .provider import as_rows, update_providers
+from .provider import as_rows, taken_up, update_providers
 from .root import FAILURE
-from .taking_up import TakenUp, take_up
 
 
 @click.command()
@@ -29,8 +28,9 @@ def update(as_json: bool) -> None:
     """
     home = Home.of()
     # Providers first: with infermux itself exchanged, what this process has not loaded yet would be of another version.
-    results = update_providers(Registry(home.folder), None, quiet=as_json)
-    taken = take_up() if any(isinstance(result, dict) for result in results.values()) else TakenUp(router="none")
+    registry = Registry(home.folder)
+    results = update_providers(registry, None, quiet=as_json)
+    taken = taken_up(registry, results)
     runs = holder(home) is not None
     if not as_json and taken.said is not None:
         click.echo(taken.said, err=True)
