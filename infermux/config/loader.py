@@ -139,10 +139,14 @@ def _checked(
 def _with_installed(config: Config, reading: Reading, installed: str | None) -> Config:
     named = config.providers_file
     file = installed if named is None else os.path.expanduser(named)
-    if file is None or (named is None and not os.path.exists(file)):
-        return attrs.evolve(config, providers_file=file)
+    config = attrs.evolve(config, providers_file=file)
+    if named is not None and not os.path.exists(file or ""):
+        reading.problem(("providers_file",), f"there is no file {reading.shown(named)}")
+        return config
+    if file is None or not os.path.exists(file):
+        return config
     more = read_installed(file, reading, first=len(config.providers))
-    return attrs.evolve(joined(config, more), providers_file=file)
+    return joined(config, more)
 
 
 def _in_order(problems: list[Problem], source: str) -> list[Problem]:

@@ -54,13 +54,15 @@ FILES = [
         "empty",
         "",
         "1: providers: no model providers configured in infermux.yml; add at least one: "
-        'providers: [{name: openai, type: openai, api_key: "${OPENAI_API_KEY}"}]',
+        'providers: [{name: openai, type: openai, api_key: "${OPENAI_API_KEY}"}], '
+        "or install one: infermux provider install ID --package NAME",
     ),
     _bad(
         "providers-null",
         "listen: ':8080'\nproviders:\n",
         "2: providers: no model providers configured in infermux.yml; add at least one: "
-        'providers: [{name: openai, type: openai, api_key: "${OPENAI_API_KEY}"}]',
+        'providers: [{name: openai, type: openai, api_key: "${OPENAI_API_KEY}"}], '
+        "or install one: infermux provider install ID --package NAME",
     ),
     _bad("list", "- a\n- b\n", "1: (file): must be a mapping of sections such as `providers:`, not a list"),
     _bad("text", "hello\n", "1: (file): must be a mapping of sections such as `providers:`, not text"),
@@ -391,8 +393,8 @@ TOGETHER = [
         "5: providers[0].weight: must be a number above zero, not -1",
         '6: log.level: must be debug, info, warn or error, not "x"',
         "7: bogus: unknown key; known here: listen, management_listen, management_hosts, log, tls, auth, limits, "
-        "shutdown_grace, providers, providers_file, circuit_breaker, routing, retry, rescue, hedge, queue, pricing, budgets, "
-        "ledger, cache, telemetry, workers, state",
+        "shutdown_grace, providers, providers_file, circuit_breaker, routing, retry, rescue, hedge, queue, pricing, "
+        "budgets, ledger, cache, telemetry, workers, state",
         '8: routing.groups[0].providers[0]: no provider has the name "b"; there are: a',
     ),
 ]
