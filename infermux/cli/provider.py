@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from infermux.config.source_text import text_of
 from infermux.daemon.lock import Home
 from infermux.errors import ConfigError, InfermuxError, NotFound
 from infermux.installing.failures import BadSource
@@ -159,7 +160,8 @@ def check(id: str | None, as_json: bool) -> None:
     entries = registry.read()
     if id is not None and id not in entries:
         raise NotFound(f"there is no provider {id!r}; there are: {', '.join(entries) or 'none'}")
-    wanted = [each for each in settings_of(entries, registry.file) if id in (None, each.name)]
+    text = text_of(str(registry.file)) if entries else "{}"
+    wanted = [each for each in settings_of(text, registry.file) if id in (None, each.name)]
     found, missing = trio.run(described_by, wanted)
     missing |= {name: "it lists no models" for name, models in found.items() if not models}
     if as_json:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import attrs
 import msgspec
@@ -36,8 +37,9 @@ class Environment:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         environment = cls(parent / f"{name}-{secrets.token_hex(4)}")
         try:
-            make_environment(environment.folder)
-            (environment.folder / MARK).touch()
+            environment.folder.mkdir(mode=0o700)
+            (environment.folder / MARK).touch()  # first: what is broken off from here on can be swept up
+            make_environment(environment.inside)
             install(str(environment.bin / "python"), source.requirement)
         except BaseException:
             environment.delete()
@@ -45,8 +47,12 @@ class Environment:
         return environment
 
     @property
+    def inside(self) -> Path:
+        return self.folder / "env"
+
+    @property
     def bin(self) -> Path:
-        return self.folder / ("Scripts" if os.name == "nt" else "bin")
+        return self.inside / ("Scripts" if os.name == "nt" else "bin")
 
     def delete(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -59,9 +65,11 @@ class Environment:
             found = [each for each in there if canonical(each.name) == wanted]
         else:
             # PEP 610: what does not come from an index says where it comes from, and so may what it depends on.
-            found = [each for each in there if (said := origin(each)) and _is_of(said, source)]
-        if not found:
-            raise CannotInstall(f"nothing that was installed comes from {source}")
+            kind = "dir_info" if source.git is None else "vcs_info"
+            direct = [(each, said) for each in there if (said := origin(each)) and kind in said]
+            found = [each for each, said in direct if _is_of(said, source)] or [each for each, _ in direct]
+        if len(found) != 1:
+            raise CannotInstall(f"of what was installed {len(found)} packages come from {source}, not one")
         return found[0]
 
     def command(self, made_of: Distribution, given: str | None) -> list[str]:
@@ -91,7 +99,7 @@ class Environment:
         return isinstance(command, list) and any(str(word).startswith(inside) for word in command)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
     def _libraries(self) -> Iterable[Path]:
-        return [*self.folder.glob("lib/python*/site-packages"), *self.folder.glob("Lib/site-packages")]
+        return [*self.inside.glob("lib/python*/site-packages"), *self.inside.glob("Lib/site-packages")]
 
 
 def sweep(parent: Path, commands: Iterable[Any]) -> None:
@@ -121,11 +129,8 @@ def origin(distribution: Distribution) -> dict[str, Any] | None:
 
 def _is_of(said: dict[str, Any], source: Source) -> bool:
     if source.git is not None:
-        return "vcs_info" in said and source.git.startswith(str(said.get("url")))
-    url = str(said.get("url"))
-    from urllib.parse import unquote, urlsplit
-
-    return "dir_info" in said and same_folder(unquote(urlsplit(url).path), source.path or "")
+        return source.git.startswith(str(said.get("url")))
+    return same_folder(unquote(urlsplit(str(said.get("url"))).path), source.path or "")
 
 
 def _split(given: str) -> list[str]:

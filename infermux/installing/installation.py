@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,6 +50,7 @@ def install(
     """Install a provider that is not there yet. Raises BadSource, CannotInstall, ConfigError."""
     with registry.changing(say):
         _refuse_taken(registry.read(), id)
+        _usable(registry, id, {"command": ["any"], "env": dict(env)})  # before minutes are spent on it
         _sweep(registry)
         say(f"installing {source}")
         environment = Environment.build(registry.environments, id, source)
@@ -122,12 +124,17 @@ def listed(settings: ProviderSettings) -> Sequence[ModelInfo]:
 
 def _verified(registry: Registry, id: str, entry: dict[str, Any], say: Say) -> Sequence[ModelInfo]:
     say(f"starting {id} and asking for its models")
+    return listed(_usable(registry, id, entry))
+
+
+def _usable(registry: Registry, id: str, entry: Mapping[str, Any]) -> ProviderSettings:
+    """What a router makes of an entry. Raises CannotInstall."""
     try:
-        (settings,) = settings_of({id: entry}, registry.file)
+        (settings,) = settings_of(json.dumps({id: entry}), registry.file)
     except ConfigError as error:
-        said = "; ".join(f"{problem.path} {problem.message}" for problem in error.problems)
-        raise CannotInstall(f"it could be installed but not be used: {said}") from None
-    return listed(settings)
+        said = "; ".join(f"{problem.path}: {problem.message}" for problem in error.problems)
+        raise CannotInstall(f"no router would take it: {said}") from None
+    return settings
 
 
 def _version(environment: Environment, source: Source) -> dict[str, str]:

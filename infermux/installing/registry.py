@@ -84,10 +84,10 @@ class Registry:
             raise
 
 
-def settings_of(entries: Entries, file: Path, environ: Mapping[str, str] = os.environ) -> list[ProviderSettings]:
-    """The providers as a router would have them. Raises ConfigError; its lines are those that `write` would write."""
+def settings_of(text: str, file: Path, environ: Mapping[str, str] = os.environ) -> list[ProviderSettings]:
+    """The providers of a text as a router would have them; `file` is what problems name. Raises ConfigError."""
     reading = Reading(str(file), environ)
-    root = root_of(json.dumps(entries, indent=2, ensure_ascii=False), str(file))
+    root = root_of(text, str(file))
     found = [draft.settings for draft in providers_of(root, str(file), reading, first=0)]
     for index, settings in enumerate(found):
         if not settings.command and reading.fine(("providers", index, "command")):

@@ -40,12 +40,15 @@ def install(python: str, requirement: str, *, again: str | None = None) -> None:
     if uv is not None:
         # --refresh: it would take a folder that was built before for unchanged.
         more = [] if again is None else ["--upgrade", "--reinstall-package", again]
-        command = [uv, "pip", "install", "--refresh", *more, "--python", python, requirement]
-    else:
-        more = [] if again is None else ["--upgrade"]
-        pip = [sys.executable, "-m", "pip", "--python", python] if _has_pip() else [python, "-m", "pip"]
-        command = [*pip, "install", "--disable-pip-version-check", "--no-input", *more, requirement]
-    run(command, "installing it")
+        run([uv, "pip", "install", "--refresh", *more, "--python", python, requirement], "installing it")
+        return
+    pip = [sys.executable, "-m", "pip", "--python", python] if _has_pip() else [python, "-m", "pip"]
+    pip += ["install", "--disable-pip-version-check", "--no-input"]
+    if again is not None:
+        # By itself it takes another commit of the same version for what is there, and when forced to it would install
+        # everything anew that the package needs.
+        run([*pip, "--force-reinstall", "--no-deps", requirement], "installing it")
+    run([*pip, requirement], "installing it")
 
 
 def _has_pip() -> bool:

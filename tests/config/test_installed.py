@@ -70,7 +70,7 @@ class TestWhichOne:
         assert [provider.name for provider in read()[0].providers] == ["own", "a"]
 
     def test_one_that_is_named_must_be_there(self) -> None:
-        with pytest.raises(ConfigError, match='1: providers_file: there is no file "nowhere.json"'):
+        with pytest.raises(ConfigError, match=r'1: providers_file: there is no file "nowhere\.json"'):
             load_text(f"providers_file: nowhere.json\n{YAML}", environ={})
 
 

@@ -55,7 +55,7 @@ class TestInstalling:
     ) -> None:
         done = put(registry, project)
         (environment,) = there(registry)
-        command = [str(environment / "bin" / "mine")]
+        command = [str(environment / "env" / "bin" / "mine")]
         assert registry.read() == {"one": {"command": command, "path": str(project), "version": "1.0"}}
         assert [model.id for model in done.models] == ["small"]
         assert registry.file.stat().st_mode & 0o777 == 0o600
@@ -109,6 +109,13 @@ class TestInstalling:
         done = put(registry, project, env={"WANTED": "${OURS}"})
         assert done.entry["env"] == {"WANTED": "${OURS}"}
 
+    def test_a_variable_that_cannot_be_is_refused_before_anything_is_installed(
+        self, registry: Registry, project: Path
+    ) -> None:
+        (project / "broken").touch()
+        with pytest.raises(CannotInstall, match=r"one\.env\.KEY: the variable OURS is not set|one\.env\.KEY"):
+            put(registry, project, env={"KEY": "${OURS}"})
+
     def test_the_program_like_the_package_is_meant_and_another_one_can_be(
         self, registry: Registry, project: Path
     ) -> None:
@@ -139,7 +146,7 @@ class TestUpdating:
         assert len(there(registry)) == 2  # requests may still be with the one before
         installation.tidy(registry, say=_quiet)
         (left,) = there(registry)
-        assert read["one"]["command"][0] == str(left / "bin" / "mine")
+        assert read["one"]["command"][0] == str(left / "env" / "bin" / "mine")
 
     @pytest.mark.parametrize("changed", [{"models": ()}, {"scripts": ("renamed",)}, {"wanted": "something"}])
     def test_one_that_does_not_work_any_more_is_left_as_it_was(
@@ -152,7 +159,7 @@ class TestUpdating:
             installation.update(registry, "one", say=_quiet)
         assert registry.file.read_text() == before
         (left,) = there(registry)
-        assert (left / "bin" / "mine").exists()
+        assert (left / "env" / "bin" / "mine").exists()
 
     def test_one_without_a_source_is_not_for_us_to_update(self, registry: Registry) -> None:
         registry.folder.mkdir()
