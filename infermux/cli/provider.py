@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import click
@@ -24,6 +24,8 @@ from .taking_up import TakenUp, take_up
 if TYPE_CHECKING:
     from infermux.installing.installation import Done
     from infermux.providers.interface import ModelInfo
+
+_NONE = "no providers are installed; `infermux provider install ID --package NAME` installs one"
 
 
 @click.group()
@@ -84,7 +86,7 @@ def list_(as_json: bool) -> None:
         print_json({"file": str(registry.file), "providers": [_shown(id, entry) for id, entry in entries.items()]})
         return
     if not entries:
-        click.echo("no providers are installed; `infermux provider install ID --package NAME` installs one", err=True)
+        click.echo(_NONE, err=True)
         return
     rows = [
         (id, str(entry.get("version", "")), str(source_of(entry) or "by hand"), _words(entry.get("command")))
@@ -162,6 +164,8 @@ def check(id: str | None, as_json: bool) -> None:
         raise NotFound(f"there is no provider {id!r}; there are: {', '.join(entries) or 'none'}")
     text = text_of(str(registry.file)) if entries else "{}"
     wanted = [each for each in settings_of(text, registry.file) if id in (None, each.name)]
+    if not wanted:
+        click.echo(_NONE, err=True)
     found, missing = trio.run(described_by, wanted)
     missing |= {name: "it lists no models" for name, models in found.items() if not models}
     if as_json:
@@ -262,7 +266,7 @@ def _done(done: Done) -> dict[str, Any]:
 def _shown(id: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry, with the values of its environment left out: they may be secrets."""
     env: Any = entry.get("env")
-    return {"id": id} | {**entry} | ({"env": sorted(env)} if isinstance(env, dict) else {})
+    return {"id": id} | {**entry} | ({"env": sorted(cast("dict[str, Any]", env))} if isinstance(env, dict) else {})
 
 
 def _checked(id: str, found: Mapping[str, Sequence[ModelInfo]], missing: Mapping[str, str]) -> dict[str, Any]:
@@ -280,4 +284,4 @@ def _ids(models: Sequence[ModelInfo]) -> str:
 
 
 def _words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(str, cast("list[Any]", value))) if isinstance(value, list) else str(value)

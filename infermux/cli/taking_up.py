@@ -46,4 +46,4 @@ def _why(answer: dict[str, Any]) -> str:
 
 def _reads(facts: Facts) -> str:
     read = os.path.join(facts.cwd, facts.config or "")
-    return f"{read} names no providers_file, and it was started with -c"
+    return f"{read} does not lead to it; name it there as `providers_file`"

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -95,8 +95,8 @@ class Environment:
 
     def holds(self, command: Any) -> bool:
         """Whether a command of providers.json needs it."""
-        inside = f"{self.folder}{os.sep}"
-        return isinstance(command, list) and any(str(word).startswith(inside) for word in command)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        words = cast("list[Any]", command) if isinstance(command, list) else []
+        return any(str(word).startswith(f"{self.folder}{os.sep}") for word in words)
 
     def _libraries(self) -> Iterable[Path]:
         return [*self.inside.glob("lib/python*/site-packages"), *self.inside.glob("Lib/site-packages")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
@@ -146,11 +146,11 @@ def _version(environment: Environment, source: Source) -> dict[str, str]:
 
 def _same_command(environment: Environment, source: Source, before: Mapping[str, Any]) -> list[str]:
     """The command as it was, in the new environment: which program, and its arguments, are the user's."""
-    command = before.get("command")
+    command: Any = before.get("command")
     made_of = environment.distribution(source)
-    if not isinstance(command, list) or not command:
+    words = [str(word) for word in cast("list[Any]", command)] if isinstance(command, list) else []
+    if not words:
         return environment.command(made_of, None)
-    words: list[str] = [str(word) for word in command]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     try:
         return environment.words([os.path.basename(words[0]), *words[1:]])
     except BadSource:

@@ -75,6 +75,11 @@ class TestOneAfterTheOther:
         assert as_json("provider", "update", "two")["router"] == "reloaded"
         assert as_json("provider", "remove", "two")["router"] == "reloaded"
         assert served() == ["one"]
+        (home.folder / "infermux.yml").write_text("listen: 3")
+        refused = infermux("provider", "install", "three", "--path", "project")
+        assert refused.exit_code == 0
+        assert "the router in the background goes on as before: " in refused.stderr
+        assert "infermux.yml:1: listen: must be an address" in refused.stderr
 
     def test_mistakes_are_2_failures_are_1_and_nothing_is_left_of_either(self, home: Home) -> None:
         project = write_project(Path("project"), models=())
