@@ -1,6 +1,6 @@
 """The application for any ASGI server on trio: `hypercorn -k trio infermux.http.asgi:app`.
 
-It reads the configuration as `infermux serve` does (`$INFERMUX_CONFIG`, ./infermux.yml, ~/.infermux/infermux.yml), at
+It reads the configuration as `infermux serve` does (`$INFERMUX_CONFIG`, ./infermux.yml, ~/.infermux), at
 the server's start-up, and runs the actors for as long as the server's lifespan lasts. Sockets, TLS, timeouts of heads
 and of writing are the server's here; `listen` is only used to know which Host names are this router's.
 """
