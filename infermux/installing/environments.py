@@ -107,7 +107,7 @@ def sweep(parent: Path, commands: Iterable[Any]) -> None:
     wanted = list(commands)
     if not parent.is_dir():
         return
-    for folder in parent.iterdir():
+    for folder in list(parent.iterdir()):
         environment = Environment(folder)
         if (folder / MARK).is_file() and not any(environment.holds(command) for command in wanted):
             environment.delete()
