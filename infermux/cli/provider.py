@@ -284,4 +284,4 @@ def _ids(models: Sequence[ModelInfo]) -> str:
 
 
 def _words(value: Any) -> str:
-    return " ".join(map(str, cast("list[Any]", value))) if isinstance(value, list) else str(value)
+    return " ".join(map(str, cast("list[object]", value))) if isinstance(value, list) else str(value)

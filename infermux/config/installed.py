@@ -52,7 +52,8 @@ def _entry(entry: document.Entry, index: int, file: str, reading: Reading) -> Dr
         document.Entry("name", entry.line, document.Scalar(entry.key, "str", entry.line)),
         document.Entry("type", entry.line, document.Scalar("process", "str", entry.line)),
     ]
-    value, faults = entry.value, ()
+    value = entry.value
+    faults: tuple[document.Fault, ...] = ()
     if isinstance(value, document.Mapping):
         given += [each for each in value.entries if _is_read(each, index, reading)]
         faults = value.faults

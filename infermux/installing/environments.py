@@ -95,7 +95,7 @@ class Environment:
 
     def holds(self, command: Any) -> bool:
         """Whether a command of providers.json needs it."""
-        words = cast("list[Any]", command) if isinstance(command, list) else []
+        words = cast("list[object]", command) if isinstance(command, list) else []
         return any(str(word).startswith(f"{self.folder}{os.sep}") for word in words)
 
     def _libraries(self) -> Iterable[Path]:

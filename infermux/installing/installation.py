@@ -148,7 +148,7 @@ def _same_command(environment: Environment, source: Source, before: Mapping[str,
     """The command as it was, in the new environment: which program, and its arguments, are the user's."""
     command: Any = before.get("command")
     made_of = environment.distribution(source)
-    words = [str(word) for word in cast("list[Any]", command)] if isinstance(command, list) else []
+    words = [str(word) for word in cast("list[object]", command)] if isinstance(command, list) else []
     if not words:
         return environment.command(made_of, None)
     try:
