@@ -140,7 +140,8 @@ def _usable(registry: Registry, id: str, entry: Mapping[str, Any]) -> ProviderSe
 def _version(environment: Environment, source: Source) -> dict[str, str]:
     """What is recorded of what was installed: the version, and of a repository the commit."""
     made_of = environment.distribution(source)
-    commit = ((origin(made_of) or {}).get("vcs_info") or {}).get("commit_id")
+    said: dict[str, Any] = (origin(made_of) or {}).get("vcs_info") or {}
+    commit = said.get("commit_id")
     return {"version": made_of.version} | ({"commit": str(commit)} if commit else {})
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -40,7 +40,7 @@ class Registry:
         return self.folder / "providers"
 
     @contextmanager
-    def changing(self, say: Say) -> Iterator[None]:
+    def changing(self, say: Say) -> Generator[None]:
         """One command changes it at a time; another one waits for that, and says so."""
         import fcntl  # here: reading works without it too
 

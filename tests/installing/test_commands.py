@@ -12,6 +12,7 @@ from infermux.cli import update as update_command
 from infermux.daemon.lock import Home
 from infermux.installing import environments
 from infermux.installing.own import Updated
+from infermux.installing.tools import Say
 from tests.daemon._daemons import SIMULATED, infermux, write
 from tests.daemon._daemons import home as home
 
@@ -105,7 +106,11 @@ class TestOneAfterTheOther:
             assert infermux("provider", "install", name, "--path", name).exit_code == 0
         write_project(Path("one"), models=())
         write_project(Path("two"), version="2.0")
-        monkeypatch.setattr(update_command, "update_own", lambda say: Updated(before="1", todo="do it by hand"))
+
+        def update_own(say: Say) -> Updated:
+            return Updated(before="1", todo="do it by hand")
+
+        monkeypatch.setattr(update_command, "update_own", update_own)
         found = as_json("update", code=1)
         one, two = found["providers"]
         assert one == {"id": "one", "error": "one was started and lists no models"}

@@ -37,8 +37,9 @@ def of(project: Path) -> Source:
 
 
 def put(registry: Registry, project: Path, **more: Any) -> installation.Done:
-    given: dict[str, Any] = {"command": None, "env": {}, "say": _quiet} | more
-    return installation.install(registry, given.pop("id", "one"), of(project), **given)
+    nothing: dict[str, str] = {}
+    given: dict[str, Any] = {"id": "one", "command": None, "env": nothing, "say": _quiet}
+    return installation.install(registry, source=of(project), **(given | more))
 
 
 def _quiet(text: str) -> None:

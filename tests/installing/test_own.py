@@ -71,8 +71,15 @@ def test_the_installer_is_told_to_install_it_again_where_we_run(
     asked: list[Any] = []
     said: list[str] = []
     found = installed(tmp_path, {"url": "file:///srv/a", "dir_info": {}})
-    monkeypatch.setattr(own, "distribution", lambda name: found)
-    monkeypatch.setattr(own, "install", lambda *given, again: asked.append((*given, again)))
+
+    def distribution(name: str) -> Distribution:
+        return found
+
+    def install(python: str, requirement: str, *, again: str | None = None) -> None:
+        asked.append((python, requirement, again))
+
+    monkeypatch.setattr(own, "distribution", distribution)
+    monkeypatch.setattr(own, "install", install)
     monkeypatch.setattr(own, "_version_now", lambda: "2.0")
     done = update_own(said.append)
     assert done == Updated(before=__version__, after="2.0")

@@ -21,9 +21,15 @@ def there_are(monkeypatch: pytest.MonkeyPatch) -> Tools:
     ran: list[list[str]] = []
 
     def there_are(uv: str | None, pip: bool) -> list[list[str]]:
-        monkeypatch.setattr(shutil, "which", lambda name: uv)
+        def which(name: str) -> str | None:
+            return uv
+
+        def run(command: list[str], what: str, hint: str = "") -> None:
+            ran.append(command)
+
+        monkeypatch.setattr(shutil, "which", which)
         monkeypatch.setattr(tools, "_has_pip", lambda: pip)
-        monkeypatch.setattr(tools, "run", lambda command, what, hint="": ran.append(list(command)))
+        monkeypatch.setattr(tools, "run", run)
         return ran
 
     return there_are
