@@ -15,13 +15,14 @@ from infermux.providers.sse import SseParser
 
 READ = 65536
 COMPLETIONS = "/v1/chat/completions"
+UNREACHABLE = "unreachable"
 Connect = Callable[[], http.client.HTTPConnection]
 
 
 class Refused(InfermuxError):
     """The router did not answer, or answered with an error, before there was anything of an answer.
 
-    `code`: its own word for it, "" where it said none.
+    `code`: its own word for it, "" where it said none, UNREACHABLE where nothing listens.
     """
 
 
@@ -50,7 +51,7 @@ class Client:
         connection = self.connect()
         try:
             response = self._sent(connection, "GET", "/v1/models", None)
-            found: Any = json.loads(_read_all(response))
+            found: Any = json.loads(response.read())
             return [each for each in found["data"] if isinstance(each["id"], str)]
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             raise Refused(f"what answers at {self.where} is no infermux: {_reason(error)}", code="") from None
@@ -66,6 +67,7 @@ class Client:
         body = json.dumps({"model": model, "messages": list(messages), "stream": True}).encode()
         connection = self.connect()
         try:
+            self._patient(connection)
             response = self._sent(connection, "POST", COMPLETIONS, body)
             headers = (response.getheader("X-Infermux-Provider"), response.getheader("X-Infermux-Model"))
             answer.by = "/".join(filter(None, headers))
@@ -87,18 +89,26 @@ class Client:
             connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise Refused(f"no router answers at {self.where}: {_reason(error)}", code="unreachable") from None
+            raise self._unreachable(error) from None
         if response.status != 200:
             raise _refusal(response, keyed=self.key is not None)
-        if connection.sock is not None:
-            # A model may think for as long as the router lets it: from here on its timeouts count, not ours.
-            connection.sock.settimeout(None)
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return response
 
+    def _patient(self, connection: http.client.HTTPConnection) -> None:
+        """Connect. A model may think for as long as the router lets it: then its timeouts count, not ours."""
+        try:
+            connection.connect()
+            connection.sock.settimeout(None)
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
 
-def _read_all(response: http.client.HTTPResponse) -> bytes:
-    return response.read()
+    def _unreachable(self, error: BaseException) -> Refused:
+        return Refused(
+            f"no router answers at {self.where}: {_reason(error)}; `infermux start` starts one in the background. "
+            "Another address is named with --url",
+            code=UNREACHABLE,
+        )
 
 
 def _refusal(response: http.client.HTTPResponse, *, keyed: bool) -> Refused:
@@ -116,16 +126,19 @@ def _refusal(response: http.client.HTTPResponse, *, keyed: bool) -> Refused:
 def _text(response: http.client.HTTPResponse, answer: Answer) -> Generator[str]:
     parser = SseParser()
     while data := response.read1(READ):
-        pieces: list[str] = []
+        text, broken, whole = "", None, False
         try:
             for event in parser.feed(data):
-                if event.data == b"[DONE]":
-                    return
-                pieces.append(_piece(event.data, answer))
-        finally:
-            # One piece for all that came at once. What came before an error is part of the answer.
-            if any(pieces):
-                yield "".join(pieces)
+                whole = event.data == b"[DONE]"
+                text += "" if whole else _piece(event.data, answer)
+        except Broken as error:
+            broken = error
+        if text:  # one piece for all that came at once; what came before an error is part of the answer
+            yield text
+        if broken is not None:
+            raise broken
+        if whole:
+            return
     raise Broken("the connection ended before the answer did")
 
 

@@ -17,7 +17,7 @@ ASK_XTERM = "\x1b[?4m"
 KITTY_ON, KITTY_OFF = "\x1b[>5u", "\x1b[<u"
 XTERM_ON, XTERM_OFF = "\x1b[>4;2m", "\x1b[>4m"
 
-F2 = "\x1bOQ"
+F2, KITTY_F2 = "\x1bOQ", "\x1b[Q"
 SHIFT, ALT, CONTROL = 1, 2, 4
 _M = ord("m")
 _ENTER = 13
@@ -45,7 +45,7 @@ class Decoder:
         begun = _BEGUN.search(text)
         self._rest = begun[0] if begun else ""
         text = text[: len(text) - len(self._rest)]
-        text = _ANSWER.sub(self._answered, text)
+        text = _ANSWER.sub(self._answered, text).replace(KITTY_F2, F2)
         text = _KITTY.sub(lambda m: plain(int(m[2] or m[1]), _modifiers(m[3])), text)
         return _XTERM.sub(lambda m: plain(int(m[2]), _modifiers(m[1])), text)
 
@@ -68,7 +68,10 @@ def _modifiers(number: str | None) -> int:
 
 
 def plain(code: int, modifiers: int) -> str:
-    """What a plain terminal sends for a key; "" where it has nothing for it. Ctrl+M is F2, Enter with anything Alt+Enter."""
+    """What a plain terminal sends for a key; "" where it has nothing for it.
+
+    Ctrl+M is F2, and Enter with Shift, Alt or Control is Alt+Enter.
+    """
     if code == _ENTER:
         return "\x1b\r" if modifiers else "\r"
     if not 0 < code < 128:  # keys without a character, and those of other scripts

@@ -1,8 +1,8 @@
 """Conversations on disk: one file for each, JSON lines that are only ever added to.
 
-A line is written, by one `write`, before what it says is shown. So whatever has been on the screen is in the file, however the process
-ends (though not, however the machine ends: nothing is flushed to the disk). A line that cannot be read, such as the half
-of one that a full disk left, is left out, and what follows it is read.
+A line is written, by one `write`, before what it says is shown. So whatever has been on the screen is in the file,
+however the process ends (though not however the machine ends: nothing is forced onto the disk). A line that cannot be
+read, such as the half of one that a full disk left, is left out, and what follows it is read.
 
     {"thread": 1, "at": 1767225600.0}                                the first line: the format's version
     {"model": "one/small"}                                           the thread's choice from here on; null: the default

@@ -53,10 +53,12 @@ def target(url: str | None, path: str | None) -> Target:
     """
     if url is not None:
         return named(url)
-    return _daemon(path) or declared(load(path))
+    facts = _own_daemon(path)
+    return declared(load(path)) if facts is None else of_daemon(facts)
 
 
-def _daemon(path: str | None) -> Target | None:
+def _own_daemon(path: str | None) -> Facts | None:
+    """The daemon of this home, unless another router is meant."""
     facts = holder(Home.of())
     if facts is None or facts.management is None:
         return None
@@ -64,7 +66,20 @@ def _daemon(path: str | None) -> Target | None:
     own = facts.config is not None and os.path.join(facts.cwd, facts.config)
     if meant is not None and not (own and os.path.abspath(meant) == os.path.abspath(own)):
         return None
-    return of_daemon(facts)
+    return facts
+
+
+def places(url: str | None, path: str | None) -> tuple[Target, Target]:
+    """Where the inference and the management of a router are, found as by `target`. Raises ConfigError, NoAnswer."""
+    if url is not None:
+        return named(url), named(url)
+    facts = _own_daemon(path)
+    if facts is None:
+        config = load(path)
+        return served(config), declared(config)
+    management = of_daemon(facts)
+    inference = management if facts.url in (None, facts.management) else named(facts.url)
+    return inference, management
 
 
 def of_daemon(facts: Facts) -> Target:
@@ -89,9 +104,19 @@ def named(url: str) -> Target:
 
 def declared(config: Config) -> Target:
     """Where a router of this configuration has its management; a wildcard is reached by its loopback."""
-    where = address(config.management_listen or config.listen)
+    if config.management_listen is None:
+        return served(config)
+    return _reachable(config.management_listen, None)
+
+
+def served(config: Config) -> Target:
+    """Where a router of this configuration answers requests; a wildcard is reached by its loopback."""
+    return _reachable(config.listen, config.tls.cert_file)
+
+
+def _reachable(listen: str, cert_file: str | None) -> Target:
+    where = address(listen)
     host = "127.0.0.1" if where.host in ("", "0.0.0.0", "::") else where.host  # noqa: S104 - compared, not bound
-    cert_file = config.tls.cert_file if config.management_listen is None else None
     return Target(host=host, port=where.port, secure=cert_file is not None, cert_file=cert_file)
 
 
@@ -101,10 +126,10 @@ def ask(target: Target, method: str, path: str) -> tuple[int, dict[str, Any]]:
     token = os.environ.get(TOKEN_VARIABLE)
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    connection = _connection(target)
+    asked = connection(target)
     try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
+        asked.request(method, path, headers=headers)
+        response = asked.getresponse()
         status, body = response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -113,7 +138,7 @@ def ask(target: Target, method: str, path: str) -> tuple[int, dict[str, Any]]:
             "Another address is named with --url, or with -c and the file it was started with"
         ) from None
     finally:
-        connection.close()
+        asked.close()
     try:
         answer: Any = json.loads(body)
     except ValueError:
@@ -137,7 +162,8 @@ def message(answer: dict[str, Any]) -> str:
     return str(error.get("message", "without saying why"))
 
 
-def _connection(target: Target) -> http.client.HTTPConnection:
+def connection(target: Target) -> http.client.HTTPConnection:
+    """A connection to it, which its first request opens."""
     if not target.secure:
         return http.client.HTTPConnection(target.host, target.port, timeout=ANSWERS_WITHIN)
     context = ssl.create_default_context()
