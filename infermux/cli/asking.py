@@ -13,10 +13,10 @@ import attrs
 import click
 
 from infermux.config import Config, load
-from infermux.config.loader import HERE, VARIABLE
+from infermux.config.loader import HERE, VARIABLE, find_config
 from infermux.config.values import Address, address
 from infermux.daemon.lock import Facts, Home, holder
-from infermux.errors import InfermuxError
+from infermux.errors import ConfigError, InfermuxError
 
 TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 ANSWERS_WITHIN = 60.0  # seconds: a reload starts the providers' actors, but waits for no upstream
@@ -46,6 +46,9 @@ class Target:
         return f"{'https' if self.secure else 'http'}://{Address(self.host, self.port)}"
 
 
+DEFAULT = Target(host="127.0.0.1", port=8080)
+
+
 def target(url: str | None, path: str | None) -> Target:
     """That of `--url`, else the daemon of this home, else that of the configuration file. Raises ConfigError.
 
@@ -70,12 +73,19 @@ def _own_daemon(path: str | None) -> Facts | None:
 
 
 def places(url: str | None, path: str | None) -> tuple[Target, Target]:
-    """Where the inference and the management of a router are, found as by `target`. Raises ConfigError, NoAnswer."""
+    """Where the inference and the management of a router are, found as by `target`. Raises ConfigError, NoAnswer.
+
+    Without a daemon and a file it is the address that a router listens on by default.
+    """
     if url is not None:
         return named(url), named(url)
     facts = _own_daemon(path)
     if facts is None:
-        config = load(path)
+        try:
+            source = find_config(path, os.environ)
+        except ConfigError:
+            return DEFAULT, DEFAULT  # of `infermux serve --demo` in another terminal, say
+        config = load(source)
         return served(config), declared(config)
     management = of_daemon(facts)
     inference = management if facts.url in (None, facts.management) else named(facts.url)

@@ -1,0 +1,117 @@
+"""A program in a terminal of its own, and what a person would see on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import sys
+import termios
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pyte
+import trio
+
+from tests.e2e._process import minimal_environ
+
+SEEN_WITHIN = 10.0
+ENDS_WITHIN = 10.0
+ROWS, COLUMNS = 40, 120
+
+
+class _Screen(pyte.HistoryScreen):
+    """One that answers where its cursor is, as terminals do."""
+
+    def __init__(self, answer: Callable[[str], None]) -> None:
+        super().__init__(COLUMNS, ROWS, history=1000)
+        self._answer = answer
+
+    def write_process_input(self, data: str) -> None:
+        self._answer(data)
+
+
+@attrs.define(eq=False)
+class Terminal:
+    """`seen` is what is on the screen. `sent`: all that the program wrote, control sequences included."""
+
+    pid: int
+    _fd: int
+    _screen: _Screen
+    _stream: pyte.ByteStream
+    sent: bytes = b""
+    ended: bool = False
+    code: int | None = None
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    @property
+    def seen(self) -> str:
+        return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+    async def shows(self, *what: str, gone: str | None = None) -> str:
+        """Wait until all of `what` is on the screen, and `gone` is not; returns the screen."""
+        with trio.move_on_after(SEEN_WITHIN):
+            while not self._has(what, gone):
+                if self.ended:
+                    break
+                await self._read()
+        assert self._has(what, gone), f"not seen: {what}, gone: {gone}\n{self.seen}"
+        return self.seen
+
+    async def leaves(self) -> int:
+        """Wait until the program ends; returns its exit code, or the number of its signal, negative."""
+        with trio.move_on_after(ENDS_WITHIN):
+            while not self.ended:
+                await self._read()
+        assert self.ended, self.seen
+        if self.code is None:
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.code
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        if self.code is None:
+            os.kill(self.pid, number)
+
+    def _has(self, what: tuple[str, ...], gone: str | None) -> bool:
+        seen = self.seen
+        return all(each in seen for each in what) and (gone is None or gone not in seen)
+
+    async def _read(self) -> None:
+        await trio.lowlevel.wait_readable(self._fd)
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError:  # Linux: EIO, when the last process has closed the other side
+            data = b""
+        self.ended = not data
+        self.sent += data
+        self._stream.feed(data.replace(b"\x1b[?u", b"").replace(b"\x1b[?4m", b""))
+
+
+@asynccontextmanager
+async def terminal(*arguments: str, home: Path, environ: Mapping[str, str] | None = None) -> AsyncGenerator[Terminal]:
+    """`infermux ARGUMENTS` in a terminal. What is left of it at the end is killed."""
+    env = minimal_environ(str(home), {"TERM": "xterm-256color", **(environ or {})})
+    pid, fd = pty.fork()
+    if pid == 0:
+        try:
+            os.chdir(home)
+            os.execve(sys.executable, [sys.executable, "-m", "infermux", *arguments], env)
+        finally:
+            os._exit(127)
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    os.set_blocking(fd, False)
+    screen = _Screen(lambda data: os.write(fd, data.encode()) and None)
+    there = Terminal(pid, fd, screen, pyte.ByteStream(screen))
+    try:
+        yield there
+    finally:
+        there.kill()
+        os.close(fd)
+        if there.code is None:
+            os.waitpid(pid, 0)
