@@ -219,15 +219,24 @@ class _Rows(Completer):
 
 
 def matching(rows: Sequence[Row], typed: str) -> list[Row]:
-    """The rows whose value or note has all the words of `typed`, whatever their case."""
+    """The rows that have all the words of `typed`, whatever their case: those with all in the value before others."""
     words = typed.casefold().split()
-    return [row for row in rows if all(word in f"{row.value} {row.note}".casefold() for word in words)]
+    best = [row for row in rows if _has(row.value, words)]
+    return best + [row for row in rows if row not in best and _has(f"{row.value} {row.note}", words)]
+
+
+def _has(text: str, words: Sequence[str]) -> bool:
+    return all(word in text.casefold() for word in words)
 
 
 def meant(rows: Sequence[Row], typed: str) -> str | None:
-    """What was picked: the value of the only row that matches, else what was typed; None: nothing was."""
+    """What was picked: the value of the row that matches best, where only one does, else what was typed.
+
+    None: nothing was.
+    """
     typed = typed.strip()
     if not typed or any(row.value == typed for row in rows):
         return typed or None
     found = matching(rows, typed)
-    return found[0].value if len(found) == 1 else typed
+    best = [row for row in found if _has(row.value, typed.casefold().split())] or found
+    return best[0].value if len(best) == 1 else typed
