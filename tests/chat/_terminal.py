@@ -70,13 +70,17 @@ class Terminal:
             while not self.ended:
                 await self._read()
         assert self.ended, self.seen
-        if self.code is None:
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.code
+        return self.reaped()
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self.code is None:
             os.kill(self.pid, number)
+
+    def reaped(self) -> int:
+        """Its exit code. It has ended, or is about to."""
+        if self.code is None:
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.code
 
     def _has(self, what: tuple[str, ...], gone: str | None) -> bool:
         seen = self.seen
@@ -113,5 +117,4 @@ async def terminal(*arguments: str, home: Path, environ: Mapping[str, str] | Non
     finally:
         there.kill()
         os.close(fd)
-        if there.code is None:
-            os.waitpid(pid, 0)
+        there.reaped()
