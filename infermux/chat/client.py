@@ -148,16 +148,17 @@ def _piece(data: bytes, answer: Answer) -> str:
         found: Any = json.loads(data)
     except ValueError:
         raise Broken("what came is no JSON") from None
-    if not isinstance(found, dict):
-        raise Broken("what came is no event of a chat")
-    event = cast("dict[str, Any]", found)
-    if event.get("error"):
-        error = event["error"]
-        raise Broken(str(error.get("message", error)) if isinstance(error, dict) else str(error))
-    choices = event.get("choices") or [{}]
-    answer.finish = str(choices[0].get("finish_reason") or answer.finish)
-    delta = choices[0].get("delta") or {}
-    return str(delta.get("content") or "") + str(delta.get("refusal") or "")
+    match found:
+        case {"error": {"message": str(message)}} | {"error": str(message)}:
+            raise Broken(message)
+        case {"choices": [{"delta": dict(delta), **rest}, *_]}:
+            answer.finish = str(rest.get("finish_reason") or answer.finish)
+            said = cast("dict[str, Any]", delta)
+            return str(said.get("content") or "") + str(said.get("refusal") or "")
+        case {"choices": []}:  # the usage
+            return ""
+        case _:
+            raise Broken("what came is no event of a chat")
 
 
 def _reason(error: BaseException) -> str:

@@ -31,6 +31,7 @@ from infermux.errors import InfermuxError
 from .text import title
 
 VERSION = 1
+MOST_SECONDS = 2**37  # some four thousand years: dates end there
 SUFFIX = ".jsonl"
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 
@@ -103,7 +104,8 @@ class History:
 
 
 def _seconds(found: Any, default: float) -> float:
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else default
+    """A time since 1970 that can be shown, else `default`."""
+    return float(found) if isinstance(found, int | float) and 0 <= found < MOST_SECONDS else default
 
 
 def read(data: bytes) -> History:

@@ -36,7 +36,7 @@ def decoder() -> tuple[Decoder, list[tuple[str, str]]]:
         ("\x1b[32;5u", "\0"),
         ("\x1b[46;5u", ""),
         ("\x1b[57441;1u", ""),
-        ("\x1b[1073u", "б"),
+        ("\x1b[233u", "é"),
         ("\x1b[A\x1b[1;5C\x1b[200~x\x1b[201~", "\x1b[A\x1b[1;5C\x1b[200~x\x1b[201~"),
     ],
 )
