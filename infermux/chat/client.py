@@ -50,8 +50,8 @@ class Client:
         """The models that may be asked for, as in `GET /v1/models`. Raises Refused."""
         connection = self.connect()
         try:
-            response = self._sent(connection, "GET", "/v1/models", None)
-            found: Any = json.loads(response.read())
+            with self._sent(connection, "GET", "/v1/models", None) as response:
+                found: Any = json.loads(response.read())
             return [each for each in found["data"] if isinstance(each["id"], str)]
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             raise Refused(f"what answers at {self.where} is no infermux: {_reason(error)}", code="") from None
@@ -68,10 +68,11 @@ class Client:
         connection = self.connect()
         try:
             self._patient(connection)
-            response = self._sent(connection, "POST", COMPLETIONS, body)
-            headers = (response.getheader("X-Infermux-Provider"), response.getheader("X-Infermux-Model"))
-            answer.by = "/".join(filter(None, headers))
-            yield from _text(response, answer)
+            # Closed by itself: of one that is to be the last of its connection, http.client leaves that to us.
+            with self._sent(connection, "POST", COMPLETIONS, body) as response:
+                headers = (response.getheader("X-Infermux-Provider"), response.getheader("X-Infermux-Model"))
+                answer.by = "/".join(filter(None, headers))
+                yield from _text(response, answer)
         except (OSError, http.client.HTTPException) as error:
             raise Broken(f"the connection to the router ended: {_reason(error)}") from None
         except UpstreamFailure as error:
@@ -91,7 +92,8 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
         if response.status != 200:
-            raise _refusal(response, keyed=self.key is not None)
+            with response:
+                raise _refusal(response, keyed=self.key is not None)
         return response
 
     def _patient(self, connection: http.client.HTTPConnection) -> None:
