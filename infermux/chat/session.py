@@ -126,7 +126,8 @@ class Session:
             self._ended(End.WHOLE, answer, _limited(answer.finish))
 
     def _stream(self, model: str, messages: list[dict[str, str]], answer: Answer) -> None:
-        with interruptible(), closing(self.router.pieces(model, messages, answer)) as pieces:
+        pieces = self.router.pieces(model, messages, answer)
+        with self.screen.answering(), interruptible(), closing(pieces):
             for piece in pieces:
                 self.thread.piece(piece)  # first, so that nothing was shown that is not kept
                 self.screen.write(showable(piece))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+import termios
+import tty
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from prompt_toolkit import PromptSession
@@ -46,6 +48,10 @@ class Screen(Protocol):
 
     def write(self, text: str) -> None:
         """Show at once."""
+        ...
+
+    def answering(self) -> AbstractContextManager[None]:
+        """While an answer comes: what is typed is not shown, and is there at the next prompt. Ctrl+C is a signal."""
         ...
 
     def remember(self, questions: Iterable[str]) -> None:
@@ -131,6 +137,15 @@ class Terminal:
         sys.stdout.write(text)
         sys.stdout.flush()
 
+    @contextmanager
+    def answering(self) -> Generator[None]:
+        before = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin, termios.TCSANOW)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+
     def remember(self, questions: Iterable[str]) -> None:
         history = InMemoryHistory(list(questions))
         self._prompt.history = history
@@ -166,11 +181,17 @@ class Terminal:
             self._switches = (on, off)
             self.write(on)
 
-    def _reports(self) -> AbstractContextManager[None]:
-        return _Reports(self)
-
-    def begin_reports(self) -> None:
+    @contextmanager
+    def _reports(self) -> Generator[None]:
         """Have keys told apart while something is typed; the first time ask the terminal whether it can."""
+        self._begin_reports()
+        try:
+            yield
+        finally:
+            if self._switches is not None:
+                self.write(self._switches[1])
+
+    def _begin_reports(self) -> None:
         if self._switches is not None:
             self.write(self._switches[0])
         elif not self._asked:
@@ -178,21 +199,6 @@ class Terminal:
             kind = os.environ.get("TERM", "")
             if kind not in ("", "dumb", "linux"):
                 self.write(ASK + (ASK_XTERM if kind.startswith("xterm") else ""))
-
-    def end_reports(self) -> None:
-        if self._switches is not None:
-            self.write(self._switches[1])
-
-
-class _Reports:
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-
-    def __enter__(self) -> None:
-        self._terminal.begin_reports()
-
-    def __exit__(self, *_: object) -> None:
-        self._terminal.end_reports()
 
 
 class _Commands(Completer):
