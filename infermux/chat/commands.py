@@ -46,7 +46,7 @@ class Unknown:
 def parse(line: str) -> Command | Question | Unknown | None:
     """What was typed; None: nothing. A question that has to begin with a slash begins with a space before it.
 
-    Neither a path (`/etc/hosts is ...`) nor a text of several lines is a command.
+    The beginning of a command will do, where it is of one alone. Neither a path (`/etc/hosts is ...`) nor a text of several lines is a command.
     """
     text = line.strip()
     if not text:
@@ -54,6 +54,5 @@ def parse(line: str) -> Command | Question | Unknown | None:
     word, _, argument = text.partition(" ")
     if line[0] != "/" or "/" in word[1:] or "\n" in text:
         return Question(text)
-    if word not in HELP:
-        return Unknown(word)
-    return Command(word, argument.strip())
+    meant = [name for name in HELP if name.startswith(word)]
+    return Command(meant[0], argument.strip()) if len(meant) == 1 else Unknown(word)

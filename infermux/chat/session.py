@@ -23,6 +23,7 @@ from .threads import End, History, Listed, NoThread, Store, Thread, Turn
 
 SHOWN_TURNS = 4  # of a thread that is gone on with
 DIM, RED, YELLOW, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
+WAITING, ERASED = f"{DIM}…{PLAIN}", "\r\x1b[K"
 
 
 class Router(Protocol):
@@ -127,10 +128,16 @@ class Session:
 
     def _stream(self, model: str, messages: list[dict[str, str]], answer: Answer) -> None:
         pieces = self.router.pieces(model, messages, answer)
-        with self.screen.answering(), interruptible(), closing(pieces):
-            for piece in pieces:
-                self.thread.piece(piece)  # first, so that nothing was shown that is not kept
-                self.screen.write(showable(piece))
+        waiting = WAITING
+        with interruptible(), self.screen.answering(), closing(pieces):
+            self.screen.write(waiting)
+            try:
+                for piece in pieces:
+                    self.thread.piece(piece)  # first, so that nothing was shown that is not kept
+                    self.screen.write((ERASED if waiting else "") + showable(piece))
+                    waiting = ""
+            finally:
+                self.screen.write(ERASED if waiting else "")
 
     def _ended(self, end: End, answer: Answer, why: str) -> None:
         self.thread.end(end, why=why, by=answer.by)
@@ -141,11 +148,14 @@ class Session:
     # Models.
 
     def _model_to_ask(self) -> str:
-        """The thread's choice; the default, with a warning, where that is not served any more."""
+        """The thread's choice; the default, with a warning, where that is not served. Raises Refused."""
         chosen = self.thread.history.model
         if chosen is None:
             return AUTO
+        if not self.offer.has(chosen):
+            self.offer = self.router.offer()  # it may have come back
         if self.offer.has(chosen):
+            self._warned = None
             return chosen
         self._warn_of(chosen)
         return AUTO
@@ -214,7 +224,7 @@ class Session:
             self._note("there is no other thread yet")
             return
         name = argument or self.screen.pick("thread: ", [_row(each) for each in listed])
-        if name is None:
+        if name is None or self.thread.id == name:
             return
         try:
             self._switch(self.store.open(name))
@@ -250,8 +260,8 @@ class Session:
 
 def shown(turn: Turn) -> str:
     """A turn as it looked when it took place."""
-    answer = showable(turn.answer)
-    return f"> {showable(turn.question)}\n{answer}{chr(10) if answer else ''}{_tail(turn)}\n"
+    question, answer = showable(turn.question).replace("\n", "\n  "), showable(turn.answer)
+    return f"> {question}\n{answer}{chr(10) if answer else ''}{_tail(turn)}\n"
 
 
 def _tail(turn: Turn) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from http.client import HTTPConnection
@@ -45,6 +46,8 @@ def chat(*, path: str | None, url: str | None, model: str | None, latest: bool, 
     """
     if latest and name is not None:
         raise click.UsageError("--continue and --thread name two threads; leave one of them out")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a model may say what the terminal's encoding does not have
     router = _router(url, path)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         if latest or name is not None:

@@ -16,6 +16,8 @@ from infermux.chat.commands import HELP, Command, Question, Unknown, parse
         ("/model", Command("/model")),
         ("/model  quick/large ", Command("/model", "quick/large")),
         ("/quit\n", Command("/quit")),
+        ("/mo small", Command("/model", "small")),
+        ("/", Unknown("/")),
         ("/modle", Unknown("/modle")),
         (" /model is what?", Question("/model is what?")),
         ("/etc/hosts has what in it?", Question("/etc/hosts has what in it?")),

@@ -173,6 +173,21 @@ def test_a_model_that_vanished_is_warned_of_once_and_the_default_answers(store: 
     assert session.thread.history.model == "gone/a"  # it may come back
 
 
+def test_a_model_that_came_back_answers_again(store: Store) -> None:
+    back = Offer(rows=(*OFFER.rows, Row(value="gone/a")), default="a")
+    screen, router = Screen(["Why?"]), Router([["So"]], now=back)
+    chat(store, router, screen, model="gone/a")
+    assert router.asked[0][0] == "gone/a"
+    assert "gone/a" in screen.toolbar
+
+
+def test_that_it_waits_is_shown_until_something_comes(store: Store) -> None:
+    screen = Screen(["Why?", "Why?"])
+    chat(store, Router([["Be", "cause"], [Refused("busy", code="")]]), screen)
+    assert screen.shown.count("…\x1b[0m\r\x1b[K") == 2
+    assert "\x1b[KBecause\n" in screen.shown
+
+
 def test_a_model_that_vanishes_while_the_chat_is_open_is_replaced_too(store: Store) -> None:
     gone = Refused("no provider serves it", code="model_not_found")
     screen, router = Screen(["Why?"]), Router([[gone], ["So"]], now=Offer(rows=OFFER.rows[:2], default="b"))
