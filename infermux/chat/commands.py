@@ -46,7 +46,8 @@ class Unknown:
 def parse(line: str) -> Command | Question | Unknown | None:
     """What was typed; None: nothing. A question that has to begin with a slash begins with a space before it.
 
-    The beginning of a command will do, where it is of one alone. Neither a path (`/etc/hosts is ...`) nor a text of several lines is a command.
+    The beginning of a command will do, where it is of one alone. Neither a path (`/etc/hosts is ...`) nor a text of
+    several lines is a command.
     """
     text = line.strip()
     if not text:
