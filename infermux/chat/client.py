@@ -153,14 +153,30 @@ def _piece(data: bytes, answer: Answer) -> str:
     match found:
         case {"error": {"message": str(message)}} | {"error": str(message)}:
             raise Broken(message)
+        case {"error": dict(error)}:
+            raise Broken(json.dumps(error))
         case {"choices": [{"delta": dict(delta), **rest}, *_]}:
-            answer.finish = str(rest.get("finish_reason") or answer.finish)
+            answer.finish = _words(rest.get("finish_reason")) or answer.finish
             said = cast("dict[str, Any]", delta)
-            return str(said.get("content") or "") + str(said.get("refusal") or "")
-        case {"choices": []}:  # the usage
+            return _words(said.get("content")) + _words(said.get("refusal"))
+        case {"choices": [{"finish_reason": str(finish)}, *_]}:
+            answer.finish = finish
+            return ""
+        case dict():  # the usage, or something of this provider's own
             return ""
         case _:
             raise Broken("what came is no event of a chat")
+
+
+def _words(value: Any) -> str:
+    """A text, also where it comes in parts, as some providers send it; nothing of anything else."""
+    match value:
+        case str():
+            return value
+        case [*parts]:
+            return "".join(_words(part.get("text")) for part in parts if isinstance(part, dict))
+        case _:
+            return ""
 
 
 def _reason(error: BaseException) -> str:

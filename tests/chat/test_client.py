@@ -76,8 +76,7 @@ def test_an_answer_comes_piece_by_piece_and_ends_by_itself() -> None:
         ('data: {"error": "no"}\n\n', "no"),
         ("data: {\n\n", "no JSON"),
         ("data: 1\n\n", "no event"),
-        ('data: {"choices": [1]}\n\n', "no event"),
-        ('data: {"choices": [{"delta": 1}]}\n\n', "no event"),
+        ('data: {"error": {"code": 7}}\n\n', '"code": 7'),
     ],
 )
 def test_an_answer_that_breaks_is_not_whole_and_what_came_is_there(rest: str, why: str) -> None:
@@ -86,6 +85,23 @@ def test_an_answer_that_breaks_is_not_whole_and_what_came_is_there(rest: str, wh
     assert next(pieces) == "Be"
     with pytest.raises(Broken, match=why):
         next(pieces)
+    router.close()
+
+
+@pytest.mark.parametrize(
+    ("odd", "text"),
+    [
+        ({"choices": [1]}, ""),
+        ({"choices": [{"delta": None, "finish_reason": "stop"}]}, ""),
+        ({"choices": [{"delta": {"content": None, "refusal": "No."}}]}, "No."),
+        ({"choices": [{"delta": {"content": [{"type": "text", "text": "Yes"}, {"type": "image"}, 1]}}]}, "Yes"),
+        ({"type": "ping"}, ""),
+        ({"error": None, "choices": [{"delta": {"content": "Yes"}}]}, "Yes"),
+    ],
+)
+def test_what_providers_add_of_their_own_spoils_nothing(odd: object, text: str) -> None:
+    router = Router(f"{STREAM}data: {json.dumps(odd)}\n\n{event(content='!')}data: [DONE]\n\n")
+    assert "".join(router.client().pieces("m", ASKED, Answer())) == f"{text}!"
     router.close()
 
 
