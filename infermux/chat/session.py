@@ -129,7 +129,7 @@ class Session:
     def _stream(self, model: str, messages: list[dict[str, str]], answer: Answer) -> None:
         pieces = self.router.pieces(model, messages, answer)
         waiting = WAITING
-        with interruptible(), self.screen.answering(), closing(pieces):
+        with interruptible(), self.screen.quiet(), closing(pieces):
             self.screen.write(waiting)
             try:
                 for piece in pieces:

@@ -50,7 +50,7 @@ class Screen(Protocol):
         """Show at once."""
         ...
 
-    def answering(self) -> AbstractContextManager[None]:
+    def quiet(self) -> AbstractContextManager[None]:
         """While an answer comes: what is typed is not shown, and is there at the next prompt. Ctrl+C is a signal."""
         ...
 
@@ -97,7 +97,7 @@ class Terminal:
 
     def line(self, prompt: str, toolbar: Callable[[], str]) -> str:
         draft, self._draft = self._draft, ""
-        with self._reports():
+        with self.quiet(), self._reports():  # the terminal's answer must not be echoed either
             return self._prompt.prompt(
                 FormattedText([("class:prompt", prompt)]),
                 default=draft,
@@ -129,7 +129,7 @@ class Terminal:
         def open_menu() -> None:
             session.default_buffer.start_completion(select_first=False)
 
-        with self._reports():
+        with self.quiet(), self._reports():
             typed = session.prompt(FormattedText([("class:prompt", prompt)]), pre_run=open_menu)
         return meant(rows, typed)
 
@@ -138,7 +138,7 @@ class Terminal:
         sys.stdout.flush()
 
     @contextmanager
-    def answering(self) -> Generator[None]:
+    def quiet(self) -> Generator[None]:
         before = termios.tcgetattr(sys.stdin)
         tty.setcbreak(sys.stdin, termios.TCSANOW)
         try:

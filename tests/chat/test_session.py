@@ -45,7 +45,7 @@ class Screen:
     def write(self, text: str) -> None:
         self.shown += text
 
-    def answering(self) -> AbstractContextManager[None]:
+    def quiet(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def remember(self, questions: Iterable[str]) -> None:
