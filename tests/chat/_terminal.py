@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pty
-import signal
 import struct
+import subprocess
 import sys
 import termios
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -22,6 +21,10 @@ from tests.e2e._process import minimal_environ
 SEEN_WITHIN = 10.0
 ENDS_WITHIN = 10.0
 ROWS, COLUMNS = 40, 120
+
+# Makes stdin the terminal that its signals come from, in a session of its own, and becomes the program. Not `pty.fork`:
+# a process with threads, such as trio's, should not fork.
+BECOME = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 class _Screen(pyte.HistoryScreen):
@@ -39,13 +42,12 @@ class _Screen(pyte.HistoryScreen):
 class Terminal:
     """`seen` is what is on the screen. `sent`: all that the program wrote, control sequences included."""
 
-    pid: int
+    _process: subprocess.Popen[bytes]
     _fd: int
     _screen: _Screen
     _stream: pyte.ByteStream
     sent: bytes = b""
     ended: bool = False
-    code: int | None = None
 
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
@@ -72,15 +74,12 @@ class Terminal:
         assert self.ended, self.seen
         return self.reaped()
 
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        if self.code is None:
-            os.kill(self.pid, number)
+    def kill(self) -> None:
+        self._process.kill()
 
     def reaped(self) -> int:
         """Its exit code. It has ended, or is about to."""
-        if self.code is None:
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.code
+        return self._process.wait(ENDS_WITHIN)
 
     def _has(self, what: tuple[str, ...], gone: str | None) -> bool:
         seen = self.seen
@@ -101,17 +100,18 @@ class Terminal:
 async def terminal(*arguments: str, home: Path, environ: Mapping[str, str] | None = None) -> AsyncGenerator[Terminal]:
     """`infermux ARGUMENTS` in a terminal. What is left of it at the end is killed."""
     env = minimal_environ(str(home), {"TERM": "xterm-256color", **(environ or {})})
-    pid, fd = pty.fork()
-    if pid == 0:
-        try:
-            os.chdir(home)
-            os.execve(sys.executable, [sys.executable, "-m", "infermux", *arguments], env)
-        finally:
-            os._exit(127)
+    fd, other = os.openpty()
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     os.set_blocking(fd, False)
+    command = [sys.executable, "-SEc", BECOME, sys.executable, "-m", "infermux", *arguments]
+    try:
+        process = subprocess.Popen(  # noqa: ASYNC220 - it is read by its terminal
+            command, stdin=other, stdout=other, stderr=other, env=env, cwd=home, start_new_session=True
+        )
+    finally:
+        os.close(other)
     screen = _Screen(lambda data: os.write(fd, data.encode()) and None)
-    there = Terminal(pid, fd, screen, pyte.ByteStream(screen))
+    there = Terminal(process, fd, screen, pyte.ByteStream(screen))
     try:
         yield there
     finally:
