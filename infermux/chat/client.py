@@ -153,9 +153,9 @@ def _piece(data: bytes, answer: Answer) -> str:
     match found:
         case {"error": {"message": str(message)}} | {"error": str(message)}:
             raise Broken(message)
-        case {"error": dict(error)}:
-            raise Broken(json.dumps(error))
-        case {"choices": [{"delta": dict(delta), **rest}, *_]}:
+        case {"error": dict() as error}:
+            raise Broken(json.dumps(cast("dict[str, Any]", error)))
+        case {"choices": [{"delta": dict() as delta, **rest}, *_]}:
             answer.finish = _words(rest.get("finish_reason")) or answer.finish
             said = cast("dict[str, Any]", delta)
             return _words(said.get("content")) + _words(said.get("refusal"))
@@ -174,7 +174,8 @@ def _words(value: Any) -> str:
         case str():
             return value
         case [*parts]:
-            return "".join(_words(part.get("text")) for part in parts if isinstance(part, dict))
+            texts = (cast("dict[str, Any]", part).get("text") for part in parts if isinstance(part, dict))
+            return "".join(map(_words, texts))
         case _:
             return ""
 

@@ -129,7 +129,7 @@ class Thread:
     path: Path
     history: History = attrs.field(factory=History)
     _fd: int | None = None
-    _whole_line: bool = True  # whether the file ends with one
+    _whole_line: bool = attrs.field(default=True, alias="whole_line")  # whether the file ends with one
 
     @property
     def id(self) -> str:

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from http.client import HTTPConnection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import click
@@ -46,8 +46,7 @@ def chat(*, path: str | None, url: str | None, model: str | None, latest: bool, 
     """
     if latest and name is not None:
         raise click.UsageError("--continue and --thread name two threads; leave one of them out")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a model may say what the terminal's encoding does not have
+    _show_all()
     router = _router(url, path)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         if latest or name is not None:
@@ -126,6 +125,13 @@ def _once(router: _Router, model: str | None) -> None:
         sys.exit(INTERRUPTED)
     if note:
         click.echo(f"infermux: {note}", err=True)
+
+
+def _show_all() -> None:
+    """A model may say what the terminal's encoding does not have."""
+    out: object = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        cast("io.TextIOWrapper[Any]", out).reconfigure(errors="replace")
 
 
 def _echo(text: str) -> None:

@@ -110,7 +110,11 @@ async def terminal(*arguments: str, home: Path, environ: Mapping[str, str] | Non
         )
     finally:
         os.close(other)
-    screen = _Screen(lambda data: os.write(fd, data.encode()) and None)
+
+    def answer(data: str) -> None:
+        os.write(fd, data.encode())
+
+    screen = _Screen(answer)
     there = Terminal(process, fd, screen, pyte.ByteStream(screen))
     try:
         yield there

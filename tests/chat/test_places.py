@@ -11,7 +11,7 @@ import pytest
 
 from infermux.cli import asking
 from infermux.cli.asking import DEFAULT, Target, places
-from infermux.daemon.lock import Facts
+from infermux.daemon.lock import Facts, Home
 from infermux.errors import ConfigError
 
 DAEMON = Facts(pid=1, fd=3, since=0.0, version="1", cwd="/", url="http://127.0.0.1:1", management="http://127.0.0.1:2")
@@ -32,7 +32,10 @@ def write(**config: object) -> None:
 
 
 def runs(monkeypatch: pytest.MonkeyPatch, facts: Facts) -> None:
-    monkeypatch.setattr(asking, "holder", lambda home: facts)
+    def holder(home: Home) -> Facts:
+        return facts
+
+    monkeypatch.setattr(asking, "holder", holder)
 
 
 def test_without_anything_it_is_where_a_router_listens_by_default() -> None:

@@ -23,7 +23,7 @@ LINES = st.lists(
     ),
     max_size=12,
 )
-ANY = st.none() | st.integers() | st.floats() | st.just([]) | st.just("x")
+ANY: st.SearchStrategy[object] = st.none() | st.integers() | st.floats() | st.just([]) | st.just("x")
 NAMES = st.sampled_from(["question", "at", "piece", "end", "why", "by", "model"])
 
 
@@ -58,7 +58,7 @@ def test_a_line_that_cannot_be_read_takes_nothing_else_with_it(
 @given(st.lists(ANY | st.dictionaries(NAMES, ANY, max_size=3), max_size=5))
 def test_what_others_wrote_is_no_reason_to_fail(lines: list[object]) -> None:
     history = read(b"\n".join(json.dumps(line).encode() for line in lines))
-    assert datetime.fromtimestamp(history.at).astimezone()
+    assert datetime.fromtimestamp(history.at).astimezone().year >= 1970
 
 
 @given(LINES)
