@@ -153,11 +153,11 @@ def _piece(data: bytes, answer: Answer) -> str:
     match found:
         case {"error": {"message": str(message)}} | {"error": str(message)}:
             raise Broken(message)
-        case {"error": dict() as error}:
-            raise Broken(json.dumps(cast("dict[str, Any]", error)))
-        case {"choices": [{"delta": dict() as delta, **rest}, *_]}:
+        case {"error": dict()}:
+            raise Broken(json.dumps(found["error"]))
+        case {"choices": [{"delta": dict(), **rest}, *_]}:
             answer.finish = _words(rest.get("finish_reason")) or answer.finish
-            said = cast("dict[str, Any]", delta)
+            said = found["choices"][0]["delta"]
             return _words(said.get("content")) + _words(said.get("refusal"))
         case {"choices": [{"finish_reason": str(finish)}, *_]}:
             answer.finish = finish

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from http.client import HTTPConnection
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -129,9 +128,9 @@ def _once(router: _Router, model: str | None) -> None:
 
 def _show_all() -> None:
     """A model may say what the terminal's encoding does not have."""
-    out: object = sys.stdout
-    if isinstance(out, io.TextIOWrapper):
-        cast("io.TextIOWrapper[Any]", out).reconfigure(errors="replace")
+    out: Any = sys.stdout
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(errors="replace")
 
 
 def _echo(text: str) -> None:
