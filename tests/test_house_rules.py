@@ -10,7 +10,18 @@ from pathlib import Path
 import infermux
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"httpx", "quart", "quart_trio", "hypercorn", "cattrs", "yaml", "rich", "structlog", "sqlalchemy"}
+HEAVY = {
+    "httpx",
+    "quart",
+    "quart_trio",
+    "hypercorn",
+    "cattrs",
+    "yaml",
+    "rich",
+    "structlog",
+    "sqlalchemy",
+    "prompt_toolkit",
+}
 
 
 def test_the_version_is_the_newest_of_the_changelog() -> None:

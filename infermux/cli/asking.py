@@ -13,10 +13,10 @@ import attrs
 import click
 
 from infermux.config import Config, load
-from infermux.config.loader import HERE, VARIABLE
+from infermux.config.loader import HERE, VARIABLE, find_config
 from infermux.config.values import Address, address
 from infermux.daemon.lock import Facts, Home, holder
-from infermux.errors import InfermuxError
+from infermux.errors import ConfigError, InfermuxError
 
 TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 ANSWERS_WITHIN = 60.0  # seconds: a reload starts the providers' actors, but waits for no upstream
@@ -46,6 +46,9 @@ class Target:
         return f"{'https' if self.secure else 'http'}://{Address(self.host, self.port)}"
 
 
+DEFAULT = Target(host="127.0.0.1", port=8080)
+
+
 def target(url: str | None, path: str | None) -> Target:
     """That of `--url`, else the daemon of this home, else that of the configuration file. Raises ConfigError.
 
@@ -53,10 +56,12 @@ def target(url: str | None, path: str | None) -> Target:
     """
     if url is not None:
         return named(url)
-    return _daemon(path) or declared(load(path))
+    facts = _own_daemon(path)
+    return declared(load(path)) if facts is None else of_daemon(facts)
 
 
-def _daemon(path: str | None) -> Target | None:
+def _own_daemon(path: str | None) -> Facts | None:
+    """The daemon of this home, unless another router is meant."""
     facts = holder(Home.of())
     if facts is None or facts.management is None:
         return None
@@ -64,7 +69,27 @@ def _daemon(path: str | None) -> Target | None:
     own = facts.config is not None and os.path.join(facts.cwd, facts.config)
     if meant is not None and not (own and os.path.abspath(meant) == os.path.abspath(own)):
         return None
-    return of_daemon(facts)
+    return facts
+
+
+def places(url: str | None, path: str | None) -> tuple[Target, Target]:
+    """Where the inference and the management of a router are, found as by `target`. Raises ConfigError, NoAnswer.
+
+    Without a daemon and a file it is the address that a router listens on by default.
+    """
+    if url is not None:
+        return named(url), named(url)
+    facts = _own_daemon(path)
+    if facts is None:
+        try:
+            source = find_config(path, os.environ)
+        except ConfigError:
+            return DEFAULT, DEFAULT  # of `infermux serve --demo` in another terminal, say
+        config = load(source)
+        return served(config), declared(config)
+    management = of_daemon(facts)
+    inference = management if facts.url in (None, facts.management) else named(facts.url)
+    return inference, management
 
 
 def of_daemon(facts: Facts) -> Target:
@@ -89,9 +114,19 @@ def named(url: str) -> Target:
 
 def declared(config: Config) -> Target:
     """Where a router of this configuration has its management; a wildcard is reached by its loopback."""
-    where = address(config.management_listen or config.listen)
+    if config.management_listen is None:
+        return served(config)
+    return _reachable(config.management_listen, None)
+
+
+def served(config: Config) -> Target:
+    """Where a router of this configuration answers requests; a wildcard is reached by its loopback."""
+    return _reachable(config.listen, config.tls.cert_file)
+
+
+def _reachable(listen: str, cert_file: str | None) -> Target:
+    where = address(listen)
     host = "127.0.0.1" if where.host in ("", "0.0.0.0", "::") else where.host  # noqa: S104 - compared, not bound
-    cert_file = config.tls.cert_file if config.management_listen is None else None
     return Target(host=host, port=where.port, secure=cert_file is not None, cert_file=cert_file)
 
 
@@ -101,10 +136,10 @@ def ask(target: Target, method: str, path: str) -> tuple[int, dict[str, Any]]:
     token = os.environ.get(TOKEN_VARIABLE)
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    connection = _connection(target)
+    asked = connection(target)
     try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
+        asked.request(method, path, headers=headers)
+        response = asked.getresponse()
         status, body = response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -113,7 +148,7 @@ def ask(target: Target, method: str, path: str) -> tuple[int, dict[str, Any]]:
             "Another address is named with --url, or with -c and the file it was started with"
         ) from None
     finally:
-        connection.close()
+        asked.close()
     try:
         answer: Any = json.loads(body)
     except ValueError:
@@ -137,7 +172,8 @@ def message(answer: dict[str, Any]) -> str:
     return str(error.get("message", "without saying why"))
 
 
-def _connection(target: Target) -> http.client.HTTPConnection:
+def connection(target: Target) -> http.client.HTTPConnection:
+    """A connection to it, which its first request opens."""
     if not target.secure:
         return http.client.HTTPConnection(target.host, target.port, timeout=ANSWERS_WITHIN)
     context = ssl.create_default_context()

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "models": "inspect:models",
     "infer": "serve:infer",
     "reload": "reload:reload",
+    "chat": "chat:chat",
     "top": "top:top",
     "explain": "explain:explain",
     "keys": "keys:keys",

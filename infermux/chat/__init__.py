@@ -1,0 +1,1 @@
+"""`infermux chat`: a conversation in the terminal with whatever the router serves."""

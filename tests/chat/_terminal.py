@@ -1,0 +1,124 @@
+"""A program in a terminal of its own, and what a person would see on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pyte
+import trio
+
+from tests.e2e._process import minimal_environ
+
+SEEN_WITHIN = 10.0
+ENDS_WITHIN = 10.0
+ROWS, COLUMNS = 40, 120
+
+# Makes stdin the terminal that its signals come from, in a session of its own, and becomes the program. Not `pty.fork`:
+# a process with threads, such as trio's, should not fork.
+BECOME = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+class _Screen(pyte.HistoryScreen):
+    """One that answers where its cursor is, as terminals do."""
+
+    def __init__(self, answer: Callable[[str], None]) -> None:
+        super().__init__(COLUMNS, ROWS, history=1000)
+        self._answer = answer
+
+    def write_process_input(self, data: str) -> None:
+        self._answer(data)
+
+
+@attrs.define(eq=False)
+class Terminal:
+    """`seen` is what is on the screen. `sent`: all that the program wrote, control sequences included."""
+
+    _process: subprocess.Popen[bytes]
+    _fd: int
+    _screen: _Screen
+    _stream: pyte.ByteStream
+    sent: bytes = b""
+    ended: bool = False
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    @property
+    def seen(self) -> str:
+        return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+    async def shows(self, *what: str, gone: str | None = None) -> str:
+        """Wait until all of `what` is on the screen, and `gone` is not; returns the screen."""
+        with trio.move_on_after(SEEN_WITHIN):
+            while not self._has(what, gone):
+                if self.ended:
+                    break
+                await self._read()
+        assert self._has(what, gone), f"not seen: {what}, gone: {gone}\n{self.seen}"
+        return self.seen
+
+    async def leaves(self) -> int:
+        """Wait until the program ends; returns its exit code, or the number of its signal, negative."""
+        with trio.move_on_after(ENDS_WITHIN):
+            while not self.ended:
+                await self._read()
+        assert self.ended, self.seen
+        return self.reaped()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def reaped(self) -> int:
+        """Its exit code. It has ended, or is about to."""
+        return self._process.wait(ENDS_WITHIN)
+
+    def _has(self, what: tuple[str, ...], gone: str | None) -> bool:
+        seen = self.seen
+        return all(each in seen for each in what) and (gone is None or gone not in seen)
+
+    async def _read(self) -> None:
+        await trio.lowlevel.wait_readable(self._fd)
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError:  # Linux: EIO, when the last process has closed the other side
+            data = b""
+        self.ended = not data
+        self.sent += data
+        self._stream.feed(data.replace(b"\x1b[?u", b"").replace(b"\x1b[?4m", b""))
+
+
+@asynccontextmanager
+async def terminal(*arguments: str, home: Path, environ: Mapping[str, str] | None = None) -> AsyncGenerator[Terminal]:
+    """`infermux ARGUMENTS` in a terminal. What is left of it at the end is killed."""
+    env = minimal_environ(str(home), {"TERM": "xterm-256color", **(environ or {})})
+    fd, other = os.openpty()
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    os.set_blocking(fd, False)
+    command = [sys.executable, "-SEc", BECOME, sys.executable, "-m", "infermux", *arguments]
+    try:
+        process = subprocess.Popen(  # noqa: ASYNC220 - it is read by its terminal
+            command, stdin=other, stdout=other, stderr=other, env=env, cwd=home, start_new_session=True
+        )
+    finally:
+        os.close(other)
+
+    def answer(data: str) -> None:
+        os.write(fd, data.encode())
+
+    screen = _Screen(answer)
+    there = Terminal(process, fd, screen, pyte.ByteStream(screen))
+    try:
+        yield there
+    finally:
+        there.kill()
+        os.close(fd)
+        there.reaped()
