@@ -20,10 +20,12 @@ from infermux.actors.key_access import may_use
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.ledger import Books
 from infermux.actors.member import Member
+from infermux.actors.messages import Health
 from infermux.actors.provider_messages import Verb
 from infermux.config.redact import redacted
 from infermux.errors import (
     ConfigError,
+    Conflict,
     InfermuxError,
     InternalError,
     InvalidRequest,
@@ -213,7 +215,7 @@ async def _http_error(error: HTTPException) -> Response:
             response.headers["Allow"] = allowed
             return response
         case 413:
-            told = PayloadTooLarge(said)
+            told = PayloadTooLarge(f"the body is larger than {MAX_BODY} bytes, the most that is read here")
         case code:
             told = InfermuxError(said, status=code or 500, code=error.name.lower().replace(" ", "_"))
     return await _error_response(told)
@@ -379,7 +381,13 @@ def _add_providers(app: QuartTrio, management: Management) -> None:
             wanted = Verb(verb)
         except ValueError:
             raise NotFound(f"{verb!r} is not one of {', '.join(v.value for v in Verb)}") from None
-        return attrs.asdict(await fleet.command(name, wanted))
+        done = await fleet.command(name, wanted)
+        if wanted is Verb.PROBE and done.health["state"] == Health.UNCHECKED.value:
+            raise Conflict(
+                f"provider {name} is never probed (health_check, or it is called with its callers' credentials): "
+                "what it is worth is learnt from requests"
+            )
+        return attrs.asdict(done)
 
 
 async def _described(fleet: Fleet) -> AsyncGenerator[Description]:
