@@ -52,8 +52,9 @@ def reason(error: BaseException) -> str:
         return f"TLS failed ({_word(error)})"
     if isinstance(error, OSError) and error.strerror:
         # trio puts the address into it, which whoever asks for a reason names already; a resolver's numbers are its own
-        named = error.errno is not None and error.errno > 0 and not isinstance(error, socket.gaierror)
-        return os.strerror(error.errno) if named else error.strerror
+        if error.errno is None or isinstance(error, socket.gaierror):
+            return error.strerror
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__
 
 
