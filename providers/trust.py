@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 import ssl
 from typing import cast
 
@@ -50,7 +51,9 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({_word(error)})"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        # trio puts the address into it, which whoever asks for a reason names already; a resolver's numbers are its own
+        named = error.errno is not None and error.errno > 0 and not isinstance(error, socket.gaierror)
+        return os.strerror(error.errno) if named else error.strerror
     return str(error) or type(error).__name__
 
 
