@@ -67,6 +67,11 @@ class Deadline:
     at: float = math.inf
     own: bool = False
 
+    @classmethod
+    def of(cls, started_at: float, timeout: float | None) -> Deadline:
+        """The caller's own, `timeout` seconds after it came; None: it has none."""
+        return cls(started_at) if timeout is None else cls(started_at, started_at + timeout, own=True)
+
     def begin(self, now: float, seconds: float) -> None:
         """It counts from now on, unless it is the caller's own."""
         if not self.own:
@@ -315,11 +320,11 @@ class Attempt:
         answer, stream = self.answer, self.stream
         if answer is not None:
             said = len(answer.body) // 4 if self.want.endpoint in GENERATING else 0
-            usage = self.usage = answer.usage or estimated(self.want, said)
+            usage = self.usage = self._believed(answer.usage, said)
             self._release(Outcome(status=answer.status, latency=self.seconds, usage=usage))
             return usage
         assert stream is not None
-        usage = self.usage = stream.usage or estimated(self.want, stream.estimated_tokens)
+        usage = self.usage = self._believed(stream.usage, stream.estimated_tokens)
         first = None if self.first_token_at is None else self.first_token_at - self.lease.granted_at
         self._release(Outcome(status=200, latency=self.seconds, first_token=first, usage=usage))
         return usage
@@ -351,12 +356,20 @@ class Attempt:
         """What an attempt that did not end well has used, as far as can be known: nothing if the provider refused."""
         stream = self.stream
         if stream is not None:
-            return stream.usage or estimated(self.want, stream.estimated_tokens)
+            return self._believed(stream.usage, stream.estimated_tokens)
         if self.connecting:
             return None  # nothing was sent
         if kind is None or (kind.is_timeout and kind is not FailureKind.CONNECT_TIMEOUT):
             return estimated(self.want, 0)
         return None
+
+    def _believed(self, told: Usage | None, said: int) -> Usage:
+        """What the provider told to have been used, where that can be; else an estimate, of `said` answer tokens."""
+        if told is not None:
+            if told.is_plausible:
+                return told
+            log.warning("provider %s told a usage that cannot be: it is estimated instead", self.lease.provider)
+        return estimated(self.want, said)
 
     def _release(self, outcome: Outcome) -> None:
         self.lease.scope = None

@@ -63,6 +63,11 @@ class TokenBucket:
         if self._level > self._brim:
             self._cap(now)
 
+    def forgive(self, now: float) -> None:
+        """What is owed need not be refilled: it goes on from nothing."""
+        self._refill(now)
+        self._level = max(self._level, 0)
+
     def resize(self, limit_per_minute: int, now: float) -> None:
         """Go on with another limit: what is left stays, up to the new capacity. A debt stays a debt."""
         self._refill(now)

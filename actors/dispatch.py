@@ -87,12 +87,8 @@ class Run:
     def __attrs_post_init__(self) -> None:
         self.plan = Plan(self.want)
         self.history = History(self.retry, self.call.stream)
-        timeout = self.timeout
-        if timeout is None:
-            self._deadline = Deadline(self.started_at)
-        else:
-            self._deadline = Deadline(self.started_at, self.started_at + timeout, own=True)
-            self.plan.deadline = self._deadline.at
+        self._deadline = Deadline.of(self.started_at, self.timeout)
+        self.plan.deadline = self._deadline.at
         self._leasing = Leasing(self.router, self.plan, self.caller, self._deadline)
         if self.rescue is not None and self.call.stream:
             self._rescuer = Rescuer(self.rescue, self.call, self.want)
@@ -172,14 +168,8 @@ class Run:
             message = self._after(attempt, failure)
 
     def _attempt(self, lease: Lease, plan: Plan) -> Attempt:
-        return Attempt(
-            lease=lease,
-            want=self.want,
-            call=self.call,
-            deadline=self._deadline,
-            choice=plan.last,
-            homes=self.homes,
-        )
+        choice, homes = plan.last, self.homes
+        return Attempt(lease=lease, want=self.want, call=self.call, deadline=self._deadline, choice=choice, homes=homes)
 
     def _count_from(self, at: float) -> None:
         route = self.plan.route

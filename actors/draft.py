@@ -130,6 +130,7 @@ class Draft:
             )
         trail, plan, want = run.trail, run.plan, run.want
         tried = tuple([_tried(lease, self.began) for lease in trail])
+        usage, dollars, first, theirs = sums_of_one(tried[0]) if len(tried) == 1 else sums_of_all(tried)
         answered = _answered(run) if self.status and ending is not Ending.REFUSED else None
         return Record(
             id=self.id.decode("ascii", "replace"),
@@ -149,15 +150,29 @@ class Draft:
             code=code,
             message=message,
             fault=fault,
-            usage=total_usage(tried),
-            cost=0.0 if self.cache == HIT else total_cost(tried),
+            usage=usage,
+            cost=0.0 if self.cache == HIT else dollars,
             latency=latency,
-            first_token=min([each.first_token for each in tried if each.first_token is not None], default=None),
+            first_token=first,
             waited=run.waited,
-            overhead=max(0.0, latency - self.received - self.given - run.waited - covered(tried)),
+            overhead=max(0.0, latency - self.received - self.given - run.waited - theirs),
             cache=self.cache,
             trace=self.trace,
         )
+
+
+_Sums = tuple[Usage | None, float | None, float | None, float]
+"""Of attempts: usage, US dollars, when the first token was there, and the seconds in which any was under way."""
+
+
+def sums_of_one(tried: Tried) -> _Sums:
+    dollars = 0.0 if tried.cost is None and tried.usage is None else tried.cost
+    return tried.usage, dollars, tried.first_token, tried.ended - tried.started
+
+
+def sums_of_all(tried: Sequence[Tried]) -> _Sums:
+    first = min([each.first_token for each in tried if each.first_token is not None], default=None)
+    return total_usage(tried), total_cost(tried), first, covered(tried)
 
 
 def _answered(run: Run) -> Lease | None:
@@ -216,8 +231,6 @@ def total_usage(tried: Sequence[Tried]) -> Usage | None:
 
 def covered(tried: Sequence[Tried]) -> float:
     """Seconds in which at least one attempt was under way. Those of a hedged request overlap."""
-    if len(tried) == 1:
-        return tried[0].ended - tried[0].started
     total, until = 0.0, 0.0
     for each in sorted(tried, key=lambda each: each.started):
         if each.ended > until:

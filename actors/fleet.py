@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -34,8 +35,10 @@ from .journal import Journal
 from .kit_errors import ActorDied
 from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
+from .probe_bill import bill
 from .provider import ProviderActor
 from .provider_messages import Command, Describe, Revoke, Verb
+from .purse_keeper import BudgetStore
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
@@ -43,7 +46,7 @@ from .router import RouterActor
 from .router_messages import HealthKnown, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
-from .treasury import TREASURY, BudgetStore, Treasury, TreasuryActor
+from .treasury import TREASURY, Treasury, TreasuryActor
 
 log = logging.getLogger("infermux.actors")
 
@@ -149,7 +152,14 @@ class Fleet:
         async with self._changing:
             self._check_running()
             await library_for(*config.providers)
-            return await reload(self, config)
+            try:
+                return await reload(self, config)
+            finally:  # where it failed, those that were expected do not come
+                self.treasury.adopt(self.config.budgets, keyed=self.config.auth.is_keyed)
+
+    async def expect_budgets(self, config: Config) -> None:
+        """See what was spent of the budgets of a configuration that is about to be served."""
+        await self.treasury.expect(config.budgets, keyed=config.auth.is_keyed)
 
     def difference(self, config: Config) -> Difference:
         """What `reload(config)` would change now."""
@@ -200,6 +210,7 @@ class Fleet:
         """Start the providers' actors, then the router's."""
         await library_for(*self.config.providers)
         await self.supervisor.start_child(Child(TREASURY, lambda: TreasuryActor(self.treasury)))
+        self._number()  # prices, for the first probes
         for settings in self.config.providers:
             self.members[settings.name] = await self.hire(settings)
         self._number()
@@ -208,7 +219,7 @@ class Fleet:
             ROUTER, lambda: RouterActor.made(self.config, self._world(), self.rng, plugins), capacity=self._capacity
         )
         self.router = await self.supervisor.start_child(child)
-        await self.treasury.ready()
+        await self.treasury.keeper.ready()
 
     # Providers come, go, and come back.
 
@@ -229,7 +240,8 @@ class Fleet:
         member = Member(Entry(settings=settings, index=0, endpoints=adapter.endpoints), adapter, gate)
 
         def actor() -> ProviderActor:
-            return ProviderActor(gate=gate, adapter=member.adapter, rng=self.rng, announce=self._announce)
+            adapter, billed = member.adapter, partial(bill, self)
+            return ProviderActor(gate=gate, adapter=adapter, rng=self.rng, announce=self._announce, billed=billed)
 
         try:
             member.ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=self._capacity))
@@ -255,7 +267,7 @@ class Fleet:
         if config.rescue != self.config.rescue:
             self.rescue = rescue_of(config.rescue)
         self.config = config
-        self.treasury.adopt(config.budgets)
+        self.treasury.adopt(config.budgets, keyed=config.auth.is_keyed)
         self.members = {member.settings.name: member for member in members}
         self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
         self._number()
@@ -337,7 +349,7 @@ class Fleet:
 
     async def aclose(self) -> None:
         """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
-        await self.treasury.aclose()
+        await self.treasury.keeper.aclose()
         for member in self.members.values():
             await close(member.adapter, member.settings.name)
 
@@ -362,7 +374,7 @@ async def open_fleet(
     kept: ThinkingStores = {}
     maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
-    treasury = Treasury(budgets=config.budgets, store=budget_store)
+    treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None

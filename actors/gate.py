@@ -346,7 +346,13 @@ class Gate:
             self.operator.append(Transition(now, source, target, "operator"))
 
     def reset(self, now: float) -> None:
-        """Forget circuit, cool-downs, models set aside, penalty, retired keys, told limits; those configured stay."""
+        """Forget circuit, cool-downs, models set aside, penalty, retired keys, told limits; those configured stay.
+
+        What they have admitted stays taken, but a debt, which may be a lie of the provider, is forgiven.
+        """
+        for bucket in (self.requests, self.tokens):
+            if bucket is not None:
+                bucket.forgive(now)
         self.breaker.reset(now)
         self.cooldown.reset()
         self.set_aside.clear()

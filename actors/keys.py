@@ -17,7 +17,6 @@ import attrs
 import trio
 
 from infermux.errors import (
-    Conflict,
     DatabaseUnavailable,
     InfermuxError,
     RateLimited,
@@ -208,6 +207,11 @@ class Keys:
         known = self.table.keys.get(key_id)
         return None if known is None else known.stored.allows.budget
 
+    def name_of(self, key_id: str) -> str | None:
+        """What the key with that id is called; None: there is none, as far as is known."""
+        known = self.table.keys.get(key_id)
+        return None if known is None else known.stored.name
+
     # Management.
 
     async def all(self) -> list[StoredKey]:
@@ -230,8 +234,6 @@ class Keys:
     async def rotate(self, name: str, *, keep_old: float) -> tuple[Secret, StoredKey]:
         """A new secret for a key; the old one stays good for `keep_old` seconds. Raises as `revoke`."""
         key = pick(name, await self.store.load())
-        if key.revoked_at is not None:
-            raise Conflict(f"the key {key.name!r} was revoked: create another one")
         text, changed = rotated(key, now=self.wall(), keep_old=keep_old)
         changed = await self.store.replace(changed)
         await self._put(changed)

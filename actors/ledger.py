@@ -124,7 +124,7 @@ class Ledger:
         queue.append((self._number(), record))
         if len(queue) == 1:
             self.came.set()
-        elif len(queue) == BATCH:
+        elif len(queue) >= BATCH:
             self.enough.set()
 
     def statistics(self) -> LedgerStatistics:
@@ -287,11 +287,12 @@ async def open_ledger(supervisor: Supervisor, journal: Journal, database: Databa
     """Write down what `journal` is told. Leaving the block writes what is left, bounded by `GRACE`."""
     ledger = Ledger(DatabaseShelf(database))
     ref = await supervisor.start_child(Child(LEDGER, lambda: LedgerActor(ledger)))
-    forget = journal.listen(ledger.note)
+    forget = [journal.listen(ledger.note), journal.listen_to_probes(ledger.note)]
     try:
         yield Books(ledger, ref, database)
     finally:
-        forget()
+        for each in forget:
+            each()
         with trio.CancelScope(deadline=trio.current_time() + GRACE, shield=True):
             await supervisor.stop_child(LEDGER)
         await ledger.drain(GRACE)

@@ -46,7 +46,9 @@ def entry_of(seq: int, record: Record) -> Entry:
     )
     return Entry(
         request,
-        [_attempt(seq, number, tried) for number, tried in enumerate(attempts, 1)] if len(attempts) > 1 else (),
+        [_attempt(seq, number, tried) for number, tried in enumerate(attempts, 1)]
+        if len(attempts) > 1 or (attempts and not record.provider)
+        else (),
         [(seq, fitting_text(name), fitting_text(value)) for name, value in who.tags.items()] if who.tags else (),
     )
 

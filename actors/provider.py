@@ -26,6 +26,7 @@ from .gate import Gate
 from .lease import Heard, Lease, ProbePassed, Release
 from .messages import Health, Standing
 from .plan import Refusal
+from .probe_bill import Probed
 from .provider_messages import Command, Describe, ProbeEnded, Redeclared, Revoke, Verb
 from .ref import Ref
 from .reply import Reply
@@ -40,7 +41,7 @@ PROBE_TOKENS = 16  # what a one-token request reserves; settled to its true usag
 
 @attrs.define(eq=False, kw_only=True)
 class ProviderActor(BaseActor[Any]):
-    """`announce` is called with the provider's name when its first probe has ended."""
+    """`announce` is called with the provider's name when its first probe has ended, `billed` with what probes cost."""
 
     eager: ClassVar[bool] = True
 
@@ -48,6 +49,7 @@ class ProviderActor(BaseActor[Any]):
     adapter: Adapter
     rng: random.Random
     announce: Callable[[str], None]
+    billed: Callable[[Probed], None]
     _context: Context[Any] | None = None
     _wanted_by: Ref[Any] | None = None  # whose queue holds requests for this provider
     _probe_now: trio.Event = attrs.field(factory=trio.Event)
@@ -227,11 +229,13 @@ class ProviderActor(BaseActor[Any]):
 
     async def _send_probe(self, check: HealthCheck, key: int | None) -> ProbeEnded:
         method, model = probe_plan(self.settings)
+        began = trio.current_time()
         failure: UpstreamFailure | None = None
         usage: Usage | None = None
         with trio.move_on_after(check.timeout) as scope:
             try:
-                usage = await self.adapter.probe(method, model, None if key is None else self.settings.keys[key])
+                told = await self.adapter.probe(method, model, None if key is None else self.settings.keys[key])
+                usage = told if told is None or told.is_plausible else None
             except UpstreamFailure as failed:
                 failure = failed
             except Exception as bug:
@@ -239,6 +243,9 @@ class ProviderActor(BaseActor[Any]):
                 failure = UpstreamFailure(FailureKind.MALFORMED, f"its adapter crashed with {type(bug).__name__}")
         if scope.cancelled_caught:
             failure = UpstreamFailure(FailureKind.TOTAL_TIMEOUT, f"no answer to the probe within {check.timeout:g} s")
+        if method is ProbeMethod.GENERATE and model is not None:
+            seconds = trio.current_time() - began
+            self.billed(Probed(settings=self.settings, model=model, seconds=seconds, usage=usage, failure=failure))
         models = await self._list_models(check) if failure is None else ()
         return ProbeEnded(failure, usage, key, models)
 

@@ -16,7 +16,8 @@ import attrs
 import msgspec
 
 from infermux.config.settings import Budget
-from infermux.database.budgets import NANO, Spent
+from infermux.config.values import MOST_DOLLARS
+from infermux.database.budgets import MOST_NANO, NANO, Spent
 
 from .identity import Identity
 
@@ -28,8 +29,8 @@ _DAY = timedelta(days=1)
 
 
 def nano(dollars: float) -> int:
-    """Dollars as nano-dollars, to the nearest."""
-    return round(dollars * NANO)
+    """Dollars as nano-dollars, to the nearest; at most `MOST_DOLLARS`, so that a store can keep it."""
+    return round(min(dollars, MOST_DOLLARS) * NANO)
 
 
 def bounds(period: str, at: float) -> tuple[float, float]:
@@ -60,6 +61,11 @@ class PurseKey(NamedTuple):
         whose = self.scope if self.scope == "all" else f"{self.scope}:{self.name}"
         return f"{whose}/{self.period}"
 
+    @property
+    def said(self) -> str:
+        """For a sentence: those who name no caller have a word too."""
+        return str(self) if self.name or self.scope == "all" else f"{self.scope} (unnamed)/{self.period}"
+
 
 class Claim(NamedTuple):
     """A budget that a request is under, and the purse it is about. `limit` in nano-dollars."""
@@ -89,7 +95,7 @@ class Purse:
     @property
     def row(self) -> Spent:
         """What is to be kept of it."""
-        return Spent(*self.key, int(self.start), self.spent)
+        return Spent(*self.key, int(self.start), min(self.spent, MOST_NANO))
 
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
@@ -163,12 +169,14 @@ class Purses:
         if full:
             refused = [Refused(claim, purse, amount, _until(claim, purse, amount, at)) for claim, purse in full]
             return max(refused, key=lambda each: each.until)
-        purses = [each[1] for each in held]
-        if len(purses) > 1:
-            purses = list(dict.fromkeys(purses))
-        for purse in purses:
+        ticket = _ticket(held, amount)
+        for purse in ticket.purses:
             purse.reserved += amount
-        return Ticket(amount, held, purses)
+        return ticket
+
+    def taken(self, claims: Iterable[Claim], at: float) -> Ticket:
+        """For what is spent whatever room there is: a promise of nothing."""
+        return _ticket([(claim, self.purse(claim.key, at)) for claim in claims], 0)
 
     def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> list[tuple[Claim, Purse]]:
         """In the place of what was promised, `amount` was spent; in the period in which it was promised.
@@ -188,13 +196,19 @@ class Purses:
         taken, self.changed = self.changed, {}
         return tuple(taken)
 
-    def restore(self, rows: Iterable[Spent], at: float) -> None:
-        """Add what was kept of the running periods: once, whatever was spent meanwhile."""
+    def restore(self, rows: Iterable[Spent], at: float, *, adding: bool) -> None:
+        """What was kept of the running periods, added to what was spent meanwhile, or in the place of a smaller one."""
         for row in rows:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
-            if int(purse.start) == row.start and row.amount:
-                purse.spent += row.amount
+            spent = purse.spent + row.amount if adding else max(purse.spent, row.amount)
+            if int(purse.start) == row.start and spent != purse.spent:
+                purse.spent = spent
                 self.changed[purse] = None
+
+
+def _ticket(held: Sequence[tuple[Claim, Purse]], amount: int) -> Ticket:
+    purses = [each[1] for each in held]
+    return Ticket(amount, held, purses if len(purses) < 2 else list(dict.fromkeys(purses)))
 
 
 def _is_over(left: int, amount: int) -> bool:

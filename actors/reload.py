@@ -48,6 +48,7 @@ async def reload(fleet: Fleet, config: Config) -> Difference:
     try:
         for settings in config.providers:
             places.append(await _place(fleet, settings))  # noqa: PERF401 - those made so far are undone
+        await fleet.expect_budgets(config)
         await trio.lowlevel.checkpoint_if_cancelled()
     except BaseException:
         with trio.CancelScope(deadline=trio.current_time() + 2 * CLOSE_GRACE, shield=True):

@@ -1,55 +1,40 @@
 """Budgets while requests run: what a request may cost is promised before it is sent, and settled when it has ended.
 
 Both happen at once, in the request's own task, between two waits: no other task comes between the look at a purse and
-the promise. What an actor does is to keep twice a second in a store, if there is one, what has changed, and once when
-the router ends: a killed process loses a second at most. At the start the store is asked what was spent before; until
-it answers, nothing is kept, and what it says is added to what was spent meanwhile.
+the promise. What an actor does is to keep what has changed in a store, if there is one: a killed process loses a second
+at most. Where a budget begins to count the store is asked what was spent before; that is added to what was meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import attrs
-import trio
 
 from infermux.config.settings import Budget
-from infermux.database.budgets import NANO, Spent, Term
-from infermux.errors import BudgetExceeded, DatabaseUnavailable
+from infermux.database.budgets import NANO
+from infermux.errors import BudgetExceeded
 from infermux.keys import KeyBudget
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.prices import cost
 
 from .actor import BaseActor, Context
 from .catalogue import Route
+from .identity import Identity
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
-from .purses import CLAIMS_KEPT, Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano, scope_of
+from .purse_keeper import BudgetStore, PurseKeeper, wanted
+from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, nano
 from .statement import row_of, statement
 
 log = logging.getLogger("infermux.budgets")
 
 TREASURY: Final = "infermux.treasury"
-SAVE_EVERY: Final = 0.5  # seconds
-STORE_PATIENCE: Final = 5.0  # seconds the store may take, before requests and at the end
 WARNED_MODELS: Final = 1000
-PERIODS: Final = ("day", "week", "month")
-
-
-class BudgetStore(Protocol):
-    """Where spent amounts are kept. Every call may raise DatabaseUnavailable."""
-
-    async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
-        """What was spent before `at` in these periods, which are running then."""
-        ...
-
-    async def save(self, rows: Sequence[Spent]) -> None:
-        """Keep these amounts, in the place of smaller ones."""
-        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -73,37 +58,45 @@ class TreasuryActor(BaseActor[Any]):
     treasury: Treasury
 
     async def started(self, context: Context[Any]) -> None:
-        context.start_soon(self.treasury.keep)
+        context.start_soon(self.treasury.keeper.run)
 
 
 @attrs.define(eq=False, kw_only=True)
 class Treasury:
     """The budgets of one router, for its other parts.
 
-    `key_budget` tells the budget that a key has of its own, by the key's public id. `clock` is seconds since 1970.
+    `key_budget` tells the budget that a key has of its own, by the key's public id, and `key_name` its name; `keyed`:
+    there will be keys. `clock` is seconds since 1970. `keeper` keeps what was spent.
     """
 
     budgets: tuple[Budget, ...] = ()
     store: BudgetStore | None = None
     clock: Callable[[], float] = time.time
     key_budget: Callable[[str], KeyBudget | None] | None = None
+    key_name: Callable[[str], str | None] | None = None
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
-    is_restored: bool = False
+    keyed: bool = False
     rules: Rules = attrs.field(init=False)
+    keeper: PurseKeeper = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
     _own: dict[str, tuple[KeyBudget, Budget]] = attrs.field(factory=dict[str, tuple[KeyBudget, Budget]])
     _listeners: tuple[Listener, ...] = ()
-    _quiet: bool = False
-    _asking: trio.Lock = attrs.field(factory=trio.Lock)
 
     def __attrs_post_init__(self) -> None:
-        self.adopt(self.budgets)
+        self.keeper = PurseKeeper(purses=self.purses, store=self.store, clock=lambda: self.clock())
+        self.adopt(self.budgets, keyed=self.keyed)
 
-    def adopt(self, budgets: tuple[Budget, ...]) -> None:
+    def adopt(self, budgets: tuple[Budget, ...], *, keyed: bool = False) -> None:
         """These are the budgets from now on. What was spent stays spent."""
         self.budgets = budgets
         self.rules = Rules(budgets)
+        self.keeper.watch(wanted(budgets, keyed=keyed))
+
+    async def expect(self, budgets: tuple[Budget, ...], *, keyed: bool = False) -> None:
+        """These are to be adopted: see what was spent of them, unless that takes too long. `adopt` has to follow."""
+        self.keeper.watch(wanted((*self.budgets, *budgets), keyed=keyed))
+        await self.keeper.ready()
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` of every budget that is used up, once per period. It must not wait."""
@@ -123,6 +116,17 @@ class Treasury:
             return None
         claims = self.rules.claims(want.who, "" if route.group is None else route.group.name, own)
         return Account(self, want, route, claims) if claims else None
+
+    def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:
+        """`who` has spent an amount that was not promised before."""
+        claims = self.rules.claims(who, "") if self.budgets else ()
+        if claims:
+            self.settle(self.purses.taken(claims, self.clock()), amount, unpriced=unpriced)
+
+    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool) -> None:
+        """In the place of what was promised, `amount` was spent."""
+        for claim, purse in self.purses.settle(ticket, amount, unpriced=unpriced):
+            self.tell(claim, purse)
 
     def _own_budget(self, key: str) -> Budget | None:
         """The same object for as long as the key has that budget."""
@@ -175,75 +179,20 @@ class Treasury:
             hard=budget.hard,
             until=purse.end,
         )
-        log.warning("the budget %s of $%g is used up: $%.6g spent", told.budget, told.limit_usd, told.spent_usd)
+        limit, spent = _dollars(claim.limit), _dollars(purse.spent)
+        log.warning("the budget %s of $%s is used up: $%s spent", claim.key.said, limit, spent)
         for listener in self._listeners:
             try:
                 listener(told)
             except Exception:
                 log.exception("a listener of budgets failed")
 
-    # What is kept.
-
-    async def keep(self) -> None:
-        """Ask the store what was spent before, then keep in it what is spent. For ever."""
-        while self.store is not None:
-            known = not self.is_needed or await self._restored()
-            await trio.sleep(SAVE_EVERY if known else STORE_PATIENCE)
-            await self.save()
-
-    async def ready(self) -> None:
-        """Wait until the store has told what was spent, for a moment at most: one that is away stops no router."""
-        if self.store is not None and self.is_needed:
-            with trio.move_on_after(STORE_PATIENCE):
-                await self._restored()
-
-    async def _restored(self) -> bool:
-        """Whether the store has told, now or before."""
-        async with self._asking:
-            if self.store is None or self.is_restored:
-                return True
-            at = self.clock()
-            try:
-                rows = await self.store.load(self._terms(at), at)
-            except DatabaseUnavailable as trouble:
-                self._say("what was spent before this start is not known yet: %s", trouble)
-                return False
-            self._quiet = False
-            self.purses.restore(rows, at)
-            self.is_restored = True
-            return True
-
-    def _terms(self, at: float) -> list[Term]:
-        wanted = {(scope_of(budget)[0], budget.period) for budget in self.budgets}
-        if self.key_budget is not None:
-            wanted |= {("key", period) for period in PERIODS}
-        return [Term(scope, period, int(bounds(period, at)[0])) for scope, period in sorted(wanted)]
-
-    async def save(self) -> None:
-        """Keep what has changed. What cannot be kept now is tried again the next time."""
-        if self.store is None or not self.is_restored or not self.purses.changed:
-            return
-        taken = self.purses.take_changed()
-        try:
-            await self.store.save([purse.row for purse in taken])
-            self._quiet = False
-        except BaseException as trouble:
-            self.purses.changed.update(dict.fromkeys(taken))
-            if not isinstance(trouble, DatabaseUnavailable):
-                raise
-            self._say("what was spent cannot be kept now: %s", trouble)
-
-    def _say(self, what: str, trouble: DatabaseUnavailable) -> None:
-        if not self._quiet:
-            self._quiet = True
-            log.warning(what, trouble)
-
-    async def aclose(self) -> None:
-        """Keep what is not kept yet. Bounded in time."""
-        with trio.move_on_after(STORE_PATIENCE):
-            await self.save()
-
     # What is shown.
+
+    def spent_by_key(self, key: str, period: str) -> float:
+        """US dollars of a key's own budget in the running day, week or month."""
+        purse = self.purses.current.get(PurseKey("key", key, period))
+        return 0.0 if purse is None or purse.end <= self.clock() else purse.spent / NANO
 
     def statement(self) -> list[dict[str, Any]]:
         """Every budget with its purses; see `statement.statement`. Keys' own budgets come last."""
@@ -253,6 +202,8 @@ class Treasury:
             own = self._own_budget(key.name) if key.scope == "key" and at < purse.end else None
             if own is not None and own.period == key.period:
                 rows.append(row_of(own, purse))
+        for row in rows:
+            row["key_name"] = self.key_name(row["name"]) if self.key_name and row["scope"] == "key" else None
         return rows
 
 
@@ -306,14 +257,13 @@ class Account:
                 amount += nano(dollars)
             if outcome.failure is None and not outcome.cancelled:
                 self.treasury.learned.observe(self.want.model, usage.completion_tokens)
-        for claim, purse in self.treasury.purses.settle(ticket, amount, unpriced=unpriced):
-            self.treasury.tell(claim, purse)
+        self.treasury.settle(ticket, amount, unpriced=unpriced)
 
     def _judge(self, provider: str, model: str) -> None:
         for claim in self.claims:
             if claim.hard and claim.budget.unpriced == "refuse":
                 raise BudgetExceeded(
-                    f"the budget {claim.key} takes no request whose price is unknown, and nobody knows that of "
+                    f"the budget {claim.key.said} takes no request whose price is unknown, and nobody knows that of "
                     f"{model[:200]!r} at provider {provider}: `pricing` of the configuration can say it"
                 )
 
@@ -321,8 +271,13 @@ class Account:
 def _error(refused: Refused) -> BudgetExceeded:
     purse, claim = refused.purse, refused.claim
     return BudgetExceeded(
-        f"the budget {claim.key} of ${claim.budget.limit_usd:g} has no room for this request, which may cost "
-        f"${refused.amount / NANO:.4f}: ${purse.spent / NANO:.4f} are spent, ${purse.reserved / NANO:.4f} held for "
+        f"the budget {claim.key.said} of ${_dollars(claim.limit)} has no room for this request, which may cost "
+        f"${_dollars(refused.amount)}: ${_dollars(purse.spent)} are spent, ${_dollars(purse.reserved)} held for "
         "requests under way",
         retry_after=refused.until,
     )
+
+
+def _dollars(amount: int) -> str:
+    """Nano-dollars as dollars, exactly: rounded, what is left would seem to be enough."""
+    return f"{amount // NANO}.{amount % NANO:09}".rstrip("0").removesuffix(".")

@@ -201,8 +201,13 @@ def earlier(checkout: Path) -> Front:
     """The infermux of another checkout, such as a worktree of an earlier commit, under the same interpreter."""
     env = {"PYTHONPATH": str(checkout)}
 
+    knows_ledger = (checkout / "infermux" / "database").is_dir()
+
     def command(site: Site) -> Command:
-        return attrs.evolve(_infermux(site), env=env)
+        made = infermux_config(site)
+        if not knows_ledger:
+            made.write_text(json.dumps({k: v for k, v in json.loads(made.read_text()).items() if k != "ledger"}))
+        return attrs.evolve(serve(made), env=env)
 
     def missing() -> str | None:
         words = [sys.executable, "-c", "import infermux; print(infermux.__file__)"]

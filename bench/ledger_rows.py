@@ -55,10 +55,10 @@ class Round:
 
 def measure(*, rounds: int, scratch: Path) -> list[Found]:
     """SQLite in a file, and PostgreSQL of this machine's packages."""
-    found = [_of("SQLite", f"sqlite:///{scratch / 'rows.db'}", rounds)]
+    found = [of("SQLite", f"sqlite:///{scratch / 'rows.db'}", rounds)]
     with _postgresql() as url:
         missing = Found(database="PostgreSQL", failure="not installed (Debian: apt-get install postgresql)")
-        found.append(missing if url is None else _of("PostgreSQL", url, rounds))
+        found.append(missing if url is None else of("PostgreSQL", url, rounds))
     return found
 
 
@@ -75,7 +75,7 @@ def _postgresql() -> Generator[str | None]:
         yield server.new_database("rows")
 
 
-def _of(name: str, url: str, rounds: int) -> Found:
+def of(name: str, url: str, rounds: int) -> Found:
     try:
         measured = trio.run(_rounds, url, rounds)
     except RuntimeError as wrong:

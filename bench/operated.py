@@ -21,8 +21,10 @@ from infermux.database.place import Place
 from infermux.database.store import Store
 from infermux.keys import Allowance, KeyBudget, new_key
 
+from . import accounting
 from .callers import MODEL
 from .fronts import Command, Front, RunningFront, Site, infermux_config, serve
+from .load import Load
 from .machine import Placement
 from .report import Spread, aligned, failure
 from .rounds import Bench, Measurement, Say
@@ -30,6 +32,7 @@ from .scenarios import SCENARIOS, Scenario
 from .upstream import upstream
 
 SCRAPE_EVERY = 1.0  # seconds
+SETTLES = 0.6  # seconds in which the last rows and lines of a round are written
 AT_MOST = 1.4
 """How many times the CPU per request everything may cost."""
 
@@ -99,9 +102,18 @@ def measure(
         for number in range(count):
             for running in up:
                 with scraped(running) if running.name == ON.name else contextlib.nullcontext():
-                    found[running.name].append(bench.measure(running, load, f"{number + 1}/{count}"))
+                    found[running.name].append(_round(bench, running, load, f"{number + 1}/{count}"))
     rows = _rows(scratch / f"front-{ON.name}")
     return Outcome(scenario=scenario, off=tuple(found[OFF.name]), on=tuple(found[ON.name]), rows=rows)
+
+
+def _round(bench: Bench, running: RunningFront, load: Load, name: str) -> Measurement:
+    """With what is done for its requests after they were answered."""
+    assert running.child is not None
+    before = accounting.cpu_ns(running.child.session)
+    measured = bench.measure(running, load, name)
+    time.sleep(SETTLES)
+    return attrs.evolve(measured, cpu_ns=accounting.cpu_ns(running.child.session) - before)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from infermux.actors.keys import Keys
 from infermux.actors.messages import Priority
 from infermux.config.settings import AuthMode, Config
 from infermux.errors import InvalidRequest, KeysUnavailable, Unauthorized
+from infermux.keys import OWN_NAME
 from infermux.secret import Secret
 
 from .access import check_key, given_key
@@ -124,7 +125,13 @@ def _caller(given: bytes) -> str:
             f"X-Infermux-Caller must be a name of 1 to {LONGEST_CALLER} printable ASCII characters",
             param="X-Infermux-Caller",
         )
-    return given.decode("ascii")
+    name = given.decode("ascii")
+    if name == OWN_NAME:
+        raise InvalidRequest(
+            f"X-Infermux-Caller must not be {OWN_NAME!r}: so the router's own health probes are called",
+            param="X-Infermux-Caller",
+        )
+    return name
 
 
 def _tags(given: bytes) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -34,6 +35,7 @@ from .reloading import Load, Reloader
 from .rules import Rules
 
 CLOSE_GRACE = 2.0  # seconds the database has to close
+FLUSH_PATIENCE = 1.0  # ... and its rows, to be written before budgets are looked up in them
 TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 
 
@@ -78,6 +80,8 @@ async def open_application(
         open_fleet(config, environ=env, adapters=adapters, budget_store=_budgets(database)) as fleet,
         _books(fleet, database) as books,
     ):
+        if books is not None:
+            fleet.treasury.keeper.flush = partial(books.flush, FLUSH_PATIENCE)
         inference = Inference(fleet, Rules.of(config))
         inference.caching = caching_of(fleet)
         reloader = Reloader(fleet=fleet, inference=inference, load=load)
@@ -147,12 +151,12 @@ async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Ke
         wanted = config.auth.mode is AuthMode.KEYS
         keys.watch(wanted=wanted)
         fleet.treasury.key_budget = keys.budget_of if wanted else None
+        fleet.treasury.key_name = keys.name_of
 
     adopt(fleet.config)
     reloader.then.append(adopt)
     if fleet.config.auth.mode is AuthMode.KEYS:
         await keys.look()
-        await fleet.treasury.ready()
     return keys
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from infermux.errors import InfermuxError, ProviderRefusal, RequestKilled, ThreadUnsupported
+from infermux.errors import InfermuxError, ProviderRefusal, ThreadUnsupported
 
 from .exchange import Headers
 
@@ -93,7 +93,7 @@ def error_answer(
     headers = [(b"x-infermux-error", error.code.encode())]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(math.ceil(error.retry_after), 1)))
-    if isinstance(error, RequestKilled):
+    if error.is_final:
         headers.append((b"x-should-retry", b"false"))  # what OpenAI's and Anthropic's SDKs go by
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

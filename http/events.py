@@ -17,8 +17,10 @@ from quart_trio import QuartTrio
 
 from infermux.actors.explain import brief
 from infermux.actors.record import Record
+from infermux.actors.treasury import Exceeded
 from infermux.errors import Overloaded, ShuttingDown
 
+from .money import moment
 from .overview import Overview
 
 MOST_READERS = 32
@@ -36,13 +38,15 @@ class Hub:
 
     Events: `overview` first, then `snapshot` every second, `change` for each transition of a provider (health, circuit,
     operator), `request` for ended requests, at most `MOST_REQUESTS` a second: how many were left out is told with the
-    snapshot. A reader that is too far behind is dropped, and so are all when the router drains.
+    snapshot; `budget` for each that is used up, as many a second at most. A reader that is too far behind is dropped,
+    and so are all when the router drains.
     """
 
     overview: Overview
     nursery: trio.Nursery
     _readers: set[Reader] = attrs.field(factory=set[Reader])
     _told: int = 0
+    _budgets_told: int = 0
     _left_out: int = 0
     _watched: bool = False
 
@@ -55,6 +59,12 @@ class Hub:
             return
         self._told += 1
         self._publish(event("request", brief(record)))
+
+    def note_budget(self, exceeded: Exceeded) -> None:
+        """A listener of the treasury."""
+        if self._readers and self._budgets_told < MOST_REQUESTS:
+            self._budgets_told += 1
+            self._publish(event("budget", {**attrs.asdict(exceeded), "until": moment(exceeded.until)}))
 
     def join(self) -> tuple[Reader, trio.MemoryReceiveChannel[bytes]]:
         """A new reader, to be dropped in the end, and its events from now on. Raises Overloaded, ShuttingDown."""
@@ -92,7 +102,7 @@ class Hub:
             since = now
             if looks % SNAPSHOT_EVERY == 0:
                 snapshot = {**self.overview.snapshot(), "requests_left_out": self._left_out}
-                self._told = self._left_out = 0
+                self._told = self._left_out = self._budgets_told = 0
                 self._publish(event("snapshot", snapshot))
             if self.overview.inference.draining:
                 for reader in list(self._readers):

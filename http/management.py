@@ -114,7 +114,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
         _add_providers(app, management)
         _add_configuration(app, management)
         add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
-        add_keys(app, lambda: management.inference.keys)
+        add_keys(app, lambda: management.inference.keys, management.fleet)
         add_money(app, management.fleet, PREFIX)
         add_costs(app, management.books)
         add_requests(app, management.inference, PREFIX)

@@ -167,6 +167,14 @@ class Counts:
         outcome = tried.outcome
         key = (tried.provider, outcome, _FAULTS.get(outcome, Fault.PROVIDER.value))
         self.attempts[key] = self.attempts.get(key, 0) + 1
+        self._note_usage(tried)
+
+    def note_probe(self, record: Record) -> None:
+        """Of a health probe only what it used: it is no request, and its failures are its provider's health."""
+        for tried in record.attempts:
+            self._note_usage(tried)
+
+    def _note_usage(self, tried: Tried) -> None:
         usage = tried.usage
         if usage is not None:
             which = (tried.provider, self.model(tried.model))

@@ -42,7 +42,8 @@ def add_models(app: QuartTrio, inference: Inference) -> None:
     async def model(name: str) -> dict[str, Any]:
         members = _models(inference).get(name)
         if members is None:
-            raise ModelNotFound(f"no provider declares the model {name!r}", param="model")
+            message = f"there is no model {name!r} that you can ask for: GET /v1/models lists those there are"
+            raise ModelNotFound(message, param="model")
         return _anthropic_model(name) if "anthropic-version" in request.headers else _model(name, members)
 
 

@@ -22,8 +22,9 @@ def add_money(app: QuartTrio, fleet: Fleet, prefix: str) -> None:
     @app.get(f"{prefix}/budgets")
     async def budgets() -> dict[str, Any]:
         rows = fleet.treasury.statement()
-        return {"budgets": [{**row, "since": _moment(row["since"]), "until": _moment(row["until"])} for row in rows]}
+        return {"budgets": [{**row, "since": moment(row["since"]), "until": moment(row["until"])} for row in rows]}
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as a date and time in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -24,6 +24,7 @@ def observe(inference: Inference, watchdog: Watchdog, books: Books | None = None
     fleet = inference.fleet
     metrics = Metrics(inference, watchdog, Counts(fleet))
     fleet.journal.listen(metrics.counts.note)
+    fleet.journal.listen_to_probes(metrics.counts.note_probe)
     fleet.journal.listen(log_request)
     traces = traces_of(fleet)
     if traces is not None:
@@ -46,4 +47,5 @@ def overlook(inference: Inference, watchdog: Watchdog) -> Hub:
     hub = Hub(overview, fleet.nursery)
     fleet.journal.listen(history.note)
     fleet.journal.listen(hub.note)
+    fleet.treasury.listen(hub.note_budget)
     return hub

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +14,10 @@ import attrs
 from .errors import InvalidRequest
 
 GROUPS = ("caller", "model", "provider", "group", "key", "tag", "day")
+KEY, KEY_NAME = "key", "key_name"
 TAG = "tag:"  # with a tag's name: by that tag's value
 MOST_LINES = 10_000
+WIDEST = 60  # characters of a table's cell
 
 _AGO = re.compile(r"([0-9]{1,6})(m|h|d|w)")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -102,18 +104,33 @@ NUMBERS = tuple(field.name for field in attrs.fields(CostLine) if field.name != 
 
 @attrs.frozen(kw_only=True)
 class Costs:
-    """The answer: by day where that is asked for, then the dearest first. In `total` every request counts once."""
+    """The answer: by day where that is asked for, then the dearest first. In `total` every request counts once.
+
+    `key_names` are those of the keys that are known, by id: where it is asked by `key`, they are told beside it.
+    """
 
     query: CostQuery
     lines: tuple[CostLine, ...]
     total: CostLine
+    key_names: Mapping[str, str] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns before the numbers."""
+        return tuple(name for each in self.query.group_by for name in ((each, KEY_NAME) if each == KEY else (each,)))
+
+    def values(self, line: CostLine) -> tuple[str, ...]:
+        """What they have in a line."""
+        pairs = zip(self.query.group_by, line.group, strict=True)
+        found = ((value, self.key_names.get(value, "")) if name == KEY else (value,) for name, value in pairs)
+        return tuple(value for values in found for value in values)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "since": _written(self.query.since),
             "until": _written(self.query.until),
             "group_by": list(self.query.group_by),
-            "costs": [dict(zip(self.query.group_by, line.group, strict=True)) | line.numbers for line in self.lines],
+            "costs": [dict(zip(self.names, self.values(line), strict=True)) | line.numbers for line in self.lines],
             "total": self.total.numbers,
         }
 
@@ -121,22 +138,28 @@ class Costs:
         """With a head, without the total; an unknown cost is empty. Text that a spreadsheet would run begins with '."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\r\n")  # RFC 4180
-        writer.writerow((*self.query.group_by, *NUMBERS))
+        writer.writerow((*self.names, *NUMBERS))
         for line in self.lines:
-            writer.writerow((*map(_harmless, line.group), *line.numbers.values()))
+            writer.writerow((*map(_harmless, self.values(line)), *line.numbers.values()))
         return out.getvalue()
 
     def as_table(self) -> tuple[Sequence[str], Iterator[Sequence[str]]]:
         """The heads of the columns and the rows, the last one the total."""
         shown = ("REQUESTS", "FAILED", "INPUT", "CACHED", "OUTPUT", "COST", "UNPRICED")
-        heads = (*(name.upper() for name in self.query.group_by), *shown)
+        heads = (*(name.upper().replace("_", " ") for name in self.names), *shown)
         return heads, self._rows()
 
     def _rows(self) -> Iterator[Sequence[str]]:
         for line in self.lines:
-            yield (*(value or "-" for value in line.group), *_cells(line))
+            yield (*(_cell(value) for value in self.values(line)), *_cells(line))
         if self.query.group_by:
-            yield ("total", *("" for _ in self.query.group_by[1:]), *_cells(self.total))
+            yield ("total", *("" for _ in self.names[1:]), *_cells(self.total))
+
+
+def _cell(text: str) -> str:
+    """For people: on one line, and no wider than a table can be read. Callers and providers choose names."""
+    shown = "".join(each if each.isprintable() else "?" for each in text[:WIDEST]) or "-"
+    return shown if len(text) <= WIDEST else f"{shown[:-1]}…"
 
 
 def _cells(line: CostLine) -> tuple[str, ...]:

@@ -25,11 +25,15 @@ class Fault(enum.Enum):
 
 
 class InfermuxError(Exception):
-    """An error for the caller. `status` is its HTTP status, `code` its stable machine-readable name."""
+    """An error for the caller. `status` is its HTTP status, `code` its stable machine-readable name.
+
+    `is_final`: sent again by itself the same request would meet the same, or is not wanted.
+    """
 
     status: int = 500
     code: str = "internal_error"
     fault: Fault = Fault.INFERMUX
+    is_final: bool = False
 
     def __init__(
         self,
@@ -217,9 +221,14 @@ class RateLimited(PolicyError):
 
 
 class BudgetExceeded(PolicyError):
-    """A budget has no room for what the request may cost; `retry_after` (seconds) says until when."""
+    """A budget has no room for what the request may cost; `retry_after` (seconds) says until when, None: for ever."""
 
     status, code = 429, "budget_exceeded"
+
+    @property
+    def is_final(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Only what other requests hold may come back while a client is still trying."""
+        return self.retry_after is None or self.retry_after > 1
 
 
 class NoHealthyProviders(PolicyError):
@@ -249,7 +258,7 @@ class ShuttingDown(PolicyError):
 class RequestKilled(PolicyError):
     """An operator ended this request. It is not to be sent again by itself."""
 
-    status, code = 503, "request_killed"
+    status, code, is_final = 503, "request_killed", True
 
 
 class DeadlineExceeded(PolicyError):

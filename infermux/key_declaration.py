@@ -9,16 +9,17 @@ from typing import Any, Final, cast
 
 import attrs
 
-from .config.values import decimal, duration
+from .config.values import MOST_DOLLARS, decimal, duration
 from .errors import InvalidRequest
-from .keys import PERIODS, PRIORITIES, Allowance, KeyBudget
+from .keys import OWN_NAME, PERIODS, PRIORITIES, Allowance, KeyBudget
 
 LONGEST_NAME: Final = 100
 MOST_GLOBS: Final = 100
 LONGEST_GLOB: Final = 200
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]*")
-_LONG: Final = re.compile(r"([1-9][0-9]{0,4})(d|w)")
+_LONG: Final = re.compile(r"([0-9]{1,20})(d|w)")
+_LONGEST: Final = 36_500 * 86_400.0  # seconds: a century
 _SECONDS: Final = {"d": 86_400.0, "w": 7 * 86_400.0}
 
 
@@ -81,12 +82,16 @@ def read_name(value: object) -> str:
     text = _text(value)
     if len(text) > LONGEST_NAME or not _NAME.fullmatch(text):
         raise ValueError(f"must be 1 to {LONGEST_NAME} letters, digits and any of . _ @ : / + - (the first no sign)")
+    if text == OWN_NAME:
+        raise ValueError(f"must not be {OWN_NAME!r}: so the router's own health probes are called")
     return text
 
 
 def read_texts(value: object) -> tuple[str, ...]:
     """A list of globs, or of names."""
     items = cast("list[object]", value) if isinstance(value, list | tuple) else [None]
+    if not items:
+        raise ValueError("must not be empty: nothing could be asked for. Left out, it is everything")
     if len(items) > MOST_GLOBS or not all(isinstance(item, str) and 0 < len(item) <= LONGEST_GLOB for item in items):
         raise ValueError(f"must be a list of at most {MOST_GLOBS} texts of 1 to {LONGEST_GLOB} characters")
     return tuple(dict.fromkeys(cast("list[str]", items)))
@@ -99,8 +104,10 @@ def read_budget(value: object) -> KeyBudget:
         limit = decimal(amount.strip())
     except ValueError:
         limit = math.nan
-    if not limit > 0 or period.strip() not in PERIODS:
+    if math.isnan(limit) or period.strip() not in PERIODS:
         raise ValueError(f"must be US dollars per {', '.join(PERIODS[:-1])} or {PERIODS[-1]}, such as 50/month")
+    if not 0 < limit <= MOST_DOLLARS:
+        raise ValueError(f"must be more than 0 and at most {MOST_DOLLARS:.0f} US dollars, not {amount.strip()[:50]}")
     return KeyBudget(limit_usd=limit, period=period.strip())
 
 
@@ -108,14 +115,14 @@ def read_lifetime(value: object) -> float:
     """Seconds from `90d`, `2w`, `12h` and what else a duration may be; above zero, and with a unit."""
     text = _text(value).strip()
     found = _LONG.fullmatch(text)
-    if found is not None:
-        return float(found[1]) * _SECONDS[found[2]]
     try:
-        seconds = 0.0 if text[-1:].isdecimal() else duration(text)
+        if text[-1:].isdecimal():
+            raise ValueError(text)
+        seconds = duration(text) if found is None else float(found[1]) * _SECONDS[found[2]]
     except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise ValueError("must be a time above zero such as 90d, 2w or 12h")
+        raise ValueError("must be a time above zero such as 90d, 2w or 12h") from None
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError(f"must be a time above zero, and at most 36500d, not {text[:50]}")
     return seconds
 
 

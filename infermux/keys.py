@@ -28,6 +28,7 @@ from .errors import Conflict, NotFound
 from .secret import Secret
 
 PRIORITIES: Final = ("interactive", "default", "batch")
+OWN_NAME: Final = "infermux"  # the caller in whose name the router itself asks: no key, and no caller, may have it
 PERIODS: Final = ("day", "week", "month")
 
 _KEY: Final = re.compile(rb"ifx_([a-z2-7]{12})_([a-z2-7]{52})")
@@ -149,7 +150,15 @@ def new_key(*, name: str, allows: Allowance, now: float, expires_at: float | Non
 
 
 def rotated(key: StoredKey, *, now: float, keep_old: float = 0.0) -> tuple[Secret, StoredKey]:
-    """The same key with a new secret. The one it has stays good for `keep_old` seconds more."""
+    """The same key with a new secret. The one it has stays good for `keep_old` seconds more.
+
+    Conflict: it was revoked or has expired, so that no secret could open anything.
+    """
+    state = key.state(now)
+    if state != "active":
+        raise Conflict(
+            f"the key {key.name!r} {'has expired' if state == 'expired' else 'was revoked'}: create another one"
+        )
     secret = _random(32)
     old = (key.digest, now + keep_old) if keep_old > 0 else (None, None)
     changed = attrs.evolve(key, digest=digest_of(secret.encode()), old_digest=old[0], old_until=old[1])

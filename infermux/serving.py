@@ -17,6 +17,7 @@ from infermux import __version__
 from infermux.config.certificates import load_chain
 from infermux.config.settings import Config
 from infermux.config.values import Address, address
+from infermux.database.place import Place
 from infermux.errors import CallerLeft
 from infermux.http.application import Application, open_application
 from infermux.http.inference import is_inference
@@ -207,6 +208,9 @@ def _announce(config: Config, running: Running, secure: bool, demo: bool) -> Non
         f"infermux {__version__} listens on {url} with {count} provider{'s' if count != 1 else ''} ({config.source})"
     ]
     # One write: whoever waits for the first line has the others too. Management is served without TLS.
+    url_of_ledger = config.ledger.url
+    kept = "nowhere (ledger.url: null)" if url_of_ledger is None else f"in {Place.of(url_of_ledger.reveal())}"
+    lines.append(f"costs, budgets and keys are kept {kept}")
     lines += [f"management is on http://{_reachable(each)}/_infermux/status" for each in running.management_addresses]
     if demo:
         lines += ["", DEMO_HELP.format(url=url)]

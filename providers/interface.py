@@ -51,6 +51,10 @@ TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
 """W3C's Trace Context among a call's headers: passed on whatever the dialect (https://www.w3.org/TR/trace-context/)."""
 
 
+MOST_TOKENS: Final = 10_000_000
+"""Of one kind in one answer. The largest context window there is holds so many, and ordinary ones a tenth."""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer. `estimated` marks numbers that the provider did not give.
 
@@ -70,6 +74,17 @@ class Usage(msgspec.Struct, frozen=True):
     @property
     def total(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def is_plausible(self) -> bool:
+        """False: no answer can have used that. Who believed it would spend a budget that nobody has spent."""
+        return (
+            0 <= self.prompt_tokens <= MOST_TOKENS
+            and 0 <= self.completion_tokens <= MOST_TOKENS
+            and 0 <= self.cached_tokens <= MOST_TOKENS
+            and 0 <= self.cache_write_tokens <= MOST_TOKENS
+            and 0 <= self.reasoning_tokens <= MOST_TOKENS
+        )
 
     def served_in(self, tier: object) -> Usage:
         """The same, in the tier that an answer names: anything that is no word for a special one is the ordinary."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infermux.actors.purses import bounds
 from infermux.cli import root
+from infermux.database.budgets import Spent, save
+from infermux.database.place import Place
+from infermux.database.store import Store
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,7 +65,7 @@ def test_everything_a_key_can_have(run: Run) -> None:
     more = "--budget 50/month --expires 90d --priority batch --names-callers"
     made = shown(run, "create", "--name", "all", *words.split(), *more.split())
     assert made.pop("key").startswith(f"ifx_{made['id']}_")
-    assert made == shown(run, "show", made["id"])
+    assert {**made, "spent_usd": 0} == shown(run, "show", made["id"])
     assert made["models"] == ["gpt-*", "o3", "claude-*"]
     assert (made["budget"], made["priority"], made["names_callers"]) == ("50/month", "batch", True)
     _, table, _ = run("list")
@@ -95,7 +100,13 @@ def test_a_rotated_key_is_another_text_of_the_same_key(run: Run) -> None:
     [
         (("--rpm", "0"), "--rpm must be a whole number above zero"),
         (("--budget", "50"), "--budget must be US dollars per day, week or month, such as 50/month"),
+        (("--budget", "0/month"), "--budget must be more than 0 and at most 1000000000 US dollars, not 0"),
+        (("--budget", "1e23/day"), "at most 1000000000 US dollars, not 1e23"),
+        (("--expires", "99999999d"), "--expires must be a time above zero, and at most 36500d, not 99999999d"),
         (("--expires", "90"), "--expires must be a time above zero such as 90d"),
+        (("--models", ""), "--models must not be empty: nothing could be asked for. Left out, it is everything"),
+        (("--models", ",,,"), "--models must not be empty"),
+        (("--groups", " "), "--groups must not be empty"),
         (("--name", "a b"), "--name must be 1 to 100 letters"),
         (("--priority", "urgent"), "'urgent' is not one of"),
     ],
@@ -124,3 +135,27 @@ def test_what_will_not_work_is_said(run: Run, tmp_path: Path) -> None:
     other.write_text("ledger: {url: null}\nproviders: [{name: a, type: ollama}]\n")
     code, _, err = run("list", config=other)
     assert (code, "ledger.url: null" in err) == (1, True)
+
+
+def test_an_expired_key_is_not_rotated(run: Run) -> None:
+    """Its new secret could open nothing."""
+    run("create", "--name", "a", "--expires", "1ms")
+    code, out, err = run("rotate", "a")
+    assert (code, out, err) == (1, "", "infermux: the key 'a' has expired: create another one\n")
+
+
+def test_no_key_is_called_as_another_one_is_identified(run: Run) -> None:
+    made = shown(run, "create", "--name", "a")
+    code, _, err = run("create", "--name", made["id"])
+    assert (code, err) == (1, f"infermux: '{made['id']}' is the id of another key: choose another name\n")
+
+
+def test_what_a_key_has_spent_of_its_budget_is_shown(run: Run, tmp_path: Path) -> None:
+    made = shown(run, "create", "--name", "a", "--budget", "5/month")
+    start = int(bounds("month", time.time())[0])
+    rows = [Spent("key", made["id"], "month", start, 2_500_000_000), Spent("key", "other", "month", start, 7)]
+    store = Store(Place.of(f"sqlite:///{tmp_path}/keys.db"))
+    store.write(lambda connection: save(connection, rows))
+    store.close()
+    assert shown(run, "show", "a")["spent_usd"] == 2.5
+    assert shown(run, "show", shown(run, "create", "--name", "b")["id"])["spent_usd"] is None

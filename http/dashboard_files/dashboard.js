@@ -92,6 +92,10 @@ const TELL = {
   },
   change: (change) => announce(`${change.provider}: ${change.of} ${words(change.to)} (${change.why})`),
   request: (data) => showDecisions([data], false),
+  budget(data) {
+    announce(`The budget ${data.budget} is used up${data.hard ? ": it refuses requests" : ""}`);
+    budgets();
+  },
 };
 
 function lost(tries) {

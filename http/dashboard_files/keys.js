@@ -113,7 +113,7 @@ function made({ key, name }) {
   done = null;
 }
 
-const list = (id) => $(id).value.split(",").map((each) => each.trim()).filter(Boolean);
+const list = (id) => ($(id).value.trim() ? $(id).value.split(",").map((each) => each.trim()).filter(Boolean) : undefined);
 const number = (id) => ($(id).value === "" ? undefined : Number($(id).value));
 
 // The fields that were filled in; the router says what is wrong with them.

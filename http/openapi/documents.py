@@ -16,7 +16,7 @@ from infermux.actors.ledger import LedgerStatistics
 from infermux.actors.messages import Circuit, Health, Reason
 from infermux.config.difference import Change, Impact
 from infermux.config.settings import AuthMode, Config, Price
-from infermux.costs import GROUPS, CostLine
+from infermux.costs import GROUPS, KEY_NAME, CostLine
 from infermux.keys import PERIODS, PRIORITIES
 from infermux.providers.interface import Usage
 from infermux.providers.prices import Quote
@@ -71,9 +71,14 @@ def documents() -> dict[str, Schema]:
         "CacheEmptied": record({"entries": COUNT, "bytes": COUNT}),
         "Prices": record({"prices": listed(_priced())}),
         "Budgets": record({"budgets": listed(_budget())}),
+        "ExceededBudget": record(
+            {"budget": TEXT, "limit_usd": NUMBER, "spent_usd": NUMBER, "hard": FLAG, "until": MOMENT}
+        ),
         "Costs": _costs(types),
         "Key": record(_key()),
-        "NewKey": record({"key": {**TEXT, "pattern": "^ifx_[a-z2-7]{12}_[a-z2-7]{52}$"}, **_key()}),
+        "NewKey": record(
+            {"key": {**TEXT, "pattern": "^ifx_[a-z2-7]{12}_[a-z2-7]{52}$"}, **_key(), "warnings": listed(TEXT)}
+        ),
         "Keys": record({"keys": listed(ref("Key"))}),
         "Reloaded": _reloaded(),
         "Model": _model(),
@@ -193,6 +198,7 @@ def _budget() -> Schema:
             "budget": TEXT,
             "scope": one_of(("", "all", "caller", "key", "tag", "group")),
             "name": TEXT,
+            "key_name": maybe(TEXT),
             "period": one_of(PERIODS),
             "hard": FLAG,
             "limit_usd": NUMBER,
@@ -209,7 +215,7 @@ def _budget() -> Schema:
 
 def _costs(types: Types) -> Schema:
     numbers = {name: schema for name, schema in types.members(CostLine).items() if name != "group"}
-    names: dict[str, Schema] = {group: TEXT for group in GROUPS}  # noqa: C420 - its keys are texts
+    names: dict[str, Schema] = {group: TEXT for group in (*GROUPS, KEY_NAME)}  # noqa: C420 - its keys are texts
     line = {**record(numbers, optional=names), "patternProperties": {"^tag:.": TEXT}}
     return record(
         {
@@ -244,6 +250,7 @@ def _key() -> dict[str, Schema]:
         "budget": maybe(TEXT),
         "priority": one_of(PRIORITIES),
         "names_callers": FLAG,
+        "spent_usd": maybe(SECONDS),
         "use": maybe(record(use)),
     }
 

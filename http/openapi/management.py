@@ -115,7 +115,7 @@ def _openapi() -> Operation:
 def _events() -> Operation:
     what = (
         "Server-sent events without an end: `overview` (an Overview) first, then `snapshot` (a Snapshot) every second, "
-        "`change` (a ProviderChange) and `request` (a Decision) as they happen"
+        "`change` (a ProviderChange), `request` (a Decision) and `budget` (an ExceededBudget) as they happen"
     )
     caching = {"Cache-Control": said("never kept", {"const": "no-store"}, required=True)}
     answer = {"description": what, "headers": caching, "content": {"text/event-stream": {"schema": _each()}}}
@@ -131,7 +131,13 @@ def _events() -> Operation:
 
 def _each() -> Schema:
     """Of each event: OpenAPI 3.1 has no word for a sequence of them."""
-    told = {"overview": "Overview", "snapshot": "Snapshot", "change": "ProviderChange", "request": "Decision"}
+    told = {
+        "overview": "Overview",
+        "snapshot": "Snapshot",
+        "change": "ProviderChange",
+        "request": "Decision",
+        "budget": "ExceededBudget",
+    }
     return {"anyOf": [event(ref(document), name=name) for name, document in told.items()]}
 
 
@@ -280,7 +286,7 @@ def _lifetime() -> Schema:
 def _declaration() -> Schema:
     """What `read_declaration` reads."""
     limit = maybe({"type": "integer", "minimum": 1, "maximum": 2**53})
-    texts = maybe(listed({**TEXT, "minLength": 1, "maxLength": LONGEST_GLOB}, maxItems=MOST_GLOBS))
+    texts = maybe(listed({**TEXT, "minLength": 1, "maxLength": LONGEST_GLOB}, minItems=1, maxItems=MOST_GLOBS))
     name = {**TEXT, "maxLength": LONGEST_NAME, "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:/+-]*$"}
     budget = {**TEXT, "pattern": f"^[1-9]{_DECIMAL}/({'|'.join(PERIODS)})$", "examples": ["50/month"]}
     return record(

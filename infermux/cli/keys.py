@@ -12,13 +12,17 @@ from typing import Any, cast
 import attrs
 import click
 
+from infermux.actors.purses import bounds
 from infermux.config import Config, load
 from infermux.config.settings import AuthMode
+from infermux.database.budgets import NANO, Term
+from infermux.database.budgets import load as spent
 from infermux.database.keys import KeyFile
 from infermux.database.place import Place
 from infermux.database.store import Store
-from infermux.errors import Conflict, InvalidRequest
+from infermux.errors import InvalidRequest
 from infermux.key_declaration import read_declaration, read_keep_old
+from infermux.key_doubts import doubts
 from infermux.keys import PRIORITIES, StoredKey, new_key, pick, rotated
 
 from . import options
@@ -72,9 +76,8 @@ def create(path: str | None, as_json: bool, models: Sequence[str], groups: Seque
     expires_at = None if declared.lifetime is None else now + declared.lifetime
     text, stored = new_key(name=declared.name, allows=declared.allows, now=now, expires_at=expires_at)
     _kept(config).add(stored)
-    for group in stored.allows.groups:
-        if group not in {each.name for each in config.routing.groups}:
-            click.echo(f"warning: {config.source} declares no route group named {group!r}", err=True)
+    for doubt in doubts(stored.allows, config):
+        click.echo(f"warning: {doubt}", err=True)
     _print_key(config, text.reveal(), stored, now, as_json)
 
 
@@ -110,7 +113,9 @@ def list_(path: str | None, as_json: bool, everything: bool) -> None:
 @click.argument("key")
 def show(path: str | None, as_json: bool, key: str) -> None:
     """Show all that is kept of KEY, an id or a name; never the key itself."""
-    shown = pick(key, _kept(load(path)).load()).shown(time.time())
+    kept, now = _kept(load(path)), time.time()
+    wanted = pick(key, kept.load())
+    shown = {**wanted.shown(now), "spent_usd": _spent(kept, wanted, now)}
     if as_json:
         print_json(shown)
         return
@@ -153,8 +158,6 @@ def rotate(path: str | None, as_json: bool, key: str, keep_old: str | None) -> N
 
     def anew(found: Sequence[StoredKey]) -> tuple[StoredKey, str]:
         wanted = pick(key, found)
-        if wanted.revoked_at is not None:
-            raise Conflict(f"the key {wanted.name!r} was revoked: create another one")
         text, changed = rotated(wanted, now=now, keep_old=seconds)
         return changed, text.reveal()
 
@@ -166,6 +169,16 @@ def _kept(config: Config) -> KeyFile:
     if config.ledger.url is None:
         raise InvalidRequest(f"{config.source} has ledger.url: null, so there is no database to keep keys in")
     return KeyFile(Store(Place.of(config.ledger.url.reveal())))
+
+
+def _spent(kept: KeyFile, key: StoredKey, now: float) -> float | None:
+    """US dollars of its budget in this period, as far as a running router has written them down."""
+    budget = key.allows.budget
+    if budget is None:
+        return None
+    term = Term("key", budget.period, int(bounds(budget.period, now)[0]))
+    rows = kept.store.read(lambda connection: spent(connection, [term], now))
+    return sum(row.amount for row in rows if row.name == key.id) / NANO
 
 
 def _print_key(config: Config, text: str, stored: StoredKey, now: float, as_json: bool) -> None:
@@ -189,8 +202,9 @@ def _usage(wrong: InvalidRequest) -> click.UsageError:
 
 
 def _listed(given: Sequence[str]) -> list[str] | None:
-    items = [part.strip() for text in given for part in text.split(",") if part.strip()]
-    return items or None
+    if not given:
+        return None
+    return [part.strip() for text in given for part in text.split(",") if part.strip()]
 
 
 def _said(value: object) -> str:

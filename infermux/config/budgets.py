@@ -22,6 +22,8 @@ def check_budgets(config: Config, reading: Reading) -> None:
         if budget.group is not None and budget.group != "*" and budget.group not in groups and _judged(reading):
             known = reading.meant(budget.group, groups) if groups else "; there are none"
             reading.problem((*spot, "group"), f"no group has the name {reading.shown(budget.group)}{known}")
+        if budget.unpriced == "refuse" and not budget.hard:
+            reading.warn((*spot, "unpriced"), "has no effect: a soft budget refuses nothing")
         first = seen.setdefault(_limit(budget), index)
         if first != index:
             reading.problem(

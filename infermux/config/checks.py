@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from .bookkeeping import MANAGEMENT_TOKEN, check_ledger, check_pricing, check_telemetry
 from .budgets import check_budgets
 from .caching import check_cache
 from .certificates import authorities_problem, chain_problem
@@ -21,7 +21,6 @@ from .values import Address, address
 # Further checks, run after the built-in ones: whoever embeds infermux or adds a provider type may append its own.
 EXTRA_CHECKS: list[Callable[[Config, Reading], None]] = []
 
-MANAGEMENT_TOKEN = "INFERMUX_MANAGEMENT_TOKEN"
 _HOSTED_OPENAI = "api.openai.com"
 _REGION = re.compile(r"[a-z]{2,}(?:-[a-z0-9]+)+")  # us-east-1, us-gov-west-1, eusc-de-east-1, fips-us-east-1
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -39,11 +38,12 @@ def check(config: Config, reading: Reading) -> None:
     _server(config, reading)
     check_budgets(config, reading)
     check_cache(config, reading)
-    _ledger(config, reading)
+    check_ledger(config, reading)
+    check_telemetry(config, reading)
     _open_to_strangers(config, reading)
     if _known(config, reading, "name"):
         _groups(config, reading)
-        _pricing(config, reading)
+        check_pricing(config, reading)
     if _known(config, reading, "name", "models", "model_aliases"):
         served = Served(config.providers)
         _default_model(config, served, reading)
@@ -256,12 +256,6 @@ def open_to_strangers(config: Config) -> str | None:
     )
 
 
-def _ledger(config: Config, reading: Reading) -> None:
-    url = config.ledger.url
-    if url is not None and url.reveal().startswith("postgres") and find_spec("psycopg") is None:
-        reading.warn(("ledger", "url"), "needs a driver, or nothing is written: pip install 'infermux[postgres]'")
-
-
 def _groups(config: Config, reading: Reading) -> None:
     known = [provider.name for provider in config.providers]
     for index, group in enumerate(config.routing.groups):
@@ -324,11 +318,3 @@ def _reaches(start: str, goal: str, fallbacks: Mapping[str, tuple[str, ...]]) ->
                 seen.add(other)
                 rest.append(other)
     return False
-
-
-def _pricing(config: Config, reading: Reading) -> None:
-    known = [provider.name for provider in config.providers]
-    for name in config.pricing:
-        spot = reading.place(("pricing",), name)
-        if name not in known and reading.fine(spot):
-            reading.warn(spot, f"no provider has that name{reading.meant(name, known)}")

@@ -60,7 +60,12 @@ class Change:
     secret: bool = False
 
     def __str__(self) -> str:
-        return f"{self.key}: changed" if self.secret else f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
+        if self.secret:
+            return f"{self.key}: changed"
+        old, new = _nameless(self.old), _nameless(self.new)
+        if old is not None and new is not None and (old or new):
+            return "\n".join((f"{self.key}:", *_items(old, new)))
+        return f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
 
 
 @attrs.frozen(kw_only=True)
@@ -104,7 +109,7 @@ class Difference:
         if self.reordered:
             yield "~ providers: in another order"
         for change in self.settings:
-            yield f"~ {change}"
+            yield from f"~ {change}".splitlines()
         for change in self.needs_restart:
             yield f"! {change} (needs a restart)"
 
@@ -233,6 +238,22 @@ def _holds_secret(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(_holds_secret(item) for item in cast("Sequence[Any]", value))
     return isinstance(value, Secret)
+
+
+def _nameless(value: object) -> list[dict[str, Any]] | None:
+    """`value`, where it is a list of sections without a name, such as budgets."""
+    items = cast("list[object]", value) if isinstance(value, list) else [None]
+    return cast("list[dict[str, Any]]", items) if all(isinstance(item, dict) for item in items) else None
+
+
+def _items(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:
+    """Of sections without names, such as budgets: those that have gone and those that have come, each on its line."""
+    yield from (f"    - {_brief(item)}" for item in old if item not in new)
+    yield from (f"    + {_brief(item)}" for item in new if item not in old)
+
+
+def _brief(item: Mapping[str, Any]) -> str:
+    return _shown({key: value for key, value in item.items() if value is not None})
 
 
 def _shown(value: Any) -> str:

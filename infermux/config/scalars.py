@@ -162,6 +162,12 @@ AMOUNT = Value(
     tags=_NUMBER_TAGS,
     json={"type": "number", "minimum": 0},
 )
+DOLLARS = Value(
+    what=f"US dollars: a number from 0 to {values.MOST_DOLLARS:.0f}",
+    convert=_above(values.decimal, least=0, most=values.MOST_DOLLARS),
+    tags=_NUMBER_TAGS,
+    json={"type": "number", "minimum": 0, "maximum": values.MOST_DOLLARS},
+)
 SWITCH = Value(
     what="true or false",
     convert=values.truth,

@@ -20,6 +20,7 @@ from .scalars import (
     COUNT_OR_ZERO,
     CREDENTIAL,
     DATABASE,
+    DOLLARS,
     DURATION,
     DURATION_OR_ZERO,
     FILE,
@@ -232,20 +233,20 @@ QUEUE = section_of(
 )
 _RATES = keys_of(
     settings.Price,
-    ("input_per_million", AMOUNT, "US dollars per million prompt tokens."),
-    ("output_per_million", AMOUNT, "US dollars per million answer tokens."),
+    ("input_per_million", DOLLARS, "US dollars per million prompt tokens."),
+    ("output_per_million", DOLLARS, "US dollars per million answer tokens."),
     (
         "cached_input_per_million",
-        AMOUNT.or_null(),
+        DOLLARS.or_null(),
         "Of prompt tokens read from the provider's cache; null: as input.",
     ),
     (
         "cache_write_per_million",
-        AMOUNT.or_null(),
+        DOLLARS.or_null(),
         "Of prompt tokens written to the provider's cache; null: as input.",
     ),
-    ("reasoning_per_million", AMOUNT.or_null(), "Of answer tokens that are reasoning; null: as output."),
-    ("per_request", AMOUNT, "US dollars for each answer, whatever its length."),
+    ("reasoning_per_million", DOLLARS.or_null(), "Of answer tokens that are reasoning; null: as output."),
+    ("per_request", DOLLARS, "US dollars for each answer, whatever its length."),
 )
 _STEP = Section(
     make=_step,
@@ -289,7 +290,7 @@ BUDGET = Section(
             ("tag", TAG.or_null(), 'Of requests with that tag: "NAME=VALUE"; "NAME=*": of each value.'),
             ("group", TEXT.or_null(), 'Of one route group; "*" as above.'),
         ),
-        Key(name="limit_usd", kind=AMOUNT, doc="US dollars per period.", default=0.0, required=True),
+        Key(name="limit_usd", kind=DOLLARS, doc="US dollars per period.", default=0.0, required=True),
         Key(
             name="period",
             kind=one_of(("day", "week", "month")),

@@ -59,6 +59,11 @@ class AuthSettings:
     mode: AuthMode = AuthMode.OPEN
     key: Secret | None = None
 
+    @property
+    def is_keyed(self) -> bool:
+        """Whether callers come with keys that the router handed out, which may have budgets of their own."""
+        return self.mode is AuthMode.KEYS
+
 
 @attrs.frozen(kw_only=True)
 class LimitSettings:

@@ -30,6 +30,7 @@ _FALSE = frozenset({"false", "no", "off"})
 
 LONGEST_DURATION = 10 * 365 * 24 * 3600.0
 LARGEST_WHOLE = 2**53
+MOST_DOLLARS = 1e9  # of a budget: as nano-dollars, which is what is counted, 64 bits hold nine times as many
 
 
 def whole(text: str) -> int:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 NANO: Final = 1_000_000_000
+MOST_NANO: Final = 2**63 - 1  # a column holds no more
+DEAREST: Final = 1_000_000.0  # US dollars; a row that says a request cost more was written for what cannot be
 KEPT: Final = 100 * 86_400  # seconds; a month and what somebody may want to look up of the one before
 
 # Amounts only grow within a period, so a write that is late, or sent twice, does no harm.
@@ -84,7 +86,7 @@ def _kept(connection: Connection, term: Term) -> Iterator[Spent]:
 def _ledgered(connection: Connection, term: Term, until: float) -> Iterator[Spent]:
     for name, dollars in _sums(connection, term, until):
         if dollars:
-            yield Spent(term.scope, name, term.period, term.start, round(dollars * NANO))
+            yield Spent(term.scope, name, term.period, term.start, min(round(dollars * NANO), MOST_NANO))
 
 
 def _sums(connection: Connection, term: Term, until: float) -> Iterable[tuple[str, float]]:
@@ -94,7 +96,8 @@ def _sums(connection: Connection, term: Term, until: float) -> Iterable[tuple[st
 
     columns = REQUESTS.c
     total = func.sum(columns.cost)
-    when = (columns.at >= term.start) & (columns.at < until) & columns.cost.is_not(None)
+    # Between: what is no number is neither.
+    when = (columns.at >= term.start) & (columns.at < until) & columns.cost.between(0.0, DEAREST)
     match term.scope:
         case "tag":
             names = (TAGS.c.name, TAGS.c.value)

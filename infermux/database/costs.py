@@ -16,15 +16,16 @@ from sqlalchemy import (
     func,
     literal,
     null,
+    or_,
     select,
     union_all,
 )
 from sqlalchemy.engine import Connection, Row
 
-from infermux.costs import MOST_LINES, TAG, CostLine, CostQuery, Costs
+from infermux.costs import KEY, MOST_LINES, TAG, CostLine, CostQuery, Costs
 from infermux.errors import InvalidRequest
 
-from .tables import ATTEMPTS, REQUESTS, TAGS
+from .tables import API_KEYS, ATTEMPTS, REQUESTS, TAGS
 
 _TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
 _COLUMNS = {name: name for name in ("caller", "model", "provider", "key", "day")} | {"group": "route_group"}
@@ -41,7 +42,16 @@ def costs(connection: Connection, query: CostQuery) -> Costs:
         )
     [total] = connection.execute(_grouped(CostQuery(since=query.since, until=query.until), [])).all()
     lines = (_line(row, [getattr(row, name) or "" for name in names]) for row in rows)
-    return Costs(query=query, lines=tuple(sorted(lines, key=_order(query))), total=_line(total, []))
+    return Costs(
+        query=query,
+        lines=tuple(sorted(lines, key=_order(query))),
+        total=_line(total, []),
+        key_names=_key_names(connection) if KEY in query.group_by else {},
+    )
+
+
+def _key_names(connection: Connection) -> dict[str, str]:
+    return {row.id: row.name for row in connection.execute(select(API_KEYS.c.id, API_KEYS.c.name))}
 
 
 def _order(query: CostQuery) -> Callable[[CostLine], Any]:
@@ -91,7 +101,7 @@ def _parts(query: CostQuery) -> CompoundSelect[Any]:
     when += [REQUESTS.c.at < query.until] if query.until is not None else []
     kinds = (*_TOKENS, "estimated", "cost")
     same = [REQUESTS.c[_COLUMNS[key]] for key in query.group_by if key in _COLUMNS and key not in _OF_ATTEMPTS]
-    alone = REQUESTS.c.attempts <= 1
+    alone = or_(REQUESTS.c.attempts == 0, and_(REQUESTS.c.attempts == 1, REQUESTS.c.provider != ""))
     requests = select(
         *same,
         REQUESTS.c.seq,

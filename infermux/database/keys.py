@@ -45,12 +45,14 @@ def load(connection: Connection) -> list[StoredKey]:
 
 
 def add(connection: Connection, key: StoredKey) -> None:
-    """Keep a new key. Conflict: one that is not revoked has its name."""
-    from sqlalchemy import insert
+    """Keep a new key. Conflict: one that is not revoked has its name, or its name is the id of another one."""
+    from sqlalchemy import insert, select
     from sqlalchemy.exc import IntegrityError
 
     from .tables import API_KEYS
 
+    if connection.execute(select(API_KEYS.c.id).where(API_KEYS.c.id == key.name)).first() is not None:
+        raise Conflict(f"{key.name!r} is the id of another key: choose another name")
     try:
         connection.execute(insert(API_KEYS).values(_row(key)))
     except IntegrityError:

@@ -50,7 +50,9 @@ class Place:
 
 
 def _sqlite(url: str, rest: str) -> Place:
-    if rest in ("", "/", "/:memory:"):
+    if rest == "/":
+        raise ValueError("must name a file: sqlite:///PATH; sqlite:// is a database in memory")
+    if rest in ("", "/:memory:"):
         return Place(url="sqlite://", postgresql=False, shown="sqlite:// (in memory)")
     if not rest.startswith("/") or "?" in rest:
         raise ValueError("must have three slashes and no query: sqlite:///PATH")

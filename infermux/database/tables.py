@@ -45,7 +45,8 @@ REQUESTS = Table(
     *_usage(),
 )
 
-# The attempts of requests that had more than one: whom the tokens and the money of each went to.
+# The attempts of requests that had more than one, or one and no provider that answered: whom the tokens and the money
+# of each went to.
 ATTEMPTS = Table(
     "attempts",
     METADATA,

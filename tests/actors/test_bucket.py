@@ -91,6 +91,15 @@ def test_settling_may_leave_a_debt_and_nothing_is_admitted_until_it_is_refilled(
     assert bucket.take(1, 131.0)
 
 
+def test_a_debt_can_be_forgiven_and_nothing_else() -> None:
+    bucket = TokenBucket(60)
+    bucket.settle(0, 10**9, 0.0)
+    bucket.forgive(0.0)
+    assert bucket.available(0.0) == 0
+    bucket.forgive(10.0)
+    assert bucket.available(10.0) == 10
+
+
 def test_it_says_when_a_request_will_be_covered() -> None:
     bucket = TokenBucket(60)
     assert bucket.ready_at(60, 7.0) == 7.0

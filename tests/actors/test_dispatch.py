@@ -15,7 +15,7 @@ from infermux.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from infermux.providers.interface import Answer, Endpoint, Usage
+from infermux.providers.interface import MOST_TOKENS, Answer, Endpoint, Usage
 from tests.actors._scripted import (
     CREDENTIALS,
     HANGS,
@@ -61,6 +61,34 @@ async def test_usage_that_a_provider_does_not_give_is_estimated_and_marked(autoj
     async with world(provider("a", "m"), script={"a": [Step(usage=None, body=b"x" * 40)]}) as w:
         run = await w.chat(prompt_tokens=7)
         assert run.usage == Usage(prompt_tokens=7, completion_tokens=10, estimated=True)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Usage(prompt_tokens=10**30, completion_tokens=5),
+        Usage(prompt_tokens=10, completion_tokens=MOST_TOKENS + 1),
+        Usage(prompt_tokens=-1000, completion_tokens=-5),
+        Usage(prompt_tokens=10, completion_tokens=5, cached_tokens=-1),
+        Usage(prompt_tokens=10, completion_tokens=5, cache_write_tokens=10**19),
+        Usage(prompt_tokens=10, completion_tokens=5, reasoning_tokens=10**400),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_usage_that_cannot_be_is_estimated_and_logged(
+    told: Usage, stream: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = streams(usage=told) if stream else Step(usage=told, body=b"x" * 12)
+    async with world(provider("a", "m"), script={"a": [answer]}) as w:
+        run = await w.chat(prompt_tokens=7, stream=stream)
+        assert run.usage == Usage(prompt_tokens=7, completion_tokens=3, estimated=True)
+    assert "provider a told a usage that cannot be" in caplog.text
+
+
+async def test_the_largest_prompt_there_is_is_believed(autojump_clock: MockClock) -> None:
+    told = Usage(prompt_tokens=MOST_TOKENS, completion_tokens=5)
+    async with world(provider("a", "m"), script={"a": [Step(usage=told)]}) as w:
+        assert (await w.chat(prompt_tokens=7)).usage == told
 
 
 async def test_a_picture_or_a_vector_is_not_estimated_as_text(autojump_clock: MockClock) -> None:

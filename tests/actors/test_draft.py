@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.draft import Draft, covered, total_cost, total_usage
+from infermux.actors.draft import Draft, covered, sums_of_all, sums_of_one, total_cost, total_usage
 from infermux.actors.journal import Journal
 from infermux.actors.record import Ending, Record, Tried
 from infermux.config.settings import Backoff, Hedge, Price, Queue, RateLimits, Retry
@@ -209,3 +209,11 @@ def test_a_price_that_nobody_knows_makes_the_sum_unknown() -> None:
     total = total_usage((known, unknown, nothing_used))
     assert total == Usage(prompt_tokens=11, completion_tokens=7, cached_tokens=1, estimated=True)
     assert total_usage((nothing_used,)) is None
+
+
+@pytest.mark.parametrize("usage", [None, USAGE])
+@pytest.mark.parametrize("cost", [None, 0.0, 0.25])
+@pytest.mark.parametrize("first", [None, 1.5])
+def test_the_sums_of_one_attempt_are_those_of_all(usage: Usage | None, cost: float | None, first: float | None) -> None:
+    tried = Tried(provider="a", model="m", started=1.0, ended=3.0, usage=usage, cost=cost, first_token=first)
+    assert sums_of_one(tried) == sums_of_all((tried,))

@@ -101,7 +101,13 @@ def test_everything_a_record_says_is_in_the_tables_once() -> None:
 
 
 def test_one_attempt_needs_no_row_of_its_own() -> None:
-    assert kept(entry_of(1, Record(id="r", at=0.0, attempts=(OK,))))[1] == []
+    assert kept(entry_of(1, Record(id="r", at=0.0, provider="two", model="m-2", attempts=(OK,))))[1] == []
+
+
+def test_one_that_was_not_the_answer_does() -> None:
+    """Else nobody knew whose its money is."""
+    [row] = kept(entry_of(1, Record(id="r", at=0.0, ending=Ending.LEFT, attempts=(OK,))))[1]
+    assert (row["provider"], row["model"], row["cost"]) == ("two", "m-2", 0.25)
 
 
 def test_an_unknown_cost_is_null_and_no_cost_is_nothing() -> None:

@@ -178,13 +178,13 @@ def test_purses_that_say_nothing_make_room_for_others() -> None:
 def test_what_was_kept_is_added_to_what_was_spent_meanwhile() -> None:
     purses = Purses()
     purses.settle(ticket(purses.reserve([claim(1.0)], 0, NOW)), nano(0.1))
-    purses.restore([Spent("caller", "a", "day", int(at("2026-11-22")), nano(0.5))], NOW)
+    purses.restore([Spent("caller", "a", "day", int(at("2026-11-22")), nano(0.5))], NOW, adding=True)
     assert purses.purse(claim(1.0).key, NOW).spent == nano(0.6)
 
 
 def test_what_was_kept_of_a_period_that_is_over_is_not_restored() -> None:
     purses = Purses()
-    purses.restore([Spent("caller", "a", "day", int(at("2026-11-21")), nano(0.5))], NOW)
+    purses.restore([Spent("caller", "a", "day", int(at("2026-11-21")), nano(0.5))], NOW, adding=True)
     assert purses.purse(claim(1.0).key, NOW).spent == 0
 
 

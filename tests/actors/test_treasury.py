@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,13 +12,10 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock
 
-from infermux.actors.actor import spawn
 from infermux.actors.identity import Identity
-from infermux.actors.purses import nano
-from infermux.actors.treasury import TREASURY, Exceeded, Treasury, TreasuryActor
+from infermux.actors.treasury import TREASURY, Exceeded
 from infermux.config.settings import Budget, Config, Group, Hedge, Price, ProviderSettings, Retry, Routing
-from infermux.database.budgets import Spent, Term
-from infermux.errors import BudgetExceeded, CallerLeft, DatabaseUnavailable, UpstreamError
+from infermux.errors import BudgetExceeded, CallerLeft, UpstreamError
 from infermux.keys import KeyBudget
 from infermux.providers.interface import Endpoint, Usage
 from tests.actors._scripted import HANGS, SERVER_ERROR, Person, Poison, Step, World, streams, two, world
@@ -332,100 +328,7 @@ async def test_a_crash_of_the_actor_neither_refills_a_purse_nor_stops_anybody(au
         assert spent(w) == (6, 0)
 
 
-# What is kept
-
-
-class Shelf:
-    """A store in memory that can be away."""
-
-    def __init__(self, *rows: Spent) -> None:
-        self.rows: dict[tuple[str, str, str, int], int] = {row[:4]: row.amount for row in rows}
-        self.away = False
-        self.asked: list[Sequence[Term]] = []
-        self.saved = 0
-
-    async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
-        await trio.lowlevel.checkpoint()
-        if self.away:
-            raise DatabaseUnavailable("away")
-        self.asked.append(terms)
-        return [Spent(*key, amount) for key, amount in self.rows.items()]
-
-    async def save(self, rows: Sequence[Spent]) -> None:
-        await trio.lowlevel.checkpoint()
-        if self.away:
-            raise DatabaseUnavailable("away")
-        self.saved += 1
-        for row in rows:
-            self.rows[row[:4]] = max(row.amount, self.rows.get(row[:4], 0))
-
-
-MONTH = ("caller", "team-a", "month", 1_793_491_200)  # since 1 November
-
-
-@asynccontextmanager
-async def kept(shelf: Shelf) -> AsyncGenerator[Treasury]:
-    treasury = Treasury(budgets=(TEN,), store=shelf, clock=lambda: START + trio.current_time())
-    async with trio.open_nursery() as nursery:
-        await spawn(nursery, TreasuryActor(treasury), name=TREASURY)
-        await treasury.ready()
-        yield treasury
-        nursery.cancel_scope.cancel()
-
-
-def spend(treasury: Treasury, dollars: float) -> None:
-    ticket: Any = treasury.purses.reserve(treasury.rules.claims(TEAM, ""), 0, treasury.clock())
-    treasury.purses.settle(ticket, nano(dollars))
-
-
-async def test_what_was_spent_before_a_restart_is_spent(autojump_clock: MockClock) -> None:
-    shelf = Shelf()
-    async with kept(shelf) as treasury:
-        spend(treasury, 4)
-        await trio.sleep(0.9)
-    assert shelf.rows == {MONTH: nano(4)}
-    async with kept(shelf) as treasury:
-        assert shelf.asked[-1] == [Term("caller", "month", MONTH[3])]
-        assert treasury.statement()[0]["spent_usd"] == 4
-        spend(treasury, 1)
-        await treasury.aclose()
-    assert shelf.rows == {MONTH: nano(5)}
-
-
-async def test_while_nothing_is_spent_nothing_is_written(autojump_clock: MockClock) -> None:
-    shelf = Shelf()
-    async with kept(shelf) as treasury:
-        spend(treasury, 1)
-        await trio.sleep(60)
-    assert shelf.saved == 1
-
-
-async def test_a_store_that_is_away_costs_nothing_but_time(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    shelf = Shelf()
-    async with kept(shelf) as treasury:
-        shelf.away = True
-        spend(treasury, 4)
-        await trio.sleep(10)
-        shelf.away = False
-        spend(treasury, 1)
-        await trio.sleep(1)
-    assert shelf.rows == {MONTH: nano(5)}
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-
-
-async def test_a_store_that_is_away_at_the_start_is_asked_until_it_tells(autojump_clock: MockClock) -> None:
-    shelf = Shelf(Spent(*MONTH, nano(4)))
-    shelf.away = True
-    async with kept(shelf) as treasury:
-        spend(treasury, 1)
-        assert treasury.statement()[0]["spent_usd"] == 1
-        await trio.sleep(3)
-        assert shelf.rows == {MONTH: nano(4)}  # not what is less than it was
-        shelf.away = False
-        await trio.sleep(10)
-    assert shelf.rows == {MONTH: nano(5)}
+# What is shown
 
 
 async def test_a_statement_shows_those_a_budget_for_everybody_is_about_the_largest_first(
@@ -438,3 +341,16 @@ async def test_a_statement_shows_those_a_budget_for_everybody_is_about_the_large
         await chat(w, Identity(caller="b"), tokens=1)
         shown = [(each["budget"], each["spent_usd"]) for each in w.fleet.treasury.statement()]
     assert shown == [("caller:b/month", 6), ("caller:a/month", 3), ("caller:c/month", 0), ("tag:env=dev/month", 3)]
+
+
+async def test_a_refusal_tells_amounts_exactly_and_names_those_without_a_name(autojump_clock: MockClock) -> None:
+    pricing = {"a": {"m": Price(per_request=0.00399)}}
+    async with budgeted(Budget(caller="*", limit_usd=0.005, period="day"), pricing=pricing) as w:
+        w["a"].rest = Step()
+        await w.chat()
+        with pytest.raises(BudgetExceeded) as refused:
+            await w.chat()
+    assert refused.value.message == (
+        "the budget caller (unnamed)/day of $0.005 has no room for this request, which may cost $0.00399: "
+        "$0.00399 are spent, $0 held for requests under way"
+    )

@@ -254,7 +254,7 @@ VALUES = [
     _added(
         "pricing",
         "pricing: {local: {llama3.2: {input_per_million: -1}}}\n",
-        '5: pricing.local["llama3.2"].input_per_million: must be a number, zero or more, not -1',
+        '5: pricing.local["llama3.2"].input_per_million: must be US dollars: a number from 0 to 1000000000, not -1',
     ),
     _added("attempts", "retry: {max_attempts: 0}\n", "5: retry.max_attempts: must be a whole number above zero, not 0"),
 ]

@@ -77,7 +77,8 @@ def test_keys_lift_the_rule_on_listen_and_passthrough_does_not() -> None:
 @pytest.mark.parametrize("mode", ["open", "keys", "passthrough"])
 def test_a_static_key_in_another_mode_is_warned_about(mode: str) -> None:
     _, warnings = load_text_checked(
-        f"auth: {{mode: {mode}, key: k}}\nproviders: [{{name: a, type: ollama}}]\n", environ={}
+        f"auth: {{mode: {mode}, key: k}}\nproviders: [{{name: a, type: ollama}}]\n",
+        environ={"INFERMUX_MANAGEMENT_TOKEN": "t"},
     )
     assert [str(warning.path) for warning in warnings] == ["auth.key"]
     assert f"no effect with mode {mode}" in warnings[0].message

@@ -179,3 +179,14 @@ def test_it_is_empty_exactly_when_both_are_equal_and_counts_every_provider_once(
     back = difference(new, old)
     assert (set(back.added), set(back.removed)) == (set(found.removed), set(found.added))
     json.dumps(found.as_json())
+
+
+def test_budgets_that_come_and_go_have_a_line_each() -> None:
+    one = "providers: [{name: a, type: ollama}]\nbudgets: [{caller: x, limit_usd: 1, period: day}%s]\n"
+    before = load_text(one % ", {limit_usd: 2, period: week}", environ={})
+    after = load_text(one % ", {limit_usd: 3, period: week}", environ={})
+    assert list(difference(before, after).lines()) == [
+        "~ budgets:",
+        '    - {"limit_usd": 2.0, "period": "week", "hard": true, "unpriced": "allow"}',
+        '    + {"limit_usd": 3.0, "period": "week", "hard": true, "unpriced": "allow"}',
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from infermux.actors.identity import Identity
 from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Record, Tried
-from infermux.database.budgets import KEPT, DatabaseBudgets, Spent, Term, load, save
+from infermux.database.budgets import KEPT, MOST_NANO, DatabaseBudgets, Spent, Term, load, save
 from infermux.database.place import Place
 from infermux.database.rows import write_entries
 from infermux.database.store import Store
@@ -97,3 +98,18 @@ async def test_a_router_keeps_and_forgets(tmp_path: Path) -> None:
     assert list(await DatabaseBudgets(database).load([Term("all", "month", MONTH)], NOW)) == [new]
     assert list(await DatabaseBudgets(database).load([Term("all", "month", old.start)], NOW)) == []
     await database.aclose()
+
+
+def test_rows_of_requests_that_cannot_have_cost_that_are_not_added_up() -> None:
+    store = memory()
+    note(store, asked(1.0), asked(1e24), asked(math.inf), asked(-5.0))
+    assert spent(store, ("all", "month"), ("caller", "month")) == {
+        ("all", "", "month"): 1_000_000_000,
+        ("caller", "team-a", "month"): 1_000_000_000,
+    }
+
+
+def test_the_largest_amount_can_be_kept() -> None:
+    assert spent(memory(Spent("all", "", "month", MONTH, MOST_NANO)), ("all", "month")) == {
+        ("all", "", "month"): MOST_NANO
+    }

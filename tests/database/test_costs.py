@@ -7,12 +7,13 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from infermux.actors.identity import Identity
 from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Ending, Record, Tried
-from infermux.costs import CostQuery, Costs
+from infermux.costs import WIDEST, CostQuery, Costs
 from infermux.database import costs as module
 from infermux.database.costs import costs
 from infermux.database.place import Place
@@ -118,7 +119,9 @@ def test_what_is_free_costs_nothing_and_that_is_known() -> None:
 
 
 def test_tokens_that_nobody_told_are_marked() -> None:
-    guessed = Record(id="r", at=NOW, attempts=(tried("one", 1.0),), usage=Usage(10, 10, estimated=True), cost=1.0)
+    guessed = Record(
+        id="r", at=NOW, provider="one", attempts=(tried("one", 1.0),), usage=Usage(10, 10, estimated=True), cost=1.0
+    )
     assert answer(guessed, asked("a", tried("one", 1.0))).total.estimated == 1
 
 
@@ -199,3 +202,34 @@ def test_as_csv_it_can_be_read_again_and_runs_in_no_spreadsheet() -> None:
         ("a,\nb", "1.0", "0"),
         ('\'=HYPERLINK("x")', "", "1"),
     ]
+
+
+def test_the_money_of_one_attempt_that_nobody_answered_is_its_providers() -> None:
+    left = Record(id="r", at=NOW, who=Identity(caller="a"), attempts=(tried("one", 0.5),), usage=USAGE, cost=0.5)
+    found = answer(left, asked("a", tried("one", 1.0)), group_by="provider,model")
+    assert brief(found) == [("one", "m", 1, 1.5), ("", "", 1, 0.0)]
+    assert (found.total.requests, found.total.cost, found.total.prompt_tokens) == (2, 1.5, 200)
+    [line] = answer(left, group_by="caller").lines
+    assert (line.requests, line.cost, line.prompt_tokens, line.unpriced) == (1, 0.5, 100, 0)
+
+
+def test_nor_is_its_price_unknown_twice() -> None:
+    left = Record(id="r", at=NOW, attempts=(tried("one", None),), usage=USAGE, cost=None)
+    found = answer(left, group_by="provider")
+    assert (found.total.requests, found.total.unpriced, found.total.cost) == (1, 1, None)
+
+
+def test_names_that_would_break_a_table_do_not() -> None:
+    line = next(answer(asked("evil\nteam" + "x" * 400, tried("one", 1.0)), group_by="caller").as_table()[1])
+    assert line[0] == "evil?team" + "x" * 50 + "…"
+    assert len(line[0]) == WIDEST
+
+
+def test_a_key_is_told_with_its_name_where_it_is_known() -> None:
+    found = attrs.evolve(answer(asked("a", tried("one", 1.0)), group_by="day,key"), key_names={"key-of-a": "team-a"})
+    assert found.names == ("day", "key", "key_name")
+    assert found.as_json()["costs"][0]["key_name"] == "team-a"
+    assert found.as_csv().startswith("day,key,key_name,requests,")
+    heads, rows = found.as_table()
+    assert heads[:3] == ("DAY", "KEY", "KEY NAME")
+    assert [row[:3] for row in rows] == [(found.lines[0].group[0], "key-of-a", "team-a"), ("total", "", "")]

@@ -20,7 +20,7 @@ def test_the_tilde_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sqlite_without_a_path_is_in_memory() -> None:
-    for url in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+    for url in ("sqlite://", "sqlite:///:memory:"):
         assert Place.of(url).in_memory
     assert not Place.of("sqlite:///ledger.db").in_memory
 
@@ -45,6 +45,7 @@ def test_a_socket_of_this_machine_has_no_host() -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        "sqlite:///",
         "",
         "ledger.db",
         "mysql://hidden@host/ledger",

@@ -24,6 +24,7 @@ async def test_with_tls_callers_are_told_https_and_operators_http(tmp_path: Path
     async with serving(SIMULATED, tls=tls, management_listen="127.0.0.1:0") as process:
         said = process.stdout
         assert f"listens on https://127.0.0.1:{process.port} with 1 provider" in said
+        assert "costs, budgets and keys are kept " in said
         where = said.partition("management is on ")[2].split()[0]
         async with httpx.AsyncClient(trust_env=False, verify=False) as web:
             assert (await web.get(where)).json()["providers"][0]["name"] == "one"

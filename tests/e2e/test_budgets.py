@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+from infermux.config.settings import Budget
 from tests.e2e._router import HELLO, provider, routing
-from tests.mocks.openai_upstream import OpenAIUpstream
+from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
 
@@ -100,3 +104,39 @@ async def test_prices_are_shown_with_their_source_and_one_nobody_knows_is_no_zer
         answer = await router.chat(model="gpt-4o-mini")
         assert answer.headers["x-infermux-provider"] == "good"
         assert "x-infermux-cost" not in answer.headers
+
+
+async def test_an_absurd_usage_spends_nobodys_budget_and_a_spoilt_ledger_stops_no_start(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    config: Any = {
+        "pricing": PRICING,
+        "budgets": [{"caller": "*", "limit_usd": 1, "period": "day"}],
+        "ledger": {"url": f"sqlite:///{path}"},
+    }
+    usage = {"prompt_tokens": 10**30, "completion_tokens": 5, "total_tokens": 10**30 + 5}
+    choices = [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]
+    absurd = {"id": "c", "object": "chat.completion", "model": "gpt-4o", "choices": choices, "usage": usage}
+    async with OpenAIUpstream() as upstream:
+        upstream.script.append(Reply(body=json.dumps(absurd).encode()))
+        async with routing(provider("good", upstream), **config) as router:
+            answer = await router.chat(headers=TEAM, max_tokens=5)
+            assert (answer.status_code, int(answer.headers["x-infermux-prompt-tokens"]) < 100) == (200, True)
+            assert float(answer.headers["x-infermux-cost"]) < 0.2
+            assert (await router.chat(headers=TEAM, max_tokens=5)).status_code == 200
+        with sqlite3.connect(path) as database:
+            assert [row[0] for row in database.execute("SELECT estimated FROM requests ORDER BY seq")] == [1, 0]
+            database.execute("UPDATE requests SET cost = 1e24")
+        database.close()
+        async with routing(provider("good", upstream), **config) as router:
+            assert (await router.chat(headers=TEAM, max_tokens=5)).status_code == 200
+
+
+async def test_a_budget_that_comes_by_reload_knows_what_has_just_been_spent(tmp_path: Path) -> None:
+    config: Any = {"pricing": PRICING, "ledger": {"url": f"sqlite:///{tmp_path}/ledger.db"}}
+    async with OpenAIUpstream() as upstream, routing(provider("good", upstream), **config) as router:
+        assert router.application is not None
+        cost = float((await router.chat(headers=TEAM)).headers["x-infermux-cost"])
+        later = attrs.evolve(router.application.config, budgets=(Budget(limit_usd=cost, period="month"),))
+        await router.application.fleet.reload(later)
+        refused = await router.chat(headers=TEAM)
+        assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")

@@ -206,6 +206,24 @@ def database(tmp_path: Path) -> tuple[str, bytes]:
     return rows, b"".join(path.read_bytes() for path in tmp_path.glob("keys.db*"))
 
 
+async def test_the_api_says_what_is_strange_and_what_was_spent(tmp_path: Path) -> None:
+    pricing = {"one": {"gpt-4o": {"per_request": 0.25}}}
+    config: dict[str, Any] = {**ledger(tmp_path), "pricing": pricing}
+    async with OpenAIUpstream() as upstream, routing(provider("one", upstream), **config) as router:
+        strange = await made(router, groups=["fats"])
+        assert strange["warnings"] == ["the configuration declares no route group named 'fats'"]
+        key = await made(router, name="team-b", budget="5/day")
+        assert (key["warnings"], key["spent_usd"]) == ([], 0)
+        await ask(router, key["key"])
+        assert (await router.web.get("/_infermux/keys/team-b")).json()["spent_usd"] == 0.25
+        [row] = (await router.web.get("/_infermux/budgets")).json()["budgets"]
+        assert (row["name"], row["key_name"]) == (key["id"], "team-b")
+        told = (await router.web.get("/_infermux/costs?group_by=key")).json()["costs"]
+        assert [(line["key"], line["key_name"], line["cost"]) for line in told] == [(key["id"], "team-b", 0.25)]
+        twice = await router.web.post("/_infermux/keys", content=b'{"name": "x", "budget": "1/day", "name": "y"}')
+        assert (twice.status_code, twice.json()["error"]["message"]) == (400, "'name' is given twice")
+
+
 async def test_only_a_hash_of_a_key_is_kept(tmp_path: Path) -> None:
     async with OpenAIUpstream() as upstream, routing(provider("one", upstream), **ledger(tmp_path)) as router:
         key = await made(router, budget="5/day", groups=["g"])

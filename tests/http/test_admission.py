@@ -40,7 +40,7 @@ def test_headers_say_who_asks() -> None:
     assert found.tags == {"env": "prod", "team": "a b", "q": "x=y"}
 
 
-@pytest.mark.parametrize("caller", ["", " ", "x" * 129, "a\tb", "é"])
+@pytest.mark.parametrize("caller", ["", " ", "x" * 129, "a\tb", "é", "infermux", " infermux "])
 def test_a_caller_that_is_no_name_is_refused(caller: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         identity_of(head(x_infermux_caller=caller))

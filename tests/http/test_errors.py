@@ -7,6 +7,7 @@ import json
 import pytest
 
 from infermux.errors import (
+    BudgetExceeded,
     InfermuxError,
     InternalError,
     InvalidRequest,
@@ -15,6 +16,7 @@ from infermux.errors import (
     PayloadTooLarge,
     ProviderRefusal,
     RateLimited,
+    RequestKilled,
     ThreadUnsupported,
     Unauthorized,
     UpstreamError,
@@ -37,6 +39,20 @@ from infermux.http.errors import LONGEST_MESSAGE, Shape, error_answer, error_eve
 )
 def test_the_path_says_whose_words(path: bytes, shape: Shape) -> None:
     assert shape_of(path) is shape
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RequestKilled("x"), b"false"),
+        (BudgetExceeded("until its period ends", retry_after=3600.0), b"false"),
+        (BudgetExceeded("unpriced: for ever"), b"false"),
+        (BudgetExceeded("until others have ended", retry_after=1.0), None),
+        (RateLimited("x", retry_after=5.0), None),
+    ],
+)
+def test_what_need_not_be_sent_again_by_itself_says_so(error: InfermuxError, said: bytes | None) -> None:
+    assert dict(error_answer(error)[0]).get(b"x-should-retry") == said
 
 
 TYPES = [

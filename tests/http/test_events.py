@@ -13,6 +13,8 @@ from trio.testing import MockClock
 
 from infermux.actors.provider_messages import Verb
 from infermux.actors.record import Record, Tried
+from infermux.actors.treasury import Exceeded
+from infermux.config.settings import Budget, Price
 from infermux.errors import Overloaded, ShuttingDown
 from infermux.http.events import BEHIND, MOST_READERS, MOST_REQUESTS, Hub, event
 from infermux.http.history import STEP, STEPS, History
@@ -166,3 +168,24 @@ async def test_the_history_of_a_provider_that_is_gone_goes(autojump_clock: MockC
         assert list(history.shown()["providers"]) == ["a"]
         await w.fleet.add(provider("b", "m"))
         assert history.shown()["providers"]["b"] == []
+
+
+async def test_a_budget_that_is_used_up_is_told_once(autojump_clock: MockClock) -> None:
+    budgets = (Budget(limit_usd=3, period="day", hard=False),)
+    async with world(provider("a", "m"), budgets=budgets, pricing={"a": {"m": Price(per_request=2.0)}}) as w:
+        hub = overlook(Inference(w.fleet, Rules.of(w.fleet.config)), Watchdog())
+        _, events = hub.join()
+        for _ in range(3):
+            await w.chat()
+        [told] = [told for name, told in waiting(events) if name == "budget"]
+        until = told.pop("until")
+    assert told == {"budget": "all/day", "limit_usd": 3.0, "spent_usd": 4.0, "hard": False}
+    assert until.endswith("T00:00:00Z")
+
+
+async def test_no_more_budgets_are_told_at_once_than_a_reader_can_take(autojump_clock: MockClock) -> None:
+    async with watched() as hub:
+        _, events = hub.join()
+        for _ in range(BEHIND * 2):
+            hub.note_budget(Exceeded(budget="caller:a/day", limit_usd=1, spent_usd=1, hard=True, until=0.0))
+        assert [name for name, _ in waiting(events)].count("budget") == MOST_REQUESTS

@@ -176,5 +176,6 @@ async def test_nothing_is_left_of_callers_that_leave_in_any_phase_and_any_way() 
             assert {name: truth.open for name, truth in w.truths.items() if truth.open} == {}
             assert w.truths["connecting-0"].tokens == 0
             assert w.truths["hedged-1"].tries, "the second attempt beside the first"
-    assert set(seen) >= set(Phase) - {Phase.LEASING}, seen  # leasing takes next to no time
+    # Leasing takes next to no time, and without a cache nobody follows another one.
+    assert set(seen) >= set(Phase) - {Phase.LEASING, Phase.FOLLOWING}, seen
     assert open_files() == before_all

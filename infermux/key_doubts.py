@@ -1,0 +1,41 @@
+"""What is strange about a new key, though it may be meant: told to whoever makes it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from .config.settings import Config
+from .keys import Allowance
+
+_GLOB = frozenset("*?[")
+
+
+def doubts(allows: Allowance, config: Config) -> Iterator[str]:
+    """Groups that nobody declares, and what allows nothing that is declared."""
+    declared = {group.name for group in config.routing.groups}
+    missing = [name for name in allows.groups if name not in declared]
+    for name in missing:
+        yield f"the configuration declares no route group named {name!r}"
+    if not missing and allows.models and allows.groups and not any(_allowed(allows, config)):
+        yield (
+            "models and groups both have to allow a request, and no model that the configuration names is in "
+            f"{', '.join(allows.groups)} and matches {', '.join(allows.models)}: it may be that this key allows nothing"
+        )
+
+
+def _allowed(allows: Allowance, config: Config) -> Iterator[bool]:
+    for name in _names(allows, config):
+        group = next(
+            (each.name for each in config.routing.groups if any(fnmatchcase(name, m) for m in each.models)), ""
+        )
+        yield allows.allows(name, group)
+
+
+def _names(allows: Allowance, config: Config) -> Iterator[str]:
+    """Those that requests may be expected to ask for: with open-ended providers any literal name will do."""
+    for provider in config.providers:
+        yield from provider.models or ()
+        yield from provider.model_aliases
+    patterns = (*allows.models, *(model for group in config.routing.groups for model in group.models))
+    yield from (pattern for pattern in patterns if not _GLOB & set(pattern))
