@@ -75,7 +75,7 @@ class History:
 
     retry: Retry
     stream: bool
-    failed: list[Failed] = attrs.field(factory=list)
+    failed: list[Failed] = attrs.field(factory=list[Failed])
     longer_context: bool = False  # the request has gone to those models
 
     @property
