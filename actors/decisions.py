@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -35,28 +35,28 @@ class Decision(msgspec.Struct, frozen=True):
 
 @attrs.define(eq=False)
 class Decisions:
-    """The last `kept` of them by request id. An id that comes again takes the place of the one before."""
+    """The last `kept` of them. Callers choose ids, so several may have the same one."""
 
     kept: int = KEPT
-    _by_id: OrderedDict[str, Decision] = attrs.field(factory=OrderedDict[str, Decision])
+    _last: deque[Decision] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._last = deque(maxlen=self.kept)
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self._last)
 
     def note(self, record: Record, run: Run | None) -> None:
         """A request has ended; `run` is None where it never was one."""
-        by_id = self._by_id
-        by_id.pop(record.id, None)
-        by_id[record.id] = decided(record, run)
-        if len(by_id) > self.kept:
-            by_id.popitem(last=False)
+        self._last.append(decided(record, run))
 
     def of(self, request_id: str) -> Decision | None:
-        return self._by_id.get(request_id)
+        """The newest of that id."""
+        return next((each for each in reversed(self._last) if each.record.id == request_id), None)
 
     def latest(self, count: int) -> Iterator[Decision]:
         """The newest first."""
-        return islice(reversed(self._by_id.values()), count)
+        return islice(reversed(self._last), count)
 
 
 def decided(record: Record, run: Run | None) -> Decision:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import attrs
 import trio
 
+from infermux.config.checks import goes_without
 from infermux.config.settings import Retry
 from infermux.errors import (
     CallerLeft,
@@ -257,7 +258,8 @@ class Run:
         """Account for a failed attempt: its provider is not asked again, and its lease is released."""
         lease, plan = attempt.lease, self.plan
         plan.staying = None
-        self.history.failed.append(Failed(lease.provider, lease.model, failure, lease.other_keys > 0))
+        entry = Failed(lease.provider, lease.model, failure, lease.other_keys > 0, goes_without(lease.settings))
+        self.history.failed.append(entry)
         plan.tried.add((lease.provider, lease.model))
         plan.parked = False  # a further wait for a first probe has a bound of its own
         if failure.kind.is_timeout:

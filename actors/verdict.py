@@ -31,12 +31,16 @@ _CREDENTIALS = (401, 402, 403)
 
 @attrs.frozen
 class Failed:
-    """One attempt that failed. `other_keys`: the provider has further credentials that could be used."""
+    """One attempt that failed. `other_keys`: the provider has further credentials that could be used.
+
+    `keyless`: nothing was sent to it that it could have refused.
+    """
 
     provider: str
     model: str
     failure: UpstreamFailure
     other_keys: bool = False
+    keyless: bool = False
 
 
 class Move(enum.Enum):
@@ -71,7 +75,7 @@ class History:
 
     retry: Retry
     stream: bool
-    failed: list[Failed] = attrs.field(factory=list)
+    failed: list[Failed] = attrs.field(factory=list[Failed])
     longer_context: bool = False  # the request has gone to those models
 
     @property
@@ -160,7 +164,7 @@ def failure_error(entry: Failed, attempts: int) -> InfermuxError:
     tail = f" (after {attempts} attempts)" if attempts > 1 else ""
     if failure.kind.is_timeout:
         return UpstreamTimeout(f"provider {name}: {failure.message}{tail}", code=failure.kind.value, provider=name)
-    return UpstreamError(f"provider {name} {_what(failure)}{tail}", provider=name)
+    return UpstreamError(f"provider {name} {_what(failure, entry.keyless)}{tail}", provider=name)
 
 
 def broken_error(entry: Failed, attempts: int = 1) -> InfermuxError:
@@ -176,12 +180,16 @@ def broken_error(entry: Failed, attempts: int = 1) -> InfermuxError:
     return error
 
 
-def _what(failure: UpstreamFailure) -> str:
+def _what(failure: UpstreamFailure, keyless: bool) -> str:
     words = failure.message[:MAX_QUOTED]
+    if failure.kind is FailureKind.CREDENTIALS and keyless:
+        return f"asks for a credential, and is configured without one: it answered {failure.status}: {words}"
     if failure.kind is FailureKind.CREDENTIALS:
         return f"refused the router's own credentials with status {failure.status}: {words}"
     if words.startswith(_TOLD):
         return words
     if failure.status is not None:
         return f"answered {failure.status}: {words}"
+    if failure.kind is FailureKind.CONNECT:
+        return f"cannot be reached: {words.removeprefix('cannot connect to ')}"
     return f"failed: {failure.kind.value}: {words}"

@@ -108,8 +108,10 @@ async def open_application(
             inference=inference,
             reloader=reloader,
             door_log=management.door_log,
-            app=let_finish(management_app(management, managed=not separate)),
-            management_app=let_finish(management_app(management, public=False)) if separate else None,
+            app=let_finish(management_app(management, managed=not separate), management.door_log),
+            management_app=let_finish(management_app(management, public=False), management.door_log)
+            if separate
+            else None,
         )
         with watchdog.watching():  # not while the pages are put together, which takes its time
             yield application
@@ -167,7 +169,7 @@ async def refuse_websocket(send: Send) -> None:
     await send({"type": "websocket.http.response.body", "body": body})
 
 
-def let_finish(app: Any) -> AsgiApp:
+def let_finish(app: Any, door_log: DoorLog) -> AsgiApp:
     """`app` without web sockets, and not told that the caller left once it has said its last word.
 
     Hypercorn says so from within the last `send`, before it closes a connection that is not to be kept; quart-trio
@@ -177,6 +179,7 @@ def let_finish(app: Any) -> AsgiApp:
     async def heard_out(scope: Scope, receive: Receive, send: Send) -> None:
         ended = False
         if scope["type"] == "websocket":
+            door_log.note_refused(404, NotFound.code, scope.get("client"), method="GET", path=scope["path"])
             await refuse_websocket(send)
             return
 

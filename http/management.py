@@ -16,25 +16,24 @@ from werkzeug.exceptions import HTTPException
 from infermux import __version__
 from infermux.actors.description import Description
 from infermux.actors.fleet import Fleet
-from infermux.actors.key_access import may_use
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.ledger import Books
 from infermux.actors.member import Member
+from infermux.actors.messages import Health
 from infermux.actors.provider_messages import Verb
 from infermux.config.redact import redacted
 from infermux.errors import (
     ConfigError,
+    Conflict,
     InfermuxError,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
-    ModelNotFound,
     NotFound,
     PayloadTooLarge,
     ShuttingDown,
     Unauthorized,
 )
-from infermux.providers.interface import Endpoint
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
@@ -49,15 +48,15 @@ from .events import Hub, add_events
 from .exchange import Head
 from .explain import add_explain
 from .exposition import Metrics
-from .inference import ROUTES, Inference
+from .inference import Inference
 from .key_pages import add_keys
 from .live_requests import add_requests
 from .metrics_page import ROOT as METRICS
 from .metrics_page import add_metrics
+from .models_page import add_models, asked_head
 from .money import add_money
 from .openapi_page import add_openapi
 from .overview import add_overview
-from .passthrough import RULES
 from .queries import check_query
 from .reloading import Reloader
 from .rules import Rules
@@ -109,7 +108,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash(app))
     if public:
-        _add_models(app, management)
+        add_models(app, management.inference)
     if managed:
         _add_health(app, management)
         _add_providers(app, management)
@@ -135,11 +134,6 @@ def management_app(management: Management, *, public: bool = True, managed: bool
     return app
 
 
-def _head() -> Head:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
-    return Head(request.method.encode(), request.path.encode(), b"", headers)
-
-
 def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
     @app.before_request
     async def guard() -> Response | None:
@@ -158,7 +152,7 @@ def _guard(management: Management, managed: bool) -> None:
     A browser that has signed in shows its cookie instead, for the dashboard's own files.
     Where it is not served, it is like any path.
     """
-    path, head = request.path, _head()
+    path, head = request.path, asked_head()
     if path in EXEMPT:
         return
     if managed and (path.startswith(PREFIX) or path == METRICS):
@@ -213,7 +207,7 @@ async def _http_error(error: HTTPException) -> Response:
             response.headers["Allow"] = allowed
             return response
         case 413:
-            told = PayloadTooLarge(said)
+            told = PayloadTooLarge(f"the body is larger than {MAX_BODY} bytes, the most that is read here")
         case code:
             told = InfermuxError(said, status=code or 500, code=error.name.lower().replace(" ", "_"))
     return await _error_response(told)
@@ -236,94 +230,6 @@ async def _refused_config(error: ConfigError) -> Response:
     body = {**msgspec.json.decode(await response.get_data()), "problems": [attrs.asdict(p) for p in error.problems]}
     response.set_data(msgspec.json.encode(body))
     return response
-
-
-# Models.
-
-
-def _add_models(app: QuartTrio, management: Management) -> None:
-    for path in (*(route.decode() for route in ROUTES), *RULES):
-        # Only for its 405: the inference handler takes every POST before it comes here.
-        app.add_url_rule(path, f"inference {path}", _never, methods=["POST"])
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        if "anthropic-version" in request.headers:
-            return _anthropic_page(list(_models(management)))
-        return {"object": "list", "data": [_model(name, members) for name, members in _models(management).items()]}
-
-    @app.get("/v1/models/<path:name>")
-    async def model(name: str) -> dict[str, Any]:
-        members = _models(management).get(name)
-        if members is None:
-            message = f"there is no model {name!r} that you can ask for: GET /v1/models lists those there are"
-            raise ModelNotFound(message, param="model")
-        return _anthropic_model(name) if "anthropic-version" in request.headers else _model(name, members)
-
-
-async def _never(rest: str = "") -> Response:
-    raise MethodNotAllowed("send it as POST")
-
-
-def _models(management: Management) -> dict[str, list[Member]]:
-    """Those that the caller may ask for, with who serves them."""
-    found = _all_models(management)
-    key = admitted(_head(), management.rules.config, management.inference.keys).key
-    if key is None:
-        return found
-    allows, catalogue = key.stored.allows, management.fleet.catalogue
-    return {name: listed for name, listed in found.items() if may_use(allows, name, Endpoint.CHAT, catalogue)}
-
-
-def _all_models(management: Management) -> dict[str, list[Member]]:
-    fleet = management.fleet
-    names = fleet.catalogue.names()
-    found = {
-        name: [fleet.members[e.name] for e in entries if e.name in fleet.members] for name, entries in names.items()
-    }
-    for name, listed in fleet.listed_models().items():
-        found.setdefault(name, listed)
-    return found
-
-
-def _model(name: str, members: list[Member]) -> dict[str, Any]:
-    """OpenAI's model object (`openai.types.model.Model`), with the providers as an extra, and what they say of it."""
-    owner = members[0].settings.name if members else "infermux"
-    return {
-        "id": name,
-        "object": "model",
-        "created": 0,
-        "owned_by": owner,
-        "providers": [m.settings.name for m in members],
-        **_said(name, members),
-    }
-
-
-def _said(name: str, members: list[Member]) -> dict[str, Any]:
-    """What the first provider that says anything of a model says; unknown is left out."""
-    known = (member.entry.info(member.settings.model_aliases.get(name, name)) for member in members)
-    info = next((found for found in known if found is not None), None)
-    if info is None:
-        return {}
-    shown = {
-        "name": info.name or None,
-        "context_window": info.context_window,
-        "max_output_tokens": info.max_output_tokens,
-        "images": info.images,
-        "tools": info.tools,
-    }
-    return {key: value for key, value in shown.items() if value is not None}
-
-
-def _anthropic_model(name: str) -> dict[str, Any]:
-    """Anthropic's model object (`anthropic.types.model_info.ModelInfo`)."""
-    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
-
-
-def _anthropic_page(names: list[str]) -> dict[str, Any]:
-    """Anthropic's page of models (`anthropic.pagination.SyncPage`)."""
-    first, last = (names[0], names[-1]) if names else (None, None)
-    return {"data": [_anthropic_model(name) for name in names], "has_more": False, "first_id": first, "last_id": last}
 
 
 # Health.
@@ -397,7 +303,13 @@ def _add_providers(app: QuartTrio, management: Management) -> None:
             wanted = Verb(verb)
         except ValueError:
             raise NotFound(f"{verb!r} is not one of {', '.join(v.value for v in Verb)}") from None
-        return attrs.asdict(await fleet.command(name, wanted))
+        done = await fleet.command(name, wanted)
+        if wanted is Verb.PROBE and done.health["state"] == Health.UNCHECKED.value:
+            raise Conflict(
+                f"provider {name} is never probed (health_check, or it is called with its callers' credentials): "
+                "what it is worth is learnt from requests"
+            )
+        return attrs.asdict(done)
 
 
 async def _described(fleet: Fleet) -> AsyncGenerator[Description]:

@@ -33,6 +33,7 @@ from .ratelimits import listen
 from .splice import merge_defaults
 from .transport import Headers, RequestTemplate, Response, Transport, choose_transport, read_some, target_of
 
+_OAUTH: Final = "sk-ant-oat"
 DEFAULT_BASE_URL: Final = "https://api.anthropic.com"
 VERSION: Final = b"2023-06-01"
 """The version of the API that our own requests and translations are written for, and callers who name none.
@@ -87,7 +88,7 @@ class Anthropic:
         template = requests.count if counting else requests.messages
         headers = self._of_caller(call)
         if call.lent is not None:
-            headers = (*headers, *lent_header(call, self._settings, api_key))
+            headers = (*headers, *lent_header(call, self._settings, _credential))
         response = await self._transport.send(template, body, headers)
         listen(call.heard, response.headers)
         if call.stream and 200 <= response.status < 300 and not _is_json(response):
@@ -198,6 +199,15 @@ class _Requests:
     messages: RequestTemplate
     count: RequestTemplate
     models: RequestTemplate
+
+
+def _credential(lent: str) -> tuple[bytes, bytes]:
+    """The caller's own as Anthropic takes it: what its OAuth hands out is a bearer, and refused as a key.
+
+    By its beginning, as everybody tells them apart (https://github.com/BerriAI/litellm/pull/21039). The beta that goes
+    with it is the caller's to name.
+    """
+    return (b"Authorization", b"Bearer " + lent.encode()) if lent.startswith(_OAUTH) else api_key(lent)
 
 
 def api_key(key: str) -> tuple[bytes, bytes]:

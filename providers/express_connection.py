@@ -313,7 +313,7 @@ def _size(headers: Headers) -> int:
 
 
 def _broken(how: str) -> UpstreamFailure:
-    return UpstreamFailure(FailureKind.BROKEN, f"the provider's answer broke off: {how}")
+    return UpstreamFailure(FailureKind.BROKEN, f"broke off its answer: {how}")
 
 
 def _malformed(what: str) -> UpstreamFailure:

@@ -169,7 +169,7 @@ class HttpxResponse:
         if self._ended:
             return None
         if self._chunks is None:
-            raise UpstreamFailure(FailureKind.BROKEN, "the provider's answer broke off: the connection was closed")
+            raise UpstreamFailure(FailureKind.BROKEN, "broke off its answer: the connection was closed")
         try:
             while not (data := await anext(self._chunks)):
                 pass
@@ -325,7 +325,7 @@ def _failure(error: httpx.HTTPError) -> UpstreamFailure:
         text = str(error)
         if not any(sign in text for sign in ("disconnected", "peer closed", "ConnectionTerminated", "StreamReset")):
             return UpstreamFailure(FailureKind.MALFORMED, "the provider's answer is not HTTP")
-    return UpstreamFailure(FailureKind.BROKEN, "the provider's answer broke off: the provider closed the connection")
+    return UpstreamFailure(FailureKind.BROKEN, "broke off its answer: it closed the connection")
 
 
 def _connect_reason(error: httpx.HTTPError) -> str:

@@ -150,7 +150,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def traced(call: Call, span: str) -> Call:
-    """`call`, its `traceparent` naming `span` (https://www.w3.org/TR/trace-context/, 3.2.2)."""
+    """`call`, its `traceparent` naming `span`: VERSION-TRACE-SPAN-FLAGS (https://www.w3.org/TR/trace-context/, 3.2)."""
     headers = [
         (name, b"%b-%b-%b" % (value[:35], span.encode(), value[-2:])) if name == TRACE_HEADERS[0] else (name, value)
         for name, value in call.headers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 import ssl
 from typing import cast
 
@@ -50,7 +51,10 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({_word(error)})"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        # trio puts the address into it, which whoever asks for a reason names already; a resolver's numbers are its own
+        if error.errno is None or isinstance(error, socket.gaierror):
+            return error.strerror
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__
 
 

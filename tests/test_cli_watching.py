@@ -59,13 +59,17 @@ EXPLAINED: dict[str, Any] = {
     "provider": "quick",
     "model": "m",
     "tried": 1,
+    "at": 0.0,
+    "prompt_tokens": 12,
+    "completion_tokens": 3,
+    "cost": 0.00125,
     "latency": 0.25,
     "overhead": 0.0004,
     "scores": {"priority": "its place"},
     "candidates": [
-        {"place": 1, "provider": "quick", "model": "m", "score": 1.0, "known": {"latency": 0.2, "load": 3}}
+        {"tier": 1, "place": 1, "provider": "quick", "model": "m", "score": 1.0, "known": {"latency": 0.2, "load": 3}}
         | {"verdict": "asked", "reason": "ok", "detail": ""},
-        {"place": None, "provider": "spare", "model": "m", "score": None, "known": {}}
+        {"tier": 2, "place": None, "provider": "spare", "model": "m", "score": None, "known": {}}
         | {"verdict": "left_out", "reason": "not_allowed", "detail": "by the request"},
     ],
     "attempts": [
@@ -129,12 +133,13 @@ def test_a_decision_in_words(stub: tuple[type[Stub], str], run: Run) -> None:
     code, said, _ = run("explain", "a/b c", "--url", url)
     assert code == 0
     assert said.splitlines() == [
-        "mine: chat for m by team-a",
+        "mine: chat for m by team-a, 1970-01-01 00:00:00 UTC",
         "answered by quick (m), ok, 200: 250 ms in 1 attempt, 0.4 ms of it our own",
+        "12 tokens in, 3 out: $0.00125",
         "",
-        "PLACE  PROVIDER  MODEL  SCORE  AVERAGE  LOAD  WHAT BECAME OF IT",
-        "1      quick     m      1      200 ms   3     ok",
-        "-      spare     m      -      -        -     left out: not_allowed (by the request)",
+        "TIER  PLACE  PROVIDER  MODEL  SCORE  AVERAGE  LOAD  WHAT BECAME OF IT",
+        "1     1      quick     m      1      200 ms   3     ok",
+        "2     -      spare     m      -      -        -     left out: not_allowed (by the request)",
         "score of priority: its place",
         "",
         "ATTEMPT  PROVIDER  MODEL  STARTED  FIRST TOKEN  ENDED   OUTCOME",

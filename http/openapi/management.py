@@ -155,7 +155,9 @@ def _providers() -> Iterator[Found]:
     yield "/providers/{name}", "get", one
     verb = in_path("verb", "What it is to do.", one_of(verb.value for verb in Verb))
     summary = "Enable, disable, drain, probe or reset a provider"
-    command = _shown("command", "Providers", summary, "Provider", parameters=(_PROVIDER, verb), errors=(NotFound,))
+    command = _shown(
+        "command", "Providers", summary, "Provider", parameters=(_PROVIDER, verb), errors=(NotFound, Conflict)
+    )
     yield "/providers/{name}/{verb}", "post", command
 
 

@@ -67,7 +67,10 @@ INFERENCE: Final = (
         "The whole request may take this long, such as `20s`, `250ms` or `1m30s`.",
         {**TEXT, "pattern": _TIMEOUT},
     ),
-    in_header("traceparent", "W3C Trace Context: goes on to the provider. One that is ill-formed is as if not there."),
+    in_header(
+        "traceparent",
+        "W3C Trace Context: goes on to the provider. One that is ill-formed is as if not there, and so are two.",
+    ),
     in_header("tracestate", "Goes on with a `traceparent`."),
     in_header("openai-beta", "Goes on to a provider that speaks OpenAI's API."),
     in_header("anthropic-beta", "Goes on to a provider that speaks Anthropic's API."),

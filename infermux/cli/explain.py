@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +34,7 @@ def explain(request_id: str, path: str | None, as_json: bool, url: str | None) -
     if answer["candidates"]:
         click.echo()
         print_table(
-            ("PLACE", "PROVIDER", "MODEL", "SCORE", "AVERAGE", "LOAD", "WHAT BECAME OF IT"),
+            ("TIER", "PLACE", "PROVIDER", "MODEL", "SCORE", "AVERAGE", "LOAD", "WHAT BECAME OF IT"),
             [_candidate(each) for each in answer["candidates"]],
         )
         for strategy, meaning in answer["scores"].items():
@@ -58,8 +59,18 @@ def _summary(answer: dict[str, Any]) -> list[str]:
     if answer["code"]:
         came += f" {answer['code']}"
     took = f"{seconds(answer['latency'])} in {counted(answer['tried'], 'attempt')}"
-    lines = [f"{answer['id']}: {asked}", f"{came}: {took}, {seconds(answer['overhead'])} of it our own"]
+    at = datetime.fromtimestamp(answer["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    lines = [f"{answer['id']}: {asked}, {at}", f"{came}: {took}, {seconds(answer['overhead'])} of it our own"]
+    lines += _used(answer)
     return [*lines, answer["message"]] if answer["message"] else lines
+
+
+def _used(answer: dict[str, Any]) -> list[str]:
+    """What it came to, where anything was used."""
+    if answer["prompt_tokens"] is None:
+        return []
+    cost = "at a price nobody knows" if answer["cost"] is None else f"${answer['cost']:.6g}"
+    return [f"{answer['prompt_tokens']} tokens in, {answer['completion_tokens']} out: {cost}"]
 
 
 def _candidate(each: dict[str, Any]) -> tuple[str, ...]:
@@ -67,6 +78,7 @@ def _candidate(each: dict[str, Any]) -> tuple[str, ...]:
     average = seconds(known["latency"]) if known else "-"
     place, score = each["place"], each["score"]
     return (
+        str(each["tier"]),
         "-" if place is None else str(place),
         each["provider"],
         each["model"],

@@ -164,6 +164,11 @@ def needs_key(provider: ProviderSettings) -> bool:
     return urlsplit(provider.base_url).hostname == _HOSTED_OPENAI
 
 
+def goes_without(provider: ProviderSettings) -> bool:
+    """Whether nothing is sent to it by which it could know us. Of types that have credentials of their own, unknown."""
+    return provider.type in ("openai", "ollama") and not (provider.keys or provider.headers)
+
+
 def _hosted_by(provider: ProviderSettings) -> str:
     return " at its hosted address" if provider.type == "openai" else ""
 

@@ -57,9 +57,15 @@ class Store:
         from .engine import READ_ONLY, told
 
         with told(self.place):
-            engine = self._opened().execution_options(**{READ_ONLY: read_only})
-            with engine.begin() as connection:
-                return work(connection)
+            engine = self._opened()
+            pool = engine.pool
+            try:
+                with engine.execution_options(**{READ_ONLY: read_only}).begin() as connection:
+                    return work(connection)
+            finally:
+                if self._engine is not engine:  # closed meanwhile, without this connection: it was in use
+                    pool.dispose()
+                    engine.dispose()
 
     def _opened(self) -> Engine:
         from .engine import open_engine

@@ -17,6 +17,7 @@ from infermux.errors import (
     RateLimited,
     UpstreamError,
 )
+from infermux.secret import Secret
 from tests.actors._scripted import (
     CREDENTIALS,
     NO_MODEL,
@@ -44,7 +45,7 @@ async def test_all_429_are_a_429_that_says_when_to_come_back(autojump_clock: Moc
 
 
 async def test_refused_credentials_are_a_502_that_names_provider_and_status(autojump_clock: MockClock) -> None:
-    async with world(provider("a", "m"), script={"a": [CREDENTIALS]}) as w:
+    async with world(provider("a", "m", api_key=Secret("k")), script={"a": [CREDENTIALS]}) as w:
         with pytest.raises(UpstreamError) as caught:
             await w.chat()
         assert caught.value.status == 502

@@ -110,17 +110,18 @@ def test_every_strategy_of_our_own_says_what_its_score_is() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=60))
-def test_the_last_ones_are_kept_and_an_id_that_comes_again_counts_once(ids: list[int]) -> None:
+def test_the_last_ones_are_kept_and_of_an_id_that_comes_again_each_and_told_the_newest(ids: list[int]) -> None:
     kept = Decisions(kept=10)
     for index, each in enumerate(ids):
         kept.note(Record(id=str(each), at=float(index)), None)
-    newest = list(dict.fromkeys(reversed(ids)))[:10]
+    newest = ids[::-1][:10]
     assert [int(each.record.id) for each in kept.latest(100)] == newest
     assert len(kept) == len(newest)
     for each in newest:
         decision = kept.of(str(each))
         assert decision is not None
         assert decision.record.at == max(index for index, other in enumerate(ids) if other == each)
+    assert kept.of("21") is None
 
 
 async def test_a_score_without_bound_is_told_as_none(autojump_clock: MockClock) -> None:

@@ -125,7 +125,20 @@ def test_everything_else_is_a_502_with_status_name_and_the_number_of_attempts() 
 
 
 def test_a_failure_without_a_status_is_named_by_its_kind() -> None:
-    assert history(FailureKind.CONNECT).error().message == "provider p0 failed: connect_error: words 0"
+    assert history(FailureKind.BROKEN).error().message == "provider p0 failed: broken: words 0"
+
+
+def test_a_provider_that_cannot_be_reached_is_told_with_its_address_and_why_once() -> None:
+    failure = UpstreamFailure(FailureKind.CONNECT, "cannot connect to http://10.0.0.1: Connection refused")
+    told = "provider p cannot be reached: http://10.0.0.1: Connection refused"
+    assert failure_error(Failed("p", "m", failure), 1).message == told
+
+
+def test_who_asks_for_a_credential_and_has_none_is_told_apart_from_who_refuses_ours() -> None:
+    failure = UpstreamFailure(FailureKind.CREDENTIALS, "no", status=401)
+    assert "refused the router's own" in failure_error(Failed("p", "m", failure), 1).message
+    told = "provider p asks for a credential, and is configured without one: it answered 401: no"
+    assert failure_error(Failed("p", "m", failure, keyless=True), 1).message == told
 
 
 @pytest.mark.parametrize(
@@ -135,6 +148,11 @@ def test_a_failure_without_a_status_is_named_by_its_kind() -> None:
         ("answered 200 with an error: busy", 529, "provider p answered 200 with an error: busy"),
         ("answered with JSON that is no message", 200, "provider p answered with JSON that is no message"),
         ("ended its stream without message_stop", 200, "provider p ended its stream without message_stop"),
+        (
+            "broke off its answer: it closed the connection",
+            None,
+            "provider p broke off its answer: it closed the connection",
+        ),
         ("sent an event that is no chunk", None, "provider p sent an event that is no chunk"),
     ],
 )

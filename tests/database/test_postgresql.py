@@ -177,3 +177,4 @@ async def test_the_end_is_not_held_up_by_a_server_that_hangs(
             async with open_ledger(supervisor, journal := Journal(), database) as books:
                 journal.tell(record(1))
             assert (books.ledger.pending, books.ledger.shed) == (0, 1)
+    await database.aclose()  # what its thread has opened meanwhile

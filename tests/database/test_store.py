@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -143,3 +144,16 @@ def test_a_server_that_is_not_there_is_unavailable_and_its_password_is_not_told(
         store.read(added)
     assert "127.0.0.1" in refused.value.message
     assert "hidden" not in refused.value.message
+
+
+def test_a_connection_that_is_in_use_when_the_store_is_closed_is_closed_after_it(tmp_path: Path) -> None:
+    store = Store(Place.of(f"sqlite:///{tmp_path / 'ledger.db'}"))
+    used: list[Any] = []
+
+    def work(connection: Connection) -> None:
+        used.append(connection.connection.driver_connection)
+        store.close()
+
+    store.read(work)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        used[0].execute("SELECT 1")

@@ -170,7 +170,11 @@ async def test_errors_are_as_described() -> None:
 
 
 async def test_events_are_as_described() -> None:
-    async with routing(SIMULATED, environ=ENVIRON, headers=AUTHORIZED) as router:
+    spent: dict[str, Any] = {
+        "pricing": {SIMULATED["name"]: {"sim": {"input_per_million": 1e6, "output_per_million": 1e6}}},
+        "budgets": [{"caller": "*", "limit_usd": 0.5, "period": "month", "hard": False}],
+    }
+    async with routing(SIMULATED, environ=ENVIRON, headers=AUTHORIZED, **spent) as router:
         found = await described(router)
         schema = found.operation("get", "/_infermux/events")["responses"]["200"]["content"]["text/event-stream"][
             "schema"
@@ -194,4 +198,4 @@ async def test_events_are_as_described() -> None:
                         seen.add(name)
                     if seen == set(by_name):
                         break
-        assert seen == {"overview", "snapshot", "change", "request"}
+        assert seen == {"overview", "snapshot", "change", "request", "budget"}

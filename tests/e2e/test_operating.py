@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -81,6 +82,22 @@ async def test_sdks_do_not_send_a_killed_request_again() -> None:
                 while (await router.web.delete("/_infermux/requests/mine")).status_code != 200:  # noqa: ASYNC110
                     await trio.sleep(0.02)
         assert len(upstream.chats) <= 1
+
+
+async def test_an_unchecked_provider_cannot_be_probed_and_the_answer_says_so() -> None:
+    async with OpenAIUpstream() as upstream, routing(provider("one", upstream)) as router:
+        answer = await router.web.post("/_infermux/providers/one/probe")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+        assert "is never probed" in answer.json()["error"]["message"]
+        assert not upstream.requests
+
+
+async def test_a_body_that_is_too_large_for_management_is_told_how_much_is_read(tmp_path: Path) -> None:
+    ledger = {"url": f"sqlite:///{tmp_path}/keys.db"}
+    async with OpenAIUpstream() as upstream, routing(provider("one", upstream), ledger=ledger) as router:
+        answer = await router.web.post("/_infermux/keys", content=b"[" * 200_000)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
+        assert "65536 bytes" in answer.json()["error"]["message"]
 
 
 async def test_why_a_request_went_where_it_did() -> None:

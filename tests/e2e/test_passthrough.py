@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from typing import Any
@@ -30,6 +31,19 @@ def borrowing(name: str, upstream: OpenAIUpstream | str, **more: Any) -> dict[st
 
 def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
+
+
+async def test_a_token_of_anthropics_oauth_goes_out_as_the_bearer_it_is() -> None:
+    token = "sk-ant-oat01-of-the-caller"
+    async with (
+        AnthropicUpstream(keys=[token]) as claude,
+        routing({**claude_provider("three", claude), "api_key": None}, **PASSTHROUGH) as router,
+        claude_sdk(router, api_key=token) as sdk,
+    ):
+        with contextlib.suppress(anthropic.AuthenticationError):  # the mock knows keys only
+            await sdk.messages.create(model=CLAUDE, max_tokens=9, messages=HELLO)
+    [sent] = claude.requests
+    assert (sent.header("authorization"), sent.header("x-api-key")) == (f"Bearer {token}", None)
 
 
 @pytest.mark.parametrize("way", WAYS)

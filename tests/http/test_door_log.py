@@ -123,6 +123,18 @@ async def test_whom_the_door_turns_away_is_logged_and_counted(lines: list[Fields
     assert 'infermux_refused_total{code="unauthorized",status="401"} 3.0' in page
 
 
+@pytest.mark.slow
+async def test_the_opening_of_a_web_socket_is_refused_and_logged(lines: list[Fields]) -> None:
+    opening = (
+        b"GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with routing(provider("one", HTTP)) as router:
+        await told(router, opening)
+    refused = {"event": "refused", "status": 404, "code": "not_found", "method": "GET"}
+    assert said(lines) == [{**refused, "path": "/v1/responses"}]
+
+
 HEADS = {
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n": (400, "invalid_request"),
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"a" * 100_000): (431, "head_too_large"),

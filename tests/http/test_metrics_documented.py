@@ -93,6 +93,8 @@ async def test_every_query_of_the_dashboard_asks_for_what_there_is() -> None:
     asked = list(queries(dashboard["panels"]))
     asked += [variable["definition"] for variable in dashboard["templating"]["list"] if "definition" in variable]
     assert len(asked) > 25
+    assert "infermux_cache_total" in " ".join(asked)
+    assert "infermux_refused_total" in " ".join(asked)
     for query in asked:
         metrics = OURS.findall(query)
         assert metrics, query

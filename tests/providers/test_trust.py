@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import socket
 import ssl
 
 import pytest
@@ -12,6 +14,12 @@ def test_the_reason_of_several_addresses_is_the_first() -> None:
     error = OSError("all attempts to connect failed")
     error.__cause__ = ExceptionGroup("outer", [group])
     assert trust.reason(error) == "Connection refused"
+
+
+def test_a_reason_names_no_address_but_the_systems_words() -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Error connecting to ('127.0.0.1', 1): Connection refused")
+    assert trust.reason(refused) == "Connection refused"
+    assert trust.reason(socket.gaierror(-2, "Name or service not known")) == "Name or service not known"
 
 
 def test_a_reason_is_never_empty() -> None:

@@ -101,6 +101,8 @@ async def succeed(world: World) -> None:
         for model in ("gpt-4o", "several", "several", "sim", "claude", "azure", "auto"):
             await ask(world, model, stream=stream)
         await ask(world, "gpt-4o", path="/v1/messages", stream=stream)
+        for model in ("claude", "azure"):
+            await ask(world, model, stream=stream)  # again: from the cache
     for status in (401, 400, 500):
         world.openai.script.append(Reply(status=status, body=_error(SEVERAL, secrets.IN_CONFIG.value)))
         await ask(world, "several")
@@ -190,7 +192,7 @@ async def _ask_to_be_killed(world: World) -> None:
 
 PAGES: Final = (
     *("health", "ready", "status", "providers", "nothing", "config", "metrics", "requests", "explain", "overview"),
-    *("prices", "budgets", "costs", "keys", "keys/first", "keys/nobody", "providers/nobody"),
+    *("prices", "budgets", "costs", "keys", "keys/first", "keys/nobody", "providers/nobody", "cache"),
     "costs?format=csv&group_by=caller,model",
 )
 

@@ -221,6 +221,8 @@ async def opened(scenario: Scenario) -> AsyncGenerator[World]:
             "ledger": {"url": ledger},
             "telemetry": {"otlp_endpoint": collector},
             "budgets": [{"caller": "team-a", "limit_usd": 50, "period": "month"}],
+            "cache": {"enabled": True},
+            "routing": {"groups": [{"name": "kept", "models": ["claude", "azure"], "cache": True}]},
             "providers": _providers(upstreams, scenario, folder),
         }
         (folder / "infermux.yml").write_text(json.dumps(config, indent=1))

@@ -89,6 +89,7 @@ def assert_that_it_was_played(world: World) -> None:
     said = () if world.scenario.way == "asgi" else ("stdout",)
     for name in (*said, "stderr", "traces", "command lines", "page: GET config", "page: events"):
         assert len(world.artefacts[name].strip()) > 20, name
+    assert b'infermux_cache_total{result="hit"}' in world.artefacts["page: GET metrics"]
     assert secrets.ANSWER.head.encode() in world.artefacts["answer: /v1/chat/completions"].replace(b'"', b"")
 
 

@@ -26,7 +26,7 @@ EVERY = 1.0  # seconds between two requests, every other one a stream
 DOWN, UP, END = 30.1, 90.0, 130.0
 RECOVERY = 20.0
 FAILURES = 5  # of the circuit breaker
-LATE = 20.0  # what a busy machine may add over sockets, as a real figure
+LATE = 40.0  # what a busy machine may add over sockets, as a real figure
 
 
 @attrs.frozen

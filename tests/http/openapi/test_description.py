@@ -58,7 +58,7 @@ def test_it_is_valid_openapi() -> None:
 async def test_every_route_has_a_description_and_every_description_a_route(
     monkeypatch: pytest.MonkeyPatch, separate: bool
 ) -> None:
-    def plain(app: Any) -> Any:
+    def plain(app: Any, _door_log: Any) -> Any:
         return app
 
     monkeypatch.setattr(application_module, "let_finish", plain)
