@@ -126,7 +126,9 @@ class Process:
                 answering.close()
         if endpoint in _LEGACY:
             legacy = endpoint is Endpoint.COMPLETIONS
-            return ProcessChatStream(answering, asked_usage=call.asked_usage, legacy=legacy, secrets=secrets)
+            return ProcessChatStream(
+                answering, call.model, asked_usage=call.asked_usage, legacy=legacy, secrets=secrets
+            )
         if endpoint is Endpoint.MESSAGES:
             stream = MessagesStream(answering, secrets=secrets)
             stream.dropped = answering.dropped
