@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -269,6 +269,11 @@ class Process:
     def retry(self) -> None:
         """See `Lasting.retry`."""
         self._place.retry()
+
+    def statistics(self) -> Mapping[str, Any]:
+        """See `Lasting.statistics`: where and how it runs, and what it speaks."""
+        agreed = self._client.agreed
+        return {**self._place.statistics(), "speaks": None if agreed is None else agreed.speech.value}
 
     async def _tell(self, news: Callable[[bool], None]) -> None:
         place = self._place
