@@ -134,6 +134,11 @@ async def test_a_prompt_too_long_for_a_model_goes_to_one_for_longer_prompts(auto
         assert await w.answered_by("m", prompt_tokens=5000) == "small"
 
 
+# `anthropic.types.ContentBlockSourceParam`: a document made of texts and images.
+DOCUMENT = {
+    "type": "document",
+    "source": {"type": "content", "content": [{"type": "image", "source": {"type": "url", "url": "https://e/x"}}]},
+}
 WITH_IMAGES: list[tuple[Endpoint, dict[str, Any]]] = [
     (
         Endpoint.CHAT,
@@ -148,6 +153,10 @@ WITH_IMAGES: list[tuple[Endpoint, dict[str, Any]]] = [
                 {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "image", "source": {}}]}]}
             ],
         },
+    ),
+    (
+        Endpoint.MESSAGES,
+        {"max_tokens": 9, "messages": [{"role": "user", "content": [DOCUMENT]}]},
     ),
 ]
 
