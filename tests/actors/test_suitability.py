@@ -55,6 +55,9 @@ class Described(Scripted):
         finally:
             self.running -= 1
 
+    def statistics(self) -> dict[str, Any]:
+        return {"running": self.running}
+
 
 @asynccontextmanager
 async def described(*wires: Described, routing: Routing = PRIORITY, **fields: Any) -> AsyncGenerator[World]:
