@@ -154,6 +154,11 @@ class Catalogue:
                 return entry.declared[0]
         return None
 
+    @property
+    def unlisted(self) -> list[str]:
+        """The providers that will say which models they have, and have not yet: one may be the default."""
+        return [entry.name for entry in self._open_ended if entry.settings.type == "process"]
+
     def names(self) -> dict[str, list[Entry]]:
         """Every declared model and alias with the providers that serve it, in declaration order."""
         found: dict[str, list[Entry]] = {}
@@ -178,6 +183,17 @@ class Catalogue:
         """The providers that serve a model, but not at `endpoint`."""
         entries = [candidate.entry for tier in self._tiers(name) for candidate in tier]
         return list(dict.fromkeys(entry.name for entry in entries if endpoint not in entry.endpoints))
+
+    def nobody(self, model: str, endpoint: Endpoint) -> str:
+        """Why a model has no route, for whoever asked for it."""
+        if not model:
+            return "the request names no model and no provider declares one; name a model"
+        without = self.without(endpoint, model)
+        if without:
+            return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
+        known = list(self.names())
+        shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+        return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"
 
     def _resolve(self, name: str, endpoint: Endpoint) -> Route:
         own = self._own_route(name, endpoint)

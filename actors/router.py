@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -17,7 +17,6 @@ import trio
 
 from infermux.config.settings import Config, Group, Retry, Routing
 from infermux.errors import InvalidRequest, ModelNotFound, ShuttingDown
-from infermux.providers.interface import Endpoint
 from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
@@ -263,10 +262,21 @@ class RouterActor(BaseActor[Any]):
             check_names(want.preferences, catalogue)
         route = catalogue.resolve(want.model, want.endpoint)
         if route.is_empty:
-            raise ModelNotFound(_nobody(route.model, want.endpoint, catalogue), param="model")
+            if not route.model and catalogue.unlisted:
+                self._wait_for_models(plan, catalogue.unlisted)
+                return route
+            raise ModelNotFound(catalogue.nobody(route.model, want.endpoint), param="model")
         if want.home is not None:
             check_home(want, want.home, route, catalogue)
         return route
+
+    def _wait_for_models(self, plan: Plan, providers: Iterable[str]) -> None:
+        """No default model is known before one of `providers` has said what it has."""
+        now = trio.current_time()
+        for name in providers:
+            standing = standing_of(self._refs[name])
+            reason = standing.reason if now < standing.blocked_until else None
+            plan.refuse(Refusal(name, reason or Reason.STARTING))
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
         preferences, home = plan.want.preferences, plan.want.home
@@ -381,14 +391,3 @@ def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
     for fallback in route.fallbacks:
         for tier in fallback.tiers:
             yield fallback, tier
-
-
-def _nobody(model: str, endpoint: Endpoint, catalogue: Catalogue) -> str:
-    if not model:
-        return "the request names no model and no provider declares one; name a model"
-    without = catalogue.without(endpoint, model)
-    if without:
-        return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
-    known = list(catalogue.names())
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"

@@ -14,10 +14,10 @@ from trio.testing import MockClock
 from infermux.actors.provider_messages import Verb
 from infermux.actors.requests import request_run
 from infermux.config.settings import HealthCheck, ProbeMethod, ProviderSettings, Routing
-from infermux.errors import FailureKind, InvalidRequest, ModelNotFound, UpstreamFailure
+from infermux.errors import FailureKind, InvalidRequest, ModelNotFound, NoHealthyProviders, UpstreamFailure
 from infermux.providers.interface import Endpoint, ModelInfo, Usage
 from infermux.secret import Secret
-from tests.actors._scripted import PRIORITY, Scripted, World, provider, world
+from tests.actors._scripted import PRIORITY, Scripted, Step, World, fails, provider, world
 
 SMALL = ModelInfo(id="m", context_window=100, images=False)
 LARGE = ModelInfo(id="m", context_window=1000, images=True)
@@ -89,6 +89,25 @@ async def test_what_it_lists_later_is_served_from_then_on(autojump_clock: MockCl
         assert await w.answered_by("two") == "a"
         with pytest.raises(ModelNotFound, match="declared here: two"):
             await w.chat("one")
+
+
+async def test_the_default_model_is_waited_for_while_a_process_starts(autojump_clock: MockClock) -> None:
+    a = Described("a", ModelInfo(id="one"))
+    a.probes = [Step(seconds=3)]
+    async with world(provider("a", probed=True, type="process"), wires={"a": a}) as w:
+        for name in ("auto", ""):
+            assert await w.answered_by(name) == "a"
+        assert trio.current_time() == pytest.approx(3)
+        assert [call.model for _, call in a.asked] == ["one", "one"]
+
+
+async def test_a_default_model_that_nobody_came_up_with_says_who_has_not(autojump_clock: MockClock) -> None:
+    a = Described("a", ModelInfo(id="one"))
+    a.probes = [fails(FailureKind.CONNECT, seconds=3)]
+    async with world(provider("a", probed=True, type="process"), wires={"a": a}) as w:
+        with pytest.raises(NoHealthyProviders, match=r"\(a: unhealthy\)"):
+            await w.chat("auto")
+        assert not a.asked
 
 
 async def test_a_declaration_says_which_of_them(autojump_clock: MockClock) -> None:
