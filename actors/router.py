@@ -21,7 +21,7 @@ from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
 from .budget import Budget
-from .catalogue import Candidate, Catalogue, Route
+from .catalogue import DEFAULT, Candidate, Catalogue, Route
 from .first_probes import Expire, FirstProbes
 from .messages import Reason, Standing
 from .plan import Look, Plan, Refusal
@@ -261,22 +261,24 @@ class RouterActor(BaseActor[Any]):
         if want.preferences is not None:
             check_names(want.preferences, catalogue)
         route = catalogue.resolve(want.model, want.endpoint)
+        if catalogue.unlisted and want.model in DEFAULT and self._is_unknown(plan, catalogue.unlisted, route):
+            return Route(model="", tiers=(), group=None)
         if route.is_empty:
-            if not route.model and catalogue.unlisted:
-                self._wait_for_models(plan, catalogue.unlisted)
-                return route
             raise ModelNotFound(catalogue.nobody(route.model, want.endpoint), param="model")
         if want.home is not None:
             check_home(want, want.home, route, catalogue)
         return route
 
-    def _wait_for_models(self, plan: Plan, providers: Iterable[str]) -> None:
-        """No default model is known before one of `providers` has said what it has."""
+    def _is_unknown(self, plan: Plan, providers: Iterable[str], route: Route) -> bool:
+        """Whether the default model is not known before one of `providers` has said what it has, or has failed to."""
         now = trio.current_time()
-        for name in providers:
-            standing = standing_of(self._refs[name])
-            reason = standing.reason if now < standing.blocked_until else None
+        standings = {name: standing_of(self._refs[name]) for name in providers}
+        reasons = {name: each.reason if now < each.blocked_until else None for name, each in standings.items()}
+        if Reason.STARTING not in reasons.values() and not route.is_empty:
+            return False
+        for name, reason in reasons.items():
             plan.refuse(Refusal(name, reason or Reason.STARTING))
+        return True
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
         preferences, home = plan.want.preferences, plan.want.home

@@ -101,6 +101,21 @@ async def test_the_default_model_is_waited_for_while_a_process_starts(autojump_c
         assert [call.model for _, call in a.asked] == ["one", "one"]
 
 
+async def test_the_first_provider_of_the_file_has_the_default_model_also_where_it_starts_last(
+    autojump_clock: MockClock,
+) -> None:
+    a, b = Described("a", ModelInfo(id="one")), Described("b", ModelInfo(id="two"))
+    a.probes = [Step(seconds=3)]
+    declared = [provider(name, probed=True, type="process") for name in "ab"]
+    async with world(*declared, wires={"a": a, "b": b}) as w:
+        await trio.sleep(1)
+        assert await w.answered_by("two") == "b"
+        assert await w.answered_by("auto") == "a"
+    a.probes = [fails(FailureKind.CONNECT, seconds=3)]
+    async with world(*declared, wires={"a": a, "b": b}) as w:
+        assert await w.answered_by("auto") == "b"
+
+
 async def test_a_default_model_that_nobody_came_up_with_says_who_has_not(autojump_clock: MockClock) -> None:
     a = Described("a", ModelInfo(id="one"))
     a.probes = [fails(FailureKind.CONNECT, seconds=3)]
