@@ -32,6 +32,7 @@ from ..openai_bodies import embeddings_usage, prepare_body, read_completion
 from ..responses_stream import ResponsesStream, read_response
 from ..splice import merge_defaults
 from ..translate import DIALECTS, send_translated
+from ..transport import BODY_LIMIT, too_large
 from .answering import Answering, named, unnamed
 from .client import Client, Speech
 from .infinity import InfinityStream, invoke_line
@@ -68,6 +69,7 @@ def make(settings: ProviderSettings, *, environ: Mapping[str, str], kept: Thinki
         name=settings.name,
         command=settings.command,
         env=settings.env,
+        secrets=secrets_of(settings.keys, settings.headers),
         cwd=None if settings.cwd is None else Path(settings.cwd),
     )
     return Process(settings, ProviderProcess(spec), kept=kept)
@@ -193,8 +195,12 @@ class Process:
             if call.stream:
                 return stream
             lines: list[bytes] = []
+            size = 0
             while (data := await stream.receive()) is not None:
                 lines.append(data)
+                size += len(data)
+                if size > BODY_LIMIT:
+                    raise too_large(BODY_LIMIT)
         except Gone as gone:
             stream.close()
             raise self._client.unanswered(gone) from gone

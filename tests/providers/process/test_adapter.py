@@ -11,8 +11,9 @@ import trio
 
 from infermux.config.settings import ProbeMethod, ProviderSettings, Timeouts
 from infermux.errors import FailureKind, NotCarried, UpstreamFailure
+from infermux.processes import ProviderProcess
 from infermux.providers.interface import Call, Endpoint, ModelInfo, Usage, describing, lasting
-from infermux.providers.process.adapter import Process
+from infermux.providers.process.adapter import Process, make
 from infermux.providers.process.messages import LINE_LIMIT, Hello, encode
 from infermux.providers.registry import TypeNotAvailable, make_adapter
 from infermux.secret import Secret
@@ -515,3 +516,13 @@ def test_it_is_made_of_a_declaration_with_a_command() -> None:
     with pytest.raises(TypeNotAvailable, match="command"):
         make_adapter(ProviderSettings(name="p", type="process"), environ={})
     assert HELLO != REUSING
+
+
+def test_its_keys_are_not_shown_where_it_prints_them() -> None:
+    declared = ProviderSettings(
+        name=NAME, type="process", command=("x",), api_key=Secret("k-1234567"), headers={"X-Api-Key": "h-1234567"}
+    )
+    place = make(declared, environ={}).place
+    assert isinstance(place, ProviderProcess)
+    assert set(place.spec.secrets) == {"k-1234567", "h-1234567"}
+    assert "1234567" not in repr(place.spec)

@@ -68,9 +68,9 @@ async def test_an_openai_compatible_endpoint_is_passed_on_to() -> None:
         settings = declared("openai_compatible", BASE_URL=upstream.base_url, API_KEY=KEY)
         async with running(settings) as adapter:
             assert "gpt-4o" in await adapter.list_models()
-            answer = await whole(adapter)
-            assert json.loads(answer.body)["choices"][0]["message"]["content"] == "Hello from the mock."
-            assert answer.usage == Usage(prompt_tokens=7, completion_tokens=5)
+            said = await whole(adapter)
+            assert json.loads(said.body)["choices"][0]["message"]["content"] == "Hello from the mock."
+            assert said.usage == Usage(prompt_tokens=7, completion_tokens=5)
             assert (await drained(await opened(adapter))).endswith(b"data: [DONE]\n\n")
             for stream in (False, True):
                 upstream.script.append(Reply(status=429, headers=(("Retry-After", "3"),)))
@@ -78,9 +78,9 @@ async def test_an_openai_compatible_endpoint_is_passed_on_to() -> None:
                 assert (refused.kind, refused.retry_after) == (FailureKind.RATE_LIMITED, 3.0)
             for cut in (Reply(finish=False, done=False), Reply(cut_after=2)):
                 upstream.script.append(cut)
-                stream = await opened(adapter)
+                answer = await opened(adapter)
                 with pytest.raises(UpstreamFailure) as broken:
-                    await drained(stream)
+                    await drained(answer)
                 assert broken.value.kind is FailureKind.BROKEN
         settings = declared("openai_compatible", BASE_URL="http://127.0.0.1:9", API_KEY=KEY)
         async with running(settings) as adapter:
