@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import ssl
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 
 import attrs
@@ -87,6 +89,29 @@ def _raise_descriptor_limit() -> None:
 
 async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
     """Serve to the end. An address that cannot be listened on is returned: raised, the nurseries would wrap it."""
+    with trio.CancelScope() as starting, _cancelled_by_signals(starting):
+        return await _serve_application(serving, tls)
+    return None
+
+
+@contextmanager
+def _cancelled_by_signals(scope: trio.CancelScope) -> Generator[None]:
+    """SIGTERM and SIGINT cancel `scope` for as long as nobody else receives them: a start can take its time."""
+    token = trio.lowlevel.current_trio_token()
+
+    def cancel(number: int, frame: object) -> None:
+        del number, frame
+        token.run_sync_soon(scope.cancel)
+
+    former = {number: signal.signal(number, cancel) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
     config = serving.config
     async with open_application(config, load=serving.load) as application, trio.open_nursery() as nursery:
         shutdown = trio.Event()
