@@ -27,7 +27,7 @@ from infermux.http.inference import is_inference
 from infermux.http.reloading import Load
 from infermux.http.server import Running, serve, tls_context
 from infermux.logs import set_up_logging
-from infermux.watching import watch
+from infermux.watching import files_beside, watch
 
 log = logging.getLogger("infermux")
 
@@ -124,7 +124,7 @@ async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OS
         application.reloader.then.append(partial(_adopt, running, tls))
         if serving.watch and config.source is not None:
             await nursery.start(
-                partial(watch, more=lambda: _files_beside(application.config)),
+                partial(watch, more=lambda: files_beside(application.config)),
                 config.source,
                 partial(application.reloader.reload_and_log, f"{config.source} has changed"),
             )
@@ -174,11 +174,6 @@ def _adopt(running: Running, tls: ssl.SSLContext | None, config: Config) -> None
             load_chain(tls, config.tls.cert_file, config.tls.key_file)
         except OSError as error:
             log.error("the certificate could not be loaded, the one before stays: %s", error)  # noqa: TRY400
-
-
-def _files_beside(config: Config) -> list[str]:
-    paths = (config.providers_file, config.tls.cert_file, config.tls.key_file)
-    return [path for path in paths if path is not None]
 
 
 def _bindable(text: str) -> tuple[str, int]:

@@ -63,16 +63,20 @@ _PING: Final = {"messages": [{"role": "user", "content": "ping"}], "max_tokens":
 def make(settings: ProviderSettings, *, environ: Mapping[str, str], kept: ThinkingStore | None = None) -> Process:
     """The factory of the type `process`. ValueError: there is no command."""
     del environ  # what the process gets of it is `ProviderProcess`'s to say
+    return Process(settings, ProviderProcess(spec_of(settings)), kept=kept)
+
+
+def spec_of(settings: ProviderSettings) -> Spec:
+    """The process that a declaration wants. ValueError: there is no command."""
     if not settings.command:
         raise ValueError("type process needs a `command`")
-    spec = Spec(
+    return Spec(
         name=settings.name,
         command=settings.command,
         env=settings.env,
         secrets=secrets_of(settings.keys, settings.headers),
         cwd=None if settings.cwd is None else Path(settings.cwd),
     )
-    return Process(settings, ProviderProcess(spec), kept=kept)
 
 
 class Process:

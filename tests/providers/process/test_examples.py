@@ -100,11 +100,12 @@ async def test_bedrock_runs_as_a_process_of_its_own() -> None:
     assert len(MODELS) == 3
 
 
-async def test_processes_are_asked_for_their_models_at_once_and_ended() -> None:
+async def test_processes_are_asked_for_their_models_at_once_and_ended(caplog: pytest.LogCaptureFixture) -> None:
     broken = ProviderSettings(name="broken", type="process", command=(sys.executable, "-c", "raise SystemExit(3)"))
     found, missing = await described_by([declared("echo"), broken])
     assert [model.id for model in found["echo"]] == ["echo"]
     assert "exited with code 3" in missing["broken"]
+    assert caplog.messages == []  # nor is anything said to be started again
 
 
 @pytest.mark.parametrize("example", ["echo", "openai_compatible", "bedrock"])
