@@ -11,20 +11,27 @@ import tempfile
 from collections.abc import Generator
 from glob import glob
 
+import hypothesis
 import pytest
 
 from infermux.config.settings import ProviderSettings
 from infermux.providers.prices import loaded_library
+from tests._properties import examples
 
 _NO_SKIPS = "INFERMUX_TEST_NO_SKIPS"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every test, and what it starts, a home of its own: whose tests these are has a ledger at ~/.infermux."""
+    """Give every test, and what it starts, a home of its own: whose tests these are has a ledger at ~/.infermux.
+
+    Properties that say nothing else are tried with a hundred examples in the long form.
+    """
     home = tempfile.TemporaryDirectory(prefix="infermux-home-")
     os.environ["HOME"] = home.name
     config.add_cleanup(home.cleanup)
+    hypothesis.settings.register_profile("infermux", max_examples=examples(100))
+    hypothesis.settings.load_profile("infermux")
 
 
 def pytest_sessionstart() -> None:
