@@ -17,29 +17,31 @@ from infermux.providers.dialects.bedrock_converse_stream import ConverseDecoder,
 from infermux.providers.dialects.dialect import Asked
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import (
-    ArgumentsDelta,
     Citation,
     Completion,
     Conversation,
-    Ended,
     ErrorKind,
     ErrorReport,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
     Refusal,
     Role,
-    SignatureDelta,
-    Started,
     StopReason,
-    StreamError,
-    StreamEvent,
     Text,
-    TextDelta,
     Thinking,
-    ThinkingDelta,
     ToolCall,
     Turn,
+)
+from infermux.providers.dialects.neutral_events import (
+    ArgumentsDelta,
+    Ended,
+    PartEnded,
+    PartStarted,
+    SignatureDelta,
+    Started,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
 )
 from infermux.providers.interface import Usage
 from infermux.providers.sse import Event

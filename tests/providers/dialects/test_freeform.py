@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.freeform import UnwrapEvents
-from infermux.providers.dialects.neutral import ArgumentsDelta, PartEnded, PartStarted, StreamEvent, ToolCall
+from infermux.providers.dialects.neutral import ToolCall
+from infermux.providers.dialects.neutral_events import (
+    ArgumentsDelta,
+    PartEnded,
+    PartStarted,
+    StreamEvent,
+)
 from tests._properties import examples
 from tests.providers.dialects._cases import CHAT, Json, asked, chat_stream, chunk, read_stream, sse, tool_chunk
 from tests.providers.dialects.test_in_order import check_one_at_a_time

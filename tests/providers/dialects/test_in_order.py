@@ -12,16 +12,15 @@ from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.dialects import in_order
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.in_order import InOrder
-from infermux.providers.dialects.neutral import (
+from infermux.providers.dialects.neutral import Text, ToolCall
+from infermux.providers.dialects.neutral_events import (
     ArgumentsDelta,
     PartEnded,
     PartStarted,
     SignatureDelta,
     StreamEvent,
-    Text,
     TextDelta,
     ThinkingDelta,
-    ToolCall,
 )
 from tests._properties import examples
 from tests.providers.dialects._cases import (

@@ -14,17 +14,19 @@ from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.infinity import Infinity
 from infermux.providers.dialects.infinity_stream import usage_of
 from infermux.providers.dialects.neutral import (
-    Ended,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
-    Started,
     StopReason,
-    StreamError,
-    StreamEvent,
     Text,
     Thinking,
     ToolCall,
+)
+from infermux.providers.dialects.neutral_events import (
+    Ended,
+    PartEnded,
+    PartStarted,
+    Started,
+    StreamError,
+    StreamEvent,
 )
 from infermux.providers.interface import Usage
 from tests._properties import examples

@@ -14,7 +14,14 @@ from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.dialects import bedrock_converse, openai_responses
 from infermux.providers.dialects.dialect import Dialect
 from infermux.providers.dialects.fold import fold
-from infermux.providers.dialects.neutral import Completion, Part, PartStarted, Started, Text, Thinking, ToolCall
+from infermux.providers.dialects.neutral import (
+    Completion,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from infermux.providers.dialects.neutral_events import PartStarted, Started
 from infermux.providers.eventstream import event as frame
 from tests._properties import examples
 from tests.providers.dialects._cases import MESSAGES, Json, message_events, read_stream, sse

@@ -17,20 +17,22 @@ from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import (
     Citation,
     Completion,
-    Ended,
     ErrorKind,
     ErrorReport,
-    PartStarted,
     RedactedThinking,
     Refusal,
-    Started,
     StopReason,
-    StreamError,
-    StreamEvent,
     Text,
-    TextDelta,
     Thinking,
     ToolCall,
+)
+from infermux.providers.dialects.neutral_events import (
+    Ended,
+    PartStarted,
+    Started,
+    StreamError,
+    StreamEvent,
+    TextDelta,
 )
 from tests._properties import examples
 from tests.providers.dialects._openai_responses import (

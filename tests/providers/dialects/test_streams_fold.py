@@ -17,27 +17,29 @@ from pydantic import TypeAdapter
 from infermux.providers.dialects.dialect import Dialect
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import (
-    ArgumentsDelta,
-    CitationDelta,
     Completion,
-    Ended,
     ErrorKind,
     ErrorReport,
     Part,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
     Refusal,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from infermux.providers.dialects.neutral_events import (
+    ArgumentsDelta,
+    CitationDelta,
+    Ended,
+    PartEnded,
+    PartStarted,
     SignatureDelta,
     Started,
-    StopReason,
     StreamError,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 from tests._properties import examples
 from tests.providers.dialects._cases import CHAT, MESSAGES, asked, block_stream, chat_stream, read_stream

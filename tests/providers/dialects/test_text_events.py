@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infermux.errors import UpstreamFailure
 from infermux.providers.dialects.anthropic_messages import AnthropicMessages
-from infermux.providers.dialects.neutral import PartEnded, StreamEvent, TextDelta
+from infermux.providers.dialects.neutral_events import PartEnded, StreamEvent, TextDelta
 from infermux.providers.dialects.openai_chat import OpenAIChat
 from infermux.providers.dialects.text_events import TextEvents
 from infermux.providers.translate import TranslatedStream, Translation
