@@ -14,7 +14,8 @@ from infermux.errors import FailureKind, UpstreamFailure
 from ..chat_stream import ChatStream
 from ..dialects.dialect import Asked, new_id
 from ..dialects.fold import fold
-from ..dialects.neutral import Conversation, StreamError, StreamEvent
+from ..dialects.neutral import Conversation
+from ..dialects.neutral_events import StreamError, StreamEvent
 from ..dialects.openai_chat import DIALECT
 from ..interface import Usage
 from ..splice import merge_defaults
