@@ -148,6 +148,16 @@ def test_without_providers_it_says_where_they_belong_and_what_installs_one(home:
     assert "infermux provider install" in caught.value.wrote
 
 
+def test_one_that_is_killed_before_it_is_ready_says_by_what(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = home.folder.with_name("killed")
+    program.write_text("#!/bin/sh\necho said\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(NotStarted, match=r"it was ended by signal 9 \(Killed\) before it was ready") as caught:
+        start(home, [])
+    assert (caught.value.wrote, caught.value.exit_code) == ("said\n", 1)
+
+
 def test_a_strict_provider_that_does_not_start_is_the_end_of_it(home: Home, tmp_path: Path) -> None:
     command = ["/bin/sh", "-c", "echo no such region >&2; exit 4"]
     write(tmp_path / "infermux.yml", SIMULATED, {"name": "x", "type": "process", "command": command, "strict": True})
