@@ -15,8 +15,9 @@ import attrs
 import msgspec
 
 from . import operated, report, startup, translated
-from .fronts import FRONTS, OWN, PEERS, Front, earlier
+from .fronts import Front, earlier
 from .machine import Placement, describe, pinned, placement
+from .registry import FRONTS, OWN, PEERS
 from .rounds import run_scenario
 from .scenarios import SCENARIOS
 from .tools import HERE, CannotCompile, compiled

@@ -1,0 +1,23 @@
+"""Who takes part: infermux's own fronts and its peers, in the order in which they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from . import operated
+from .fronts import ASGI, DIRECT, INFERMUX, Front
+from .peers import litellm, nginx, tensorzero
+
+INFERMUX_ON = attrs.evolve(operated.ON, name="infermux-on")
+"""infermux with everything on: keys, budgets, prices, the ledger, the log of requests, metrics that are scraped."""
+
+_OWN = (DIRECT, INFERMUX, INFERMUX_ON, ASGI)
+_PEERS = (nginx.FRONT, tensorzero.FRONT, litellm.FRONT)
+
+FRONTS: Mapping[str, Front] = {
+    front.name: front for front in (DIRECT, nginx.FRONT, INFERMUX, INFERMUX_ON, ASGI, tensorzero.FRONT, litellm.FRONT)
+}
+OWN = tuple(front.name for front in _OWN)
+PEERS = tuple(front.name for front in _PEERS)
