@@ -8,16 +8,23 @@ import attrs
 
 from . import operated
 from .fronts import ASGI, DIRECT, INFERMUX, Front
-from .peers import litellm, nginx, tensorzero
+from .peers import litellm, nginx, portkey, sglang, tensorzero
 
 INFERMUX_ON = attrs.evolve(operated.ON, name="infermux-on")
 """infermux with everything on: keys, budgets, prices, the ledger, the log of requests, metrics that are scraped."""
 
-_OWN = (DIRECT, INFERMUX, INFERMUX_ON, ASGI)
-_PEERS = (nginx.FRONT, tensorzero.FRONT, litellm.FRONT)
+_FRONTS = (
+    DIRECT,
+    nginx.FRONT,
+    INFERMUX,
+    INFERMUX_ON,
+    ASGI,
+    sglang.FRONT,
+    tensorzero.FRONT,
+    portkey.FRONT,
+    litellm.FRONT,
+)
 
-FRONTS: Mapping[str, Front] = {
-    front.name: front for front in (DIRECT, nginx.FRONT, INFERMUX, INFERMUX_ON, ASGI, tensorzero.FRONT, litellm.FRONT)
-}
-OWN = tuple(front.name for front in _OWN)
-PEERS = tuple(front.name for front in _PEERS)
+FRONTS: Mapping[str, Front] = {front.name: front for front in _FRONTS}
+OWN = tuple(front.name for front in (DIRECT, INFERMUX, INFERMUX_ON, ASGI))
+PEERS = tuple(name for name in FRONTS if name not in OWN)

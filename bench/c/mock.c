@@ -3,7 +3,7 @@
  *   POST .../chat/completions   one completion, or with "stream":true chunks at an interval
  *   POST .../messages           the same in the events of Anthropic's messages
  *   POST .../converse           one answer of Bedrock's;  .../converse-stream  its event stream
- *   GET  .../models             one model
+ *   GET  .../models             one model;  GET /health  the same, for routers that ask a server of models how it is
  *   GET  /stats                 counters;  POST /stats/reset  sets them to zero
  *
  * A stream is: head and what comes before the text after --first-ms, --tokens events of text at least --interval-ms
@@ -203,7 +203,7 @@ static int answer(struct conn *conn, const char *head, const char *body) {
         return start_answer(conn, MESSAGES, has_true(body, "\"stream\""));
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/converse", 9))
         return start_answer(conn, CONVERSE, memmem(head, line, "/converse-stream ", 17) != NULL);
-    if (!strncmp(head, "GET ", 4) && memmem(head, line, "/models", 7))
+    if (!strncmp(head, "GET ", 4) && (memmem(head, line, "/models", 7) || memmem(head, line, "/health ", 8)))
         return say(conn, &models);
     if (!strncmp(head, "GET /stats ", 11))
         return say_stats(conn);
