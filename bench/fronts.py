@@ -84,6 +84,7 @@ class Front:
     `start_seconds` bounds its start, `warm_up_seconds` is how long it runs before anything counts; `rounds` how many
     rounds it takes part in, for those so slow that more would only cost time. `during` is entered for each round.
     `settles`: the seconds after a round in which it still works for its requests; CPU time is read after them.
+    `version` is that of what is installed, "" where it is this checkout's.
     """
 
     name: str
@@ -97,6 +98,13 @@ class Front:
         contextlib.nullcontext()
     )
     settles: float = 0.0
+    version: Callable[[], str] = lambda: ""
+
+
+def version_in(venv: Path, distribution: str) -> str:
+    """The version of a distribution in another environment of Python."""
+    found = sorted(venv.glob(f"lib/python*/site-packages/{distribution}-*.dist-info"))
+    return found[0].name.removesuffix(".dist-info").removeprefix(f"{distribution}-") if found else "not installed"
 
 
 @contextlib.contextmanager

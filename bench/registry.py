@@ -28,3 +28,8 @@ _FRONTS = (
 FRONTS: Mapping[str, Front] = {front.name: front for front in _FRONTS}
 OWN = tuple(front.name for front in (DIRECT, INFERMUX, INFERMUX_ON, ASGI))
 PEERS = tuple(name for name in FRONTS if name not in OWN)
+
+
+def versions() -> dict[str, str]:
+    """Of the peers that are installed."""
+    return {name: FRONTS[name].version() for name in PEERS if FRONTS[name].missing() is None}

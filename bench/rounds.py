@@ -80,7 +80,7 @@ def run_scenario(
         up = [(front, running) for front in fronts if (running := bench.start(front, stack, missing))]
         for front, running in up:
             bench.warm_up(running, front.warm_up_seconds)
-        count = rounds or (3 if quick else scenario.rounds)
+        count = rounds or (min(3, scenario.rounds) if quick else scenario.rounds)
         for number in range(count):
             for front, running in up:
                 if front.rounds is None or number < front.rounds:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 
 from bench.callers import MODEL
-from bench.fronts import Command, Front, Site
+from bench.fronts import Command, Front, Site, version_in
 from bench.load import KEY
 from bench.tools import BUILD
 
-_PROGRAM = BUILD / "litellm-venv" / "bin" / "litellm"
+_VENV = BUILD / "litellm-venv"
+_PROGRAM = _VENV / "bin" / "litellm"
 
 
 def _litellm(site: Site) -> Command:
@@ -43,4 +44,12 @@ def _missing() -> str | None:
     return None if _PROGRAM.exists() else "not installed: run bench/peers/litellm.sh"
 
 
-FRONT = Front(name="litellm", command=_litellm, missing=_missing, start_seconds=120, warm_up_seconds=4, rounds=2)
+FRONT = Front(
+    name="litellm",
+    command=_litellm,
+    missing=_missing,
+    start_seconds=120,
+    warm_up_seconds=4,
+    rounds=2,
+    version=lambda: version_in(_VENV, "litellm"),
+)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 
 from bench.fronts import Command, Front, Site
 
@@ -56,4 +57,9 @@ def _missing() -> str | None:
     return None if _nginx_program() else "not installed (Debian: apt-get install nginx-light)"
 
 
-FRONT = Front(name="nginx", command=_nginx, missing=_missing)
+def _version() -> str:
+    said = subprocess.run([_nginx_program() or "nginx", "-v"], capture_output=True, text=True, check=False).stderr
+    return said.strip().rpartition("/")[2]
+
+
+FRONT = Front(name="nginx", command=_nginx, missing=_missing, version=_version)

@@ -8,12 +8,14 @@ https://portkey.ai/docs/product/enterprise-offering/components
 
 from __future__ import annotations
 
+import json
 import shutil
 
 from bench.fronts import Asks, Command, Front, Site
 from bench.tools import BUILD
 
-_PROGRAM = BUILD / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
+_PACKAGE = BUILD / "portkey" / "node_modules" / "@portkey-ai" / "gateway"
+_PROGRAM = _PACKAGE / "build" / "start-server.js"
 
 
 def _command(site: Site) -> Command:
@@ -31,4 +33,16 @@ def _missing() -> str | None:
     return None if _PROGRAM.exists() else "not installed: run bench/peers/portkey.sh"
 
 
-FRONT = Front(name="portkey", command=_command, asks=_asks, missing=_missing, start_seconds=60, warm_up_seconds=2)
+def _version() -> str:
+    return str(json.loads((_PACKAGE / "package.json").read_text())["version"])
+
+
+FRONT = Front(
+    name="portkey",
+    command=_command,
+    asks=_asks,
+    missing=_missing,
+    start_seconds=60,
+    warm_up_seconds=2,
+    version=_version,
+)

@@ -8,11 +8,12 @@ https://docs.sglang.io/docs/advanced_features/sgl_model_gateway
 
 from __future__ import annotations
 
-from bench.fronts import Command, Front, Site
+from bench.fronts import Command, Front, Site, version_in
 from bench.process import free_port
 from bench.tools import BUILD
 
-_PYTHON = BUILD / "sglang-venv" / "bin" / "python"
+_VENV = BUILD / "sglang-venv"
+_PYTHON = _VENV / "bin" / "python"
 
 
 def _command(site: Site) -> Command:
@@ -34,4 +35,10 @@ def _missing() -> str | None:
     return None if _PYTHON.exists() else "not installed: run bench/peers/sglang.sh"
 
 
-FRONT = Front(name="sglang", command=_command, missing=_missing, start_seconds=60)
+FRONT = Front(
+    name="sglang",
+    command=_command,
+    missing=_missing,
+    start_seconds=60,
+    version=lambda: version_in(_VENV, "sglang_router"),
+)

@@ -12,10 +12,11 @@ https://www.tensorzero.com/docs/gateway/configuration-reference
 from __future__ import annotations
 
 from bench.callers import MODEL
-from bench.fronts import Asks, Command, Front, Site
+from bench.fronts import Asks, Command, Front, Site, version_in
 from bench.tools import BUILD
 
-_PYTHON = BUILD / "tensorzero-venv" / "bin" / "python"
+_VENV = BUILD / "tensorzero-venv"
+_PYTHON = _VENV / "bin" / "python"
 
 _CONFIG = """\
 [gateway]
@@ -60,4 +61,11 @@ def _missing() -> str | None:
     return None if _PYTHON.exists() else "not installed: run bench/peers/tensorzero.sh"
 
 
-FRONT = Front(name="tensorzero", command=_command, asks=_asks, missing=_missing, start_seconds=60)
+FRONT = Front(
+    name="tensorzero",
+    command=_command,
+    asks=_asks,
+    missing=_missing,
+    start_seconds=60,
+    version=lambda: version_in(_VENV, "tensorzero"),
+)
