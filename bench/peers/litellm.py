@@ -2,6 +2,8 @@
 
 On: its key check (the master key). Off: telemetry, logs below errors, retries. No database, so neither virtual keys,
 budgets nor spend records, each of which would cost it more. https://docs.litellm.ai/docs/proxy/prod
+Its translation in Rust, a beta, knows nothing of providers that speak OpenAI's API, and so nothing of this upstream:
+https://docs.litellm.ai/docs/proxy/rust_gateway
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Which provider to ask, and where, comes with each request, in headers; a deployment of it has no other configuration.
 On: what its open-source edition has of checking and mapping of a request. Off: the console with its log stream
 (`--headless`), retries, cache and guardrails, which are asked for by request. It checks no keys.
-https://portkey.ai/docs/product/enterprise-offering/components
+https://github.com/Portkey-AI/gateway/blob/main/docs/installation-deployments.md
 """
 
 from __future__ import annotations

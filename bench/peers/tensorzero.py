@@ -1,7 +1,7 @@
 """TensorZero's gateway (Rust), installed by `tensorzero.sh`: the one that its Python package carries and can start.
 
 It is the gateway that `tensorzero.patch_openai_client` starts behind an OpenAI client: HTTP on a port of its choice.
-The interpreter around it sleeps; some 30 MiB of the memory are the interpreter's. There is no other build of it to be
+The interpreter around it sleeps; some 23 MiB of the memory are the interpreter's. There is no other build of it to be
 had from a package registry. Its runtime has one worker thread, as it has one CPU.
 
 On: routing by model name, its own limits. Off: observability, as it needs ClickHouse, and usage analytics. Its check of
