@@ -112,7 +112,9 @@ def scraped(running: RunningFront) -> Generator[None]:
 
     def scrape() -> None:
         while not ended.wait(SCRAPE_EVERY):
-            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=5)) as connection:
+            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=SCRAPE_EVERY)
+            # One that is overloaded misses a scrape, here as with Prometheus.
+            with contextlib.closing(connection), contextlib.suppress(TimeoutError):
                 connection.request("GET", "/_infermux/metrics")
                 answer = connection.getresponse()
                 if answer.status != 200 or b"infermux_" not in answer.read():
