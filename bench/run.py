@@ -35,7 +35,7 @@ ALL = (
 
 SETS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "peers": {
-        "scenario": ("whole-16", "stream-16", "streams-1000", "streams-5000", "open-500", half.NAME),
+        "scenario": ("whole-16", "stream-16", "streams-1000", "open-500", half.NAME, "streams-5000"),
         "fronts": ("direct", "infermux", "infermux-on"),
     }
 }
@@ -58,16 +58,20 @@ def main(words: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     cpus = placement()
+    findings: list[Finding] = []
     try:
         for tool in ("mock", "load"):
             compiled(tool)
         with tempfile.TemporaryDirectory(prefix="infermux-bench-") as folder, pinned(cpus.others):
-            findings = [_run(name, options, cpus, Path(folder)) for name in options.scenario]
+            for name in options.scenario:
+                findings.append(_run(name, options, cpus, Path(folder)))  # noqa: PERF401 - Ctrl-C leaves what there is
     except CannotCompile as problem:
         print(problem, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; everything that was started has been ended", file=sys.stderr)
+        if findings:
+            _write(options.json, cpus, findings)
         return 130
     _write(options.json, cpus, findings)
     return 1 if any(finding.failed for finding in findings) else 0
