@@ -71,9 +71,9 @@ SCENARIOS: Mapping[str, Scenario] = {
             unit="event",
             pace=Pace(tokens=6, interval_ms=2000),
             # A stream outlasts the time in which all join: each caller has one.
-            load=Load(stream=True, connections=5000, seconds=10.0, stagger=10.0, min_events=6, timeout=60.0),
+            load=Load(stream=True, connections=5000, seconds=11.0, stagger=10.0, min_events=6, timeout=60.0),
             rounds=1,
-            quick_seconds=10.0,
+            quick_seconds=11.0,
         ),
         Scenario(
             name="open-500",

@@ -135,5 +135,5 @@ def test_the_rate_is_half_of_what_litellm_held() -> None:
 def test_each_of_the_5000_callers_has_one_stream() -> None:
     scenario = SCENARIOS["streams-5000"]
     streams_for = scenario.pace.tokens * scenario.pace.interval_ms / 1000
-    assert streams_for > scenario.load.seconds == scenario.load.stagger
+    assert streams_for > scenario.load.seconds > scenario.load.stagger
     assert scenario.round_load(quick=True).seconds == scenario.load.seconds
