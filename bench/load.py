@@ -68,6 +68,7 @@ class Load:
     """What to send. `rate` 0: closed loop over `connections`, which join over `stagger` seconds.
 
     Otherwise `rate` requests per second in an open loop. Ends after `seconds` or `requests` (-1: no such bound).
+    `path` in the place of the caller's; `headers` beside the usual ones, as "Name: value".
     """
 
     caller: Caller = CHAT
@@ -82,6 +83,20 @@ class Load:
     min_events: int = 1
     prompt_bytes: int = 1500
     key: str = attrs.field(default=KEY, repr=False)
+    path: str | None = None
+    headers: tuple[str, ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        return self.caller.body(stream=self.stream, prompt_bytes=self.prompt_bytes, model=self.model)
+
+    @property
+    def sent_path(self) -> str:
+        return self.caller.path if self.path is None else self.path
+
+    @property
+    def sent_headers(self) -> tuple[str, ...]:
+        return (f"Authorization: Bearer {self.key}", *self.headers)
 
 
 def run_load(
@@ -89,7 +104,7 @@ def run_load(
 ) -> tuple[LoadResult, int]:
     """One run against 127.0.0.1:port, to its end, and the CPU nanoseconds it used. `on_tick`: ten times a second."""
     body = scratch / "body.json"
-    body.write_bytes(load.caller.body(stream=load.stream, prompt_bytes=load.prompt_bytes, model=load.model))
+    body.write_bytes(load.body)
     before = os.times()
     with _started([str(compiled("load")), *_words(load, port, body)], cpus=cpus) as process:
         limit = time.monotonic() + load.seconds + 2 * load.timeout + 30
@@ -118,7 +133,7 @@ def _started(command: list[str], *, cpus: frozenset[int]) -> Generator[subproces
 def _words(load: Load, port: int, body: Path) -> list[str]:
     options = {
         "--port": port,
-        "--path": load.caller.path,
+        "--path": load.sent_path,
         "--body": body,
         "--mode": "stream" if load.stream else "whole",
         "--last": load.caller.last,
@@ -129,6 +144,6 @@ def _words(load: Load, port: int, body: Path) -> list[str]:
         "--requests": load.requests,
         "--timeout": load.timeout,
         "--min-events": load.min_events,
-        "--header": f"Authorization: Bearer {load.key}",
     }
-    return [str(word) for pair in options.items() for word in pair]
+    headers = [word for header in load.sent_headers for word in ("--header", header)]
+    return [*(str(word) for pair in options.items() for word in pair), *headers]

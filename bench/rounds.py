@@ -72,17 +72,20 @@ def run_scenario(
     """Every front in every round, in turns. Fronts that cannot start are reported in `missing`."""
     missing: dict[str, str] = {}
     found: list[Measurement] = []
+    scratch = scratch / scenario.name
+    scratch.mkdir()  # a ledger of its own for those that keep one
     with contextlib.ExitStack() as stack:
         mock = stack.enter_context(upstream(scenario.pace, cpus=cpus.others, scratch=scratch))
         bench = Bench(scenario=scenario, mock=mock, cpus=cpus, scratch=scratch, say=say)
         up = [(front, running) for front in fronts if (running := bench.start(front, stack, missing))]
         for front, running in up:
             bench.warm_up(running, front.warm_up_seconds)
-        count = rounds or (3 if quick else scenario.rounds)
+        count = rounds or (min(3, scenario.rounds) if quick else scenario.rounds)
         for number in range(count):
             for front, running in up:
                 if front.rounds is None or number < front.rounds:
-                    found.append(bench.measure(running, scenario.round_load(quick=quick), f"{number + 1}/{count}"))
+                    with front.during(running):
+                        found.append(bench.measure(running, scenario.round_load(quick=quick), f"{number + 1}/{count}"))
     return Outcome(scenario=scenario, measurements=tuple(found), missing=missing)
 
 
@@ -115,7 +118,7 @@ class Bench:
 
     def run(self, running: RunningFront, load: Load) -> None:
         """A run whose figures are dropped."""
-        run_load(load, running.port, cpus=self.cpus.others, scratch=self.scratch)
+        run_load(running.asks.of(load), running.port, cpus=self.cpus.others, scratch=self.scratch)
 
     def measure(self, running: RunningFront, load: Load, round_name: str) -> Measurement:
         """One round. Requests still under way at the end are waited for, so CPU time and requests belong together."""
@@ -124,7 +127,7 @@ class Bench:
         self.mock.reset()
         begun, before, mock_before = time.monotonic(), _cpu(session), _cpu(self.mock.child.session)
         result, load_cpu = run_load(
-            load,
+            running.asks.of(load),
             running.port,
             cpus=self.cpus.others,
             scratch=self.scratch,
@@ -132,6 +135,7 @@ class Bench:
         )
         seen.append(_memory(session))
         seconds = time.monotonic() - begun
+        time.sleep(running.settles)
         measurement = Measurement(
             front=running.name,
             load=result,

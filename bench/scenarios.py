@@ -28,7 +28,8 @@ class Scenario:
     def warm_up_load(self, seconds: float) -> Load:
         """A run whose figures are dropped: connections opened, code paths taken. A stream of each caller at least."""
         few = min(self.load.connections, 16)
-        return attrs.evolve(self.load, connections=few, seconds=max(seconds, 2 * self.load.stagger), rate=0.0)
+        stagger = self.load.stagger * few / self.load.connections
+        return attrs.evolve(self.load, connections=few, seconds=max(seconds, 2 * stagger), stagger=stagger, rate=0.0)
 
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -63,6 +64,16 @@ SCENARIOS: Mapping[str, Scenario] = {
             pace=Pace(tokens=40, interval_ms=100),
             load=Load(stream=True, connections=1000, seconds=5.0, stagger=0.5, min_events=40, timeout=20.0),
             rounds=3,
+        ),
+        Scenario(
+            name="streams-5000",
+            title="5000 concurrent slow streams of 6 tokens 2 s apart, 500 of them beginning each second",
+            unit="event",
+            pace=Pace(tokens=6, interval_ms=2000),
+            # A stream outlasts the time in which all join: each caller has one.
+            load=Load(stream=True, connections=5000, seconds=11.0, stagger=10.0, min_events=6, timeout=60.0),
+            rounds=1,
+            quick_seconds=11.0,
         ),
         Scenario(
             name="open-500",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from .fronts import FRONTS, Site, infermux_config
+from .fronts import INFERMUX, Site, infermux_config
 from .machine import Placement, pinned
 from .process import Child, DidNotStart, clean_environment, free_port, running
 from .report import Spread
@@ -61,8 +61,7 @@ def _import_ms(module: str, cpus: Placement, scratch: Path) -> float:
 
 
 def _ready(cpus: Placement, scratch: Path, rounds: int) -> tuple[Spread | None, str | None]:
-    front = FRONTS["infermux"]
-    problem = front.missing()
+    problem = INFERMUX.missing()
     if problem is not None:
         return None, problem
     found: list[float] = []

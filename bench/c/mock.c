@@ -3,11 +3,12 @@
  *   POST .../chat/completions   one completion, or with "stream":true chunks at an interval
  *   POST .../messages           the same in the events of Anthropic's messages
  *   POST .../converse           one answer of Bedrock's;  .../converse-stream  its event stream
- *   GET  .../models             one model
+ *   GET  .../models             one model;  GET /health  the same, for routers that ask a server of models how it is
  *   GET  /stats                 counters;  POST /stats/reset  sets them to zero
  *
- * A stream is: head and what comes before the text after --first-ms, --tokens events of text at least --interval-ms
- * apart, and in one write all that ends it. Chat's chunks have "usage":null, and its end a usage chunk, when
+ * A stream is: after --first-ms the head, what comes before the text and the first token, as servers of models send them
+ * (they have nothing to say before the first token is there); then the rest of the --tokens events of text at least
+ * --interval-ms apart, and in one write all that ends it. Chat's chunks have "usage":null, and its end a usage chunk, when
  * include_usage was asked.
  * Events are never sent late in bunches: a late one moves those after it, so that no gateway is helped by merging.
  */
@@ -203,7 +204,7 @@ static int answer(struct conn *conn, const char *head, const char *body) {
         return start_answer(conn, MESSAGES, has_true(body, "\"stream\""));
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/converse", 9))
         return start_answer(conn, CONVERSE, memmem(head, line, "/converse-stream ", 17) != NULL);
-    if (!strncmp(head, "GET ", 4) && memmem(head, line, "/models", 7))
+    if (!strncmp(head, "GET ", 4) && (memmem(head, line, "/models", 7) || memmem(head, line, "/health ", 8)))
         return say(conn, &models);
     if (!strncmp(head, "GET /stats ", 11))
         return say_stats(conn);
@@ -265,7 +266,7 @@ static int advance(struct conn *conn, int64_t now) {
         return end(conn, &conn->script->finish) && (!conn->in.length || take_request(conn));
     const struct script *script = conn->script;
     const struct buffer *what = conn->position ? &script->token[conn->position % WORDS] : &script->start;
-    conn->position++;
+    conn->position += conn->position ? 1 : 2; /* the first token is part of the start */
     set_timer(conn, NEXT, now);
     return say(conn, what);
 }
