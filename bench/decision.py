@@ -70,7 +70,10 @@ def measure(*, strategy: str = "round_robin", rounds: int = 40, asks: int = 250)
 
 async def _measure(strategy: str, rounds: int, asks: int) -> list[Cost]:
     async with trio.open_nursery() as nursery:
-        routers = {others: await routed(nursery, serving=SERVING, others=others, strategy=strategy, rng=random.Random(1)) for others in OTHERS}
+        routers = {
+            others: await routed(nursery, serving=SERVING, others=others, strategy=strategy, rng=random.Random(1))
+            for others in OTHERS
+        }
         stub = await spawn(nursery, Granting(), name="stub")
         decisions: dict[int, list[float]] = {others: [] for others in OTHERS}
         bare: list[float] = []

@@ -21,7 +21,6 @@ class _GoOn:
         pass
 
 
-
 @types.coroutine
 def pause() -> Generator[object, object, None]:
     """Wait for the next step."""

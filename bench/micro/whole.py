@@ -196,4 +196,6 @@ def _case(*, stream: bool, everything: bool) -> Case:
     return Case(name=f"whole {what}, {switched}", open=opened, per=EVENTS if stream else 1)
 
 
-CASES: Final = tuple(_case(stream=stream, everything=everything) for stream in (False, True) for everything in (False, True))
+CASES: Final = tuple(
+    _case(stream=stream, everything=everything) for stream in (False, True) for everything in (False, True)
+)
