@@ -223,6 +223,18 @@ class Catalogue:
         return None
 
 
+def nobody_serves(model: str, endpoint: Endpoint, catalogue: Catalogue) -> str:
+    """What to tell whoever asks for a model that has no route."""
+    if not model:
+        return "the request names no model and no provider declares one; name a model"
+    without = catalogue.without(endpoint, model)
+    if without:
+        return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
+    known = list(catalogue.names())
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"
+
+
 def spellings(settings: ProviderSettings, model: str) -> Sequence[str]:
     """The names under which a declared model is found: Ollama's match with and without `:latest`."""
     if settings.type != "ollama":

@@ -14,15 +14,16 @@ from typing import Any, ClassVar
 
 import attrs
 import trio
+from msgspec.structs import replace
 
 from infermux.config.settings import Config, Group, Retry, Routing
 from infermux.errors import InvalidRequest, ModelNotFound, ShuttingDown
-from infermux.providers.interface import Endpoint
 from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
 from .budget import Budget
-from .catalogue import Candidate, Catalogue, Route
+from .catalogue import Candidate, Catalogue, Route, nobody_serves
+from .field import Fields
 from .first_probes import Expire, FirstProbes
 from .messages import Reason, Standing
 from .plan import Look, Plan, Refusal
@@ -32,7 +33,7 @@ from .ref import Ref
 from .reply import Reply
 from .router_messages import Acquire, Advance, Again, CountWaiting, HealthKnown, Longer, Serve, Stay, TurnAway
 from .router_queue import Freed, LookAtQueue, RouterQueue, standing_of
-from .strategies import make_strategy
+from .strategies import make_picker, make_strategy
 from .strategy import Choice, Option, Strategy
 from .suitability import is_too_long, nobody_suited, unsuited
 
@@ -59,8 +60,10 @@ class RouterActor(BaseActor[Any]):
     _budget: Budget = attrs.field(init=False)
     _queue: RouterQueue = attrs.field(init=False)
     _first_probes: FirstProbes = attrs.field(init=False)
+    _fields: Fields = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._fields = Fields(self._load)
         self._queue = RouterQueue(self.room, self._advance)
         self._first_probes = FirstProbes(self._advance)
         self._budget = Budget(self.retry.budget_ratio, self.retry.budget_min_per_second)
@@ -108,6 +111,7 @@ class RouterActor(BaseActor[Any]):
     def _serve(self, world: Serve) -> None:
         if world.config is not None:
             self._adopt(world.config)
+        self._fields.clear()
         self._catalogue = world.catalogue
         self._refs = self._queue.refs = world.refs
         self._sent = {name: self._sent.get(name, standing_of(ref).seen) for name, ref in world.refs.items()}
@@ -131,7 +135,7 @@ class RouterActor(BaseActor[Any]):
         now = trio.current_time()
         try:
             while True:
-                while plan.position < len(plan.steps):
+                while plan.position < len(plan.steps) or self._has_more(plan, now):
                     choice = plan.steps[plan.position]
                     if plan.staying is not None and self._is_other(choice, plan, now) and self._stay(plan, reply, now):
                         return
@@ -227,7 +231,7 @@ class RouterActor(BaseActor[Any]):
         if not routes and last is not None:
             routes = catalogue.resolve(last.option.model, plan.want.endpoint).longer
         plan.tiers = ((longer, tier) for longer in routes for tier in longer.tiers)
-        plan.steps, plan.position = [], 0
+        plan.steps, plan.position, plan.rest = [], 0, None
         alone = plan.want.preferences is not None and not plan.want.preferences.allow_fallbacks
         if alone or not any(longer.tiers for longer in routes):
             reply.send(None)
@@ -250,8 +254,10 @@ class RouterActor(BaseActor[Any]):
         plan.group = route.group.name if route.group else ""
         plan.strategy = self._strategy_name(route.group, plan.want.preferences)
         suited = tuple(c for c in tier if (c.entry.name, c.model) not in left_out) if left_out else tier
-        plan.steps = self._order(plan, route, suited, now)
-        plan.looks.append(Look(plan.strategy, plan.group, tier, plan.steps, left_out))
+        first = None if left_out else self._first(plan, route, tier, now)
+        plan.rest = None if first is None else (route, tier)
+        plan.steps = self._order(plan, route, suited, now) if first is None else [first]
+        plan.looks.append(Look(plan.strategy, plan.group, tier, plan.steps, left_out, first is None))
         plan.position = 0
         return True
 
@@ -263,10 +269,32 @@ class RouterActor(BaseActor[Any]):
             check_names(want.preferences, catalogue)
         route = catalogue.resolve(want.model, want.endpoint)
         if route.is_empty:
-            raise ModelNotFound(_nobody(route.model, want.endpoint, catalogue), param="model")
+            raise ModelNotFound(nobody_serves(route.model, want.endpoint, catalogue), param="model")
         if want.home is not None:
             check_home(want, want.home, route, catalogue)
         return route
+
+    def _first(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> Choice | None:
+        """The first choice among many, without looking at all of them; None: they have to be put in order."""
+        want = plan.want
+        if want.preferences is not None or want.home is not None or plan.beside is not None:
+            return None
+        name = plan.strategy
+        field = self._fields.of(
+            plan.group, name, tier, self._refs, lambda: make_picker(name, self.routing, rng=self.rng)
+        )
+        return None if field is None else field.pick(want, now)
+
+    def _has_more(self, plan: Plan, now: float) -> bool:
+        """Put in order who comes after the first choice among many; False where there is nobody."""
+        if plan.rest is None:
+            return False
+        (route, tier), plan.rest = plan.rest, None
+        there = {(choice.option.provider, choice.explore) for choice in plan.steps}
+        ordered = self._order(plan, route, tier, now)
+        plan.steps += [choice for choice in ordered if (choice.option.provider, choice.explore) not in there]
+        plan.looks[-1] = replace(plan.looks[-1], whole=True)
+        return plan.position < len(plan.steps)
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
         preferences, home = plan.want.preferences, plan.want.home
@@ -304,10 +332,14 @@ class RouterActor(BaseActor[Any]):
             held = Choice(_only(candidate)) if standing.reason is Reason.SLOW_START else None
             plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), held)
             return None
-        load = standing.in_flight
-        if self._sent[name] != standing.seen:
-            load += self._in_transit(name, standing)
+        load = self._load(name, standing)
         return Option(name, candidate.model, standing, entry.index, load, entry.settings.weight, candidate.price)
+
+    def _load(self, name: str, standing: Standing) -> int:
+        """The requests that a provider has, those included that are on their way to it."""
+        if self._sent[name] == standing.seen:
+            return standing.in_flight
+        return standing.in_flight + self._in_transit(name, standing)
 
     def _in_transit(self, name: str, standing: Standing) -> int:
         if self._lives.get(name) != standing.life:
@@ -381,14 +413,3 @@ def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
     for fallback in route.fallbacks:
         for tier in fallback.tiers:
             yield fallback, tier
-
-
-def _nobody(model: str, endpoint: Endpoint, catalogue: Catalogue) -> str:
-    if not model:
-        return "the request names no model and no provider declares one; name a model"
-    without = catalogue.without(endpoint, model)
-    if without:
-        return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
-    known = list(catalogue.names())
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"
