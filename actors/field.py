@@ -2,6 +2,9 @@
 
 A field is told by the providers' actors which of them have changed; only these are read again before the next one is
 picked. What time alone changes is looked at when it is due: whoever is blocked until then, and penalties that fade.
+
+Some strategies do not care how a provider stands as long as it takes requests. For these only whoever does not is read
+again: that one of the others takes none any more is seen when it refuses, or when `doubt` says so.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ class Field:
         self._load = load
         self._places = {candidate.entry.name: at for at, candidate in enumerate(tier)}
         self._changed = set(self._places)
-        self._note = self._changed.add
+        self._away: set[str] = set()
+        self._note: Callable[[str], object] = self._changed.add if picker.reads else self._note_away
         self._until: dict[str, float] = {}  # of those that are away for a time
         self._due: list[tuple[float, str]] = []
         self._fading: set[str] = set()
@@ -57,11 +61,20 @@ class Field:
 
     def pick(self, want: Want, now: float) -> Choice | None:
         """The first choice for a request; None: nobody can take it, or an order of all has to tell who could."""
-        self._refresh(now)
+        if self._changed or self._due or self._fading:
+            self._refresh(now)
         choice = self._picker.pick(want, now)
-        if choice is not None:
+        if choice is not None and self._picker.reads:
             self._changed.add(choice.option.provider)  # something is sent there, which it may not have heard of
         return choice
+
+    def doubt(self, name: str) -> None:
+        """A provider did not take a request: read how it stands before the next one is picked."""
+        self._changed.add(name)
+
+    def _note_away(self, name: str) -> None:
+        if name in self._away:
+            self._changed.add(name)
 
     def _refresh(self, now: float) -> None:
         due, changed = self._due, self._changed
@@ -77,29 +90,30 @@ class Field:
         at = self._places[name]
         candidate, ref = self.tier[at], self._refs.get(name)
         if ref is None or not ref.alive:
-            self._picker.drop(at)
+            self._leave(name, at)
             return
         standing = standing_of(ref)
         if now < standing.blocked_until:
-            self._picker.drop(at)
+            self._leave(name, at)
             if self._until.get(name) != standing.blocked_until:
                 self._until[name] = standing.blocked_until
                 heappush(self._due, (standing.blocked_until, name))
             return
-        settings = candidate.entry.settings
-        option = Option(
-            name,
-            candidate.model,
-            standing,
-            candidate.entry.index,
-            self._load(name, standing),
-            settings.weight,
-            candidate.price,
-        )
+        self._away.discard(name)
+        entry = candidate.entry
+        load, weight = self._load(name, standing), entry.settings.weight
+        option = Option(name, candidate.model, standing, entry.index, load, weight, candidate.price)
         self._picker.put(at, option, now)
-        if standing.penalty:
-            fades = decayed(standing.penalty, standing.penalty_at, now) > FADED
-            (self._fading.add if fades else self._fading.discard)(name)
+        if not self._picker.reads:
+            return
+        if decayed(standing.penalty, standing.penalty_at, now) > FADED:
+            self._fading.add(name)
+        else:
+            self._fading.discard(name)
+
+    def _leave(self, name: str, at: int) -> None:
+        self._away.add(name)
+        self._picker.drop(at)
 
 
 class Fields:
@@ -119,7 +133,7 @@ class Fields:
         self._kept.clear()
 
     def of(
-        self, group: str, strategy: str, tier: Tier, refs: Mapping[str, Ref[Any]], make: Callable[[], Picker | None]
+        self, group: str, strategy: str, tier: Tier, refs: Mapping[str, Ref[Any]], make: Callable[[str], Picker | None]
     ) -> Field | None:
         """The field of a tier; None where there can be none: few candidates, one of them twice, or no picker."""
         if len(tier) <= FEW:
@@ -129,7 +143,7 @@ class Fields:
         if field is not None and field.tier is tier:
             self._kept.move_to_end(key)
             return field
-        picker = make()
+        picker = make(strategy)
         if picker is None or len({candidate.entry.name for candidate in tier}) < len(tier):
             return None
         field = self._kept[key] = Field(tier, picker, refs, self._load)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from infermux.config.settings import Price
 
@@ -20,7 +20,13 @@ from .strategy import Choice, Option
 
 
 class Picker(Protocol):
-    """One strategy's way to the first of a field's options."""
+    """One strategy's way to the first of a field's options.
+
+    `reads`: it depends on how they stand, on more than that they are there. Where it does not, what it is given may be
+    out of date.
+    """
+
+    reads: ClassVar[bool]
 
     def put(self, at: int, option: Option, now: float) -> None: ...
     def drop(self, at: int) -> None: ...
@@ -34,6 +40,8 @@ class Turns:
     richest of each weight are compared: a turn takes as many steps as there are different weights. What an option has
     saved is limited to the sum of the weights when it comes, and for all of them when that sum has halved.
     """
+
+    reads: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._options: dict[int, Option] = {}
@@ -109,7 +117,9 @@ class Turns:
 
 
 class Draws:
-    """Weighted at random. The score is the least of all draws of `Random`, which has the sum of the rates as its rate."""
+    """Weighted at random. The score is the least of the draws of `Random`, whose rate is the sum of their rates."""
+
+    reads: ClassVar[bool] = False
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -147,6 +157,8 @@ class Draws:
 class InOrder:
     """Declaration order."""
 
+    reads: ClassVar[bool] = False
+
     def __init__(self) -> None:
         self._options: dict[int, Option] = {}
         self._ranked = Ranking()
@@ -169,6 +181,8 @@ class LeastShare:
     Turns by stride scheduling (Waldspurger and Weihl, 1995), whose steps do not depend on who else ties: whoever is
     chosen goes back by the inverse of its weight. Whoever was away, or busy, begins where the others are.
     """
+
+    reads: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._options: dict[int, Option] = {}
@@ -208,6 +222,8 @@ class LeastShare:
 
 class LeastCost:
     """The lowest estimated cost: of each price only the least busy, so as many steps as there are different prices."""
+
+    reads: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._tag: dict[int, Tag] = {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from heapq import nsmallest
-from typing import Final
+from typing import ClassVar, Final
 
 from infermux.config.settings import LeastLatency as LeastLatencySettings
 
@@ -20,6 +22,7 @@ from .strategy import Choice, Option
 
 FIRST_OF_KEY: Final = 6  # who come first for a key, as far as is remembered
 KEPT_KEYS: Final = 10_000  # some 200 bytes each
+KEPT_HOT: Final = 100  # four bytes for each candidate
 
 
 class Fastest:
@@ -28,6 +31,8 @@ class Fastest:
     What an average without new samples is still believed halves with every `BELIEVED` turns for all alike, so which of
     them has lost most stays the same from turn to turn: ranked is what it would have been at the first turn.
     """
+
+    reads: ClassVar[bool] = True
 
     def __init__(self, settings: LeastLatencySettings) -> None:
         self._measure = Measure(settings)
@@ -55,20 +60,21 @@ class Fastest:
         self._measured.put(at, (penalty + ewma.value, busy, option.index, at))
         known = self._sampled.get(at)
         if known is None or known[0] != ewma.samples:
-            self._sampled[at] = (ewma.samples, self._turn)
-            self._fresh.append((self._turn + FRESH + 1, at, ewma.samples))
+            since = self._turn + 1  # the next turn is the first that sees it
+            self._sampled[at] = (ewma.samples, since)
+            self._fresh.append((since + FRESH + 1, at, ewma.samples))
             self._hopes.drop(at)
         else:
-            self._hope(at, option)
+            self._hope(at, option, self._turn + 1)
 
     def drop(self, at: int) -> None:
         for ranking in (self._measured, self._unmeasured, self._hopes):
             ranking.drop(at)
 
-    def _hope(self, at: int, option: Option) -> None:
-        """It may be looked at again, once its average is old enough and nobody explores it."""
+    def _hope(self, at: int, option: Option, turn: int) -> None:
+        """In that turn it may be looked at again, once its average is old enough and nobody explores it."""
         _, since = self._sampled[at]
-        if option.standing.exploring or self._turn - since <= FRESH:
+        if option.standing.exploring or turn - since <= FRESH:
             self._hopes.drop(at)
         else:
             seconds = self._measure.of(option).value
@@ -80,7 +86,7 @@ class Fastest:
         while self._fresh and self._fresh[0][0] <= self._turn:
             _, at, samples = self._fresh.popleft()
             if self._sampled[at][0] == samples and at in self._measured:
-                self._hope(at, self._options[at])
+                self._hope(at, self._options[at], self._turn)
         found: list[tuple[Key, Choice]] = []
         for ranking, explore in ((self._measured, False), (self._unmeasured, True)):
             top = ranking.first()
@@ -105,6 +111,8 @@ def _rank(found: tuple[Key, Choice]) -> Key:
 
 class BetterOfTwo:
     """`PeakEwma` among many: the average of the fastest is kept, two are drawn."""
+
+    reads: ClassVar[bool] = True
 
     def __init__(self, settings: LeastLatencySettings, rng: random.Random) -> None:
         self._measure = Measure(settings)
@@ -143,15 +151,18 @@ class BetterOfTwo:
 class Stuck:
     """`Sticky` among many: the first few of a key are remembered, as they do not depend on who is there or busy.
 
-    A key that is new is drawn for by all, or by those who come later it could lose the provider it has. Where none of
-    its first few can take it, an order of all has to tell.
+    A key that is new is drawn for by all: nothing less tells who comes first for it. So is, for the few hot keys whose
+    first ones are all too busy, their whole order. Where nobody in that has room, an order of all has to tell.
     """
+
+    reads: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._least = LeastShare()
         self._options: dict[int, Option] = {}
         self._drawing: dict[int, Option] = {}  # all that ever were there
-        self._first: OrderedDict[int, tuple[int, ...]] = OrderedDict()
+        self._first: OrderedDict[int, Sequence[int]] = OrderedDict()
+        self._hot: OrderedDict[int, Sequence[int]] = OrderedDict()
         self._requests = 0
         self._weights = 0.0
 
@@ -161,6 +172,7 @@ class Stuck:
         if drawing is None or drawing.weight != option.weight:
             self._drawing[at] = option
             self._first.clear()
+            self._hot.clear()
         self._options[at] = option
         self._requests += option.load
         self._weights += option.weight
@@ -180,21 +192,26 @@ class Stuck:
         if not want.affinity:
             return self._least.pick(want, now)
         key = hash_of(want.affinity)
-        first = self._first.get(key)
-        if first is None:
-            first = self._first[key] = self._drawn(key)
-            if len(self._first) > KEPT_KEYS:
-                self._first.popitem(last=False)
-        else:
-            self._first.move_to_end(key)
         per_weight = OVERLOAD * (self._requests + 1) / self._weights if self._weights > 0 else 0.0
-        for at in first:
+        return self._with_room(key, self._ranked(self._first, KEPT_KEYS, key, FIRST_OF_KEY), per_weight) or (
+            self._with_room(key, self._ranked(self._hot, KEPT_HOT, key, len(self._drawing)), per_weight)
+        )
+
+    def _with_room(self, key: int, ranked: Sequence[int], per_weight: float) -> Choice | None:
+        for at in ranked:
             option = self._options.get(at)
             if option is not None and room_for(option, per_weight):
                 return Choice(option, drawn_by(key, option))
         return None
 
-    def _drawn(self, key: int) -> tuple[int, ...]:
-        """The places of those who come first for a key."""
-        drawn = nsmallest(FIRST_OF_KEY, [(drawn_by(key, option), at) for at, option in self._drawing.items()])
-        return tuple([at for _, at in drawn])
+    def _ranked(self, kept: OrderedDict[int, Sequence[int]], most: int, key: int, count: int) -> Sequence[int]:
+        """The places of those who come first for a key, so many of them."""
+        ranked = kept.get(key)
+        if ranked is not None:
+            kept.move_to_end(key)
+            return ranked
+        drawn = [(drawn_by(key, option), at) for at, option in self._drawing.items()]
+        kept[key] = ranked = array("I", [at for _, at in nsmallest(count, drawn)])
+        if len(kept) > most:
+            kept.popitem(last=False)
+        return ranked

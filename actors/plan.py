@@ -58,9 +58,8 @@ class Plan:
     providers that stayed silent; `refusals` the last one of each provider. `last` is the choice that was asked last;
     `staying` is one that may be asked once more, where what comes next is another model or nobody. `beside` is the
     model of an attempt that goes on: only providers that answer with the same one count then, and nothing is waited
-    for. `deadline` is the caller's own, on trio's clock. `looks` are the orders so far, for whoever asks why. `rest` is the
-    tier, with its route, of which `steps` has only the first choice: the others are put in order when they are wanted.
-    """
+    for. `deadline` is the caller's own, on trio's clock. `looks` are the orders so far, for whoever asks why. `rest` is
+    the tier of which `steps` has only the first choices: the others come when they are wanted."""
 
     want: Want
     route: Route | None = None
@@ -81,7 +80,7 @@ class Plan:
     insists: bool = False
     deadline: float = math.inf
     looks: list[Look] = attrs.field(factory=list[Look])
-    rest: tuple[Route, tuple[Candidate, ...]] | None = None
+    rest: tuple[Candidate, ...] | None = None
 
     def refuse(self, refusal: Refusal, choice: Choice | None = None) -> None:
         """`refusal` is of `choice`, where it was that far already."""

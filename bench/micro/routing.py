@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -49,15 +49,21 @@ async def _ask() -> AsyncGenerator[Act]:
 
 
 @asynccontextmanager
-async def _lease() -> AsyncGenerator[Act]:
-    """The router's actor, the provider's with limits, the lease, and its outcome."""
+async def _lease(serving: int, strategy: str) -> AsyncGenerator[Act]:
+    """The router's actor, one of the providers' with limits, the lease, and its outcome."""
     limits = RateLimits(requests_per_minute=1_000_000_000, tokens_per_minute=1_000_000_000_000, max_concurrent=10_000)
-    settings = ProviderSettings(
-        name="p0", type="simulated", models=(MODEL,), rate_limits=limits, health_check=HealthCheck(disabled=True)
+    unchecked = HealthCheck(disabled=True)
+    providers = tuple(
+        ProviderSettings(name=f"p{at}", type="simulated", models=(MODEL,), rate_limits=limits, health_check=unchecked)
+        for at in range(serving)
     )
     outcome = Outcome(status=200, latency=0.5, first_token=0.1, usage=USAGE)
-    async with open_fleet(Config(providers=(settings,)), environ={}) as fleet:
-        yield partial(_leased, fleet, outcome)
+    config = Config(providers=providers, routing=Routing(strategy=strategy))
+    async with open_fleet(config, environ={}) as fleet:
+        act = partial(_leased, fleet, outcome)
+        for _ in range(8 * serving):  # until least_latency has measured all of them
+            act()
+        yield act
 
 
 def _leased(fleet: Fleet, outcome: Outcome) -> None:
@@ -66,23 +72,15 @@ def _leased(fleet: Fleet, outcome: Outcome) -> None:
     lease.release(outcome)
 
 
-def _opened(serving: int, others: int, strategy: str) -> Case:
-    def opened() -> AbstractAsyncContextManager[Act]:
-        return _decision(serving, others, strategy)
-
-    beside = f", {others} others" if others else ""
-    return Case(name=f"decision, {strategy}, {serving} serve{beside}", open=opened)
-
-
 def _cases() -> Iterator[Case]:
+    usual = Routing().strategy
     yield Case(name="ask, an eager actor", open=_ask)
-    yield Case(name="lease, asked of router and provider, released", open=_lease)
-    for serving in (1, 10, 100):
-        yield _opened(serving, 0, Routing().strategy)
-    for others in (10, 100, 1000):
-        yield _opened(3, others, Routing().strategy)
+    for others in (0, 10, 100, 1000):
+        yield Case(name=f"decision, {usual}, 1 serves beside {others}", open=partial(_decision, 1, others, usual))
+    for serving in (1, 3, 10, 100):
+        yield Case(name=f"lease and release, {usual}, {serving} serve", open=partial(_lease, serving, usual))
     for strategy in STRATEGY_NAMES:
-        yield _opened(_MANY, 0, strategy)
+        yield Case(name=f"lease and release, {strategy}, {_MANY} serve", open=partial(_lease, _MANY, strategy))
 
 
 CASES: Final = tuple(_cases())
