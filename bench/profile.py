@@ -51,13 +51,15 @@ PARTS: Final[tuple[tuple[str, str], ...]] = (
         r"concurrency|keyring|budget|leasing|queue)",
     ),
     ("the kit: mailbox, ask, reply", r"actors/(actor|mailbox|ref|reply|kit|supervisor)"),
-    ("reading the request", r"providers/peek|http/intake|actors/requests|http/passthrough|msgspec"),
+    ("reading the request", r"providers/peek|http/intake|actors/requests|http/passthrough"),
     ("the run: attempt, deadline, pump", r"actors/|http/(inference|caching|rules|errors)"),
     ("caller's side: head, framing, answer", r"http/"),
     ("provider's side: pool, send, parse, scan", r"providers/|httptools"),
-    ("trio: loop, wake-ups, scopes", r"trio/|outcome/|contextvars|<attrs generated"),
+    ("trio: loop, wake-ups, scopes", r"trio/|outcome[/.]"),
 )
 """What a part is called, and what the files or functions of its frames look like. The first that matches counts."""
+_WAITS: Final = re.compile(r"acquire_lock|cond_timedwait|cond_wait|take_gil")
+"""Frames of threads that wait for one another: py-spy takes them for busy where it reads C frames too."""
 OTHER: Final = "the rest of Python"
 _PATTERNS: Final = [(name, re.compile(pattern)) for name, pattern in PARTS]
 _FRAME: Final = re.compile(r"^(?P<function>.*) \((?P<file>.*?)(:\d+)?\)$")
@@ -90,8 +92,9 @@ def shares(lines: Iterable[str]) -> tuple[int, dict[str, float]]:
     found: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rpartition(" ")
-        if stack and count.isdigit():
-            found[part_of(stack.split(";"))] += int(count)
+        frames = stack.split(";")
+        if stack and count.isdigit() and not any(_WAITS.search(frame) for frame in frames[-4:]):
+            found[part_of(frames)] += int(count)
     total = found.total()
     return total, {name: found[name] / total for name, _ in (*PARTS, (OTHER, "")) if found[name]}
 
@@ -112,7 +115,7 @@ def measure(kind: str, *, cpus: Placement, scratch: Path, spy: str) -> Profile:
         bench.run(running, attrs.evolve(load, seconds=1.0))
         measured = bench.measure(running, attrs.evolve(load, seconds=3.0), "plain")
         raw = scratch / "stacks"
-        command = [spy, "record", "--native", "--format", "raw", "--rate", str(RATE)]
+        command = [spy, "record", "--native", "--full-filenames", "--format", "raw", "--rate", str(RATE)]
         command += ["--duration", str(int(SECONDS) - 2), "--output", str(raw), "--pid", str(running.child.popen.pid)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as watching:
             bench.run(running, load)
