@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import trio
@@ -22,7 +23,7 @@ from tests.actors._scripted import PRIORITY, SERVER_ERROR, Step, crash, fails, p
 NAMES = [f"p{at}" for at in range(FEW + 4)]
 
 
-def many(**more: object) -> list[ProviderSettings]:
+def many(**more: Any) -> list[ProviderSettings]:
     return [provider(name, "m", **more) for name in NAMES]
 
 
