@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench install properties campaign api-fuzz routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench micro install properties campaign api-fuzz routing-quality clean
 
 PYTHON ?=
 ARGS ?=
@@ -74,6 +74,9 @@ bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 
 properties: $(DEV_READY)  ## every property with all of its examples; the everyday suite takes a quarter of them
 	@INFERMUX_TEST_ALL_EXAMPLES=1 $(PY) -m pytest -n auto -m hypothesis $(ARGS)
+
+micro: $(DEV_READY)  ## what the hot path costs, in calibration loops, against its bounds; ARGS="--quick", "--record"
+	@$(PY) -m bench.micro $(ARGS)
 
 campaign: $(DEV_READY)  ## 1000 random schedules of faults, reloads and leaving callers; ARGS="--seed 7" replays one
 	@$(PY) -m tests.campaign.run $(ARGS)

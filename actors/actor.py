@@ -75,6 +75,7 @@ class Context(Generic[M]):
         """Make `status` what `Ref.status` returns. Publish values nobody changes: everyone sees the same object."""
         self._cell.status = status
         self._cell.make_status = None
+        self._cell.changed()
 
     def hold(self, reply: Reply[Any]) -> None:
         """Take responsibility for a reply until it is done: it fails with ActorDied if this actor dies.
@@ -85,7 +86,10 @@ class Context(Generic[M]):
 
     def publish_when_read(self, make: Callable[[], object]) -> None:
         """Make what `make()` returns the status, built when it is read: once, however often it changed before."""
-        self._cell.make_status = make
+        cell = self._cell
+        cell.make_status = make
+        if cell.watchers:
+            cell.changed()
 
     def start_soon(self, fn: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Run `fn(*args)` beside the actor. Its crash is the actor's crash; it is cancelled when the actor ends."""

@@ -92,7 +92,7 @@ def _candidates(number: int, look: Look, decision: Decision, running: bool) -> I
             yield {
                 **_named(number, look, *pair),
                 "place": place,
-                "score": _score(choice) if len(look.steps) > 1 else None,
+                "score": _score(choice) if len(look.steps) > 1 or not look.whole else None,
                 "explore": choice.explore,
                 "known": _known(option),
                 **_verdict(decision, *pair, ordered=True, running=running),
@@ -104,7 +104,9 @@ def _candidates(number: int, look: Look, decision: Decision, running: bool) -> I
             yield {
                 **_named(number, look, *pair),
                 **nothing,
-                **_verdict(decision, *pair, ordered=False, running=running, unsuited=look.unsuited.get(pair, "")),
+                **_verdict(
+                    decision, *pair, ordered=not look.whole, running=running, unsuited=look.unsuited.get(pair, "")
+                ),
             }
 
 

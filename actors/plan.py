@@ -40,7 +40,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Look(msgspec.Struct, frozen=True):
     """One tier as it was put in order: who could have answered, and `steps`, those who could do so then.
 
-    `unsuited` are the pairs of provider and model that cannot be given the request, and why.
+    `unsuited` are the pairs of provider and model that cannot be given the request, and why. Unless `whole`, there are
+    many candidates, of which only the first was wanted: the others were not put in order.
     """
 
     strategy: str
@@ -48,6 +49,7 @@ class Look(msgspec.Struct, frozen=True):
     candidates: tuple[Candidate, ...]
     steps: Sequence[Choice]
     unsuited: Mapping[tuple[str, str], str] = {}
+    whole: bool = True
 
 
 @attrs.define(eq=False)
@@ -56,7 +58,8 @@ class Plan:
     providers that stayed silent; `refusals` the last one of each provider. `last` is the choice that was asked last;
     `staying` is one that may be asked once more, where what comes next is another model or nobody. `beside` is the
     model of an attempt that goes on: only providers that answer with the same one count then, and nothing is waited
-    for. `deadline` is the caller's own, on trio's clock. `looks` are the orders so far, for whoever asks why."""
+    for. `deadline` is the caller's own, on trio's clock. `looks` are the orders so far, for whoever asks why. `rest` is
+    the tier of which `steps` has only the first choices: the others come when they are wanted."""
 
     want: Want
     route: Route | None = None
@@ -77,6 +80,7 @@ class Plan:
     insists: bool = False
     deadline: float = math.inf
     looks: list[Look] = attrs.field(factory=list[Look])
+    rest: tuple[Candidate, ...] | None = None
 
     def refuse(self, refusal: Refusal, choice: Choice | None = None) -> None:
         """`refusal` is of `choice`, where it was that far already."""
@@ -100,6 +104,7 @@ class Plan:
         """Forget the order and the refusals (not what was tried): the world has changed."""
         self.route = None
         self.tiers = None
+        self.rest = None
         self.steps = []
         self.position = 0
         self.refusals.clear()

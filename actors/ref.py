@@ -32,6 +32,7 @@ class Cell(Generic[M]):
         "ready",
         "ref",
         "status",
+        "watchers",
     )
 
     def __init__(self, name: str, capacity: int) -> None:
@@ -40,6 +41,7 @@ class Cell(Generic[M]):
         self.held: set[Reply[Any]] = set()
         self.status: Any = None
         self.make_status: Callable[[], object] | None = None
+        self.watchers: tuple[Callable[[str], object], ...] = ()
         self.alive = False
         self.ready = False
         self.gone = False
@@ -72,12 +74,18 @@ class Cell(Generic[M]):
         if self.alive:
             self.alive = self.ready = False
             self.cause = cause
+            self.changed()
         owed = [*self.held, *self.mailbox.take_asks()]
         if current is not None and current.home is self.held:
             owed.append(current)
         for reply in owed:
             reply.fail(self.death())
         self.held.clear()
+
+    def changed(self) -> None:
+        """Whoever watches is told that there is another status, or nobody alive."""
+        for tell in self.watchers:
+            tell(self.name)
 
     def bury(self) -> None:
         """There will be no other incarnation: waiting messages are dropped, new ones refused."""
@@ -129,6 +137,17 @@ class Ref(Generic[M_contra]):
             cell.make_status = None
             cell.status = make()
         return cell.status
+
+    def watch(self, tell: Callable[[str], object]) -> None:
+        """Call `tell` with the actor's name whenever it has published, and when it has died, until `unwatch`.
+
+        In the actor's own task: it must be quick, and not read the status there and then.
+        """
+        self._cell.watchers = (*self._cell.watchers, tell)
+
+    def unwatch(self, tell: Callable[[str], object]) -> None:
+        """The opposite of `watch`, for the same object. Harmless where that was not called."""
+        self._cell.watchers = tuple(each for each in self._cell.watchers if each is not tell)
 
     def tell(self, message: M_contra) -> None:
         """Queue a message. Never blocks. While the actor is down it waits for the next incarnation.

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import attrs
 import trio
+from msgspec.structs import replace
 
-from infermux.config.settings import Config, Group, Retry, Routing
+from infermux.config.settings import Config, Retry
 from infermux.errors import InvalidRequest, ModelNotFound, ShuttingDown
-from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
 from .budget import Budget
@@ -25,17 +25,19 @@ from .catalogue import DEFAULT, Candidate, Catalogue, Route
 from .first_probes import Expire, FirstProbes
 from .messages import Reason, Standing
 from .plan import Look, Plan, Refusal
-from .preferences import SORTS, check_home, check_names, is_allowed, preferred, preferred_tiers
+from .preferences import check_home, check_names, is_allowed, preferred, preferred_tiers
 from .queue import WaitingRoom
 from .ref import Ref
 from .reply import Reply
 from .router_messages import Acquire, Advance, Again, CountWaiting, HealthKnown, Longer, Serve, Stay, TurnAway
 from .router_queue import Freed, LookAtQueue, RouterQueue, standing_of
-from .strategies import make_strategy
-from .strategy import Choice, Option, Strategy
+from .strategy import Choice, Option
+from .strategy_table import StrategyTable
 from .suitability import is_too_long, nobody_suited, unsuited
 
 log = logging.getLogger("infermux.actors")
+
+PICKED = 4  # choices among many that are picked one by one, before all are put in order
 
 
 @attrs.define(eq=False)
@@ -44,16 +46,13 @@ class RouterActor(BaseActor[Any]):
 
     eager: ClassVar[bool] = True
 
-    routing: Routing
     retry: Retry
     room: WaitingRoom
-    rng: random.Random
-    plugins: Mapping[str, Callable[..., Strategy]] = attrs.field(factory=dict)
+    strategies: StrategyTable = attrs.field(init=False)
     _catalogue: Catalogue | None = None
     _refs: Mapping[str, Ref[Any]] = attrs.field(factory=dict)
     _sent: dict[str, int] = attrs.field(factory=dict)
     _lives: dict[str, int] = attrs.field(factory=dict[str, int])
-    _strategies: dict[tuple[str, str], Strategy] = attrs.field(factory=dict)
     _context: Context[Any] | None = None
     _budget: Budget = attrs.field(init=False)
     _queue: RouterQueue = attrs.field(init=False)
@@ -68,12 +67,16 @@ class RouterActor(BaseActor[Any]):
     def made(cls, config: Config, world: Serve, rng: random.Random, plugins: Mapping[str, Any]) -> RouterActor:
         """A router that serves `world` from the start."""
         room = WaitingRoom(config.queue.max_wait, config.queue.max_size)
-        actor = cls(config.routing, config.retry, room, rng, plugins)
+        actor = cls(config.retry, room)
+        actor.strategies = StrategyTable(config.routing, rng, plugins, actor._load)
         actor._serve(world)
         return actor
 
     async def started(self, context: Context[Any]) -> None:
         self._context = self._queue.context = self._first_probes.context = context
+
+    def stopped(self) -> None:
+        self.strategies.forget_fields()  # the next incarnation has its own
 
     def receive(self, message: Any, reply: Reply[Any] | None) -> None:
         match message:
@@ -107,20 +110,15 @@ class RouterActor(BaseActor[Any]):
     def _serve(self, world: Serve) -> None:
         if world.config is not None:
             self._adopt(world.config)
+        self.strategies.forget_fields()
         self._catalogue = world.catalogue
         self._refs = self._queue.refs = world.refs
         self._sent = {name: self._sent.get(name, standing_of(ref).seen) for name, ref in world.refs.items()}
         self._lives = {name: self._lives.get(name, standing_of(ref).life) for name, ref in world.refs.items()}
 
     def _adopt(self, config: Config) -> None:
-        """Strategies keep their state where nothing has changed that they were made from, which plugins' may be all."""
-        old, new = self.routing, config.routing
-        self._strategies = {
-            key: strategy
-            for key, strategy in self._strategies.items()
-            if old == new or (key[1] not in self.plugins and _is_kept(key[0], old, new))
-        }
-        self.routing, self.retry = new, config.retry
+        self.strategies.adopt(config.routing)
+        self.retry = config.retry
         self.room.max_wait, self.room.max_size = config.queue.max_wait, config.queue.max_size
         self._budget.ratio, self._budget.per_second = self.retry.budget_ratio, self.retry.budget_min_per_second
 
@@ -130,7 +128,7 @@ class RouterActor(BaseActor[Any]):
         now = trio.current_time()
         try:
             while True:
-                while plan.position < len(plan.steps):
+                while plan.position < len(plan.steps) or self._has_more(plan, now):
                     choice = plan.steps[plan.position]
                     if plan.staying is not None and self._is_other(choice, plan, now) and self._stay(plan, reply, now):
                         return
@@ -174,7 +172,7 @@ class RouterActor(BaseActor[Any]):
         if room and plan not in room and room.is_claimed(name, plan.want.priority):
             plan.refuse(Refusal(name, Reason.CLAIMED))
             return False
-        standing = None if option.standing is _UNREAD else standing_of(ref)
+        standing = None if option.standing is _UNREAD or plan.rest is not None else standing_of(ref)
         if standing is not None and now < standing.blocked_until and not plan.disregards(standing):
             plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), choice)
             return False
@@ -226,7 +224,7 @@ class RouterActor(BaseActor[Any]):
         if not routes and last is not None:
             routes = catalogue.resolve(last.option.model, plan.want.endpoint).longer
         plan.tiers = ((longer, tier) for longer in routes for tier in longer.tiers)
-        plan.steps, plan.position = [], 0
+        plan.steps, plan.position, plan.rest = [], 0, None
         alone = plan.want.preferences is not None and not plan.want.preferences.allow_fallbacks
         if alone or not any(longer.tiers for longer in routes):
             reply.send(None)
@@ -247,10 +245,13 @@ class RouterActor(BaseActor[Any]):
         left_out = unsuited(tier, plan.route, plan.want) if judged and plan.route is not None else {}
         # Those of the route that answers: a fallback model may belong to another group.
         plan.group = route.group.name if route.group else ""
-        plan.strategy = self._strategy_name(route.group, plan.want.preferences)
+        plan.strategy = self.strategies.name(route.group, plan.want.preferences)
         suited = tuple(c for c in tier if (c.entry.name, c.model) not in left_out) if left_out else tier
-        plan.steps = self._order(plan, route, suited, now)
-        plan.looks.append(Look(plan.strategy, plan.group, tier, plan.steps, left_out))
+        plan.rest = None
+        first = None if left_out else self.strategies.first(plan, tier, self._refs, now)
+        plan.rest = None if first is None else tier
+        plan.steps = self._order(plan, suited, now) if first is None else [first]
+        plan.looks.append(Look(plan.strategy, plan.group, tier, plan.steps, left_out, first is None))
         plan.position = 0
         return True
 
@@ -280,7 +281,22 @@ class RouterActor(BaseActor[Any]):
             plan.refuse(Refusal(name, reason or Reason.STARTING))
         return True
 
-    def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
+    def _has_more(self, plan: Plan, now: float) -> bool:
+        """Go on after the first choice among many, at last with all of them in order; False where there is nobody."""
+        if plan.rest is None:
+            return False
+        tier = plan.rest
+        if len(plan.steps) < PICKED and (choice := self.strategies.first(plan, tier, self._refs, now)) is not None:
+            plan.steps.append(choice)
+            return True
+        plan.rest = None
+        there = {(choice.option.provider, choice.explore) for choice in plan.steps}
+        ordered = self._order(plan, tier, now)
+        plan.steps += [choice for choice in ordered if (choice.option.provider, choice.explore) not in there]
+        plan.looks[-1] = replace(plan.looks[-1], whole=True)
+        return plan.position < len(plan.steps)
+
+    def _order(self, plan: Plan, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
         preferences, home = plan.want.preferences, plan.want.home
         if home is not None:
             tier = tuple(c for c in tier if c.entry.name == home.provider)
@@ -292,18 +308,8 @@ class RouterActor(BaseActor[Any]):
         if len(options) < 2:
             ordered = [Choice(option) for option in options]
         else:
-            ordered = self._by_strategy(options, plan, route, now)
+            ordered = self.strategies.order(options, plan, now)
         return preferred(ordered, preferences) if preferences is not None else ordered
-
-    def _by_strategy(self, options: list[Option], plan: Plan, route: Route, now: float) -> list[Choice]:
-        """The strategy's order; that of declaration where it fails, or one plugin's bug would stop every request."""
-        try:
-            return list(self._strategy(route.group, plan.want.preferences).order(options, plan.want, now))
-        except Exception:
-            log.exception(
-                "the strategy %s failed; providers are tried in the order of their declaration", plan.strategy
-            )
-            return [Choice(option) for option in sorted(options, key=_by_index)]
 
     def _option(self, plan: Plan, candidate: Candidate, now: float) -> Option | None:
         entry = candidate.entry
@@ -316,10 +322,14 @@ class RouterActor(BaseActor[Any]):
             held = Choice(_only(candidate)) if standing.reason is Reason.SLOW_START else None
             plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), held)
             return None
-        load = standing.in_flight
-        if self._sent[name] != standing.seen:
-            load += self._in_transit(name, standing)
+        load = self._load(name, standing)
         return Option(name, candidate.model, standing, entry.index, load, entry.settings.weight, candidate.price)
+
+    def _load(self, name: str, standing: Standing) -> int:
+        """The requests that a provider has, those included that are on their way to it."""
+        if self._sent[name] == standing.seen:
+            return standing.in_flight
+        return standing.in_flight + self._in_transit(name, standing)
 
     def _in_transit(self, name: str, standing: Standing) -> int:
         if self._lives.get(name) != standing.life:
@@ -338,28 +348,6 @@ class RouterActor(BaseActor[Any]):
         self._queue.turn_away(error)
         self._first_probes.turn_away(error)
 
-    # Strategies.
-
-    def _strategy_name(self, group: Group | None, preferences: Preferences | None) -> str:
-        if preferences is not None and preferences.sort is not None:
-            return SORTS[preferences.sort]
-        return (group.strategy if group else None) or self.routing.strategy
-
-    def _strategy(self, group: Group | None, preferences: Preferences | None) -> Strategy:
-        name = self._strategy_name(group, preferences)
-        key = (group.name if group else "", name)
-        strategy = self._strategies.get(key)
-        if strategy is None:
-            strategy = make_strategy(name, self.routing, rng=self.rng, plugins=self.plugins)
-            self._strategies[key] = strategy
-        return strategy
-
-
-def _is_kept(group: str, old: Routing, new: Routing) -> bool:
-    """Whether our own strategies of a group ("": of what is in none) are made as before."""
-    here, there = ({each.name: each for each in routing.groups}.get(group) for routing in (old, new))
-    return here == there and (not group or here is not None) and old.least_latency == new.least_latency
-
 
 def _only(candidate: Candidate) -> Option:
     """The option where there is nothing to order: whether it can answer is left to the provider's own gate."""
@@ -368,10 +356,6 @@ def _only(candidate: Candidate) -> Option:
 
 
 _UNREAD = Standing()
-
-
-def _by_index(option: Option) -> int:
-    return option.index
 
 
 def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:

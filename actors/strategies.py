@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from infermux.config.settings import Routing
 
+from .pickers import Draws, InOrder, LeastCost, LeastShare, Picker, Turns
+from .pickers_standing import BetterOfTwo, Fastest, Stuck
 from .strategies_latency import LeastLatency, PeakEwma
 from .strategies_rotation import CostWeighted, LeastBusy, Priority, Random, RoundRobin
 from .strategies_sticky import Sticky
@@ -98,6 +100,29 @@ def make_strategy(
         allowed = ", ".join([*STRATEGY_NAMES, *sorted(others.keys() - _OWN.keys())])
         raise ValueError(f"unknown strategy {name!r}; allowed: {allowed}")
     return factory(routing, rng=rng)
+
+
+def make_picker(name: str, routing: Routing, *, rng: random.Random) -> Picker | None:
+    """What picks for a strategy among many; None: a plugin's, which is given all options to put in order."""
+    match name:
+        case "round_robin":
+            return Turns()
+        case "least_latency":
+            return Fastest(routing.least_latency)
+        case "cost_weighted":
+            return LeastCost()
+        case "random":
+            return Draws(rng)
+        case "priority":
+            return InOrder()
+        case "least_busy":
+            return LeastShare()
+        case "peak_ewma":
+            return BetterOfTwo(routing.least_latency, rng)
+        case "sticky":
+            return Stuck()
+        case _:
+            return None
 
 
 def load_strategy_plugins() -> dict[str, StrategyFactory]:

@@ -39,7 +39,8 @@ class Measure:
         return whole if own is None or own.samples < self.min_samples else own
 
 
-def _penalty(option: Option, now: float) -> float:
+def penalty_of(option: Option, now: float) -> float:
+    """Seconds that recent failures weigh now."""
     standing = option.standing
     return decayed(standing.penalty, standing.penalty_at, now) if standing.penalty else 0.0
 
@@ -69,7 +70,7 @@ class LeastLatency:
         self._turn += 1
         for at, option in enumerate(options):
             ewma = self._measure.of(option)
-            score = _penalty(option, now)
+            score = penalty_of(option, now)
             busy = share(option, now)
             if ewma.samples >= self._measure.min_samples:
                 age = self._age(option, ewma.samples)
@@ -117,11 +118,7 @@ class PeakEwma:
         fastest = min(measured) if measured else UNMEASURED
         choices: list[Choice] = []
         for option, ewma in zip(options, averages, strict=True):
-            latency = ewma.value if ewma.samples else fastest
-            if option.standing.penalty:
-                latency += _penalty(option, now)
-            weight = option.weight
-            choices.append(Choice(option, latency * (option.load + 1) / weight if weight > 0 else math.inf))
+            choices.append(Choice(option, peak_cost(option, ewma.value if ewma.samples else fastest, now)))
         if len(choices) < 3:
             choices.sort(key=_score)
             return choices
@@ -136,6 +133,13 @@ class PeakEwma:
         j = int(self._rng.random() * (n - 1))
         one, other = choices[i], choices[j + (j >= i)]
         return one if one.score <= other.score else other
+
+
+def peak_cost(option: Option, latency: float, now: float) -> float:
+    """What peak_ewma compares, where an answer takes `latency` seconds."""
+    if option.standing.penalty:
+        latency += penalty_of(option, now)
+    return latency * (option.load + 1) / option.weight if option.weight > 0 else math.inf
 
 
 def _score(choice: Choice) -> float:

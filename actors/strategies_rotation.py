@@ -7,6 +7,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from infermux.config.settings import Price
 from infermux.providers.prices import price_of_prompt
 
 from .messages import Want
@@ -160,19 +161,22 @@ class CostWeighted:
         self._rotation = Rotation()
 
     def order(self, options: Sequence[Option], want: Want, now: float) -> list[Choice]:
-        prompt = want.prompt_tokens
-        completion = EXPECTED_COMPLETION if want.max_tokens is None else want.max_tokens
         ranked: list[Ranked] = []
         for at, option in enumerate(options):
-            price = option.price
-            cost = math.inf
-            if price is not None:
-                if price.above:
-                    price = price_of_prompt(price, prompt)
-                cost = (prompt * price.input_per_million + completion * price.output_per_million) / 1e6
-                cost += price.per_request
+            cost = price_of_request(option.price, want)
             ranked.append((cost, share(option, now), option.index, at, option))
         return rotate_head(ranked, self._rotation, want.model)
+
+
+def price_of_request(price: Price | None, want: Want) -> float:
+    """US dollars that a request is expected to cost at a price; inf where nobody knows that."""
+    if price is None:
+        return math.inf
+    prompt = want.prompt_tokens
+    completion = EXPECTED_COMPLETION if want.max_tokens is None else want.max_tokens
+    if price.above:
+        price = price_of_prompt(price, prompt)
+    return (prompt * price.input_per_million + completion * price.output_per_million) / 1e6 + price.per_request
 
 
 def _score(choice: Choice) -> float:

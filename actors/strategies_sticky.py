@@ -41,14 +41,13 @@ class Sticky:
             requests += option.load
             weights += option.weight
         per_weight = OVERLOAD * requests / weights if weights > 0 else 0.0
-        key = _hash(want.affinity)
+        key = hash_of(want.affinity)
         within: list[tuple[float, int, Choice]] = []
         over: list[tuple[float, float, int, Choice]] = []
         for at, option in enumerate(options):
-            drawn = _exponential(_mix(key ^ _salt(option.provider)), option.weight)
+            drawn = drawn_by(key, option)
             choice = Choice(option, drawn)
-            # One more must fit: load + 1 <= ceil(1.25 * share of all) + 1.
-            if option.load <= math.ceil(per_weight * option.weight):
+            if room_for(option, per_weight):
                 within.append((drawn, at, choice))
             else:
                 over.append((share(option, now), drawn, at, choice))
@@ -57,13 +56,24 @@ class Sticky:
         return [entry[-1] for entry in within] + [entry[-1] for entry in over]
 
 
-def _hash(data: bytes) -> int:
+def drawn_by(key: int, option: Option) -> float:
+    """The number that a provider draws for a key, given as its hash."""
+    return _exponential(_mix(key ^ _salt(option.provider)), option.weight)
+
+
+def room_for(option: Option, per_weight: float) -> bool:
+    """Whether one more fits: load + 1 <= ceil(1.25 * its share of all) + 1; `per_weight` is 1.25 * all / weights."""
+    return option.load <= math.ceil(per_weight * option.weight)
+
+
+def hash_of(data: bytes) -> int:
+    """64 bits, the same in every process."""
     return int.from_bytes(blake2b(data, digest_size=8).digest())
 
 
 @lru_cache(maxsize=4096)
 def _salt(provider: str) -> int:
-    return _hash(provider.encode())
+    return hash_of(provider.encode())
 
 
 def _mix(number: int) -> int:

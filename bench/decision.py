@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import trio
@@ -26,9 +26,9 @@ from infermux.actors.router_messages import Advance, Serve
 from infermux.config.settings import Config, ProviderSettings, Routing
 from infermux.providers.interface import Endpoint
 
+from .callers import MODEL
 from .report import Spread
 
-MODEL = "served"
 SERVING = 3
 OTHERS = (10, 100, 1000)
 _ROUTABLE = Standing(reason=None, blocked_until=0.0, health=Health.HEALTHY)
@@ -47,8 +47,10 @@ class Cost:
     ask: Spread
 
 
-class _Granting(BaseActor[Any]):
+class Granting(BaseActor[Any]):
     """A provider that is routable and grants everything."""
+
+    eager: ClassVar[bool] = True
 
     async def started(self, context: Context[Any]) -> None:
         context.publish(_ROUTABLE)
@@ -68,8 +70,11 @@ def measure(*, strategy: str = "round_robin", rounds: int = 40, asks: int = 250)
 
 async def _measure(strategy: str, rounds: int, asks: int) -> list[Cost]:
     async with trio.open_nursery() as nursery:
-        routers = {others: await _router(nursery, others, strategy) for others in OTHERS}
-        stub = await spawn(nursery, _Granting(), name="stub")
+        routers = {
+            others: await routed(nursery, serving=SERVING, others=others, strategy=strategy, rng=random.Random(1))
+            for others in OTHERS
+        }
+        stub = await spawn(nursery, Granting(), name="stub")
         decisions: dict[int, list[float]] = {others: [] for others in OTHERS}
         bare: list[float] = []
         for _ in range(rounds):
@@ -107,20 +112,20 @@ def _spread(values: list[float]) -> Spread:
     return found
 
 
-async def _router(nursery: trio.Nursery, others: int, strategy: str) -> Ref[Any]:
-    """A router over providers of which three serve the model; their stubs run."""
-    names = [f"p{number}" for number in range(SERVING + others)]
+async def routed(nursery: trio.Nursery, *, serving: int, others: int, strategy: str, rng: random.Random) -> Ref[Any]:
+    """A router over providers of which so many serve `MODEL`; their stubs run."""
+    names = [f"p{number}" for number in range(serving + others)]
     settings = tuple(
-        ProviderSettings(name=name, type="openai", models=(MODEL if number < SERVING else f"other-{number}",))
+        ProviderSettings(name=name, type="openai", models=(MODEL if number < serving else f"other-{number}",))
         for number, name in enumerate(names)
     )
     config = Config(providers=settings, routing=Routing(strategy=strategy))
     entries = [
         Entry(settings=one, index=number, endpoints=frozenset({Endpoint.CHAT})) for number, one in enumerate(settings)
     ]
-    refs = {name: await spawn(nursery, _Granting(), name=name) for name in names}
+    refs = {name: await spawn(nursery, Granting(), name=name) for name in names}
     world = Serve(Catalogue.build(config, entries), refs)
-    return await spawn(nursery, RouterActor.made(config, world, random.Random(1), {}), name="router")
+    return await spawn(nursery, RouterActor.made(config, world, rng, {}), name="router")
 
 
 def markdown(costs: list[Cost]) -> str:
