@@ -23,10 +23,9 @@ from infermux.actors.ref import Ref
 from infermux.actors.reply import Reply
 from infermux.actors.router import RouterActor
 from infermux.actors.router_messages import Advance, Serve
+from infermux.bench.figures import Spread
 from infermux.config.settings import Config, ProviderSettings, Routing
 from infermux.providers.interface import Endpoint
-
-from .report import Spread
 
 MODEL = "served"
 SERVING = 3

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import attrs
 
-from .callers import CHAT, MODEL
-from .load import KEY
-from .process import Child, DidNotStart, free_port, running
+from infermux.bench.callers import CHAT, MODEL
+from infermux.bench.load import KEY
+from infermux.bench.process import Child, DidNotStart, free_port, running
+
 from .tools import BUILD
 
 LITELLM_BIN = BUILD / "litellm-venv" / "bin"

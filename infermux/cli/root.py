@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "provider": "provider:provider",
     "update": "update:update",
     "simulate": "simulate:simulate",
+    "bench": "bench:bench",
 }
 
 

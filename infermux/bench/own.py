@@ -1,0 +1,147 @@
+"""The router that is started where no URL is given: `infermux serve`, and behind it the mock or simulated providers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from .callers import MODEL
+from .figures import DIRECT
+from .load import local
+from .machine import Placement
+from .preflight import wait_until_it_answers
+from .process import free_port, running
+from .rounds import Target
+from .scenario import Scenario, Server
+from .upstream import Faults, Upstream, upstream
+
+OWN = "infermux"
+_STARTS_WITHIN = 30.0
+_NO_DIRECT = frozenset({"responses"})  # APIs that the mock does not speak
+_PLENTY = {"requests_per_minute": 1_000_000_000, "tokens_per_minute": 1_000_000_000_000}
+# Bedrock's own names of models; the others are asked for the bench's.
+_MODELS = {"bedrock": "anthropic.claude-bench"}
+
+
+class CannotServe(Exception):
+    """This scenario needs what is not there. The message says what."""
+
+
+@attrs.frozen(kw_only=True)
+class World:
+    """What was started for a scenario. `mock` None: the providers are simulated, in the router itself."""
+
+    targets: tuple[Target, ...]
+    mock: Upstream | None
+
+
+@contextlib.contextmanager
+def world(scenario: Scenario, *, cpus: Placement, scratch: Path, mocked: bool) -> Generator[World]:
+    """Both up and answering. Raises CannotServe, CannotCompile, DidNotStart."""
+    model = _MODELS.get(scenario.server.type, MODEL)
+    with contextlib.ExitStack() as stack:
+        mock = stack.enter_context(_mock(scenario, model, cpus, scratch)) if mocked else None
+        folder = scratch / "server"  # of its own: nothing in the working directory may hide the package
+        folder.mkdir(exist_ok=True)
+        port = free_port()
+        providers = _simulated(scenario) if mock is None else _mocked(scenario.server, model, mock)
+        config = _written(folder, port, scenario.server, providers)
+        words = [sys.executable, "-P", "-m", "infermux", "serve", "-c", str(config)]
+        child = stack.enter_context(running(OWN, words, cpus=cpus.gateway, scratch=folder))
+        load = attrs.evolve(scenario.load(), model=model, timeout=scenario.timeout)
+        wait_until_it_answers(child, load, local(port), seconds=_STARTS_WITHIN)
+        own = Target(name=OWN, url=local(port), model=model, tree=child.session, through=mock is not None)
+        yield World(targets=own_and_direct(own, scenario, mock), mock=mock)
+
+
+def own_and_direct(own: Target, scenario: Scenario, mock: Upstream | None) -> tuple[Target, ...]:
+    """The mock itself comes first, where it speaks the scenario's API."""
+    if mock is None or scenario.api in _NO_DIRECT:
+        return (own,)
+    return (attrs.evolve(own, name=DIRECT, url=mock.base_url, tree=None), own)
+
+
+def _mock(
+    scenario: Scenario, model: str, cpus: Placement, scratch: Path
+) -> contextlib.AbstractContextManager[Upstream]:
+    faulty = scenario.server.faulty
+    faults = None
+    if faulty is not None:
+        faults = Faults(every=faulty.every, status=faulty.status or 0, retry_after=faulty.retry_after)
+    return upstream(scenario.pace, cpus=cpus.others, scratch=scratch, model=model, faults=faults)
+
+
+def _mocked(server: Server, model: str, mock: Upstream) -> list[dict[str, Any]]:
+    """Providers that all are the mock; those that fail ask it below /faulty. Limits are set and seldom reached."""
+    failing = server.faulty.providers if server.faulty is not None else 0
+    limited = server.limited.providers if server.limited is not None else 0
+    made: list[dict[str, Any]] = []
+    for number in range(server.providers + server.others):
+        serves = number < server.providers
+        base = mock.base_url.removesuffix("/v1") + ("/faulty" if number < failing else "")
+        entry: dict[str, Any] = {
+            "name": f"mock-{number}",
+            "type": server.type,
+            "api_key": "bench",
+            "base_url": base if server.type == "bedrock" else f"{base}/v1",
+            "models": [model if serves else f"other-{number}"],
+            "health_check": {"method": "none" if server.type == "bedrock" else "models"},
+            "rate_limits": dict(_PLENTY),
+        }
+        if server.type == "bedrock":
+            entry["region"] = "us-east-1"
+        if serves and number < limited and server.limited is not None:
+            entry["rate_limits"]["requests_per_minute"] = server.limited.requests_per_minute
+        made.append(entry)
+    return made
+
+
+def _simulated(scenario: Scenario) -> list[dict[str, Any]]:
+    """The same without a mock, as far as simulated providers can be that."""
+    server = scenario.server
+    if server.faulty is not None or server.type != "openai":
+        raise CannotServe("it needs the mock upstream, which is written in C: there is no C compiler")
+    pace: dict[str, Any] = {"first_token": server.first_token, "tokens_per_second": 1 / max(server.interval, 1e-4)}
+    if not scenario.stream:
+        pace = {"first_token": server.answer_after, "tokens_per_second": 1_000_000}
+    limited = server.limited
+    return [
+        {
+            "name": f"simulated-{number}",
+            "type": "simulated",
+            "models": [MODEL if number < server.providers else f"other-{number}"],
+            "simulate": pace,
+            "rate_limits": {"requests_per_minute": limited.requests_per_minute}
+            if limited is not None and number < limited.providers
+            else {},
+        }
+        for number in range(server.providers + server.others)
+    ]
+
+
+def _written(folder: Path, port: int, server: Server, providers: list[dict[str, Any]]) -> Path:
+    """An infermux.yml. JSON is YAML, and needs no quoting rules of ours."""
+    settings = {
+        "listen": f"127.0.0.1:{port}",
+        "log": {"level": "warn"},
+        "ledger": {"url": None},  # nothing of the bench goes into the user's own
+        "providers": providers,
+    }
+    config = folder / "infermux.yml"
+    config.write_text(json.dumps(merged(settings, server.config), indent=2))
+    return config
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings are merged, anything else is replaced."""
+    made = dict(below)
+    for key, value in above.items():
+        old = made.get(key)
+        made[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value  # pyright: ignore[reportUnknownArgumentType]
+    return made
