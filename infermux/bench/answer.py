@@ -56,6 +56,7 @@ class Answer:
     """Fed with bytes until `complete` or a problem. The methods named on_* are httptools'."""
 
     __slots__ = (
+        "_in_chunk",
         "_parser",
         "_read_head",
         "bytes",
@@ -71,7 +72,7 @@ class Answer:
     def __init__(self, last: bytes) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self.events = Events(last)
-        self.complete = self.keep_alive = self.surplus = self._read_head = False
+        self.complete = self.keep_alive = self.surplus = self._read_head = self._in_chunk = False
         self.until_close = True
         self.bytes = self.chunks = 0
         self.head = b""
@@ -116,10 +117,12 @@ class Answer:
 
     def on_body(self, data: bytes) -> None:
         self.bytes += len(data)
+        self._in_chunk = True
         self.events.take(data)
 
     def on_chunk_complete(self) -> None:
-        self.chunks += 1
+        self.chunks += self._in_chunk  # the last one, which ends the body, is empty
+        self._in_chunk = False
 
     def on_message_complete(self) -> None:
         self.complete = True

@@ -74,7 +74,7 @@ class Run:
         self.sample = ""
         self.stopped = False
         self._idle: deque[Connection] = deque()
-        self._joined = 0
+        self._all: list[Connection] = []
         self._cpu = time.process_time_ns()
         self.started = self.last_end = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -82,12 +82,19 @@ class Run:
     async def run(self) -> None:
         """Until the time is over, or the requests, and what is under way has ended; or until `stop`."""
         if self.told.rate:
-            self._idle.extend(Connection(self) for _ in range(self.told.connections))
-            self._joined = self.told.connections
+            self._join(self.told.connections)
         teller = asyncio.create_task(self._tell())
         self._start_due()
         await self.ended.wait()
         teller.cancel()
+        for connection in self._all:
+            connection.close()
+        await asyncio.sleep(0)  # in which the sockets are closed
+
+    def _join(self, count: int) -> None:
+        joined = [Connection(self) for _ in range(count)]
+        self._all += joined
+        self._idle.extend(joined)
 
     def stop(self) -> None:
         self.stopped = True
@@ -148,12 +155,11 @@ class Run:
     def _start_closed(self, now: float) -> float | None:
         """When the next connection joins, None when all have."""
         told = self.told
-        while self._joined < told.connections:
-            at = self.started + told.stagger * self._joined / told.connections
+        while len(self._all) < told.connections:
+            at = self.started + told.stagger * len(self._all) / told.connections
             if at > now:
                 break
-            self._joined += 1
-            self._idle.append(Connection(self))
+            self._join(1)
         else:
             at = None
         while self._idle and self._may_start(now):
@@ -254,6 +260,11 @@ class Connection:
         else:
             self._end(Wrong.CLOSED)
 
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._asking = False
+        self._drop()
+
     def _judge(self) -> None:
         told = self._run.told
         self._end(self.answer.right(stream=told.stream, least=told.min_events))
@@ -335,12 +346,13 @@ def _say(value: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
-async def _main(told: Told) -> None:
-    run = Run(told)
+async def counted(words: bytes) -> dict[str, Any]:
+    """Do what `words` tell; what came of it. SIGINT and SIGTERM end it early."""
+    run = Run(msgspec.json.decode(words, type=Told))
     for number in (signal.SIGINT, signal.SIGTERM):
         run.loop.add_signal_handler(number, run.stop)
     await run.run()
-    _say(run.result())
+    return run.result()
 
 
 def main() -> None:
@@ -348,7 +360,7 @@ def main() -> None:
     with contextlib.suppress(ValueError, OSError):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    asyncio.run(_main(msgspec.json.decode(sys.stdin.buffer.read(), type=Told)))
+    _say(asyncio.run(counted(sys.stdin.buffer.read())))
 
 
 if __name__ == "__main__":

@@ -190,11 +190,17 @@ def run_load(
     Ctrl-C ends it early, as do failures without end: then the result is what it was until there, and `stopped`.
     """
     generator = generator or generator_for(url)
-    command, told = (_c if generator == C else _python)(load, place_of(url), scratch)
+    command, first = (_c if generator == C else _python)(load, place_of(url), scratch)
     output, problems = scratch / "load.out", scratch / "load.err"
-    with output.open("wb") as out, problems.open("wb") as err, _started(command, told, out, err, cpus) as process:
+    with output.open("wb") as out, problems.open("wb") as err, _started(command, first, out, err, cpus) as process:
         interrupted = _watched(process, output, load.seconds + 2 * load.timeout + 30, on_tick)
-    return Ran(result=_result(output, problems), generator=generator, interrupted=interrupted)
+    try:
+        result = _result(output, problems)
+    except GeneratorFailed:
+        if interrupted:  # so early that there is nothing to tell
+            raise KeyboardInterrupt from None
+        raise
+    return Ran(result=result, generator=generator, interrupted=interrupted)
 
 
 def _watched(process: subprocess.Popen[bytes], output: Path, most: float, on_tick: Callable[[Progress], None]) -> bool:
@@ -239,15 +245,15 @@ def _result(output: Path, problems: Path) -> LoadResult:
 
 @contextlib.contextmanager
 def _started(
-    command: list[str], told: bytes, out: IO[bytes], err: IO[bytes], cpus: frozenset[int]
+    command: list[str], first: bytes, out: IO[bytes], err: IO[bytes], cpus: frozenset[int]
 ) -> Generator[subprocess.Popen[bytes]]:
-    """In a session of its own: the terminal's Ctrl-C is for the runner. `told` is what it reads first."""
+    """In a session of its own: the terminal's Ctrl-C is for the runner. `first` is what it reads."""
     with pinned(cpus):
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
     try:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(told)
+            process.stdin.write(first)
         yield process
     finally:
         if process.poll() is None:
@@ -283,7 +289,12 @@ def _c(load: Load, place: Place, scratch: Path) -> tuple[list[str], bytes]:
 
 def _python(load: Load, place: Place, scratch: Path) -> tuple[list[str], bytes]:
     del scratch
-    told = {
+    return [sys.executable, "-P", "-m", "infermux.bench.generator"], told(load, place)
+
+
+def told(load: Load, place: Place) -> bytes:
+    """What the generator in Python reads: see `generator.Told`."""
+    words = {
         "scheme": place.scheme,
         "host": place.host,
         "port": place.port,
@@ -301,4 +312,4 @@ def _python(load: Load, place: Place, scratch: Path) -> tuple[list[str], bytes]:
         "timeout": load.timeout,
         "min_events": load.min_events,
     }
-    return [sys.executable, "-P", "-m", "infermux.bench.generator"], json.dumps(told).encode()
+    return json.dumps(words).encode()

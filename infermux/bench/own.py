@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -23,6 +23,7 @@ from .upstream import Faults, Upstream, upstream
 
 OWN = "infermux"
 _STARTS_WITHIN = 30.0
+_SHORTEST = 1e-6  # seconds a token
 _NO_DIRECT = frozenset({"responses"})  # APIs that the mock does not speak
 _PLENTY = {"requests_per_minute": 1_000_000_000, "tokens_per_minute": 1_000_000_000_000}
 # Bedrock's own names of models; the others are asked for the bench's.
@@ -49,9 +50,9 @@ def world(scenario: Scenario, *, cpus: Placement, scratch: Path, mocked: bool) -
         mock = stack.enter_context(_mock(scenario, model, cpus, scratch)) if mocked else None
         folder = scratch / "server"  # of its own: nothing in the working directory may hide the package
         folder.mkdir(exist_ok=True)
-        port = free_port()
-        providers = _simulated(scenario) if mock is None else _mocked(scenario.server, model, mock)
-        config = _written(folder, port, scenario.server, providers)
+        port, config = free_port(), folder / "infermux.yml"
+        settings = configuration(scenario, port=port, upstream=None if mock is None else mock.base_url)
+        config.write_text(json.dumps(settings, indent=2))  # JSON is YAML, and needs no quoting rules of ours
         words = [sys.executable, "-P", "-m", "infermux", "serve", "-c", str(config)]
         child = stack.enter_context(running(OWN, words, cpus=cpus.gateway, scratch=folder))
         load = attrs.evolve(scenario.load(), model=model, timeout=scenario.timeout)
@@ -77,29 +78,50 @@ def _mock(
     return upstream(scenario.pace, cpus=cpus.others, scratch=scratch, model=model, faults=faults)
 
 
-def _mocked(server: Server, model: str, mock: Upstream) -> list[dict[str, Any]]:
-    """Providers that all are the mock; those that fail ask it below /faulty. Limits are set and seldom reached."""
-    failing = server.faulty.providers if server.faulty is not None else 0
-    limited = server.limited.providers if server.limited is not None else 0
-    made: list[dict[str, Any]] = []
+def configuration(scenario: Scenario, *, port: int, upstream: str | None) -> dict[str, Any]:
+    """The router's infermux.yml. `upstream` is the mock's base URL, None: there is none. Raises CannotServe."""
+    server = scenario.server
+    providers = _simulated(scenario) if upstream is None else _mocked(server, upstream)
+    for provider in providers[: 0 if server.limited is None else server.limited.providers]:
+        assert server.limited is not None
+        limits = provider.get("rate_limits", {})
+        provider["rate_limits"] = {**limits, "requests_per_minute": server.limited.requests_per_minute}
+    settings = {
+        "listen": f"127.0.0.1:{port}",
+        "log": {"level": "warn"},
+        "ledger": {"url": None},  # nothing of the bench goes into the user's own
+        "providers": providers,
+    }
+    return merged(settings, server.config)
+
+
+def _names(server: Server) -> Iterator[tuple[int, str]]:
+    """Each provider's number, and the one model that it serves."""
+    model = _MODELS.get(server.type, MODEL)
     for number in range(server.providers + server.others):
-        serves = number < server.providers
-        base = mock.base_url.removesuffix("/v1") + ("/faulty" if number < failing else "")
-        entry: dict[str, Any] = {
-            "name": f"mock-{number}",
-            "type": server.type,
-            "api_key": "bench",
-            "base_url": base if server.type == "bedrock" else f"{base}/v1",
-            "models": [model if serves else f"other-{number}"],
-            "health_check": {"method": "none" if server.type == "bedrock" else "models"},
-            "rate_limits": dict(_PLENTY),
-        }
-        if server.type == "bedrock":
-            entry["region"] = "us-east-1"
-        if serves and number < limited and server.limited is not None:
-            entry["rate_limits"]["requests_per_minute"] = server.limited.requests_per_minute
-        made.append(entry)
-    return made
+        yield number, model if number < server.providers else f"other-{number}"
+
+
+def _mocked(server: Server, upstream: str) -> list[dict[str, Any]]:
+    """Providers that all are the mock; those that fail ask it below /faulty. Limits are set and never reached."""
+    failing = 0 if server.faulty is None else server.faulty.providers
+    return [_mock_entry(server, number, model, upstream, fails=number < failing) for number, model in _names(server)]
+
+
+def _mock_entry(server: Server, number: int, model: str, upstream: str, *, fails: bool) -> dict[str, Any]:
+    root = upstream.removesuffix("/v1") + ("/faulty" if fails else "")
+    entry: dict[str, Any] = {
+        "name": f"mock-{number}",
+        "type": server.type,
+        "api_key": "bench",
+        "base_url": f"{root}/v1",
+        "models": [model],
+        "health_check": {"method": "models"},
+        "rate_limits": _PLENTY,
+    }
+    if server.type == "bedrock":  # the mock lists no models as Bedrock does
+        entry |= {"region": "us-east-1", "base_url": root, "health_check": {"method": "none"}}
+    return entry
 
 
 def _simulated(scenario: Scenario) -> list[dict[str, Any]]:
@@ -107,41 +129,20 @@ def _simulated(scenario: Scenario) -> list[dict[str, Any]]:
     server = scenario.server
     if server.faulty is not None or server.type != "openai":
         raise CannotServe("it needs the mock upstream, which is written in C: there is no C compiler")
-    pace: dict[str, Any] = {"first_token": server.first_token, "tokens_per_second": 1 / max(server.interval, 1e-4)}
+    pace = {"first_token": server.first_token, "tokens_per_second": 1 / max(server.interval, _SHORTEST)}
     if not scenario.stream:
-        pace = {"first_token": server.answer_after, "tokens_per_second": 1_000_000}
-    limited = server.limited
+        pace = {"first_token": server.answer_after, "tokens_per_second": 1 / _SHORTEST}
     return [
-        {
-            "name": f"simulated-{number}",
-            "type": "simulated",
-            "models": [MODEL if number < server.providers else f"other-{number}"],
-            "simulate": pace,
-            "rate_limits": {"requests_per_minute": limited.requests_per_minute}
-            if limited is not None and number < limited.providers
-            else {},
-        }
-        for number in range(server.providers + server.others)
+        {"name": f"simulated-{number}", "type": "simulated", "models": [model], "simulate": pace}
+        for number, model in _names(server)
     ]
-
-
-def _written(folder: Path, port: int, server: Server, providers: list[dict[str, Any]]) -> Path:
-    """An infermux.yml. JSON is YAML, and needs no quoting rules of ours."""
-    settings = {
-        "listen": f"127.0.0.1:{port}",
-        "log": {"level": "warn"},
-        "ledger": {"url": None},  # nothing of the bench goes into the user's own
-        "providers": providers,
-    }
-    config = folder / "infermux.yml"
-    config.write_text(json.dumps(merged(settings, server.config), indent=2))
-    return config
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Mappings are merged, anything else is replaced."""
-    made = dict(below)
+    made: dict[str, Any] = dict(below)
     for key, value in above.items():
         old = made.get(key)
-        made[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value  # pyright: ignore[reportUnknownArgumentType]
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        made[key] = merged(cast("Mapping[str, Any]", old), cast("Mapping[str, Any]", value)) if both else value
     return made

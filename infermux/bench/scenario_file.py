@@ -151,8 +151,13 @@ def shipped() -> Mapping[str, Scenario]:
 
 def read(file: str) -> Mapping[str, Scenario]:
     """The scenarios of a file, by name. Raises ConfigError with every problem."""
-    reading = Reading(file, os.environ)
-    node = document.parse(text_of(file), source=file)
+    return read_text(text_of(file), source=file)
+
+
+def read_text(text: str, *, source: str) -> Mapping[str, Scenario]:
+    """As `read`; `source` is what problems name as its file."""
+    reading = Reading(source, os.environ)
+    node = document.parse(text, source=source)
     found: Mapping[str, Scenario] = FILE.read(node or document.Mapping((), 1), (), reading)["scenarios"]
     for key, scenario in found.items():
         _check(scenario, ("scenarios", key), reading)

@@ -249,11 +249,15 @@ def _agreed(scenarios: Sequence[Scenario], deployment: Deployment, *, yes: bool)
         f"and {tokens_out} out, which may cost money.",
         err=True,
     )
-    if not yes and not sys.stdin.isatty():
+    if not yes and not _is_interactive():
         raise click.UsageError("this load leaves the machine; say --yes to agree to it")
     if not yes:
         click.confirm("Go on?", abort=True, err=True)
     return bound
+
+
+def _is_interactive() -> bool:
+    return sys.stdin.isatty()
 
 
 def _generator(named: str | None, deployment: Deployment | None) -> str | None:
