@@ -22,7 +22,7 @@ from .scenario import Scenario, Server
 from .upstream import Faults, Upstream, upstream
 
 OWN = "infermux"
-_STARTS_WITHIN = 30.0
+_STARTS_WITHIN = 60.0
 _SHORTEST = 1e-6  # seconds a token
 _NO_DIRECT = frozenset({"responses"})  # APIs that the mock does not speak
 _PLENTY = {"requests_per_minute": 1_000_000_000, "tokens_per_minute": 1_000_000_000_000}

@@ -34,16 +34,16 @@ def test_a_server_on_this_machine_is_found_by_its_port() -> None:
         port = listener.getsockname()[1]
         assert accounting.listeners(port) == {os.getpid()}
         (target,) = Deployment(url=f"http://127.0.0.1:{port}/v1", model="m").targets()
-        assert target.tree == {os.getpid()}
+        assert target.tree == frozenset({os.getpid()})
     assert accounting.listeners(port) == frozenset()
     assert Deployment(url=f"http://127.0.0.1:{port}/v1", model="m").targets()[0].tree is None
 
 
 def test_a_process_can_be_named() -> None:
     (target,) = Deployment(url="http://192.0.2.1/v1", model="m", pid=os.getpid()).targets()
-    assert target.tree == {os.getpid()}
-    assert accounting.cpu_ns(target.tree) > 0
-    assert accounting.memory(target.tree).resident > 1000
+    assert target.tree == frozenset({os.getpid()})
+    assert accounting.cpu_ns(frozenset({os.getpid()})) > 0
+    assert accounting.memory(frozenset({os.getpid()})).resident > 1000
 
 
 def test_direct_is_asked_first_with_a_key_and_a_model_of_its_own() -> None:

@@ -149,7 +149,7 @@ def test_failures_without_end_end_a_run(tmp_path: Path) -> None:
 def test_https_is_spoken_and_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
+    authority.issue_cert("localhost").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     with serving(GOOD, tls=context) as server:
         refused = ran(FEW, server.url, tmp_path, "python")

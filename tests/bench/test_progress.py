@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
-from infermux.bench import progress
 from infermux.bench.load import Progress
 from infermux.bench.progress import Teller
 from tests.bench._made import measured, result
@@ -30,7 +30,7 @@ def test_on_a_terminal_the_line_is_renewed_and_results_stay() -> None:
 
 def test_elsewhere_lines_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     file = io.StringIO()
     teller = Teller(file)
     teller.going("whole 1/2", "infermux", Progress(good=5), share=0.25)
