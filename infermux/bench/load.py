@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import secrets
 import signal
@@ -27,6 +28,7 @@ C, PYTHON = "c", "python"
 # Sent where nobody gave a key; it is worth nothing beyond this run. Long, as some gateways refuse weak ones.
 KEY = f"sk-{secrets.token_urlsafe(32)}"
 _TICK = 0.1
+_CONNECTS_WITHIN = 5.0
 _HOPELESS = 200  # failures after which a run of which most failed is ended: nothing is learned from more
 
 
@@ -159,10 +161,15 @@ class Ran:
 
 
 def ipv4_of(place: Place) -> str | None:
-    """The first IPv4 address of its host."""
-    with contextlib.suppress(OSError):
-        for *_, address in socket.getaddrinfo(place.host, place.port, socket.AF_INET, socket.SOCK_STREAM):
-            return str(address[0])
+    """The address that a connection to it goes to; None where that is none of IPv4, or nobody is there.
+
+    A name may have several, and who listens may do so on one of them only, so it is tried.
+    """
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.IPv4Address(place.host))
+    with contextlib.suppress(OSError), socket.create_connection((place.host, place.port), _CONNECTS_WITHIN) as tried:
+        if tried.family == socket.AF_INET:
+            return str(tried.getpeername()[0])
     return None
 
 
@@ -200,7 +207,13 @@ def run_load(
         if interrupted:  # so early that there is nothing to tell
             raise KeyboardInterrupt from None
         raise
-    return Ran(result=result, generator=generator, interrupted=interrupted)
+    sample = hidden(result.sample, load.key)
+    return Ran(result=msgspec.structs.replace(result, sample=sample), generator=generator, interrupted=interrupted)
+
+
+def hidden(text: str, key: str | None) -> str:
+    """What a server said, without the key, should it have said that."""
+    return text if not key else text.replace(key, "[key]")
 
 
 def _watched(process: subprocess.Popen[bytes], output: Path, most: float, on_tick: Callable[[Progress], None]) -> bool:

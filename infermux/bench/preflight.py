@@ -9,7 +9,7 @@ import time
 
 import attrs
 
-from .load import Load, Place, place_of
+from .load import Load, Place, hidden, place_of
 from .process import Child, DidNotStart
 
 _SHOWN = 300
@@ -44,7 +44,7 @@ def ask(load: Load, url: str) -> Reply:
         except (OSError, http.client.HTTPException) as error:
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
             return Reply(status=0, text=f"{place.authority} cannot be asked: {said}")
-    return Reply(status=response.status, text=" ".join(text.split())[:_SHOWN])
+    return Reply(status=response.status, text=hidden(" ".join(text.split()), load.key)[:_SHOWN])
 
 
 def _connection(place: Place, timeout: float) -> http.client.HTTPConnection:

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 OWN = ("whole-16", "stream-16", "open-500")
 THEIRS = ("whole-16", "stream-16")
 INTERRUPTED = 130
+MOST_CALLERS = 20_000
 
 
 @click.command()
@@ -50,7 +52,7 @@ INTERRUPTED = 130
 @click.option(
     "--rounds", type=click.IntRange(1, 1000), help="How often each is measured, instead of the scenario's own."
 )
-@click.option("--callers", type=click.IntRange(1, 20_000), help="Connections, instead of the scenario's own.")
+@click.option("--callers", type=click.IntRange(1, MOST_CALLERS), help="Connections, instead of the scenario's own.")
 @click.option("--rate", type=click.FloatRange(0.001, 1_000_000), help="Requests a second, in an open loop.")
 @click.option("--requests", type=click.IntRange(1, 10**9), help="No more than these in a round.")
 @click.option("--generator", type=click.Choice(["c", "python"]), help="Default: c where it can be, else python.")
@@ -137,6 +139,8 @@ class Asked:
         }
         if self.rate is not None:
             changes |= {"rate": self.rate, "stagger": 0.0}
+            # As many connections as requests can be under way: they are opened only when they are needed.
+            changes.setdefault("callers", min(MOST_CALLERS, max(scenario.callers, ceil(self.rate * scenario.timeout))))
         return attrs.evolve(scenario, **changes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -16,7 +17,8 @@ import trustme
 
 from infermux.bench.callers import MESSAGES
 from infermux.bench.generator import counted
-from infermux.bench.load import GeneratorFailed, Load, LoadResult, Progress, local, place_of, run_load, told
+from infermux.bench.load import GeneratorFailed, Load, LoadResult, Progress, ipv4_of, local, place_of, run_load, told
+from infermux.bench.preflight import ask
 from infermux.bench.process import free_port
 from tests.bench._server import EVENTS, GOOD, STREAM, serving
 
@@ -191,6 +193,22 @@ def test_a_generator_that_ends_without_a_result_is_reported(tmp_path: Path) -> N
 
     with serving(GOOD) as server, pytest.raises(GeneratorFailed, match="without a result"):
         run_load(FEW, server.url, cpus=ALL_CPUS, scratch=tmp_path, generator="python", on_tick=kill)
+
+
+def test_the_address_is_the_one_that_somebody_listens_on() -> None:
+    assert ipv4_of(place_of(f"http://[::1]:{free_port()}/v1")) is None
+    with socket.create_server(("127.0.0.1", 0)) as four:
+        assert ipv4_of(place_of(f"http://localhost:{four.getsockname()[1]}/v1")) == "127.0.0.1"
+    assert ipv4_of(place_of("http://127.0.0.9/v1")) == "127.0.0.9"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("cc")
+def test_a_server_that_says_the_key_does_not_bring_it_into_the_result(tmp_path: Path) -> None:
+    with serving(b"HTTP/1.1 401 sk-test\r\nContent-Length: 9\r\n\r\n{sk-test}") as server:
+        assert ask(FEW, server.url).problem == "status 401: {[key]}"
+        found = run_load(FEW, server.url, cpus=ALL_CPUS, scratch=tmp_path).result
+    assert found.sample.startswith("HTTP/1.1 401 [key]")
 
 
 @pytest.mark.parametrize(
