@@ -35,25 +35,27 @@ def run_scenario(
 ) -> Outcome:
     """Every front in every round, in turns. Fronts that cannot start are reported in `missing`."""
     missing: dict[str, str] = {}
+    found: list[Measurement] = []
     with contextlib.ExitStack() as stack:
         mock = stack.enter_context(upstream(scenario.pace, cpus=cpus.others, scratch=scratch))
         bench = Bench(scenario=scenario, mock=mock, cpus=cpus, scratch=scratch, say=say)
         up = [(front, running) for front in fronts if (running := bench.start(front, stack, missing))]
-        targets = [
-            attrs.evolve(target_of(running), key=front.key, warm_up_seconds=front.warm_up_seconds, rounds=front.rounds)
-            for front, running in up
-        ]
-        count = rounds or (3 if quick else scenario.rounds)
-        found = bench.in_turns(targets, round_load(scenario, quick=quick), count=count)
+        load = round_load(scenario, quick=quick)
+        for front, running in up:
+            bench.run(running, scenario.warm_up(attrs.evolve(load, key=front.key), front.warm_up_seconds))
+        count = rounds or (min(3, scenario.rounds) if quick else scenario.rounds)
+        for number in range(count):
+            for front, running in up:
+                if front.rounds is None or number < front.rounds:
+                    asked = attrs.evolve(load, key=front.key)
+                    found.append(bench.measure(running, asked, f"{number + 1}/{count}"))
     return Outcome(scenario=scenario, measurements=tuple(found), missing=missing)
 
 
-def target_of(running: RunningFront) -> Target:
-    return Target(
-        name=running.name,
-        url=local(running.port),
-        tree=None if running.child is None else running.child.session,
-    )
+def target_of(running: RunningFront, load: Load) -> Target:
+    """A target that leaves what is sent as it is."""
+    session = None if running.child is None else running.child.session
+    return Target(name=running.name, url=local(running.port), key=load.key, tree=session)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,20 +84,13 @@ class Bench:
 
     def run(self, running: RunningFront, load: Load) -> None:
         """A run whose figures are dropped."""
-        if self._bench().run(_as_is(running, load), load).interrupted:
+        if self._bench().run(target_of(running, load), load).interrupted:
             raise KeyboardInterrupt
 
     def measure(self, running: RunningFront, load: Load, round_name: str) -> Measurement:
         """One round."""
-        found = self._bench().measure(_as_is(running, load), load, round_name)
+        found = self._bench().measure(target_of(running, load), load, round_name)
         if found.interrupted:
-            raise KeyboardInterrupt
-        return found
-
-    def in_turns(self, targets: Sequence[Target], load: Load, *, count: int) -> list[Measurement]:
-        """All targets in all rounds."""
-        found, interrupted = rounds.in_turns(self._bench(), targets, load, count=count)
-        if interrupted:
             raise KeyboardInterrupt
         return found
 
@@ -104,11 +99,6 @@ class Bench:
         return rounds.Bench(
             scenario=self.scenario, mock=self.mock, cpus=self.cpus.others, scratch=self.scratch, watcher=watcher
         )
-
-
-def _as_is(running: RunningFront, load: Load) -> Target:
-    """A target that leaves what is sent as it is."""
-    return attrs.evolve(target_of(running), key=load.key)
 
 
 @attrs.frozen

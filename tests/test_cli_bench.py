@@ -99,6 +99,17 @@ def test_what_was_measured_is_printed_and_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_headers_of_a_scenario_are_sent_and_their_values_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    file.write_text("scenarios: {mine: {requests: 1, rounds: 1, callers: 1, headers: {X-Team: '${TEAM}'}}}")
+    with serving(GOOD) as server:
+        found = against(server, "--scenarios", str(file), "--json", TEAM="hush")
+    assert all(b"\r\nX-Team: hush" in head for head in server.heads)
+    assert json.loads(found.stdout)["scenarios"][0]["settings"]["headers"] == ["X-Team"]
+    assert "hush" not in found.output + run("--scenarios", str(file), "--list", "--json", TEAM="hush").output
+
+
+@pytest.mark.slow
 def test_latency_over_direct_is_measured_in_turns() -> None:
     order: list[str] = []
 

@@ -94,6 +94,6 @@ def cost(scenario: Scenario, *, targets: int) -> Cost:
     bounds = [math.ceil(load.rate * load.seconds)] if load.rate else []
     bounds += [load.requests] if load.requests >= 0 else []
     requests = (min(bounds) * scenario.rounds + 1) * targets
-    tokens_in = math.ceil(len(load.body()) / CHARACTERS_PER_TOKEN)
+    tokens_in = math.ceil(len(load.body) / CHARACTERS_PER_TOKEN)
     tokens_out = 0 if scenario.api == "embeddings" else scenario.tokens
     return Cost(requests=requests, tokens_in=requests * tokens_in, tokens_out=requests * tokens_out)

@@ -184,7 +184,7 @@ def as_data(outcome: Outcome) -> Mapping[str, object]:
         "scenario": outcome.scenario.name,
         "title": outcome.scenario.title,
         "unit": outcome.scenario.unit,
-        "settings": attrs.asdict(outcome.scenario),
+        "settings": outcome.scenario.shown(),
         "rows": [attrs.asdict(row) for row in rows(outcome)],
         "missing": outcome.missing,
         "interrupted": outcome.interrupted,

@@ -80,7 +80,7 @@ class Load:
     """What to send. `rate` 0: closed loop over `connections`, which join over `stagger` seconds.
 
     Otherwise `rate` requests per second in an open loop. Ends after `seconds` or `requests` (-1: no such bound). `more`
-    is merged into the body, where null takes a key away.
+    is merged into the body, where null takes a key away. `path` in the place of the API's; `headers` beside the usual.
     """
 
     caller: Caller = CHAT
@@ -98,7 +98,10 @@ class Load:
     tools: int = 0
     more: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     key: str | None = attrs.field(default=KEY, repr=False)
+    path: str | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
+    @property
     def body(self) -> bytes:
         return self.caller.body(
             stream=self.stream,
@@ -109,9 +112,10 @@ class Load:
             more=self.more,
         )
 
-    def headers(self) -> dict[str, str]:
-        """What names the caller."""
-        return {} if self.key is None else self.caller.headers(self.key)
+    @property
+    def sent_headers(self) -> dict[str, str]:
+        """What names the caller, and the further ones."""
+        return {**({} if self.key is None else self.caller.headers(self.key)), **self.headers}
 
 
 @attrs.frozen(kw_only=True)
@@ -129,9 +133,9 @@ class Place:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
-    def path_of(self, caller: Caller) -> str:
+    def path_of(self, load: Load) -> str:
         """The path of an API below a base URL, which ends in /v1 as the SDKs have it; without a path /v1 is meant."""
-        return f"{self.path or '/v1'}{caller.path.removeprefix('/v1')}"
+        return load.path or f"{self.path or '/v1'}{load.caller.path.removeprefix('/v1')}"
 
 
 _PORTS = {"http": 80, "https": 443}
@@ -277,12 +281,12 @@ def _started(
 def _c(load: Load, place: Place, scratch: Path) -> tuple[list[str], bytes]:
     """The headers go through the pipe: a key does not stand on a command line, nor in a file."""
     body = scratch / "body.json"
-    body.write_bytes(load.body())
+    body.write_bytes(load.body)
     options = {
         "--address": ipv4_of(place),
         "--host": place.authority,
         "--port": place.port,
-        "--path": place.path_of(load.caller),
+        "--path": place.path_of(load),
         "--body": body,
         "--mode": "stream" if load.stream else "whole",
         "--last": load.caller.last,
@@ -296,7 +300,7 @@ def _c(load: Load, place: Place, scratch: Path) -> tuple[list[str], bytes]:
         "--headers": "/dev/stdin",
     }
     words = [str(word) for pair in options.items() for word in pair]
-    head = "".join(f"{name}: {value}\r\n" for name, value in load.headers().items())
+    head = "".join(f"{name}: {value}\r\n" for name, value in load.sent_headers.items())
     return [str(compiled("load")), *words], head.encode("ascii")
 
 
@@ -312,9 +316,9 @@ def told(load: Load, place: Place) -> bytes:
         "host": place.host,
         "port": place.port,
         "authority": place.authority,
-        "path": place.path_of(load.caller),
-        "body": load.body().decode(),
-        "headers": load.headers(),
+        "path": place.path_of(load),
+        "body": load.body.decode(),
+        "headers": load.sent_headers,
         "stream": load.stream,
         "last": load.caller.last,
         "connections": load.connections,

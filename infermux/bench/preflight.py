@@ -33,10 +33,10 @@ class Reply:
 def ask(load: Load, url: str) -> Reply:
     """The load's request, once."""
     place = place_of(url)
-    headers = {"Content-Type": "application/json", "Host": place.authority, **load.headers()}
+    headers = {"Content-Type": "application/json", "Host": place.authority, **load.sent_headers}
     with contextlib.closing(_connection(place, load.timeout)) as connection:
         try:
-            connection.request("POST", place.path_of(load.caller), load.body(), headers)
+            connection.request("POST", place.path_of(load), load.body, headers)
             response = connection.getresponse()
             text = response.read(65536).decode(errors="replace")
         except TimeoutError:

@@ -24,7 +24,8 @@ class Target:
     """What is measured: a base URL, and whose CPU time and memory that costs, None where it cannot be seen.
 
     `through`: requests go on to the mock, so they can be counted there. `model` None: the scenario's. `rounds`: it
-    takes part in no more than these.
+    takes part in no more than these. `settles`: the seconds after a round in which it still works for its requests; CPU
+    time is read after them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Target:
     model: str | None = None
     tree: Tree | None = None
     through: bool = True
+    settles: float = 0.0
     warm_up_seconds: float = 0.5
     rounds: int | None = None
 
@@ -129,6 +131,7 @@ class Bench:
         )
         seen.append(_memory(target.tree))
         seconds = time.monotonic() - begun
+        time.sleep(target.settles)
         measurement = Measurement(
             target=target.name,
             load=ran.result,

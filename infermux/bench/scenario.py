@@ -72,7 +72,15 @@ class Scenario:
     tokens: int = 50
     tools: int = 0
     body: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     server: Server = attrs.field(factory=Server)
+
+    def shown(self) -> dict[str, Any]:
+        """All of it for a result, but for values that may be secrets: of headers and of configurations only names."""
+        made = attrs.asdict(self)
+        made["headers"] = sorted(self.headers)
+        made["server"]["config"] = sorted(self.server.config)
+        return made
 
     @property
     def unit(self) -> str:
@@ -105,9 +113,11 @@ class Scenario:
             tokens=self.tokens,
             tools=self.tools,
             more=self.body,
+            headers=self.headers,
         )
 
     def warm_up(self, load: Load, seconds: float) -> Load:
         """A run whose figures are dropped: connections opened, code paths taken. A stream of each caller at least."""
         few = min(self.callers, 16)
-        return attrs.evolve(load, connections=few, seconds=max(seconds, 2 * self.stagger), rate=0.0)
+        stagger = self.stagger * few / self.callers
+        return attrs.evolve(load, connections=few, seconds=max(seconds, 2 * stagger), stagger=stagger, rate=0.0)

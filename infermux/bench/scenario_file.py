@@ -13,10 +13,10 @@ from infermux.config import document
 from infermux.config.kinds import TEXT_TAGS, MapOf, Raw, Value, one_of
 from infermux.config.reading import Path as Place
 from infermux.config.reading import Reading
-from infermux.config.scalars import DURATION, NAME, SWITCH, TEXT
+from infermux.config.scalars import DURATION, HEADER_VALUE, NAME, SWITCH, TEXT
 from infermux.config.section import Key, Section, keys_of, section_of
 from infermux.config.source_text import text_of
-from infermux.config.values import decimal, duration, name, show_duration, size, whole
+from infermux.config.values import decimal, duration, header_name, name, show_duration, size, whole
 from infermux.errors import ConfigError
 
 from .callers import CALLERS
@@ -109,6 +109,7 @@ SERVER = section_of(
         ("config", Raw(what="keys of infermux.yml"), "Merged into the router's infermux.yml."),
     ),
 )
+HEADERS = MapOf(value=HEADER_VALUE, what="a mapping of names and values", key=header_name, key_what="a header's name")
 SCENARIO = section_of(
     Scenario,
     keys_of(
@@ -127,6 +128,7 @@ SCENARIO = section_of(
         ("tokens", _whole(1, 100_000), "How long answers are to be: the request's bound, and what the mock sends."),
         ("tools", _whole(0, 1000), "How many tools a request offers; with any it also has a call and its result."),
         ("body", Raw(what="keys of the request"), "Merged into the body; null takes a key away."),
+        ("headers", HEADERS, "Sent with each request, beside the usual ones."),
         ("server", SERVER, "The router that is started where no URL is given."),
     ),
 )

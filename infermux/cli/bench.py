@@ -153,7 +153,7 @@ def _known(file: str | None) -> Mapping[str, Scenario]:
 
 def _list(known: Mapping[str, Scenario], as_json: bool) -> None:
     if as_json:
-        print_json([attrs.asdict(scenario) for scenario in known.values()])
+        print_json([scenario.shown() for scenario in known.values()])
     else:
         print_table(("SCENARIO", "WHAT"), [(name, scenario.title) for name, scenario in known.items()])
 

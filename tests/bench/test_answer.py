@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.bench.answer import Answer, Events, Wrong
@@ -21,6 +21,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
+@settings(max_examples=40)
 @given(CUTS)
 def test_events_are_counted_however_they_arrive(cuts: list[int]) -> None:
     answer = Answer(b"[DONE]")
@@ -62,6 +63,7 @@ def test_the_end_of_the_connection_ends_only_what_has_no_other_end() -> None:
     assert not Answer(b"").closed()
 
 
+@settings(max_examples=40)
 @given(CUTS)
 def test_the_last_byte_is_not_white_space(cuts: list[int]) -> None:
     events = Events(b"[DONE]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.bench.histogram import LAST, Histogram, Latencies, added_up, bucket_of, value_of
@@ -39,6 +39,7 @@ def test_nothing_counted_is_zero() -> None:
     assert (Latencies().p50, Latencies().p999, Latencies().mean) == (0, 0, 0)
 
 
+@settings(max_examples=40)
 @given(st.lists(MICROSECONDS, max_size=20), st.lists(MICROSECONDS, max_size=20))
 def test_parts_add_up_to_what_one_would_have_counted(one: list[int], other: list[int]) -> None:
     def counted(values: list[int]) -> Latencies:

@@ -222,4 +222,4 @@ def test_a_server_that_says_the_key_does_not_bring_it_into_the_result(tmp_path: 
 )
 def test_an_api_is_below_the_base_url(url: str, authority: str, path: str) -> None:
     place = place_of(url)
-    assert (place.authority, place.path_of(MESSAGES)) == (authority, path)
+    assert (place.authority, place.path_of(Load(caller=MESSAGES))) == (authority, path)

@@ -15,7 +15,7 @@ enum dialect { CHAT, CHAT_USAGE, MESSAGES, CONVERSE, EMBEDDINGS, DIALECTS };
 
 #define WORDS 8
 
-/* `start` is the head with the first token and the events before it, `finish` all after the last; tokens come in turns. */
+/* `start` is the head with the events up to the first token, `finish` all after the last; tokens come in turns. */
 static struct script {
     struct buffer whole, start, token[WORDS], finish;
 } scripts[DIALECTS];
@@ -239,8 +239,8 @@ static void prepare_answers(void) {
     prepare_messages(&scripts[MESSAGES]);
     prepare_converse(&scripts[CONVERSE]);
     for (int i = 0; i < DIALECTS; i++)
-        if (scripts[i].token[0].length)
-            append(&scripts[i].start, scripts[i].token[0].data, scripts[i].token[0].length);
+        if (scripts[i].token[1].length)
+            append(&scripts[i].start, scripts[i].token[1].data, scripts[i].token[1].length);
     snprintf(text, sizeof text,
              "{\"object\":\"list\",\"data\":[{\"id\":\"%s\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"bench\"}]}",
              options.model);

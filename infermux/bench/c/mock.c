@@ -4,12 +4,12 @@
  *   POST .../messages           the same in the events of Anthropic's messages
  *   POST .../converse           one answer of Bedrock's;  .../converse-stream  its event stream
  *   POST .../embeddings         one vector of 1536 numbers
- *   GET  .../models             one model
+ *   GET  .../models             one model;  GET /health  the same, for routers that ask a server of models how it is
  *   GET  /stats                 counters;  POST /stats/reset  sets them to zero
  *
- * A stream is: head, what comes before the text and the first token after --first-ms, in one write, so that the first
- * event of a stream is as old as its first token; --tokens of them at least --interval-ms apart; in one write all that
- * ends it. Chat's chunks have "usage":null, and its end a usage chunk, when
+ * A stream is: after --first-ms the head, what comes before the text and the first token, as servers of models send them
+ * (they have nothing to say before the first token is there); then the rest of the --tokens events of text at least
+ * --interval-ms apart, and in one write all that ends it. Chat's chunks have "usage":null, and its end a usage chunk, when
  * include_usage was asked.
  * Of what comes to paths that begin with /faulty each --fail-every N-th is answered with --fail-status S (0: closed
  * without a word), and with --retry-after seconds when they are given.
@@ -218,7 +218,7 @@ static int answer(struct conn *conn, const char *head, const char *body) {
         return start_answer(conn, CONVERSE, memmem(head, line, "/converse-stream ", 17) != NULL);
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/embeddings ", 12))
         return start_answer(conn, EMBEDDINGS, 0);
-    if (!strncmp(head, "GET ", 4) && memmem(head, line, "/models", 7))
+    if (!strncmp(head, "GET ", 4) && (memmem(head, line, "/models", 7) || memmem(head, line, "/health ", 8)))
         return say(conn, &models);
     if (!strncmp(head, "GET /stats ", 11))
         return say_stats(conn);
@@ -276,11 +276,11 @@ static int advance(struct conn *conn, int64_t now) {
         set_timer(conn, NEXT, now);
         return 1;
     }
-    if (conn->position >= options.tokens)
+    if (conn->position > options.tokens)
         return end(conn, &conn->script->finish) && (!conn->in.length || take_request(conn));
     const struct script *script = conn->script;
     const struct buffer *what = conn->position ? &script->token[conn->position % WORDS] : &script->start;
-    conn->position++;
+    conn->position += conn->position ? 1 : 2; /* the first token is part of the start */
     set_timer(conn, NEXT, now);
     return say(conn, what);
 }
