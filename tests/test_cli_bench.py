@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 
 from infermux.bench import accounting
 from infermux.bench.process import free_port
-from infermux.cli.bench import bench
+from infermux.cli.bench import bench, chosen
+from tests.bench._made import SCENARIOS
 from tests.bench._server import GOOD, STREAM, Server, serving
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +67,20 @@ def test_scenarios_of_ones_own_come_first_and_win(tmp_path: Path) -> None:
     found = json.loads(run("--scenarios", str(file), "--list", "--json").stdout)
     assert [each["name"] for each in found[:2]] == ["mine", "whole-16"]
     assert found[1]["title"] == "another"
+
+
+def test_all_for_a_deployment_are_those_that_differ_by_their_load() -> None:
+    mine = {name: SCENARIOS[name] for name in ("whole-16", "failover", "translated-messages", "translated-chat")}
+    for theirs, names in ((True, ["whole-16", "translated-messages"]), (False, list(mine))):
+        assert [each.name for each in chosen(mine, "all", None, theirs=theirs)] == names
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with serving(GOOD) as server:
+        found = against(server, *SHORT, "--out", str(tmp_path / "file" / "out"))
+    assert isinstance(found.exception, NotADirectoryError)
+    assert server.heads == []
 
 
 ELSEWHERE = ("--url", "http://192.0.2.1/v1", "--model", "m", "--scenario", "whole-16", "--rounds", "3")

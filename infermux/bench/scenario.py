@@ -75,6 +75,12 @@ class Scenario:
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     server: Server = attrs.field(factory=Server)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its server is one provider that answers: then it is told apart by its load."""
+        own = self.server
+        return own == Server(interval=own.interval, first_token=own.first_token, answer_after=own.answer_after)
+
     def shown(self) -> dict[str, Any]:
         """All of it for a result, but for values that may be secrets: of headers and of configurations only names."""
         made = attrs.asdict(self)

@@ -91,6 +91,8 @@ def bench(
     from infermux.bench.machine import placement
     from infermux.bench.progress import Teller
 
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # better told now than after the run
     known = _known(file)
     if listing:
         _list(known, as_json)
@@ -105,7 +107,7 @@ def bench(
         direct_key_env=direct_key_env,
         pid=pid,
     )
-    scenarios = [asked.applied(each) for each in _chosen(known, names, file, theirs=deployment is not None)]
+    scenarios = [asked.applied(each) for each in chosen(known, names, file, theirs=deployment is not None)]
     if deployment is not None:
         scenarios = _agreed(scenarios, deployment, yes=yes)
     given = running.Options(deployment=deployment, generator=_generator(generator, deployment))
@@ -170,12 +172,12 @@ def _seconds(text: str | None) -> float | None:
     return found
 
 
-def _chosen(known: Mapping[str, Scenario], names: str | None, file: str | None, *, theirs: bool) -> list[Scenario]:
+def chosen(known: Mapping[str, Scenario], names: str | None, file: str | None, *, theirs: bool) -> list[Scenario]:
     """Those that were named; else those of the file; else a few."""
     from infermux.bench.scenario_file import read
 
     if names == "all":
-        return list(known.values())
+        return [each for each in known.values() if each.is_plain or not theirs]
     if names is None:
         names = ",".join((THEIRS if theirs else OWN) if file is None else read(file))
     wanted = [name.strip() for name in names.split(",")]
