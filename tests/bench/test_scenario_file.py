@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.bench.scenario import Faulty, Server
-from infermux.bench.scenario_file import read, read_text, shipped
+from infermux.bench.scenario_file import SCENARIO, SERVER, read, read_text, shipped
 from infermux.errors import ConfigError
 
 
@@ -132,3 +133,10 @@ def test_as_json_is_valid_too(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text('{"scenarios": {"one": {"rate": 2.5, "requests": 10}}}')
     assert (read(str(file))["one"].rate, read(str(file))["one"].requests) == (2.5, 10)
+
+
+def test_the_page_for_users_names_every_key_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmarking.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for key in (*SCENARIO.by_name, *(f"server.{name}" for name in SERVER.by_name)):
+        assert any(re.search(rf"`{re.escape(key)}[`.]", row.split("|")[1]) for row in rows), key
