@@ -10,7 +10,6 @@ import http.client
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,22 +18,23 @@ from pathlib import Path
 
 import attrs
 
-from infermux.bench.callers import CHAT, MODEL
-from infermux.bench.load import KEY
+from infermux.bench.callers import MODEL
+from infermux.bench.load import KEY, Load, local, place_of
 from infermux.bench.process import Child, DidNotStart, free_port, running
 
-from .tools import BUILD
-
-LITELLM_BIN = BUILD / "litellm-venv" / "bin"
 BEFORE = "before"
 
 
 @attrs.frozen(kw_only=True)
 class Command:
-    """How to start a front that listens on a given port."""
+    """How to start a front that listens on a given port.
+
+    One that chooses its port itself writes it to `port_file`, as a number, once it listens.
+    """
 
     words: tuple[str, ...]
     env: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    port_file: Path | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -45,13 +45,47 @@ class Site:
     upstream: str
     folder: Path
 
+    @property
+    def upstream_address(self) -> str:
+        """HOST:PORT of the upstream."""
+        return self.upstream.removeprefix("http://").removesuffix("/v1")
+
+
+@attrs.frozen(kw_only=True)
+class Asks:
+    """What callers of a front send: a key, and what else it needs. None: as the scenario has it."""
+
+    key: str = attrs.field(default=KEY, repr=False)
+    path: str | None = None
+    model: str | None = None
+    headers: tuple[str, ...] = ()
+
+    def of(self, load: Load) -> Load:
+        """The load as this front's callers send it."""
+        model = load.model if self.model is None else self.model
+        headers = dict(header.split(": ", 1) for header in self.headers)
+        return attrs.evolve(load, key=self.key, path=self.path, model=model, headers=headers)
+
+
+@attrs.frozen(kw_only=True)
+class RunningFront:
+    """`child` None: the upstream itself. `settles` as in `Front`."""
+
+    name: str
+    port: int
+    child: Child | None
+    asks: Asks = attrs.field(factory=Asks)
+    settles: float = 0.0
+
 
 @attrs.frozen(kw_only=True)
 class Front:
     """`command` None: the upstream itself. `missing` says why it cannot run here, None when it can.
 
     `start_seconds` bounds its start, `warm_up_seconds` is how long it runs before anything counts; `rounds` how many
-    rounds it takes part in, for those so slow that more would only cost time. `key` is what its callers send.
+    rounds it takes part in, for those so slow that more would only cost time. `during` is entered for each round.
+    `settles`: the seconds after a round in which it still works for its requests; CPU time is read after them.
+    `version` is that of what is installed, "" where it is this checkout's.
     """
 
     name: str
@@ -60,16 +94,18 @@ class Front:
     start_seconds: float = 20.0
     warm_up_seconds: float = 0.5
     rounds: int | None = None
-    key: str = KEY
+    asks: Callable[[Site], Asks] = lambda _site: Asks()
+    during: Callable[[RunningFront], contextlib.AbstractContextManager[None]] = lambda _running: (
+        contextlib.nullcontext()
+    )
+    settles: float = 0.0
+    version: Callable[[], str] = lambda: ""
 
 
-@attrs.frozen(kw_only=True)
-class RunningFront:
-    """`child` None: the upstream itself."""
-
-    name: str
-    port: int
-    child: Child | None
+def version_in(venv: Path, distribution: str) -> str:
+    """The version of a distribution in another environment of Python."""
+    found = sorted(venv.glob(f"lib/python*/site-packages/{distribution}-*.dist-info"))
+    return found[0].name.removesuffix(".dist-info").removeprefix(f"{distribution}-") if found else "not installed"
 
 
 @contextlib.contextmanager
@@ -83,77 +119,44 @@ def started(front: Front, *, upstream_port: int, cpus: frozenset[int], scratch: 
     site = Site(port=free_port(), upstream=f"http://127.0.0.1:{upstream_port}/v1", folder=folder)
     command = front.command(site)
     with running(front.name, command.words, cpus=cpus, scratch=folder, env=command.env) as child:
-        wait_until_it_answers(child, site.port, seconds=front.start_seconds, key=front.key)
-        yield RunningFront(name=front.name, port=site.port, child=child)
+        deadline = time.monotonic() + front.start_seconds
+        port = site.port if command.port_file is None else _written(command.port_file, child, deadline)
+        up = RunningFront(name=front.name, port=port, child=child, asks=front.asks(site), settles=front.settles)
+        _wait_until_it_answers(up, child, deadline)
+        yield up
 
 
-def wait_until_it_answers(child: Child, port: int, *, seconds: float, key: str = KEY) -> None:
+def _written(port_file: Path, child: Child, deadline: float) -> int:
+    while time.monotonic() < deadline:
+        child.check_alive()
+        if port_file.exists() and (text := port_file.read_text()).endswith("\n"):
+            return int(text)
+        time.sleep(0.05)
+    raise DidNotStart(f"{child.name} did not say where it listens: {child.last_output()}")
+
+
+def _wait_until_it_answers(front: RunningFront, child: Child, deadline: float) -> None:
     """Until a chat request through the front is answered with 200."""
-    deadline = time.monotonic() + seconds
     answer = "nothing listens"
     while time.monotonic() < deadline:
         child.check_alive()
         with contextlib.suppress(OSError, http.client.HTTPException):
-            status, text = _chat(port, key)
+            status, text = _chat(front)
             if status == 200:
                 return
             answer = f"status {status}, {text[:300]}"
         time.sleep(0.1)
-    raise DidNotStart(f"{child.name} gave no answer within {seconds:g} s ({answer}): {child.last_output()}")
+    raise DidNotStart(f"{child.name} gave no answer in time ({answer}): {child.last_output()}")
 
 
-def _chat(port: int, key: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def _chat(front: RunningFront) -> tuple[int, str]:
+    load = front.asks.of(Load(prompt_bytes=0))
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=5)
     with contextlib.closing(connection):
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-        connection.request("POST", CHAT.path, CHAT.body(stream=False, prompt_bytes=0), headers)
+        headers = {"Content-Type": "application/json", **load.sent_headers}
+        connection.request("POST", place_of(local(front.port)).path_of(load), load.body, headers)
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
-
-
-# nginx: the floor. One worker, connections to the upstream kept, nothing buffered that streams.
-
-_NGINX = """\
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 16384; multi_accept on; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    client_max_body_size 32m;
-    client_body_buffer_size 128k;
-    keepalive_requests 100000000;
-    tcp_nodelay on;
-    upstream mock {{ server {upstream}; keepalive 8192; keepalive_requests 100000000; }}
-    server {{
-        listen 127.0.0.1:{port} backlog=4096;
-        location / {{
-            proxy_pass http://mock;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_buffering off;
-            proxy_read_timeout 120s;
-        }}
-    }}
-}}
-"""
-
-
-def _nginx_program() -> str | None:
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-
-
-def _nginx(site: Site) -> Command:
-    config = site.folder / "nginx.conf"
-    host = site.upstream.removeprefix("http://").removesuffix("/v1")
-    config.write_text(_NGINX.format(folder=site.folder, upstream=host, port=site.port))
-    return Command(words=(_nginx_program() or "nginx", "-p", str(site.folder), "-e", "stderr", "-c", str(config)))
 
 
 # infermux, on both of its bindings. Limits are set and never reached, so the buckets are used.
@@ -253,51 +256,6 @@ def _module_missing(name: str) -> Callable[[], str | None]:
     return missing
 
 
-# LiteLLM's proxy, in an environment of its own (bench/peers/litellm.sh).
-
-
-def _litellm(site: Site) -> Command:
-    config = site.folder / "litellm.yaml"
-    model = {"model": f"openai/{MODEL}", "api_base": site.upstream, "api_key": "bench"}
-    config.write_text(
-        json.dumps(
-            {
-                "model_list": [{"model_name": MODEL, "litellm_params": model}],
-                "litellm_settings": {"telemetry": False, "num_retries": 0},
-                "general_settings": {"master_key": KEY},
-            }
-        )
-    )
-    words = (str(LITELLM_BIN / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(site.port))
-    # The price table would be fetched from the network at start; nothing here leaves loopback.
-    env = {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LITELLM_TELEMETRY": "False",
-        "LITELLM_LOG": "ERROR",
-        "LITELLM_MODE": "PRODUCTION",
-    }
-    return Command(words=(*words, "--num_workers", "1", "--telemetry", "False"), env=env)
-
-
-def _litellm_missing() -> str | None:
-    return None if (LITELLM_BIN / "litellm").exists() else "not installed: run bench/peers/litellm.sh"
-
-
-def _nginx_missing() -> str | None:
-    return None if _nginx_program() else "not installed (Debian: apt-get install nginx-light)"
-
-
-FRONTS: Mapping[str, Front] = {
-    front.name: front
-    for front in (
-        Front(name="direct", command=None),
-        Front(name="nginx", command=_nginx, missing=_nginx_missing),
-        Front(name="infermux", command=_infermux, missing=_module_missing("infermux.__main__")),
-        Front(name="asgi", command=_asgi, missing=_module_missing("infermux.http.asgi")),
-        Front(
-            name="litellm", command=_litellm, missing=_litellm_missing, start_seconds=120, warm_up_seconds=4, rounds=2
-        ),
-    )
-}
-OWN = ("direct", "infermux", "asgi")
-PEERS = tuple(name for name in FRONTS if name not in OWN)
+DIRECT = Front(name="direct", command=None)
+INFERMUX = Front(name="infermux", command=_infermux, missing=_module_missing("infermux.__main__"))
+ASGI = Front(name="asgi", command=_asgi, missing=_module_missing("infermux.http.asgi"))

@@ -16,10 +16,8 @@ from pathlib import Path
 
 import attrs
 
-from infermux.bench import accounting
 from infermux.bench.callers import MODEL
 from infermux.bench.figures import Spread, failure
-from infermux.bench.load import Load
 from infermux.bench.machine import Placement
 from infermux.bench.report import aligned
 from infermux.bench.rounds import Measurement
@@ -30,7 +28,7 @@ from infermux.database.place import Place
 from infermux.database.store import Store
 from infermux.keys import Allowance, KeyBudget, new_key
 
-from .fronts import Command, Front, RunningFront, Site, infermux_config, serve
+from .fronts import Asks, Command, Front, RunningFront, Site, infermux_config, serve
 from .rounds import Bench, Say
 from .scenarios import SCENARIOS, round_load
 
@@ -98,25 +96,16 @@ def measure(
         up = [running for front in (OFF, ON) if (running := bench.start(front, stack, missing)) is not None]
         if missing:
             return Outcome(scenario=scenario, missing="; ".join(missing.values()))
-        load = attrs.evolve(round_load(scenario, quick=quick), key=KEY.reveal())
+        load = round_load(scenario, quick=quick)
         for running in up:
             bench.run(running, attrs.evolve(load, seconds=1.0))
         count = rounds or (3 if quick else scenario.rounds)
         for number in range(count):
             for running in up:
-                with scraped(running) if running.name == ON.name else contextlib.nullcontext():
-                    found[running.name].append(_round(bench, running, load, f"{number + 1}/{count}"))
+                with FRONTS[running.name].during(running):
+                    found[running.name].append(bench.measure(running, load, f"{number + 1}/{count}"))
     rows = _rows(scratch / f"front-{ON.name}")
     return Outcome(scenario=scenario, off=tuple(found[OFF.name]), on=tuple(found[ON.name]), rows=rows)
-
-
-def _round(bench: Bench, running: RunningFront, load: Load, name: str) -> Measurement:
-    """With what is done for its requests after they were answered."""
-    assert running.child is not None
-    before = accounting.cpu_ns(running.child.session)
-    measured = bench.measure(running, load, name)
-    time.sleep(SETTLES)
-    return attrs.evolve(measured, cpu_ns=accounting.cpu_ns(running.child.session) - before)
 
 
 @contextlib.contextmanager
@@ -126,7 +115,9 @@ def scraped(running: RunningFront) -> Generator[None]:
 
     def scrape() -> None:
         while not ended.wait(SCRAPE_EVERY):
-            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=5)) as connection:
+            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=SCRAPE_EVERY)
+            # One that is overloaded misses a scrape, here as with Prometheus.
+            with contextlib.closing(connection), contextlib.suppress(TimeoutError):
                 connection.request("GET", "/_infermux/metrics")
                 answer = connection.getresponse()
                 if answer.status != 200 or b"infermux_" not in answer.read():
@@ -163,8 +154,9 @@ def _on(site: Site) -> Command:
     return serve(infermux_config(site, more=more))
 
 
-OFF = Front(name="off", command=_off)
-ON = Front(name="on", command=_on, key=KEY.reveal())
+OFF = Front(name="off", command=_off, settles=SETTLES)
+ON = Front(name="on", command=_on, asks=lambda _: Asks(key=KEY.reveal()), during=scraped, settles=SETTLES)
+FRONTS = {front.name: front for front in (OFF, ON)}
 
 
 def _place(database: Path) -> Place:

@@ -36,26 +36,28 @@ def run_scenario(
     """Every front in every round, in turns. Fronts that cannot start are reported in `missing`."""
     missing: dict[str, str] = {}
     found: list[Measurement] = []
+    scratch = scratch / scenario.name
+    scratch.mkdir()  # a ledger of its own for those that keep one
     with contextlib.ExitStack() as stack:
         mock = stack.enter_context(upstream(scenario.pace, cpus=cpus.others, scratch=scratch))
         bench = Bench(scenario=scenario, mock=mock, cpus=cpus, scratch=scratch, say=say)
         up = [(front, running) for front in fronts if (running := bench.start(front, stack, missing))]
         load = round_load(scenario, quick=quick)
         for front, running in up:
-            bench.run(running, scenario.warm_up(attrs.evolve(load, key=front.key), front.warm_up_seconds))
+            bench.run(running, scenario.warm_up(load, front.warm_up_seconds))
         count = rounds or (min(3, scenario.rounds) if quick else scenario.rounds)
         for number in range(count):
             for front, running in up:
                 if front.rounds is None or number < front.rounds:
-                    asked = attrs.evolve(load, key=front.key)
-                    found.append(bench.measure(running, asked, f"{number + 1}/{count}"))
+                    with front.during(running):
+                        found.append(bench.measure(running, load, f"{number + 1}/{count}"))
     return Outcome(scenario=scenario, measurements=tuple(found), missing=missing)
 
 
 def target_of(running: RunningFront, load: Load) -> Target:
     """A target that leaves what is sent as it is."""
     session = None if running.child is None else running.child.session
-    return Target(name=running.name, url=local(running.port), key=load.key, tree=session)
+    return Target(name=running.name, url=local(running.port), key=load.key, tree=session, settles=running.settles)
 
 
 @attrs.frozen(kw_only=True)
@@ -84,12 +86,14 @@ class Bench:
 
     def run(self, running: RunningFront, load: Load) -> None:
         """A run whose figures are dropped."""
-        if self._bench().run(target_of(running, load), load).interrupted:
+        asked = running.asks.of(load)
+        if self._bench().run(target_of(running, asked), asked).interrupted:
             raise KeyboardInterrupt
 
     def measure(self, running: RunningFront, load: Load, round_name: str) -> Measurement:
         """One round."""
-        found = self._bench().measure(target_of(running, load), load, round_name)
+        asked = running.asks.of(load)
+        found = self._bench().measure(target_of(running, asked), asked, round_name)
         if found.interrupted:
             raise KeyboardInterrupt
         return found

@@ -19,14 +19,31 @@ from infermux.bench.rounds import Outcome
 from infermux.bench.tools import CannotCompile, compiled
 from infermux.cli.bench import one_interrupt
 
-from . import operated, report, startup, translated
-from .fronts import FRONTS, OWN, PEERS, Front, earlier
+from . import goals, half, operated, report, startup, translated
+from .fronts import Front, earlier
+from .registry import FRONTS, OWN, PEERS, versions
 from .rounds import run_scenario
 from .scenarios import SCENARIOS, USUAL
 from .tools import HERE, ROOT
 
-REST = (*translated.SCENARIOS, *operated.SCENARIOS_OPERATED, "ledger", "processes", "decision", "import")
+REST = (
+    half.NAME,
+    *translated.SCENARIOS,
+    *operated.SCENARIOS_OPERATED,
+    "ledger",
+    "processes",
+    "decision",
+    "import",
+)
 ALL = (*SCENARIOS, *REST)
+
+SETS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "peers": {
+        "scenario": ("whole-16", "stream-16", "streams-1000", "open-500", half.NAME, "streams-5000"),
+        "fronts": ("direct", "infermux", "infermux-on"),
+    }
+}
+"""Runs that have a name: what they stand for on the command line."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +63,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0, or 1 when a front failed or the tools could not be compiled."""
     options = _options(words)
     cpus = placement()
+    findings: list[Finding] = []
     try:
         for tool in ("mock", "load"):
             compiled(tool)
@@ -54,12 +72,15 @@ def main(words: Sequence[str] | None = None) -> int:
             pinned(cpus.others),
             one_interrupt(),
         ):
-            findings = [_run(name, options, cpus, Path(folder)) for name in options.scenario]
+            for name in options.scenario:
+                findings.append(_run(name, options, cpus, Path(folder)))  # noqa: PERF401 - Ctrl-C leaves what there is
     except CannotCompile as problem:
         print(problem, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; everything that was started has been ended", file=sys.stderr)
+        if findings:
+            _write(options.json, cpus, findings)
         return 130
     _write(options.json, cpus, findings)
     return 1 if any(finding.failed for finding in findings) else 0
@@ -68,13 +89,20 @@ def main(words: Sequence[str] | None = None) -> int:
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.run", description="Measures infermux beside its peers, on loopback.")
     parser.add_argument("--quick", action="store_true", help="three rounds of about a second")
+    parser.add_argument(
+        "--set", choices=SETS, help="scenarios and fronts by name: peers, all gateways beside each other"
+    )
     parser.add_argument("--scenario", type=_names(ALL), default=[*USUAL, *REST], help=f"some of {','.join(ALL)}")
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)}, or none")
     parser.add_argument("--fronts", type=_names(OWN), default=list(OWN), help=f"some of {','.join(OWN)}")
     parser.add_argument("--before", type=Path, help="another checkout, whose infermux takes part in turns")
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
     parser.add_argument("--json", type=Path, default=_default_file(), help="Markdown and SVG go beside it")
-    return parser.parse_args(words)
+    chosen = parser.parse_args(words)
+    if chosen.set is not None:
+        parser.set_defaults(**SETS[chosen.set])
+        chosen = parser.parse_args(words)
+    return chosen
 
 
 def _names(known: Sequence[str]) -> type[list[str]]:
@@ -132,8 +160,9 @@ def _fronts(options: argparse.Namespace) -> list[Front]:
 
 
 def _loaded(name: str, fronts: list[Front], options: argparse.Namespace, cpus: Placement, scratch: Path) -> Finding:
+    scenario = half.scenario(cpus=cpus, scratch=scratch, say=_say) if name == half.NAME else SCENARIOS[name]
     outcome = run_scenario(
-        SCENARIOS[name], fronts, quick=options.quick, rounds=options.rounds, cpus=cpus, scratch=scratch, say=_say
+        scenario, fronts, quick=options.quick, rounds=options.rounds, cpus=cpus, scratch=scratch, say=_say
     )
     failed = any(row.failure is not None for row in report.rows(outcome))
     return Finding(markdown=report.markdown(outcome), data=report.as_data(outcome), failed=failed, outcome=outcome)
@@ -182,16 +211,22 @@ def _write(file: Path, cpus: Placement, findings: Sequence[Finding]) -> None:
     machine = {
         **describe(),
         "commit": _commit(),
+        **versions(),
         "gateway_cpus": ",".join(map(str, sorted(cpus.gateway))),
         "other_cpus": ",".join(map(str, sorted(cpus.others))),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    data = {"machine": machine, "scenarios": [finding.data for finding in findings]}
+    outcomes = {each.outcome.scenario.name: each.outcome for each in findings if each.outcome is not None}
+    data = {
+        "machine": machine,
+        "goals": goals.as_data(outcomes),
+        "scenarios": [finding.data for finding in findings],
+    }
     file.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
     facts = [f"- {name}: {value}" for name, value in machine.items()]
     tables = [finding.markdown for finding in findings]
-    file.with_suffix(".md").write_text("\n".join(["# Bench", "", *facts, "", *tables]))
+    file.with_suffix(".md").write_text("\n".join(["# Bench", "", *facts, "", goals.markdown(outcomes), *tables]))
     drawn = plot([finding.outcome for finding in findings if finding.outcome is not None])
     if drawn is not None:
         file.with_suffix(".svg").write_text(drawn)

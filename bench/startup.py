@@ -16,7 +16,7 @@ from infermux.bench.machine import Placement, pinned
 from infermux.bench.process import Child, DidNotStart, clean_environment, free_port, running
 from infermux.bench.upstream import Pace, upstream
 
-from .fronts import FRONTS, Site, infermux_config
+from .fronts import INFERMUX, Site, infermux_config
 
 PROVIDERS = 10
 _IMPORT = "import time; begun = time.perf_counter(); import {module}; print(time.perf_counter() - begun)"
@@ -62,8 +62,7 @@ def _import_ms(module: str, cpus: Placement, scratch: Path) -> float:
 
 
 def _ready(cpus: Placement, scratch: Path, rounds: int) -> tuple[Spread | None, str | None]:
-    front = FRONTS["infermux"]
-    problem = front.missing()
+    problem = INFERMUX.missing()
     if problem is not None:
         return None, problem
     found: list[float] = []
