@@ -18,5 +18,5 @@ USUAL = ("whole-16", "stream-16", "stream-16-aligned", "streams-1000", "open-500
 
 
 def round_load(scenario: Scenario, *, quick: bool) -> Load:
-    """One round of it."""
-    return scenario.load(seconds=QUICK if quick else None)
+    """One round of it; a quick one is still as long as its callers take to join."""
+    return scenario.load(seconds=max(QUICK, 1.1 * scenario.stagger) if quick else None)
