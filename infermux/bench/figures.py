@@ -9,6 +9,7 @@ import attrs
 
 from .histogram import Latencies, added_up
 from .rounds import Measurement, Outcome
+from .scenario import Scenario
 
 DIRECT = "direct"
 NEEDED_SUCCESS = 0.999
@@ -141,12 +142,13 @@ def _row(target: str, found: Sequence[Measurement], outcome: Outcome) -> Row:
     )
     if base.failure is not None:
         return base
-    stream = outcome.scenario.stream
+    scenario = outcome.scenario
+    stream = scenario.stream
     resident = max(each.resident for each in found)
     return attrs.evolve(
         base,
-        requests_per_second=Spread.of(each.load.good / each.load.seconds for each in found),
-        events_per_second=Spread.of(each.load.events / each.load.seconds for each in found) if stream else None,
+        requests_per_second=Spread.of(each.load.good / _seconds(each, scenario) for each in found),
+        events_per_second=Spread.of(each.load.events / _seconds(each, scenario) for each in found) if stream else None,
         cpu_us_per_request=_present(each.cpu_us("request") for each in found),
         cpu_us_per_event=_present(each.cpu_us("event") for each in found) if stream else None,
         latency_ms=times(found, lambda each: each.load.latency_us),
@@ -154,6 +156,12 @@ def _row(target: str, found: Sequence[Measurement], outcome: Outcome) -> Row:
         resident_mib=resident / 1024 if resident else None,
         peak_mib=max(each.peak for each in found) / 1024 if resident else None,
     )
+
+
+def _seconds(measurement: Measurement, scenario: Scenario) -> float:
+    """How long a round was. In an open loop the last request has its share of time too, though it was over at once."""
+    load = measurement.load
+    return max(load.seconds, load.requests / scenario.rate) if scenario.rate else load.seconds
 
 
 def _present(values: Iterable[float | None]) -> Spread | None:

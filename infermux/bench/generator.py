@@ -13,7 +13,6 @@ import signal
 import ssl
 import sys
 import time
-from collections import deque
 from typing import Any
 
 import msgspec
@@ -73,7 +72,7 @@ class Run:
         self.events = self.chunks = self.bytes = self.reads = self.reconnects = self.stale = self.bad_status = 0
         self.sample = ""
         self.stopped = False
-        self._idle: deque[Connection] = deque()
+        self._idle: list[Connection] = []  # the last one first: no more are opened than are needed
         self._all: list[Connection] = []
         self._cpu = time.process_time_ns()
         self.started = self.last_end = self.loop.time()
@@ -170,7 +169,7 @@ class Run:
         self.issued += 1
         self.busy += 1
         self.peak = max(self.peak, self.busy)
-        self._idle.popleft().ask(intended)
+        self._idle.pop().ask(intended)
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:

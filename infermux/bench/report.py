@@ -20,7 +20,8 @@ def markdown(outcome: Outcome) -> str:
     for row in found:
         cells = [cell(row) for _, cell in columns] if row.failure is None else ["FAIL", *[""] * (len(columns) - 1)]
         table.append([row.target, *cells[: len(columns)]] if columns else [row.target])
-    lines = [f"### {outcome.scenario.name}: {outcome.scenario.title}", ""]
+    name, title = outcome.scenario.name, outcome.scenario.title
+    lines = [f"### {name}" if title == name else f"### {name}: {title}", ""]
     if columns:
         lines += [*aligned(table), ""]
     notes = [f"- {note}" for note in _notes(outcome, found)]

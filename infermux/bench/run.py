@@ -79,6 +79,7 @@ def run(scenarios: Sequence[Scenario], options: Options, *, cpus: Placement, scr
         for scenario in scenarios:
             outcomes.append(_run(scenario, options, cpus, scratch, teller))
             if outcomes[-1].interrupted:
+                teller.say("interrupted; everything that was started has been ended")
                 break
     return Findings(machine=machine, outcomes=tuple(outcomes))
 

@@ -23,6 +23,7 @@ class Server:
     tls: ssl.SSLContext | None = None
     closes: bool = False
     heads: list[bytes] = attrs.field(factory=list[bytes])
+    connections: int = 0
     port: int = 0
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
@@ -37,6 +38,7 @@ class Server:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            self.connections += 1
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:

@@ -18,6 +18,14 @@ def test_figures_are_medians_of_rounds_with_their_extremes() -> None:
     assert (row.resident_mib, row.peak_mib, row.requests, row.success) == (2.0, 4.0, 600, 1.0)
 
 
+def test_an_open_loop_lasts_as_long_as_its_requests_were_due() -> None:
+    """The last of 500 a second is due 2 ms before the end."""
+    (row,) = rows(outcome(measured(load=result(good=500, seconds=0.998)), scenario="open-500"))
+    assert row.requests_per_second == Spread(median=500.0, low=500.0, high=500.0)
+    (row,) = rows(outcome(measured(load=result(good=500, seconds=2.0)), scenario="open-500"))
+    assert row.requests_per_second == Spread(median=250.0, low=250.0, high=250.0)
+
+
 def test_a_stream_is_measured_by_request_and_by_event() -> None:
     found = measured(cpu_us=500, load=result(good=10, events=530))
     (row,) = rows(outcome(found, scenario="stream-16"))

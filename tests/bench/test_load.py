@@ -124,6 +124,15 @@ def test_an_open_loop_counts_from_when_a_request_was_due(generator: str, tmp_pat
 
 @pytest.mark.slow
 @BOTH
+def test_an_open_loop_opens_no_more_connections_than_it_needs(generator: str, tmp_path: Path) -> None:
+    with serving(GOOD) as server:
+        load = attrs.evolve(FEW, requests=4, rate=20.0, connections=50)
+        found = ran(load, local(server.port), tmp_path, generator)  # an address: a name would be tried once
+    assert (found.good, found.peak, server.connections) == (4, 1, 1)
+
+
+@pytest.mark.slow
+@BOTH
 def test_ctrl_c_ends_it_with_what_there_is(generator: str, tmp_path: Path) -> None:
     """The runner gets it; what is under way in the generator then was never asked."""
 
