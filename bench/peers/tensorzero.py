@@ -1,11 +1,11 @@
 """TensorZero's gateway (Rust), installed by `tensorzero.sh`: the one that its Python package carries and can start.
 
 It is the gateway that `tensorzero.patch_openai_client` starts behind an OpenAI client: HTTP on a port of its choice.
-The interpreter around it sleeps; some 23 MiB of the memory are the interpreter's. There is no other build of it to be
-had from a package registry. Its runtime has one worker thread, as it has one CPU.
+The interpreter around it sleeps; some 23 MiB of the memory are the interpreter's. Its runtime has one worker thread, as
+it has one CPU.
 
-On: routing by model name, its own limits. Off: observability, as it needs ClickHouse, and usage analytics. Its check of
-keys and its rate limits need PostgreSQL or Valkey, so it does neither here: it does less than `infermux-on`.
+On: routing by model name. Off: observability, as it needs ClickHouse, and usage analytics. Its check of keys and its
+rate limits need PostgreSQL or Valkey, so it does neither here: it does less than `infermux-on`.
 https://www.tensorzero.com/docs/gateway/configuration-reference
 """
 
