@@ -14,7 +14,7 @@ QUICK = 1.0  # seconds of a round
 SCENARIOS: Mapping[str, Scenario] = {
     name: each for name, each in shipped().items() if each.is_plain and each.api == "chat"
 }
-USUAL = ("whole-16", "stream-16", "stream-16-aligned", "streams-1000", "open-500")
+USUAL = ("whole-16", "stream-16", "stream-16-aligned", "streams-1000", "streams-5000", "open-500")
 
 
 def round_load(scenario: Scenario, *, quick: bool) -> Load:
