@@ -33,6 +33,8 @@ class Memory:
     peak: int = 0
 
 
+AVAILABLE = _PROC.is_dir()
+
 Tree: TypeAlias = int | frozenset[int]
 
 
@@ -100,7 +102,7 @@ def _holds(pid: int, inodes: set[str]) -> bool:
 
 def _stats() -> Iterator[tuple[int, list[str]]]:
     """Each process with the fields of its stat behind the command name: state, parent, group, session, ..."""
-    if not _PROC.is_dir():
+    if not AVAILABLE:
         return
     for entry in _PROC.iterdir():
         if entry.name.isdigit():

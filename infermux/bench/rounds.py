@@ -178,7 +178,7 @@ def _aimed(load: Load, target: Target) -> Load:
 
 
 def _cpu(tree: Tree | None) -> int | None:
-    return None if tree is None else accounting.cpu_ns(tree)
+    return accounting.cpu_ns(tree) if tree is not None and accounting.AVAILABLE else None
 
 
 def _used(before: int | None, after: int | None) -> int | None:

@@ -19,7 +19,7 @@ from .own import CannotServe, World, world
 from .preflight import ask
 from .process import DidNotStart
 from .progress import Teller
-from .rounds import Bench, Outcome, Target, in_turns
+from .rounds import Bench, Measurement, Outcome, Target, in_turns
 from .scenario import Scenario
 from .tools import CannotCompile, compiled
 
@@ -96,6 +96,7 @@ def _machine(options: Options, cpus: Placement) -> Mapping[str, str]:
 
 def _run(scenario: Scenario, options: Options, cpus: Placement, scratch: Path, teller: Teller) -> Outcome:
     missing: dict[str, str] = {}
+    measured: list[Measurement] = []
     scratch = scratch / scenario.name
     try:
         scratch.mkdir()
@@ -114,8 +115,8 @@ def _run(scenario: Scenario, options: Options, cpus: Placement, scratch: Path, t
             measured, interrupted = in_turns(bench, targets, load, count=scenario.rounds)
     except (CannotCompile, CannotServe, DidNotStart, GeneratorFailed) as problem:
         return Outcome(scenario=scenario, measurements=(), missing={**missing, _name(options): str(problem)})
-    except KeyboardInterrupt:
-        return Outcome(scenario=scenario, measurements=(), missing=missing, interrupted=True)
+    except KeyboardInterrupt:  # while something was started or ended
+        interrupted = True
     return Outcome(scenario=scenario, measurements=tuple(measured), missing=missing, interrupted=interrupted)
 
 

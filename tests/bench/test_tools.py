@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -59,9 +58,11 @@ def test_a_home_that_cannot_be_written_is_told(sources: Path, tmp_path: Path) ->
         compiled("tool")
 
 
-def test_without_a_compiler_the_load_is_sent_by_python(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_load_is_sent_by_python(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del sources
-    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(CannotCompile, match="C compiler"):
         compiled("tool")
     assert generator_for("http://127.0.0.1:9/v1") == PYTHON
