@@ -100,10 +100,14 @@ _TIMES: tuple[tuple[str, Callable[[Row], Times | None]], ...] = (
 
 def _lines(named: Sequence[tuple[str, Row]], of: Callable[[Row], Spread | None]) -> list[Line]:
     return [
-        Line(name=name, dots=[Dot(value=found.median, low=found.low, high=found.high, label=f"{found.median:.4g}")])
+        Line(name=name, dots=[Dot(value=found.median, low=found.low, high=found.high, label=_label(found.median))])
         for name, row in named
         if (found := of(row)) is not None and found.low > 0
     ]
+
+
+def _label(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _percentiles(found: Times) -> list[Dot]:

@@ -27,6 +27,13 @@ def test_each_target_has_a_line_in_each_panel_it_has_a_figure_for() -> None:
     assert "CPU µs per event" not in texts
 
 
+def test_medians_stand_beside_their_dots_without_powers_of_ten() -> None:
+    text = plot([outcome(measured(cpu_us=80, load=result(good=54321)))])
+    assert text is not None
+    assert ">54321<" in text
+    assert ">80<" in text
+
+
 def test_names_are_escaped() -> None:
     _, texts = drawn("<&>")
     assert "whole-16 <&>" in texts
