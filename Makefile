@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench install campaign api-fuzz routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench install properties campaign api-fuzz routing-quality clean
 
 PYTHON ?=
 ARGS ?=
@@ -30,7 +30,7 @@ run: $(RUN_READY)  ## serve a demo of three simulated providers on this machine,
 	@exec .venv/bin/infermux serve --demo $(ARGS)
 
 test: $(DEV_READY)  ## run the whole everyday test suite; what was skipped is listed with the reason
-	@$(PY) -m pytest -rs -n auto $(ARGS)
+	@$(PY) -m pytest -rs -n auto --dist worksteal $(ARGS)
 
 check: lint types layout wheel  ## everything that is checked without running the suite: the next four
 
@@ -49,7 +49,7 @@ wheel: $(DEV_READY)  ## build sdist and wheel, look inside, install into a fresh
 	@$(PY) scripts/check_wheel.py
 
 coverage: $(DEV_READY)  ## branch coverage of actors/ by its own tests, at least 95 %
-	@$(PY) -m coverage run -m pytest -q tests/actors
+	@INFERMUX_TEST_ALL_EXAMPLES=1 $(PY) -m coverage run -m pytest -q tests/actors
 	@$(PY) -m coverage report --include='actors/*' --fail-under=95
 
 # Each list is complete and by exact version, so what is installed changes only with it.
@@ -71,6 +71,9 @@ soak: $(DEV_READY)  ## twenty minutes of mixed traffic and faults: memory, laten
 
 bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 	@$(PY) -m bench.run $(ARGS)
+
+properties: $(DEV_READY)  ## every property with all of its examples; the everyday suite takes a quarter of them
+	@INFERMUX_TEST_ALL_EXAMPLES=1 $(PY) -m pytest -n auto -m hypothesis $(ARGS)
 
 campaign: $(DEV_READY)  ## 1000 random schedules of faults, reloads and leaving callers; ARGS="--seed 7" replays one
 	@$(PY) -m tests.campaign.run $(ARGS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,7 @@ from infermux.config.settings import Config, Group, Price, ProviderSettings, Rou
 from infermux.providers.interface import Endpoint, ModelInfo
 from infermux.providers.prices import PriceBook
 
+DEFAULT = ("", "auto")  # what callers name the default model
 KEPT_ROUTES = 4096  # callers choose model names, so what is remembered of them is bounded
 
 
@@ -116,6 +117,8 @@ class Catalogue:
     _groups: list[tuple[re.Pattern[str], Group]] = attrs.field(factory=list, repr=False)
     _kept: OrderedDict[tuple[str, Endpoint], Route] = attrs.field(factory=OrderedDict, repr=False)
     is_judged: bool = False  # whether any provider says what its models do not take
+    # Before the first one with models: the default model is one of theirs, if they still say which they have.
+    unlisted: tuple[str, ...] = ()
 
     @classmethod
     def build(cls, config: Config, entries: Iterable[Entry], prices: PriceBook | None = None) -> Catalogue:
@@ -125,6 +128,7 @@ class Catalogue:
         for entry in made.entries.values():
             made._add(entry)
         made.is_judged = any(entry.found for entry in made.entries.values())
+        made.unlisted = () if config.routing.default_model else tuple(_unlisted(made.entries.values()))
         made._groups = [(_globs(group.models), group) for group in config.routing.groups]
         return made
 
@@ -164,7 +168,7 @@ class Catalogue:
 
     def resolve(self, requested: str, endpoint: Endpoint) -> Route:
         """The route of a model name; `""` and `auto` are the default model. Empty tiers: nobody serves it."""
-        name = requested if requested not in ("", "auto") else (self.default_model or "")
+        name = requested if requested not in DEFAULT else (self.default_model or "")
         key = (name, endpoint)
         route = self._kept.get(key)
         if route is None:
@@ -178,6 +182,17 @@ class Catalogue:
         """The providers that serve a model, but not at `endpoint`."""
         entries = [candidate.entry for tier in self._tiers(name) for candidate in tier]
         return list(dict.fromkeys(entry.name for entry in entries if endpoint not in entry.endpoints))
+
+    def nobody(self, model: str, endpoint: Endpoint) -> str:
+        """Why a model has no route, for whoever asked for it."""
+        if not model:
+            return "the request names no model and no provider declares one; name a model"
+        without = self.without(endpoint, model)
+        if without:
+            return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
+        known = list(self.names())
+        shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+        return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"
 
     def _resolve(self, name: str, endpoint: Endpoint) -> Route:
         own = self._own_route(name, endpoint)
@@ -221,6 +236,14 @@ class Catalogue:
             if pattern.fullmatch(name):
                 return group
         return None
+
+
+def _unlisted(entries: Iterable[Entry]) -> Iterator[str]:
+    for entry in entries:
+        if entry.declared:
+            return
+        if entry.settings.type == "process" and entry.found is None and not entry.settings.health_check.disabled:
+            yield entry.name
 
 
 def spellings(settings: ProviderSettings, model: str) -> Sequence[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from infermux.providers.interface import Adapter, describing
+from infermux.providers.interface import Adapter, describing, lasting
 
 from .gate import Gate
 from .gate_view import view
@@ -33,6 +33,7 @@ class Description:
     models: list[str] | None
     aliases: dict[str, str]
     transport: str
+    process: dict[str, Any] | None  # of a provider that is one: its state, pid, socket, starts and exits
     transitions: list[dict[str, Any]]
 
 
@@ -42,6 +43,7 @@ def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False)
     standing = gate.standing(now)
     reason = Reason.CRASHED if crashed else standing.reason if now < standing.blocked_until else None
     left = standing.blocked_until - now
+    part = lasting(adapter)
     return Description(
         name=settings.name,
         type=settings.type,
@@ -49,6 +51,7 @@ def describe(gate: Gate, adapter: Adapter, now: float, *, crashed: bool = False)
         reason=None if reason is None else reason.value,
         blocked_for=round(left, 3) if reason is not None and not crashed and math.isfinite(left) else None,
         transport=adapter.transport,
+        process=None if part is None else dict(part.statistics()),
         models=_models(gate, adapter),
         aliases=dict(settings.model_aliases),
         in_flight=standing.in_flight,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -17,12 +17,11 @@ import trio
 
 from infermux.config.settings import Config, Group, Retry, Routing
 from infermux.errors import InvalidRequest, ModelNotFound, ShuttingDown
-from infermux.providers.interface import Endpoint
 from infermux.providers.peek import Preferences
 
 from .actor import BaseActor, Context
 from .budget import Budget
-from .catalogue import Candidate, Catalogue, Route
+from .catalogue import DEFAULT, Candidate, Catalogue, Route
 from .first_probes import Expire, FirstProbes
 from .messages import Reason, Standing
 from .plan import Look, Plan, Refusal
@@ -262,11 +261,24 @@ class RouterActor(BaseActor[Any]):
         if want.preferences is not None:
             check_names(want.preferences, catalogue)
         route = catalogue.resolve(want.model, want.endpoint)
+        if catalogue.unlisted and want.model in DEFAULT and self._is_unknown(plan, catalogue.unlisted, route):
+            return Route(model="", tiers=(), group=None)
         if route.is_empty:
-            raise ModelNotFound(_nobody(route.model, want.endpoint, catalogue), param="model")
+            raise ModelNotFound(catalogue.nobody(route.model, want.endpoint), param="model")
         if want.home is not None:
             check_home(want, want.home, route, catalogue)
         return route
+
+    def _is_unknown(self, plan: Plan, providers: Iterable[str], route: Route) -> bool:
+        """Whether the default model is not known before one of `providers` has said what it has, or has failed to."""
+        now = trio.current_time()
+        standings = {name: standing_of(self._refs[name]) for name in providers}
+        reasons = {name: each.reason if now < each.blocked_until else None for name, each in standings.items()}
+        if Reason.STARTING not in reasons.values() and not route.is_empty:
+            return False
+        for name, reason in reasons.items():
+            plan.refuse(Refusal(name, reason or Reason.STARTING))
+        return True
 
     def _order(self, plan: Plan, route: Route, tier: tuple[Candidate, ...], now: float) -> list[Choice]:
         preferences, home = plan.want.preferences, plan.want.home
@@ -381,14 +393,3 @@ def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
     for fallback in route.fallbacks:
         for tier in fallback.tiers:
             yield fallback, tier
-
-
-def _nobody(model: str, endpoint: Endpoint, catalogue: Catalogue) -> str:
-    if not model:
-        return "the request names no model and no provider declares one; name a model"
-    without = catalogue.without(endpoint, model)
-    if without:
-        return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
-    known = list(catalogue.names())
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"

@@ -12,7 +12,8 @@ from infermux.actors.draft import Draft
 from infermux.actors.flight import Flight
 from infermux.actors.record import HIT
 
-from .exchange import Exchange, Head, HeaderLines, Headers
+from .exchange import Exchange, HeaderLines, Headers
+from .passed_on import PassedOn
 
 PIECE: Final = 16 * 1024  # bytes: events of a stream are kept together up to about so much
 BREATHE_EVERY: Final = 16  # pieces given again before others get their turn
@@ -78,55 +79,18 @@ class Kept:
         await exchange.finish()
 
 
-class Marked(Exchange):
+class Marked(PassedOn):
     """`exchange`, with what the cache did in the head of its answer."""
 
     def __init__(self, exchange: Exchange, word: str) -> None:
-        self._exchange = exchange
+        super().__init__(exchange)
         self._line = b"x-infermux-cache: %b\r\n" % word.encode()
 
-    @property
-    def head(self) -> Head:
-        return self._exchange.head
-
-    @property
-    def left(self) -> bool:
-        return self._exchange.left
-
-    @property
-    def stalled(self) -> bool:
-        return self._exchange.stalled
-
-    @property
-    def shutting_down(self) -> bool:
-        return self._exchange.shutting_down
-
-    async def body(self) -> bytes:
-        return await self._exchange.body()
-
-    async def receive_body(self) -> bytes | None:
-        return await self._exchange.receive_body()
-
-    def watch(self, scope: trio.CancelScope | None) -> None:
-        self._exchange.watch(scope)
-
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
-        await self._exchange.respond(status, self._marked(headers), body)
+        await super().respond(status, self._marked(headers), body)
 
     def start(self, status: int, headers: Headers | HeaderLines) -> None:
-        self._exchange.start(status, self._marked(headers))
-
-    def send_now(self, data: bytes) -> bool:
-        return self._exchange.send_now(data)
-
-    async def flush(self) -> None:
-        await self._exchange.flush()
-
-    async def finish(self, trailers: Headers = ()) -> None:
-        await self._exchange.finish(trailers)
-
-    def abort(self) -> None:
-        self._exchange.abort()
+        super().start(status, self._marked(headers))
 
     def _marked(self, headers: Headers | HeaderLines) -> HeaderLines:
         return HeaderLines(_rendered(headers) + self._line)

@@ -6,15 +6,14 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import trio
-
 from infermux.config.settings import Config
 from infermux.log_lines import Fields
 from infermux.logs import log_fields
 from infermux.providers.classify import secrets_of
 
 from .access import given_key
-from .exchange import Exchange, Head, HeaderLines, Headers
+from .exchange import Exchange, HeaderLines, Headers
+from .passed_on import PassedOn
 
 log = logging.getLogger("infermux.bodies")
 
@@ -57,63 +56,32 @@ def _without(said: bytes, secret: bytes, *, cut: bool) -> bytes:
     return said
 
 
-class Overheard(Exchange):
+class Overheard(PassedOn):
     """`exchange`, remembering the bodies that go through it. Headers, and with them credentials, are not remembered."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        super().__init__(exchange)
         self._request = Said()
         self._answer = Said()
 
-    @property
-    def head(self) -> Head:
-        return self._exchange.head
-
-    @property
-    def left(self) -> bool:
-        return self._exchange.left
-
-    @property
-    def stalled(self) -> bool:
-        return self._exchange.stalled
-
-    @property
-    def shutting_down(self) -> bool:
-        return self._exchange.shutting_down
-
     async def body(self) -> bytes:
-        body = await self._exchange.body()
+        body = await super().body()
         self._request.add(body)
         return body
 
     async def receive_body(self) -> bytes | None:
-        part = await self._exchange.receive_body()
+        part = await super().receive_body()
         if part is not None:
             self._request.add(part)
         return part
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
-        self._exchange.watch(scope)
-
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
         self._answer.add(body)
-        await self._exchange.respond(status, headers, body)
-
-    def start(self, status: int, headers: Headers | HeaderLines) -> None:
-        self._exchange.start(status, headers)
+        await super().respond(status, headers, body)
 
     def send_now(self, data: bytes) -> bool:
         self._answer.add(data)
-        return self._exchange.send_now(data)
-
-    async def flush(self) -> None:
-        await self._exchange.flush()
-
-    async def finish(self, trailers: Headers = ()) -> None:
-        await self._exchange.finish(trailers)
-
-    def abort(self) -> None:
-        self._exchange.abort()
+        return super().send_now(data)
 
     def tell(self, request_id: bytes, config: Config) -> None:
         """Log what was said, without the credentials that this router knows."""

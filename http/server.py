@@ -46,6 +46,7 @@ class Front:
     hypercorn: Hypercorn
     listeners: list[socket.socket] = attrs.field(factory=list[socket.socket])
     tls: ssl.SSLContext | None = None
+    open: int = attrs.field(default=0, init=False)  # connections, those in a TLS handshake included
 
     @property
     def addresses(self) -> list[Address]:
@@ -53,8 +54,9 @@ class Front:
         return [(name[0], name[1]) for name in (listener.getsockname() for listener in self.listeners)]
 
     @property
-    def max_connections(self) -> int:
-        return self.lane.limits.max_concurrent_requests * CONNECTIONS_PER_REQUEST
+    def room(self) -> int:
+        """How many more connections may be open; none or less: it is full."""
+        return self.lane.limits.max_concurrent_requests * CONNECTIONS_PER_REQUEST - self.open
 
     def close_listeners(self) -> None:
         for listener in self.listeners:
@@ -262,14 +264,14 @@ async def _accept(front: Front, listener: socket.socket, connections: trio.Nurse
     """Accept in bursts, for ever. Out of descriptors, or full: idle connections go, new callers wait in the backlog."""
     while True:
         await trio.lowlevel.wait_readable(listener)
-        if len(front.lane.connections) >= front.max_connections or not _accept_burst(front, listener, connections):
+        if front.room <= 0 or not _accept_burst(front, listener, connections):
             front.lane.close_idle(_BURST)
             await trio.sleep(_FULL_PAUSE)
 
 
 def _accept_burst(front: Front, listener: socket.socket, connections: trio.Nursery) -> bool:
     """Accept what waits; False when the system has no room for another connection."""
-    for _ in range(_BURST):
+    for _ in range(min(_BURST, front.room)):
         try:
             sock, address = listener.accept()
         except (BlockingIOError, InterruptedError):
@@ -279,6 +281,7 @@ def _accept_burst(front: Front, listener: socket.socket, connections: trio.Nurse
                 _log.warning("Cannot accept connections: %s.", error.strerror)
                 return False
             continue  # this caller has gone already (ECONNABORTED and its kin, accept(2))
+        front.open += 1
         connections.start_soon(_serve_connection, front, sock, address)
     return True
 
@@ -293,6 +296,7 @@ async def _serve_connection(front: Front, sock: socket.socket, address: tuple[st
     except Exception:
         _log.exception("A connection failed.")
     finally:
+        front.open -= 1
         sock.close()
 
 

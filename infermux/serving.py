@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import ssl
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 
 import attrs
@@ -25,7 +27,7 @@ from infermux.http.inference import is_inference
 from infermux.http.reloading import Load
 from infermux.http.server import Running, serve, tls_context
 from infermux.logs import set_up_logging
-from infermux.watching import watch
+from infermux.watching import files_beside, watch
 
 log = logging.getLogger("infermux")
 
@@ -87,6 +89,29 @@ def _raise_descriptor_limit() -> None:
 
 async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
     """Serve to the end. An address that cannot be listened on is returned: raised, the nurseries would wrap it."""
+    with trio.CancelScope() as starting, _cancelled_by_signals(starting):
+        return await _serve_application(serving, tls)
+    return None
+
+
+@contextmanager
+def _cancelled_by_signals(scope: trio.CancelScope) -> Generator[None]:
+    """SIGTERM and SIGINT cancel `scope` for as long as nobody else receives them: a start can take its time."""
+    token = trio.lowlevel.current_trio_token()
+
+    def cancel(number: int, frame: object) -> None:
+        del number, frame
+        token.run_sync_soon(scope.cancel)
+
+    former = {number: signal.signal(number, cancel) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
     config = serving.config
     async with open_application(config, load=serving.load) as application, trio.open_nursery() as nursery:
         shutdown = trio.Event()
@@ -99,7 +124,7 @@ async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None
         application.reloader.then.append(partial(_adopt, running, tls))
         if serving.watch and config.source is not None:
             await nursery.start(
-                partial(watch, more=lambda: _files_beside(application.config)),
+                partial(watch, more=lambda: files_beside(application.config)),
                 config.source,
                 partial(application.reloader.reload_and_log, f"{config.source} has changed"),
             )
@@ -149,11 +174,6 @@ def _adopt(running: Running, tls: ssl.SSLContext | None, config: Config) -> None
             load_chain(tls, config.tls.cert_file, config.tls.key_file)
         except OSError as error:
             log.error("the certificate could not be loaded, the one before stays: %s", error)  # noqa: TRY400
-
-
-def _files_beside(config: Config) -> list[str]:
-    paths = (config.providers_file, config.tls.cert_file, config.tls.key_file)
-    return [path for path in paths if path is not None]
 
 
 def _bindable(text: str) -> tuple[str, int]:

@@ -15,6 +15,8 @@ from pathlib import Path
 import attrs
 import trio
 
+from infermux.config import Config
+
 INTERVAL = 1.0
 SETTLING = 0.2  # seconds between the looks that wait for a change to be over
 _FILE = re.compile(r"\$\{file:([^}]*)\}")
@@ -31,6 +33,12 @@ def files_of(source: str, more: Iterable[str] = ()) -> list[str]:
         text = ""
     named = {os.path.expanduser(path) for path in (*_FILE.findall(text), *more)}
     return [source, *sorted(named - {source})]
+
+
+def files_beside(config: Config) -> list[str]:
+    """What a configuration refers to by its keys, and what its file of installed providers refers to in turn."""
+    paths = [path for path in (config.tls.cert_file, config.tls.key_file) if path is not None]
+    return paths if config.providers_file is None else [*paths, *files_of(config.providers_file)]
 
 
 def mark_of(path: str) -> Mark:

@@ -24,6 +24,7 @@ from .interface import Usage
 from .sieve import Sieve, events_of
 from .sse import EventSplitter, SseParser
 from .transport import Response
+from .usage_details import Details, counted
 from .watched_stream import WatchedStream
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -42,28 +43,17 @@ class _Chunk(msgspec.Struct):
     service_tier: Any = None
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
 class UsageObject(msgspec.Struct):
     """`openai.types.CompletionUsage`, as far as it is used; everything may be missing or null."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
+    prompt_tokens_details: Details | None = None
+    completion_tokens_details: Details | None = None
 
     def usage(self) -> Usage:
-        read, written = self.prompt_tokens_details, self.completion_tokens_details
-        return Usage(
-            prompt_tokens=self.prompt_tokens or 0,
-            completion_tokens=self.completion_tokens or 0,
-            cached_tokens=(read.cached_tokens or 0) if read else 0,
-            cache_write_tokens=(read.cache_write_tokens or 0) if read else 0,
-            reasoning_tokens=(written.reasoning_tokens or 0) if written else 0,
+        return counted(
+            self.prompt_tokens, self.completion_tokens, self.prompt_tokens_details, self.completion_tokens_details
         )
 
 

@@ -24,17 +24,19 @@ from infermux.errors import InvalidRequest, UpstreamFailure
 from .dialects.dialect import Dialect
 from .dialects.neutral import (
     Conversation,
-    Ended,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
     Refusal,
-    StreamEvent,
     Text,
-    TextDelta,
     Thinking,
     ToolCall,
     ToolMode,
+)
+from .dialects.neutral_events import (
+    Ended,
+    PartEnded,
+    PartStarted,
+    StreamEvent,
+    TextDelta,
 )
 from .interface import Endpoint
 from .sse import Event

@@ -8,7 +8,7 @@ choose, does not time out on its own (but for connecting, see `timeouts.connect`
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import attrs
@@ -294,6 +294,10 @@ class Lasting(Protocol):
 
     def retry(self) -> None:
         """Try now to bring it up, if that is being put off. An operator wants it."""
+        ...
+
+    def statistics(self) -> Mapping[str, Any]:
+        """What an operator may want to know of it, as JSON has it."""
         ...
 
 

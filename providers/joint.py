@@ -10,19 +10,17 @@ from infermux.errors import FailureKind, UpstreamFailure
 
 from .continuation import CannotContinue, Place
 from .dialects.dialect import Asked, MalformedEvent, StreamWriter
-from .dialects.neutral import (
+from .dialects.neutral import RedactedThinking, Text, Thinking
+from .dialects.neutral_events import (
     ArgumentsDelta,
     CitationDelta,
     Ended,
     PartEnded,
     PartStarted,
-    RedactedThinking,
     Started,
     StreamError,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
 )
 from .dialects.openai_responses_stream import ResponsesWriter
 from .interface import Stream, Usage

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .dialects.dialect import MalformedEvent, StreamReader
-from .dialects.neutral import StreamEvent
+from .dialects.neutral_events import StreamEvent
 from .sse import Event
 
 _HIGH: Final = rb"u[dD][89abAB][0-9a-fA-F]{2}"

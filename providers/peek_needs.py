@@ -68,4 +68,4 @@ def _objects(value: object) -> Iterator[dict[str, Any]]:
             waiting += cast("list[object]", item)
 
 
-_HOLDERS: Final = frozenset({"content", "output"})
+_HOLDERS: Final = frozenset({"content", "output", "source"})

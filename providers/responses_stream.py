@@ -20,6 +20,7 @@ from .interface import Usage
 from .sieve import Sieve
 from .sse import EventSplitter, SseParser
 from .transport import Response
+from .usage_details import Details, counted
 from .watched_stream import WatchedStream
 
 _SPECIAL: Final = re.compile(rb'"(?:response\.(?:completed|incomplete|failed)|error)"')
@@ -40,29 +41,16 @@ _BEGINNINGS: Final = frozenset(
 _SILENT_ITEMS: Final = ("message", "reasoning", None)
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
 class _UsageObject(msgspec.Struct):
     """`openai.types.responses.ResponseUsage`; everything may be missing or null."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
+    input_tokens_details: Details | None = None
+    output_tokens_details: Details | None = None
 
     def usage(self) -> Usage:
-        read, written = self.input_tokens_details, self.output_tokens_details
-        return Usage(
-            prompt_tokens=self.input_tokens or 0,
-            completion_tokens=self.output_tokens or 0,
-            cached_tokens=(read.cached_tokens or 0) if read else 0,
-            cache_write_tokens=(read.cache_write_tokens or 0) if read else 0,
-            reasoning_tokens=(written.reasoning_tokens or 0) if written else 0,
-        )
+        return counted(self.input_tokens, self.output_tokens, self.input_tokens_details, self.output_tokens_details)
 
 
 class _Response(msgspec.Struct):

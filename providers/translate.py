@@ -19,7 +19,14 @@ from .dialects import anthropic_messages, freeform, json_tool, openai_chat, open
 from .dialects.dialect import Asked, Dialect, MalformedEvent, ProviderDialect, Target, Written
 from .dialects.fold import Folder
 from .dialects.kept_thinking import ThinkingStore
-from .dialects.neutral import Conversation, Ended, ErrorKind, ErrorReport, Started, StreamError, StreamEvent, TextDelta
+from .dialects.neutral import Conversation, ErrorKind, ErrorReport
+from .dialects.neutral_events import (
+    Ended,
+    Started,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+)
 from .dialects.report import Loss
 from .dialects.text_events import TextEvents
 from .dialects.turns import check_tool_results

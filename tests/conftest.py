@@ -8,23 +8,32 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from glob import glob
+from typing import Any
 
+import hypothesis
 import pytest
+from werkzeug.routing import Rule
 
 from infermux.config.settings import ProviderSettings
 from infermux.providers.prices import loaded_library
+from tests._properties import examples
 
 _NO_SKIPS = "INFERMUX_TEST_NO_SKIPS"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every test, and what it starts, a home of its own: whose tests these are has a ledger at ~/.infermux."""
+    """Give every test, and what it starts, a home of its own: whose tests these are has a ledger at ~/.infermux.
+
+    Properties that say nothing else are tried with a hundred examples in the long form.
+    """
     home = tempfile.TemporaryDirectory(prefix="infermux-home-")
     os.environ["HOME"] = home.name
     config.add_cleanup(home.cleanup)
+    hypothesis.settings.register_profile("infermux", max_examples=examples(100))
+    hypothesis.settings.load_profile("infermux")
 
 
 def pytest_sessionstart() -> None:
@@ -44,10 +53,25 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _installed_once() -> Generator[None]:  # pyright: ignore[reportUnusedFunction] - pytest uses it
-    """What is installed does not change during a run: hundreds of routers need not look through it each."""
+    """What is installed does not change during a run: hundreds of routers need not look through it each.
+
+    Nor need each compile two functions a route to build addresses with (a third of what an application costs): they are
+    compiled when one is built, which is never.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.metadata, "entry_points", functools.cache(importlib.metadata.entry_points))
+        patch.setattr(Rule, "_compile_builder", _compiled_when_used(Rule._compile_builder))  # pyright: ignore[reportPrivateUsage]
         yield
+
+
+def _compiled_when_used(compiled: Callable[[Rule, bool], Callable[..., Any]]) -> Callable[[Rule, bool], Any]:
+    def builder(rule: Rule, append_unknown: bool) -> Callable[..., Any]:
+        def build(itself: Rule, **values: Any) -> Any:
+            return compiled(rule, append_unknown)(itself, **values)
+
+        return build
+
+    return builder
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from infermux.errors import Conflict, NotFound
 from infermux.keys import Allowance, StoredKey, digest_of, new_key, pick, read_key, rotated
+from tests._properties import examples
 
 NOW = 1_800_000_000.0
 
@@ -53,13 +54,13 @@ def test_what_is_kept_does_not_have_the_secret_and_does_not_show_its_hash() -> N
 
 
 @given(st.binary(max_size=90))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_what_is_no_key_is_none_whatever_it_is(text: bytes) -> None:
     assert read_key(text) is None
 
 
 @given(st.integers(min_value=17, max_value=68), st.sampled_from("abcdefghijklmnopqrstuvwxyz234567"))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_secret_with_one_letter_changed_is_another(at: int, letter: str) -> None:
     text, stored = made()
     changed = text[:at] + letter.encode() + text[at + 1 :]

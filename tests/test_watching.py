@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import trio
 
 from infermux import watching
-from infermux.watching import Changes, Marks, files_of, mark_of, watch
+from infermux.config import load_text
+from infermux.watching import Changes, Marks, files_beside, files_of, mark_of, watch
 
 
 def marks(**inodes: int | None) -> Marks:
@@ -41,6 +43,14 @@ def test_the_files_are_named_by_the_text_even_where_it_is_invalid(tmp_path: Path
     home = str(Path("~/other").expanduser())
     assert files_of(str(file), ["/cert"]) == [str(file), *sorted(["/run/key", home, "/cert"])]
     assert files_of(str(tmp_path / "none")) == [str(tmp_path / "none")]
+
+
+def test_installed_providers_refer_to_files_too(tmp_path: Path) -> None:
+    key, installed = tmp_path / "key", tmp_path / "providers.json"
+    key.write_text("secret")
+    installed.write_text(json.dumps({"mine": {"command": ["mine"], "env": {"KEY": f"${{file:{key}}}"}}}))
+    config = load_text(f"providers_file: {installed}", environ={})
+    assert files_beside(config) == [str(installed), str(key)]
 
 
 def test_renamed_rewritten_and_relinked_files_have_another_mark(tmp_path: Path) -> None:

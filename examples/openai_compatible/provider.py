@@ -26,22 +26,31 @@ class Compatible:
         if not request.stream:
             yield (await self._asked("POST", "/chat/completions", request.body)).json()
             return
-        async with self._client.stream("POST", "/chat/completions", json=request.body) as answer:
-            if answer.is_error:
-                await answer.aread()
-                raise refused(answer)
-            async for line in answer.aiter_lines():
-                if line.startswith("data: {"):
-                    yield json.loads(line[6:])
+        try:
+            async with self._client.stream("POST", "/chat/completions", json=request.body) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise refused(answer)
+                async for line in answer.aiter_lines():
+                    if line.startswith("data: {"):
+                        yield json.loads(line[6:])
+        except httpx.TransportError as error:
+            raise failed(error) from error
 
     async def _asked(self, method, path, body=None):
         try:
             answer = await self._client.request(method, path, json=body)
         except httpx.TransportError as error:
-            raise ProviderError(str(error) or type(error).__name__, code="connect_error") from error
+            raise failed(error) from error
         if answer.is_error:
             raise refused(answer)
         return answer
+
+
+def failed(error):
+    """It was not reached, or broke off."""
+    code = "connect_error" if isinstance(error, httpx.ConnectError) else "broken"
+    return ProviderError(str(error) or type(error).__name__, code=code)
 
 
 def refused(answer):

@@ -6,6 +6,8 @@ from typing import Final
 
 from infermux.actors.description import Description
 from infermux.actors.messages import Circuit, Health, Reason
+from infermux.processes import State
+from infermux.providers.process.client import Speech
 
 from .shapes import COUNT, NUMBER, SECONDS, TEXT, Schema, Types, listed, mapping, maybe, one_of, record, values_of
 
@@ -29,10 +31,26 @@ def provider() -> Schema:
         "ewma": record({"response": _EWMA, "first_token": _EWMA, "models": mapping(_EWMA)}),
         "in_flight": COUNT,
         "malformed_events": COUNT,
-        "transport": one_of(("express", "httpx", "in-process")),
+        "transport": one_of(("express", "httpx", "process", "in-process")),
+        "process": maybe(_process()),
         "transitions": listed(record({**transition(), "seconds_ago": SECONDS})),
     }
     return record({name: parts.get(name, schema) for name, schema in Types().members(Description).items()})
+
+
+def _process() -> Schema:
+    return record(
+        {
+            "state": values_of(State),
+            "reason": TEXT,
+            "pid": maybe(COUNT),
+            "socket": maybe(TEXT),
+            "generation": COUNT,
+            "exits": COUNT,
+            "ready_for": maybe(SECONDS),
+            "speaks": maybe(values_of(Speech)),
+        }
+    )
 
 
 def _buckets() -> Schema:

@@ -79,14 +79,22 @@ def places(url: str | None, path: str | None) -> tuple[Target, Target]:
     """
     if url is not None:
         return named(url), named(url)
+    found = daemon_places(path)
+    if found is not None:
+        return found
+    try:
+        source = find_config(path, os.environ)
+    except ConfigError:
+        return DEFAULT, DEFAULT  # of `infermux serve --demo` in another terminal, say
+    config = load(source)
+    return served(config), declared(config)
+
+
+def daemon_places(path: str | None) -> tuple[Target, Target] | None:
+    """As `places`, of the daemon of this home; None where none runs or another router is meant."""
     facts = _own_daemon(path)
     if facts is None:
-        try:
-            source = find_config(path, os.environ)
-        except ConfigError:
-            return DEFAULT, DEFAULT  # of `infermux serve --demo` in another terminal, say
-        config = load(source)
-        return served(config), declared(config)
+        return None
     management = of_daemon(facts)
     inference = management if facts.url in (None, facts.management) else named(facts.url)
     return inference, management

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from http.client import HTTPConnection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
 from infermux.daemon.lock import Home
+from infermux.errors import InfermuxError
 
 from . import options
-from .asking import NoAnswer, Target, ask, connection, places
+from .asking import NoAnswer, Target, ask, connection, daemon_places, places
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from infermux.chat.client import Answer, Client
     from infermux.chat.models import Offer
@@ -46,7 +47,7 @@ def chat(*, path: str | None, url: str | None, model: str | None, latest: bool, 
     if latest and name is not None:
         raise click.UsageError("--continue and --thread name two threads; leave one of them out")
     _show_all()
-    router = _router(url, path)
+    router = router_of(url, path)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         if latest or name is not None:
             raise click.UsageError(
@@ -57,12 +58,28 @@ def chat(*, path: str | None, url: str | None, model: str | None, latest: bool, 
     _session(router, model, latest, name).run()
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Router:
-    """A running router: its inference, and its management where that may be asked."""
+    """A running router: its inference, and its management where that may be asked.
 
-    client: Client
+    `find` says where a daemon is now: one that is restarted while the chat is open may listen somewhere else.
+    """
+
+    served: Target
     management: Target
+    find: Callable[[], tuple[Target, Target] | None]
+
+    @property
+    def client(self) -> Client:
+        from infermux.chat.client import Client
+
+        try:
+            self.served, self.management = self.find() or (self.served, self.management)
+        except InfermuxError:
+            pass  # it is where it was, or says that it is not
+        return Client(
+            connect=partial(connection, self.served), where=self.served.url, key=os.environ.get(KEY_VARIABLE) or None
+        )
 
     def offer(self) -> Offer:
         from infermux.chat.models import offer
@@ -84,15 +101,10 @@ class _Router:
         return answer if status == 200 else None
 
 
-def _router(url: str | None, path: str | None) -> _Router:
-    from infermux.chat.client import Client
-
-    served, management = places(url, path)
-
-    def connect() -> HTTPConnection:
-        return connection(served)
-
-    return _Router(Client(connect=connect, where=served.url, key=os.environ.get(KEY_VARIABLE) or None), management)
+def router_of(url: str | None, path: str | None) -> _Router:
+    """The router that is meant. Raises ConfigError, NoAnswer."""
+    follows = url is None and daemon_places(path) is not None
+    return _Router(*places(url, path), partial(daemon_places, path) if follows else lambda: None)
 
 
 def _session(router: _Router, model: str | None, latest: bool, name: str | None) -> Session:
@@ -104,7 +116,7 @@ def _session(router: _Router, model: str | None, latest: bool, name: str | None)
     store = Store(Home.of().folder / "threads")
     offer = router.offer()
     if model is not None and model != AUTO and not offer.has(model):
-        raise NoAnswer(f"{model} is not served at {router.client.where}; `infermux chat` and /model list what is")
+        raise NoAnswer(f"{model} is not served at {router.served.url}; `infermux chat` and /model list what is")
     thread = store.latest() if latest else store.new(None) if name is None else store.open(name)
     if model is not None:
         thread.choose(None if model == AUTO else model)

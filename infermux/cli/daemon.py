@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -69,13 +72,19 @@ def stop(*, now: bool, as_json: bool) -> None:
 def restart(
     *, path: str | None, demo: bool, listen: str | None, log_level: str | None, watch: bool, as_json: bool
 ) -> None:
-    """Stop the router in the background and start it again: as it was started, unless options are given here."""
+    """Stop the router in the background and start it again: as it was started, unless options are given here.
+
+    The configuration is checked first: with anything wrong the router goes on as it is.
+    """
+    home, cwd = Home.of(), None
     arguments = _arguments(path, demo, listen, log_level, watch)
-    before = _stop(Home.of(), now=False, quiet=as_json)
-    if before is not None and not arguments:
-        _start(list(before.arguments), as_json=as_json, cwd=before.cwd)
-    else:
-        _start(arguments, as_json=as_json)
+    before = holder(home)
+    if before is not None:
+        if not arguments:
+            arguments, cwd = list(before.arguments), before.cwd
+        _refuse_mistakes(arguments, cwd, as_json=as_json)
+        _stop(home, now=False, quiet=as_json)
+    _start(arguments, as_json=as_json, cwd=cwd)
 
 
 @click.command()
@@ -108,7 +117,7 @@ def status(*, as_json: bool) -> None:
     )
     for each in providers:
         if not each["routable"]:
-            click.echo(f"           {each['name']}: {each['reason']}")
+            click.echo(f"           {each['name']}: {each['reason']}{_why(facts, each['name'])}")
     click.echo(f"ready      {'yes' if found['ready'] else 'no'}")
 
 
@@ -117,6 +126,21 @@ def _arguments(path: str | None, demo: bool, listen: str | None, log_level: str 
     given = {"--config": None if path is None else os.path.abspath(path), "--listen": listen, "--log-level": log_level}
     arguments = [part for name, value in given.items() if value is not None for part in (name, value)]
     return arguments + ["--demo"] * demo + ["--watch"] * watch
+
+
+def _refuse_mistakes(arguments: Sequence[str], cwd: str | None, *, as_json: bool) -> None:
+    """Leave where what is to be started would be refused for its configuration.
+
+    By a process of its own: what will be started may be a newer infermux than this, in another folder.
+    """
+    if "--demo" in arguments:
+        return
+    given = arguments[(at := arguments.index("--config")) : at + 2] if "--config" in arguments else ()
+    check = [sys.executable, "-m", "infermux", "check", *given]
+    done = subprocess.run(check, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace", check=False)  # noqa: S603
+    if done.returncode:
+        _not_started("the router in the background goes on as it is", done.stderr, as_json=as_json)
+        sys.exit(done.returncode)
 
 
 def _start(arguments: list[str], *, as_json: bool, cwd: str | None = None) -> None:
@@ -129,16 +153,20 @@ def _start(arguments: list[str], *, as_json: bool, cwd: str | None = None) -> No
             sys.exit(FAILURE)
         raise
     except NotStarted as error:
-        if as_json:
-            print_json({"started": False, "problem": error.message, "output": error.wrote})
-        else:
-            click.echo(f"{error.wrote.rstrip()}\ninfermux: {error.message}", err=True)
+        _not_started(error.message, error.wrote, as_json=as_json)
         sys.exit(error.exit_code)
     if as_json:
         print_json({"started": True} | _as_json(facts, home))
     else:
         click.echo(f"infermux {facts.version} runs as process {facts.pid} and listens on {facts.url} ({facts.config})")
         click.echo(f"its log is {home.log}")
+
+
+def _not_started(problem: str, output: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"started": False, "problem": problem, "output": output})
+    else:
+        click.echo(f"{output.rstrip()}\ninfermux: {problem}", err=True)
 
 
 def _stop(home: Home, *, now: bool, quiet: bool) -> Facts | None:
@@ -191,6 +219,16 @@ def _asked(facts: Facts) -> tuple[dict[str, Any] | None, str | None]:
     if code != 200:
         return None, f"its management answered {code}; is $INFERMUX_MANAGEMENT_TOKEN right?"
     return answer, None
+
+
+def _why(facts: Facts, provider: str) -> str:
+    """The error that keeps a provider from being used, if one does, below its reason."""
+    try:
+        _, answer = ask(of_daemon(facts), "GET", f"/_infermux/providers/{quote(provider, safe='')}")
+    except NoAnswer:
+        return ""
+    error: str | None = answer.get("health", {}).get("error")
+    return "" if error is None else f": {error}".replace("\n", "\n           ")
 
 
 def _as_json(facts: Facts, home: Home) -> dict[str, Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from infermux.installing.installation import Done
     from infermux.providers.interface import ModelInfo
 
+ENDS_WITHIN = 6.0  # seconds: a provider that a router has no use for any more gets SIGKILL after five
 _NONE = "no providers are installed; `infermux provider install ID --package NAME` installs one"
 
 
@@ -222,11 +223,11 @@ def _registry() -> Registry:
 
 def _taken_up(registry: Registry) -> TakenUp:
     from infermux.installing import installation
+    from infermux.installing.environments import processes
 
     taken = take_up()
-    if taken.router == "none":
-        # A router that was told may still finish requests with what was replaced: the next command deletes it then.
-        installation.tidy(registry, say=_say)
+    if taken.router == "none" or processes() is not None:
+        installation.tidy(registry, within=ENDS_WITHIN if taken.router == "reloaded" else 0, say=_say)
     return taken
 
 

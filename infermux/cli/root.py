@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import click
 
 from infermux import __version__
 from infermux.errors import ConfigError, InfermuxError
 
-from .output import print_problems
+from .output import as_dicts, print_json, print_problems
 
 FAILURE = 1
 CONFIGURATION = 2
@@ -66,10 +67,22 @@ def run() -> None:
         cli.main(prog_name="infermux")
     except ConfigError as error:
         print_problems(error.problems)
+        _as_json({"problems": as_dicts(error.problems)})
         sys.exit(CONFIGURATION)
     except InfermuxError as error:
-        click.echo(f"infermux: {error.message}", err=True)
-        sys.exit(FAILURE)
+        _failed(error.message)
     except OSError as error:
-        click.echo(f"infermux: {error.strerror or error}", err=True)
-        sys.exit(FAILURE)
+        reason = error.strerror or str(error)
+        _failed(reason if error.filename is None else f"{error.filename}: {reason}")
+
+
+def _failed(message: str) -> NoReturn:
+    click.echo(f"infermux: {message}", err=True)
+    _as_json({"error": message})
+    sys.exit(FAILURE)
+
+
+def _as_json(failure: Mapping[str, Any]) -> None:
+    """On stdout, for who has asked for JSON: the command did not get as far as to say anything there."""
+    if "--json" in sys.argv:
+        print_json(failure)

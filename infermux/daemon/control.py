@@ -65,7 +65,7 @@ def start(home: Home, arguments: Sequence[str], *, cwd: str | None = None) -> Fa
         if "taken" in said:
             raise _runs(said["taken"])
         raise NotStarted(
-            f"it ended with exit code {code} before it was ready; nothing runs in the background",
+            f"it {_ended(code)} before it was ready; nothing runs in the background",
             wrote=_wrote(early, home, said.get("log_from")),
             exit_code=code if code > 0 else 1,
         )
@@ -91,6 +91,11 @@ def _until_ready(told: IO[bytes]) -> dict[str, Any]:
         if said.get("ready"):
             break
     return said
+
+
+def _ended(code: int) -> str:
+    """How a process ended, by the code of subprocess.Popen: a signal's is negative."""
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code} ({signal.strsignal(-code)})"
 
 
 def _wrote(early: IO[bytes], home: Home, log_from: int | None) -> str:

@@ -1,7 +1,7 @@
 """The environments of installed providers: folders of ours in ~/.infermux/providers, one for each installation.
 
 A program in an environment has its path written into it, so nothing is built somewhere else and moved: an update makes
-a new environment, and the one before is deleted once nothing in providers.json leads into it.
+a new environment, and the one before is deleted once nothing in providers.json leads into it and nothing runs from it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Environment:
         return [str(program), *words[1:]]
 
     def holds(self, command: Any) -> bool:
-        """Whether a command of providers.json needs it."""
+        """Whether a command, of providers.json or of a process, needs it."""
         words = cast("list[object]", command) if isinstance(command, list) else []
         return any(str(word).startswith(f"{self.folder}{os.sep}") for word in words)
 
@@ -102,15 +102,36 @@ class Environment:
         return [*self.inside.glob("lib/python*/site-packages"), *self.inside.glob("Lib/site-packages")]
 
 
-def sweep(parent: Path, commands: Iterable[Any]) -> None:
-    """Delete the environments that no command leads into: what updates and removals left, and what was broken off."""
+def sweep(parent: Path, commands: Iterable[Any]) -> bool:
+    """Delete the environments that no command leads into: what updates and removals left, and what was broken off.
+
+    False: some are left, since processes run from them: a provider that finishes its requests, or an installer whose
+    command was killed.
+    """
     wanted = list(commands)
     if not parent.is_dir():
-        return
-    for folder in list(parent.iterdir()):
-        environment = Environment(folder)
-        if (folder / MARK).is_file() and not any(environment.holds(command) for command in wanted):
-            environment.delete()
+        return True
+    environments = [Environment(folder) for folder in parent.iterdir() if (folder / MARK).is_file()]
+    unwanted = [each for each in environments if not any(map(each.holds, wanted))]
+    run = processes() if unwanted else ()
+    idle = [each for each in unwanted if not any(map(each.holds, run or ()))]
+    for environment in idle:
+        environment.delete()
+    return len(idle) == len(unwanted)
+
+
+def processes() -> list[list[str]] | None:
+    """The command of every process, from /proc/PID/cmdline (proc(5)); None where there is no such thing."""
+    if not os.path.exists("/proc/self/cmdline"):
+        return None
+    found: list[list[str]] = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                found.append(os.fsdecode(Path("/proc", entry, "cmdline").read_bytes()).split("\0"))
+            except OSError:
+                continue  # it has ended
+    return found
 
 
 def canonical(name: str) -> str:

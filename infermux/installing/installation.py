@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ from .failures import BadSource, CannotInstall
 from .registry import Entries, Registry, settings_of
 from .sources import Source, source_of
 from .tools import Say
+
+LOOK_EVERY = 0.1  # seconds
 
 
 @attrs.frozen(kw_only=True)
@@ -105,10 +108,20 @@ def remove(registry: Registry, id: str, *, say: Say) -> Mapping[str, Any]:
     return gone
 
 
-def tidy(registry: Registry, *, say: Say) -> None:
-    """Delete the environments that nothing leads into any more."""
-    with registry.changing(say):
-        _sweep(registry)
+def tidy(registry: Registry, *, within: float, say: Say) -> None:
+    """Delete the environments that nothing leads into any more, once nothing runs from them either.
+
+    `within`: seconds that are waited for that. What is still in use then is left to the next command.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        with registry.changing(say):
+            if _sweep(registry):
+                return
+        if time.monotonic() > deadline:
+            say("what was there before still runs; the next `infermux provider` command after its end deletes it")
+            return
+        time.sleep(LOOK_EVERY)
 
 
 def listed(settings: ProviderSettings) -> Sequence[ModelInfo]:
@@ -173,5 +186,5 @@ def _entry(entries: Entries, id: str) -> dict[str, Any]:
     return entries[id]
 
 
-def _sweep(registry: Registry) -> None:
-    sweep(registry.environments, [entry.get("command") for entry in registry.read().values()])
+def _sweep(registry: Registry) -> bool:
+    return sweep(registry.environments, [entry.get("command") for entry in registry.read().values()])

@@ -66,4 +66,6 @@ def run(command: Sequence[str], what: str, hint: str = "") -> None:
     except OSError as error:
         raise CannotInstall(f"{what} failed: {command[0]}: {error.strerror}") from None
     if code:
-        raise CannotInstall(f"{what} failed: {Path(command[0]).name} ended with exit code {code}, see above{hint}")
+        # Of `python -m pip` the second one is what its user knows.
+        program = command[command.index("-m") + 1] if "-m" in command else Path(command[0]).name
+        raise CannotInstall(f"{what} failed: {program} ended with exit code {code}, see above{hint}")

@@ -20,8 +20,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import attrs
 import trio
@@ -40,6 +41,7 @@ while [ $tries -gt 0 ] && kill -s 0 -- "-$1"; do sleep 0.1; tries=$((tries - 1))
 kill -s KILL -- "-$1"
 [ -S "$socket" ] && rm -f -- "$socket"
 """
+GUARD_PAUSE = 1.0  # seconds between two starts of a guard that somebody kills
 REAPED_WITHIN = 5.0  # seconds: a process in the midst of a system call that cannot be interrupted outlives SIGKILL
 
 
@@ -78,6 +80,7 @@ class Launched:
 
     process: trio.Process
     guard: trio.Process | None = None
+    _socket: Path | None = None  # what the guard is to remove
     _pidfd: int | None = None
     _gone: bool = False  # its group was killed and it was reaped
 
@@ -98,6 +101,12 @@ class Launched:
     async def begin(self) -> None:
         """Start the guard, then let the process begin. OSError or trio's broken stream when it has ended already."""
         self._pidfd = pidfd_of(self.pid)
+        await self._start_guard()
+        assert self.process.stdin is not None
+        await self.process.stdin.send_all(b"\n")
+
+    async def _start_guard(self) -> None:
+        """Raises OSError."""
         self.guard = await trio.lowlevel.open_process(
             [SHELL, "-c", GUARD, "infermux-guard", str(self.pid)],
             stdin=subprocess.PIPE,
@@ -106,10 +115,26 @@ class Launched:
             start_new_session=True,
             env={"PATH": os.defpath},
         )
-        assert self.process.stdin is not None
-        await self.process.stdin.send_all(b"\n")
+        self._tell_guard()
+
+    async def _stay_guarded(self) -> None:
+        """Start the guard again when somebody has killed it; until cancelled."""
+        while self.guard is not None:
+            await self.guard.wait()
+            assert self.guard.stdin is not None
+            await self.guard.stdin.aclose()
+            with suppress(OSError):  # no processes or descriptors left: tried again
+                await self._start_guard()
+            await trio.sleep(GUARD_PAUSE)
 
     async def exited(self) -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stay_guarded)
+            code = await self._exited()
+            nursery.cancel_scope.cancel()
+        return code
+
+    async def _exited(self) -> int:
         # The group is killed before its leader is reaped: until then nobody else can have got its number.
         if self._pidfd is not None:
             await trio.lowlevel.wait_readable(self._pidfd)
@@ -121,12 +146,16 @@ class Launched:
         return code
 
     async def protect(self, socket: Path) -> None:
-        assert self.guard is not None
-        assert self.guard.stdin is not None
-        try:
-            await self.guard.stdin.send_all(os.fsencode(socket) + b"\n")
-        except trio.BrokenResourceError:
-            pass  # somebody killed the guard; the process is still ended by us, and by its stdin
+        self._socket = socket
+        self._tell_guard()
+        await trio.lowlevel.checkpoint()
+
+    def _tell_guard(self) -> None:
+        """Which socket to remove. A path is short, and its pipe empty: writing does not wait."""
+        if self.guard is None or self.guard.stdin is None or self._socket is None:
+            return
+        with suppress(OSError, trio.ClosedResourceError):  # somebody killed the guard; the next one is told
+            os.write(cast("trio.lowlevel.FdStream", self.guard.stdin).fileno(), os.fsencode(self._socket) + b"\n")
 
     async def end(self, grace: float) -> bool:
         if self.process.stdin is not None:

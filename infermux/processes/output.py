@@ -4,7 +4,7 @@ terminal would obey, and no secret of its environment."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -53,19 +53,21 @@ class Splitter:
 
 @attrs.define(eq=False)
 class Cleaner:
-    """Makes lines printable. `env`: the declared environment; its values are replaced by the variable's name."""
+    """Makes lines printable. The values of `env`, the declared environment, are replaced by the variable's name, other
+    `secrets` by stars."""
 
     _secrets: list[tuple[bytes, bytes]]
 
     @classmethod
-    def of(cls, env: Mapping[str, str]) -> Cleaner:
+    def of(cls, env: Mapping[str, str], secrets: Iterable[str] = ()) -> Cleaner:
         """Also each line of a value of several lines, such as a private key, is a secret."""
         found: dict[bytes, bytes] = {}
-        for name, value in env.items():
+        named = [(f"[{name}]", value) for name, value in env.items()]
+        for name, value in (*(("***", secret) for secret in secrets), *named):
             for part in (value, *value.splitlines()):
                 raw = part.strip().encode("utf-8", "surrogateescape")
                 if len(raw) >= SHORTEST_SECRET:
-                    found[raw] = b"[" + name.encode("utf-8", "surrogateescape") + b"]"
+                    found[raw] = name.encode("utf-8", "surrogateescape")
         return cls(sorted(found.items(), key=lambda pair: len(pair[0]), reverse=True))
 
     @property

@@ -10,6 +10,7 @@ import attrs
 
 from .spec import NotLaunched
 
+OWN_FOLDER = "infermux-"  # how the folders begin that `infermux.providers.process.serve` makes, for a socket alone
 LONGEST_PATH = 107  # bytes of `sun_path` without its end, unix(7); more could not be connected to
 
 
@@ -26,12 +27,14 @@ class Socket:
     identity: tuple[int, int]
 
     def unlink(self) -> None:
-        """Remove it, if it is still there."""
+        """Remove it, if it is still there, and the folder that was made for it."""
         try:
             if identity_of(os.lstat(self.path)) == self.identity:
                 os.unlink(self.path)
+                if self.path.parent.name.startswith(OWN_FOLDER):
+                    os.rmdir(self.path.parent)
         except OSError:
-            pass  # the process removed it itself, or its folder
+            pass  # the process removed it itself, or its folder; or there is more in that
 
 
 def identity_of(found: os.stat_result) -> tuple[int, int]:

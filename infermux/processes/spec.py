@@ -21,7 +21,8 @@ class Spec:
     """A process that prints the path of its Unix socket. Times are seconds.
 
     `command`: the program and its arguments; a bare name is looked up on PATH, `~` stands for the home. `env`: what it
-    gets besides PATH, HOME and LANG; its values are taken for secrets. `cwd`: None, the router's own.
+    gets besides PATH, HOME and LANG; its values are taken for secrets, as are `secrets`, which it gets to know in other
+    ways. `cwd`: None, the router's own.
     `start_timeout`: to the path on stdout. `stop_grace`: between SIGTERM and SIGKILL.
 
     After an exit it is started again in `backoff_base`, then twice that and so on up to `backoff_max`; `most_exits`
@@ -31,6 +32,7 @@ class Spec:
     name: str
     command: tuple[str, ...] = attrs.field(validator=attrs.validators.min_len(1))
     env: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
     cwd: Path | None = None
     start_timeout: float = 30.0
     stop_grace: float = 5.0

@@ -113,7 +113,7 @@ class ProviderProcess:
         self.path: Path | None = None
         self._log = log or logging.getLogger("infermux.processes")
         self._launch = launch
-        self._cleaner = Cleaner.of(spec.env)
+        self._cleaner = Cleaner.of(spec.env, spec.secrets)
         self._restarts = Restarts(spec)
         self._changed = trio.Event()
         self._again = trio.Event()

@@ -34,23 +34,25 @@ from .anthropic_messages_parts import write_citation
 from .dialect import STATUS_OF_KIND, Asked, MalformedEvent, malformed, new_id
 from .in_order import InOrder, PartEvent
 from .neutral import (
+    RedactedThinking,
+    Refusal,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from .neutral_events import (
     ArgumentsDelta,
     CitationDelta,
     Ended,
     PartEnded,
     PartStarted,
-    RedactedThinking,
-    Refusal,
     SignatureDelta,
     Started,
-    StopReason,
     StreamError,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 
 _encode: Final = msgspec.json.Encoder().encode

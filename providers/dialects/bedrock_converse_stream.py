@@ -30,25 +30,27 @@ from .dialect import MalformedEvent, new_id
 from .fields import Fields
 from .in_order import InOrder
 from .neutral import (
+    ErrorKind,
+    ErrorReport,
+    RedactedThinking,
+    Refusal,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from .neutral_events import (
     ArgumentsDelta,
     CitationDelta,
     Ended,
-    ErrorKind,
-    ErrorReport,
     PartEnded,
     PartStarted,
-    RedactedThinking,
-    Refusal,
     SignatureDelta,
     Started,
-    StopReason,
     StreamError,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 
 Json = dict[str, Any]

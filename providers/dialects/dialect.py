@@ -16,7 +16,13 @@ import msgspec
 from infermux.errors import FailureKind, InvalidRequest, UpstreamFailure
 
 from ..sse import Event
-from .neutral import Completion, Conversation, ErrorKind, ErrorReport, StreamEvent, TextDelta
+from .neutral import (
+    Completion,
+    Conversation,
+    ErrorKind,
+    ErrorReport,
+)
+from .neutral_events import StreamEvent, TextDelta
 from .report import Loss
 
 

@@ -8,22 +8,24 @@ import attrs
 
 from .dialect import malformed
 from .neutral import (
-    ArgumentsDelta,
     Citation,
-    CitationDelta,
     Completion,
-    Ended,
     Part,
-    PartStarted,
     Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from .neutral_events import (
+    ArgumentsDelta,
+    CitationDelta,
+    Ended,
+    PartStarted,
     SignatureDelta,
     Started,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 
 

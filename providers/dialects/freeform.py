@@ -14,7 +14,19 @@ import msgspec
 
 from .dialect import malformed
 from .json_end import JsonEnd
-from .neutral import ArgumentsDelta, Completion, Conversation, Part, PartEnded, PartStarted, StreamEvent, Tool, ToolCall
+from .neutral import (
+    Completion,
+    Conversation,
+    Part,
+    Tool,
+    ToolCall,
+)
+from .neutral_events import (
+    ArgumentsDelta,
+    PartEnded,
+    PartStarted,
+    StreamEvent,
+)
 from .turns import arguments_object
 
 _SCHEMA: Final[Mapping[str, object]] = {

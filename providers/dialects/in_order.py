@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from .dialect import malformed
-from .neutral import (
+from .neutral import ToolCall
+from .neutral_events import (
     ArgumentsDelta,
     CitationDelta,
     PartEnded,
@@ -14,7 +15,6 @@ from .neutral import (
     StreamEvent,
     TextDelta,
     ThinkingDelta,
-    ToolCall,
 )
 
 PartEvent = PartStarted | TextDelta | ThinkingDelta | SignatureDelta | ArgumentsDelta | CitationDelta | PartEnded

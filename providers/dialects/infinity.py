@@ -11,7 +11,8 @@ from .dialect import EventDecoder, StreamReader, Target, Written, malformed
 from .fold import fold
 from .infinity_stream import InfinityReader, LineDecoder
 from .infinity_write import write_request
-from .neutral import Completion, Conversation, ErrorReport, StreamError, StreamEvent
+from .neutral import Completion, Conversation, ErrorReport
+from .neutral_events import StreamError, StreamEvent
 from .openai_errors import read_error
 
 NAME: Final = "infinity"

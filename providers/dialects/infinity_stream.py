@@ -19,22 +19,24 @@ from ..sse import Event
 from .dialect import MalformedEvent, kind_of_status, new_id
 from .in_order import InOrder
 from .neutral import (
+    ErrorReport,
+    RedactedThinking,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from .neutral_events import (
     ArgumentsDelta,
     Ended,
-    ErrorReport,
     PartEnded,
     PartStarted,
-    RedactedThinking,
     SignatureDelta,
     Started,
-    StopReason,
     StreamError,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 
 Json = dict[str, Any]

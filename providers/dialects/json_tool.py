@@ -12,21 +12,23 @@ from typing import Any, Final, cast
 import attrs
 
 from .neutral import (
-    ArgumentsDelta,
-    CitationDelta,
     Completion,
     Conversation,
-    Ended,
-    PartEnded,
-    PartStarted,
     StopReason,
-    StreamEvent,
     Text,
-    TextDelta,
     Tool,
     ToolCall,
     ToolChoice,
     ToolMode,
+)
+from .neutral_events import (
+    ArgumentsDelta,
+    CitationDelta,
+    Ended,
+    PartEnded,
+    PartStarted,
+    StreamEvent,
+    TextDelta,
 )
 
 _NAME: Final = "json_answer"

@@ -19,21 +19,23 @@ from .dialect import Asked, MalformedEvent, malformed, new_id
 from .in_order import LIMIT, InOrder
 from .json_end import JsonEnd
 from .neutral import (
-    ArgumentsDelta,
     Citation,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from .neutral_events import (
+    ArgumentsDelta,
     CitationDelta,
     Ended,
     PartEnded,
     PartStarted,
-    Refusal,
     Started,
     StreamError,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 from .openai_chat_answers import finish_word, write_call, write_stream_error
 from .openai_chat_shapes import (

@@ -18,25 +18,27 @@ import msgspec
 
 from .dialect import Asked
 from .neutral import (
-    ArgumentsDelta,
     Citation,
-    CitationDelta,
-    Ended,
     ErrorKind,
     ErrorReport,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
     Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from .neutral_events import (
+    ArgumentsDelta,
+    CitationDelta,
+    Ended,
+    PartEnded,
+    PartStarted,
     SignatureDelta,
     Started,
     StreamError,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 from .openai_responses_answers import (
     ItemIds,

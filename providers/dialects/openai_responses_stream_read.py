@@ -15,23 +15,25 @@ from ..sse import Event
 from .dialect import STATUS_OF_KIND, MalformedEvent, kind_of_status, malformed, new_id
 from .in_order import LIMIT, InOrder, PartEvent
 from .neutral import (
+    ErrorKind,
+    ErrorReport,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from .neutral_events import (
     ArgumentsDelta,
     CitationDelta,
     Ended,
-    ErrorKind,
-    ErrorReport,
     PartStarted,
-    RedactedThinking,
-    Refusal,
     SignatureDelta,
     Started,
     StreamError,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 from .openai_errors import read_error
 from .openai_responses_answers import read_call, read_reasoning

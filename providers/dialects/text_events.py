@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from .neutral import StreamEvent, TextDelta
+from .neutral_events import StreamEvent, TextDelta
 
 _PAD: Final = b'"obfuscation":"'
 """OpenAI's: random letters and digits, so that the length of an event does not tell that of its text."""

@@ -14,7 +14,13 @@ from typing import Final
 
 import attrs
 
-from .neutral import Completion, Conversation, Part, PartStarted, StreamEvent, ToolCall
+from .neutral import (
+    Completion,
+    Conversation,
+    Part,
+    ToolCall,
+)
+from .neutral_events import PartStarted, StreamEvent
 
 _REFUSED: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _DIGITS: Final = 8  # of the hash that tells one shortened name from another

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -32,6 +32,7 @@ from ..openai_bodies import embeddings_usage, prepare_body, read_completion
 from ..responses_stream import ResponsesStream, read_response
 from ..splice import merge_defaults
 from ..translate import DIALECTS, send_translated
+from ..transport import BODY_LIMIT, too_large
 from .answering import Answering, named, unnamed
 from .client import Client, Speech
 from .infinity import InfinityStream, invoke_line
@@ -62,15 +63,20 @@ _PING: Final = {"messages": [{"role": "user", "content": "ping"}], "max_tokens":
 def make(settings: ProviderSettings, *, environ: Mapping[str, str], kept: ThinkingStore | None = None) -> Process:
     """The factory of the type `process`. ValueError: there is no command."""
     del environ  # what the process gets of it is `ProviderProcess`'s to say
+    return Process(settings, ProviderProcess(spec_of(settings)), kept=kept)
+
+
+def spec_of(settings: ProviderSettings) -> Spec:
+    """The process that a declaration wants. ValueError: there is no command."""
     if not settings.command:
         raise ValueError("type process needs a `command`")
-    spec = Spec(
+    return Spec(
         name=settings.name,
         command=settings.command,
         env=settings.env,
+        secrets=secrets_of(settings.keys, settings.headers),
         cwd=None if settings.cwd is None else Path(settings.cwd),
     )
-    return Process(settings, ProviderProcess(spec), kept=kept)
 
 
 class Process:
@@ -126,7 +132,9 @@ class Process:
                 answering.close()
         if endpoint in _LEGACY:
             legacy = endpoint is Endpoint.COMPLETIONS
-            return ProcessChatStream(answering, asked_usage=call.asked_usage, legacy=legacy, secrets=secrets)
+            return ProcessChatStream(
+                answering, call.model, asked_usage=call.asked_usage, legacy=legacy, secrets=secrets
+            )
         if endpoint is Endpoint.MESSAGES:
             stream = MessagesStream(answering, secrets=secrets)
             stream.dropped = answering.dropped
@@ -191,8 +199,12 @@ class Process:
             if call.stream:
                 return stream
             lines: list[bytes] = []
+            size = 0
             while (data := await stream.receive()) is not None:
                 lines.append(data)
+                size += len(data)
+                if size > BODY_LIMIT:
+                    raise too_large(BODY_LIMIT)
         except Gone as gone:
             stream.close()
             raise self._client.unanswered(gone) from gone
@@ -267,6 +279,11 @@ class Process:
     def retry(self) -> None:
         """See `Lasting.retry`."""
         self._place.retry()
+
+    def statistics(self) -> Mapping[str, Any]:
+        """See `Lasting.statistics`: where and how it runs, and what it speaks."""
+        agreed = self._client.agreed
+        return {**self._place.statistics(), "speaks": None if agreed is None else agreed.speech.value}
 
     async def _tell(self, news: Callable[[bool], None]) -> None:
         place = self._place

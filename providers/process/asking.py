@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import attrs
@@ -9,11 +10,16 @@ import trio
 
 from infermux.config.settings import ProviderSettings
 from infermux.errors import UpstreamFailure
+from infermux.processes import ProviderProcess
 
 from ..interface import ModelInfo
-from .adapter import make
+from .adapter import Process, spec_of
 
 START_SECONDS = 30.0
+
+# What a router would log, such as when a process is started again, is not so here: it is ended, and its failure told.
+_log = logging.getLogger("infermux.processes.asked")
+_log.setLevel(logging.ERROR)
 
 
 async def described_by(
@@ -38,7 +44,7 @@ async def described_by(
 async def models_of(settings: ProviderSettings) -> Sequence[ModelInfo]:
     """Start a provider's process, ask for its models, end it. Raises UpstreamFailure."""
     patient = attrs.evolve(settings, timeouts=attrs.evolve(settings.timeouts, connect=START_SECONDS))
-    adapter = make(patient, environ={})
+    adapter = Process(patient, ProviderProcess(spec_of(patient), log=_log))
     found: Sequence[ModelInfo] | UpstreamFailure
     async with trio.open_nursery() as nursery:
         nursery.start_soon(adapter.run, _nobody)

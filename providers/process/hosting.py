@@ -131,6 +131,7 @@ class _Writer:
             "model": request.model,
         }
         self._first = True
+        self._has_own = False  # the provider's own chunks: those say themselves why they stop
 
     def piece(self, piece: object) -> bytes:
         """Raises TypeError for what is no piece of an answer."""
@@ -144,6 +145,7 @@ class _Writer:
             return self._text(piece)
         if isinstance(piece, dict):
             before, self._kept = self._kept, None
+            self._has_own = True
             return b"".join(map(self._text, before or ())) + _chunk(cast("dict[str, Any]", piece))
         raise TypeError(f"an answer is made of texts and dicts, not of {type(piece).__name__}")
 
@@ -157,10 +159,12 @@ class _Writer:
         return _chunk({**self._head, "choices": [choice]})
 
     def end(self) -> bytes:
+        """Of chunks that were passed on without a reason to stop nobody can say that they are all there were."""
+        if self._done is None and self._has_own:
+            return encode(End())
         done = self._done or Done()
-        tokens = done.tokens
         whole = b"" if self._kept is None else self._whole("".join(self._kept), done)
-        return whole + encode(End(stop_reason=done.stop_reason, usage=tokens))
+        return whole + encode(End(stop_reason=done.stop_reason, usage=done.tokens))
 
     def _whole(self, text: str, done: Done) -> bytes:
         choice: dict[str, Any] = {"index": 0, "finish_reason": done.stop_reason, "logprobs": None}

@@ -17,6 +17,8 @@ from typing import Any, Final
 import attrs
 import trio
 
+from infermux.processes.socket_path import OWN_FOLDER
+
 from ..wire import SocketWire, Wire, WireBroken
 from .hosting import AuthorHost, Host, error_for
 from .lines import LineBuffer, LineTooLong
@@ -113,7 +115,7 @@ async def _drain_with_stdin(server: Server) -> None:
 @contextmanager
 def listening() -> Generator[tuple[socket.socket, Path]]:
     """A listening socket in a folder of its own that only we may enter; both are gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="infermux-", dir=_base()))  # with mode 0700
+    folder = Path(tempfile.mkdtemp(prefix=OWN_FOLDER, dir=_base()))  # with mode 0700
     path = folder / "provider.sock"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -133,7 +135,7 @@ def listening() -> Generator[tuple[socket.socket, Path]]:
 def _base() -> str:
     given = os.environ.get("XDG_RUNTIME_DIR")
     for base in (given, tempfile.gettempdir()):
-        fits = base and len(os.fsencode(base)) + len("/infermux-12345678/provider.sock") <= LONGEST_PATH
+        fits = base and len(os.fsencode(base)) + len(f"/{OWN_FOLDER}12345678/provider.sock") <= LONGEST_PATH
         if base and fits and os.access(base, os.W_OK | os.X_OK):
             return base
     return "/tmp"  # noqa: S108 - the folder in it is private

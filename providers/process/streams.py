@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Any, Final
 
+import attrs
 import msgspec
 
 from infermux.errors import FailureKind, UpstreamFailure
 
 from ..chat_stream import ChatStream
-from ..dialects.dialect import Asked
+from ..dialects.dialect import Asked, new_id
 from ..dialects.fold import fold
-from ..dialects.neutral import Conversation, StreamError, StreamEvent
+from ..dialects.neutral import Conversation
+from ..dialects.neutral_events import StreamError, StreamEvent
 from ..dialects.openai_chat import DIALECT
 from ..interface import Usage
 from ..splice import merge_defaults
@@ -39,14 +42,21 @@ _heads: Final = msgspec.json.Decoder(_Head)
 class ProcessChatStream(ChatStream):
     """A `ChatStream` whose end may say what its chunks have not: why it stopped, and the usage."""
 
-    __slots__ = ("_answering", "_legacy")
+    __slots__ = ("_answering", "_legacy", "_model")
 
     def __init__(
-        self, answering: Answering, *, asked_usage: bool, legacy: bool = False, secrets: Collection[str] = ()
+        self,
+        answering: Answering,
+        model: str,
+        *,
+        asked_usage: bool,
+        legacy: bool = False,
+        secrets: Collection[str] = (),
     ) -> None:
         """Owns `answering` from now on; `legacy`: of completions, not chat."""
         super().__init__(answering, asked_usage=asked_usage, secrets=secrets)
         self._answering = answering
+        self._model = model
         self._legacy = legacy
         self.dropped = answering.dropped
 
@@ -59,15 +69,16 @@ class ProcessChatStream(ChatStream):
         if end is not None and end.usage is not None and self.usage is None:
             self.usage = usage_of(end.usage)
             if self._asked_usage:
-                added += self._event([], usage=end.usage)
+                added += self._event([], usage=_with_total(end.usage))
         return added + super()._end_of_framing()
 
     def _event(self, choices: list[dict[str, Any]], **more: object) -> bytes:
         """A chunk like the others of this answer."""
         try:
             head = _heads.decode(self._answering.first)
-        except BROKEN_JSON:
-            head = _Head(object="text_completion" if self._legacy else _CHUNK)
+        except BROKEN_JSON:  # there were none
+            kind, id_ = ("text_completion", "cmpl-") if self._legacy else (_CHUNK, "chatcmpl-")
+            head = _Head(id=new_id(id_), object=kind, created=int(time.time()), model=self._model)
         common = {name: value for name, value in msgspec.structs.asdict(head).items() if value is not None}
         return b"data: %b\n\n" % msgspec.json.encode({**common, "choices": choices, **more})
 
@@ -75,7 +86,8 @@ class ProcessChatStream(ChatStream):
 async def whole(answering: Answering, model: str, *, chat: bool) -> bytes:
     """The body of a whole answer. Of chat it may have come as the chunks of a stream.
 
-    Raises UpstreamFailure, MALFORMED for no answer, or more than one.
+    An end that says why it stopped is an answer, if an empty one: as it is in a stream. Raises UpstreamFailure,
+    MALFORMED for no answer, or more than one.
     """
     found: list[bytes] = []
     size = 0
@@ -87,7 +99,8 @@ async def whole(answering: Answering, model: str, *, chat: bool) -> bytes:
             raise too_large(BODY_LIMIT)
     if len(found) == 1 and not (chat and _is_chunk(found[0])):
         return found[0]
-    if not (chat and found):
+    end = answering.end
+    if not (chat and (found or (end is not None and end.stop_reason))):
         message = f"answered a request for a whole answer with {len(found)} chunks, which are not those of a chat"
         raise UpstreamFailure(FailureKind.MALFORMED, message, status=200)
     return _folded(answering, found, model)
@@ -95,7 +108,14 @@ async def whole(answering: Answering, model: str, *, chat: bool) -> bytes:
 
 def with_usage(body: bytes, tokens: Tokens) -> bytes:
     """`body` with the usage that only the end had."""
-    return merge_defaults(body, {"usage": msgspec.json.encode(tokens)})
+    return merge_defaults(body, {"usage": msgspec.json.encode(_with_total(tokens))})
+
+
+def _with_total(tokens: Tokens) -> Tokens:
+    """As `openai.types.CompletionUsage` has it: with the total, which a process may leave out."""
+    if tokens.total_tokens is not None:
+        return tokens
+    return msgspec.structs.replace(tokens, total_tokens=tokens.prompt_tokens + tokens.completion_tokens)
 
 
 def usage_of(tokens: Tokens) -> Usage:
@@ -129,5 +149,6 @@ def _folded(answering: Answering, chunks: list[bytes], model: str) -> bytes:
     events += reader.end()
     if events and isinstance(events[-1], StreamError):
         raise UpstreamFailure(FailureKind.MALFORMED, f"answered with an error: {events[-1].error.message}", status=200)
-    completion = fold(events)
+    found = fold(events)
+    completion = attrs.evolve(found, id=found.id or new_id("chatcmpl-"), model=found.model or model)
     return DIALECT.write_answer(completion, Asked(conversation=Conversation(model=model, turns=())))

@@ -11,8 +11,16 @@ import attrs
 
 from infermux.actors.fleet import Fleet, open_fleet
 from infermux.actors.member import Member
-from infermux.config.settings import Config, ProviderSettings
-from tests.actors._scripted import Scripted, World
+from infermux.config.settings import Config, ProviderSettings, Routing
+from infermux.errors import InfermuxError
+from infermux.providers.interface import Answer
+from tests.actors._scripted import PRIORITY, Scripted, Taken, World, streams
+
+SLOW_STREAM = streams(*[b"x"] * 50, gap=1.0)
+
+
+def config(*providers: ProviderSettings, routing: Routing = PRIORITY, **more: Any) -> Config:
+    return Config(providers=providers, routing=routing, **more)
 
 
 @attrs.define(eq=False)
@@ -31,6 +39,19 @@ class Reloading(World):
         wire = self.wires[settings.name] = Scripted(settings.name)
         self.made.append(wire)
         return wire
+
+
+async def stream_on(w: Reloading, ended: list[object]) -> None:
+    """A stream to its end; appends how it ended."""
+    run = w.run(stream=True)
+    try:
+        if not isinstance(await run.begin(), Answer):
+            await run.pump(Taken())
+        ended.append("whole")
+    except InfermuxError as error:
+        ended.append(error)
+    finally:
+        run.close()
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from infermux.actors.breaker import Admission, Breaker
 from infermux.config.settings import CircuitBreaker
+from tests._properties import examples
 
 
 class Reference:
@@ -147,4 +148,4 @@ class BreakerAgainstReference(RuleBasedStateMachine):
 
 
 TestBreakerAgainstReference = BreakerAgainstReference.TestCase
-TestBreakerAgainstReference.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestBreakerAgainstReference.settings = settings(max_examples=examples(40), stateful_step_count=25, deadline=None)

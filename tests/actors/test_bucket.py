@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.bucket import TokenBucket
+from tests._properties import examples
 
 TICK = Fraction(1, 2**30)
 
@@ -166,7 +167,7 @@ def test_thousands_of_random_steps_never_admit_beyond_what_is_exact(limit: int, 
         assert abs(Fraction(bucket.available(now)) - exact.level) <= 2 * TICK * limit / 60 + Fraction(limit) / 2**50
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     limit=st.integers(1, 100_000),
     start=st.floats(0, 1e9),
@@ -202,7 +203,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.integers(1, 1000), st.sampled_from([0.0, 0.1, 1e5, 1e9]), operations)
 def test_with_settling_it_agrees_with_exact_arithmetic(
     limit: int, start: float, ops: list[tuple[float, int, int | None]]
@@ -225,7 +226,7 @@ def test_with_settling_it_agrees_with_exact_arithmetic(
         assert exact.level - slack - Fraction(1, 10**9) <= shown <= exact.level + Fraction(1, 10**9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     limit=st.integers(1, 1_000_000),
     start=st.one_of(st.floats(0, 1), st.floats(0, 1e9)),

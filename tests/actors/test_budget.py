@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.budget import WINDOW, Budget
+from tests._properties import examples
 
 
 def test_without_traffic_only_the_fixed_rate_is_allowed() -> None:
@@ -42,7 +43,7 @@ def test_a_share_of_nothing_allows_nothing() -> None:
     assert not Budget(0.0, 0.0).take(1.0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.0, 4.0), st.booleans()), max_size=120),
     st.sampled_from([0.0, 0.05, 0.2, 1.0]),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from infermux.actors.cache import IN_THE_MAKING, ONE_PART, OVERHEAD, Cache
+from tests._properties import examples
 
 BOUND = 64 * 1024
 KEYS = st.sampled_from([letter.encode() for letter in string.ascii_lowercase[:8]])
@@ -155,4 +156,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestCache = Model.TestCase
-TestCache.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestCache.settings = settings(max_examples=examples(40), stateful_step_count=30, deadline=None)

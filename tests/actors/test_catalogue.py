@@ -12,6 +12,7 @@ from infermux.actors.catalogue import KEPT_ROUTES, Catalogue, Entry, Route, spel
 from infermux.config.settings import Config, Group, Price, ProviderSettings, Routing, Timeouts
 from infermux.providers.interface import Endpoint
 from infermux.providers.prices import FREE
+from tests._properties import examples
 
 CHAT = Endpoint.CHAT
 
@@ -325,7 +326,7 @@ def worlds(draw: st.DrawFn) -> list[ProviderSettings]:
     return made
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(worlds(), NAMES, st.sampled_from(["after", "equal"]))
 def test_a_provider_is_a_candidate_at_most_once_per_name(
     providers: list[ProviderSettings], name: str, aliases: str

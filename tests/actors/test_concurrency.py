@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.concurrency import FEWEST_WINDOWS, KINDS_KEPT, MOST, NEAR, START, WINDOW, AdaptiveLimit
+from tests._properties import examples
 
 
 @attrs.define
@@ -176,7 +177,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.tuples(STEPS, st.floats(0, 400)), max_size=60))
 def test_it_stays_between_one_and_its_bound(steps: list[tuple[tuple[str, float], float]]) -> None:
     limit, now = AdaptiveLimit(), 0.0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from infermux.actors.ewma import observe
 from infermux.actors.messages import Ewma
 from infermux.config.settings import LeastLatency
+from tests._properties import examples
 
 
 def test_the_first_sample_is_taken_as_it_is() -> None:
@@ -33,7 +34,7 @@ def test_a_sample_of_zero_seconds_is_a_sample() -> None:
     assert observe(Ewma(), 0.0, 0.1) == Ewma(0.0, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.just(0.0) | st.floats(1e-6, 1e4), min_size=1, max_size=50), st.floats(0.01, 1))
 def test_it_agrees_with_the_weighted_sum_of_all_samples(samples: list[float], decay: float) -> None:
     ewma = Ewma()

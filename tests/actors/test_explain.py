@@ -17,6 +17,7 @@ from infermux.actors.strategies import SCORES, STRATEGY_NAMES
 from infermux.config.settings import Routing
 from infermux.errors import InfermuxError, NotCarried
 from infermux.providers.peek import Preferences
+from tests._properties import examples
 from tests.actors._scripted import PRIORITY, SERVER_ERROR, Step, World, provider, three, world
 
 
@@ -108,7 +109,7 @@ def test_every_strategy_of_our_own_says_what_its_score_is() -> None:
     assert set(SCORES) == set(STRATEGY_NAMES)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=60))
 def test_the_last_ones_are_kept_and_of_an_id_that_comes_again_each_and_told_the_newest(ids: list[int]) -> None:
     kept = Decisions(kept=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -40,6 +41,9 @@ class Starting(Scripted):
     def retry(self) -> None:
         self.retried += 1
 
+    def statistics(self) -> dict[str, Any]:
+        return {"state": "ready" if self.running else "stopped"}
+
 
 def config(*strict: bool) -> Config:
     return Config(
@@ -73,3 +77,4 @@ async def test_an_operator_who_resets_it_has_it_tried_again(autojump_clock: Mock
         assert adapter.retried == 0
         await fleet.command("p0", Verb.RESET)
         assert adapter.retried == 1
+        assert (await fleet.describe("p0")).process == {"state": "ready"}

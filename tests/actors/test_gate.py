@@ -20,6 +20,7 @@ from infermux.actors.plan import Refusal
 from infermux.config.settings import CircuitBreaker, HealthCheck, LeastLatency, ProviderSettings, RateLimits, Routing
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Usage
+from tests._properties import examples
 from tests.actors._scripted import Scripted
 
 M = Want("m", prompt_tokens=100, max_tokens=100)
@@ -330,7 +331,7 @@ OUTCOMES = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 5), st.booleans(), OUTCOMES), max_size=60), st.integers(0, 2**32))
 def test_whatever_happens_there_is_one_probe_and_everything_comes_back(
     steps: list[tuple[float, bool, Outcome]], seed: int

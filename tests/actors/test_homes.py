@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.homes import KEPT_FOR, LONGEST_ID, Home, Homes
+from tests._properties import examples
 
 A, B = Home("a"), Home("b", key=1)
 
@@ -56,7 +57,7 @@ def test_its_repr_tells_how_many_and_not_which() -> None:
     assert repr(homes) == "<Homes of 1 responses>"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("pqrst"), st.floats(0, 4)), max_size=40))
 def test_it_never_holds_more_and_never_answers_later_than_it_may(steps: list[tuple[bool, str, float]]) -> None:
     homes, now = Homes(most=3, seconds=6.0), 0.0

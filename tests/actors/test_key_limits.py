@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from infermux.actors.key_limits import KeyLimits, Overrun
 from infermux.keys import Allowance
+from tests._properties import examples
 
 
 def limits(now: float = 0.0, **allows: int | None) -> KeyLimits:
@@ -81,7 +82,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.integers(1, 20), st.integers(1, 100), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_no_schedule_overruns_a_limit(steps: list[tuple[str, float, int, int]], rpm: int, tpm: int, most: int) -> None:
     key = limits(requests_per_minute=rpm, tokens_per_minute=tpm, max_concurrent=most)
     now, admitted, reserved_in_all, returned = 0.0, 0, 0, 0

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.keyring import KeyRing
+from tests._properties import examples
 
 CONVERSATIONS = [b"conversation %d" % n for n in range(600)]
 
@@ -120,7 +121,7 @@ def test_a_ring_without_keys_is_refused() -> None:
 STEPS = st.tuples(st.sampled_from(["429", "retire", "restore", "reset"]), st.integers(0, 3), st.floats(0, 30))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(STEPS, st.floats(0, 10), st.binary(max_size=2)), max_size=40))
 def test_what_may_be_used_is_what_neither_rests_nor_is_retired(
     steps: list[tuple[tuple[str, int, float], float, bytes]],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from infermux.actors.learned_limits import KEPT, LearnedLimits, Mark
 from infermux.actors.messages import Reason
 from infermux.providers.ratelimits import Quota, Quotas
+from tests._properties import examples
 
 M = (0, "m")
 
@@ -110,7 +111,7 @@ def test_pairs_are_bounded() -> None:
     assert len(limits) == KEPT
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.integers(1, 20),
     st.floats(1.0, 100.0),

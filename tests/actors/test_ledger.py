@@ -20,6 +20,7 @@ from infermux.actors.ref import Ref
 from infermux.database.place import Place
 from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
+from tests._properties import examples
 
 
 @attrs.define(eq=False)
@@ -247,7 +248,7 @@ def test_numbers_ascend_and_no_two_routers_give_the_same() -> None:
 
 
 @given(st.lists(st.sampled_from(["note", "away", "back", "wait"]), max_size=30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_every_row_is_written_shed_or_pending(steps: list[str]) -> None:
     async def play() -> None:
         noted = 0

@@ -20,6 +20,7 @@ from infermux.database.store import Store
 from infermux.database.tables import ATTEMPTS, METADATA, REQUESTS, TAGS
 from infermux.errors import Fault
 from infermux.providers.interface import Usage
+from tests._properties import examples
 
 USAGE = Usage(prompt_tokens=100, completion_tokens=20, cached_tokens=30, reasoning_tokens=5, cache_write_tokens=7)
 FAILED = Tried(provider="one", model="m", started=0.0, ended=0.4, outcome="connect_error")
@@ -132,7 +133,7 @@ def test_a_row_no_database_takes_keeps_only_itself_out() -> None:
 
 
 @given(st.text(), st.dictionaries(st.text(), st.text(), max_size=3), st.integers(min_value=0))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_whatever_callers_and_providers_say_has_its_place(text: str, tags: dict[str, str], number: int) -> None:
     record = Record(
         id=text,

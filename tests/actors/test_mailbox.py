@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.kit import Mailbox, MailboxFull, Reply
+from tests._properties import examples
 
 
 def test_messages_come_out_in_the_order_they_went_in() -> None:
@@ -79,7 +80,7 @@ async def test_a_cancelled_wait_loses_nothing() -> None:
     assert len(mailbox) == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.booleans(), max_size=20))
 def test_taking_the_asks_leaves_the_told_in_their_order(asked: list[bool]) -> None:
     mailbox: Mailbox[int] = Mailbox("m", 20)

@@ -16,6 +16,7 @@ from infermux.actors.identity import NOBODY, Identity
 from infermux.actors.purses import OTHERS, Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano
 from infermux.config.settings import Budget
 from infermux.database.budgets import Spent
+from tests._properties import examples
 
 
 def at(text: str) -> float:
@@ -58,7 +59,7 @@ def test_periods_are_those_of_the_calendar_in_utc(period: str, moment: str, star
     assert bounds(period, at(moment)) == (at(start), at(end))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(["day", "week", "month"]), st.floats(0, 4e9))
 def test_every_moment_is_in_its_period_and_periods_touch(period: str, moment: float) -> None:
     start, end = bounds(period, moment)

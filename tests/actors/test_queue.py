@@ -29,6 +29,7 @@ from infermux.errors import (
     ShuttingDown,
     UpstreamError,
 )
+from tests._properties import examples
 from tests.actors._scripted import PRIORITY, SERVER_ERROR, Person, Step, World, nothing_is_left, provider, world
 
 PATIENT = Queue(max_wait=30.0)
@@ -44,7 +45,7 @@ def plan(priority: Priority = Priority.DEFAULT, *refusals: Refusal) -> Plan:
     return made
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Priority), st.floats(0, 100)), max_size=30))
 def test_they_go_by_class_then_by_deadline_then_by_arrival(asked: list[tuple[Priority, float]]) -> None:
     room = WaitingRoom(1000.0, 100)
@@ -57,7 +58,7 @@ def test_they_go_by_class_then_by_deadline_then_by_arrival(asked: list[tuple[Pri
     assert len(ranks) == len(asked)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Priority), st.sampled_from("abc"), st.booleans()), max_size=30))
 def test_claims_are_those_of_whoever_is_there(steps: list[tuple[Priority, str, bool]]) -> None:
     room, inside = WaitingRoom(10.0, 100), list[Plan]()

@@ -1,4 +1,4 @@
-"""Reloading: what is not touched, what goes on, what begins anew, what ends, and that there is never half a world."""
+"""Reloading: what is not touched, what goes on, what begins anew and what ends."""
 
 from __future__ import annotations
 
@@ -7,51 +7,15 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from infermux.actors.fleet import ROUTER
-from infermux.actors.kit_errors import ActorDied
 from infermux.actors.messages import Health
 from infermux.actors.provider_messages import Verb
-from infermux.config.settings import Config, Group, HealthCheck, ProviderSettings, RateLimits, Retry, Routing
+from infermux.config.settings import Config, Group, HealthCheck, RateLimits, Retry, Routing
 from infermux.errors import InfermuxError, ModelNotFound, NoHealthyProviders, RateLimited
-from infermux.providers.interface import Answer
 from infermux.secret import Secret
-from tests.actors._reloading import Reloading, reloading, shape
-from tests.actors._scripted import (
-    CREDENTIALS,
-    HANGS,
-    OK,
-    PRIORITY,
-    SERVER_ERROR,
-    Poison,
-    Step,
-    Taken,
-    provider,
-    streams,
-)
-
-SLOW_STREAM = streams(*[b"x"] * 50, gap=1.0)
-
-
-def config(*providers: ProviderSettings, routing: Routing = PRIORITY, **more: Any) -> Config:
-    return Config(providers=providers, routing=routing, **more)
-
-
-async def _stream(w: Reloading, ended: list[object]) -> None:
-    """A stream to its end; appends how it ended."""
-    run = w.run(stream=True)
-    try:
-        if not isinstance(await run.begin(), Answer):
-            await run.pump(Taken())
-        ended.append("whole")
-    except InfermuxError as error:
-        ended.append(error)
-    finally:
-        run.close()
-
+from tests.actors._reloading import SLOW_STREAM, config, reloading, shape, stream_on
+from tests.actors._scripted import CREDENTIALS, HANGS, OK, PRIORITY, SERVER_ERROR, Step, provider, streams
 
 # What did not change.
 
@@ -61,7 +25,7 @@ async def test_what_is_declared_as_before_is_not_touched_and_its_streams_go_on(a
     async with reloading(a, b, routing=PRIORITY) as w, trio.open_nursery() as nursery:
         w["a"].script = [SLOW_STREAM]
         before, gate, ref, ended = w.member("a"), w.member("a").gate, w.member("a").ref, list[object]()
-        nursery.start_soon(_stream, w, ended)
+        nursery.start_soon(stream_on, w, ended)
         await trio.sleep(1)
         found = await w.fleet.reload(config(provider("c", "m"), a, shutdown_grace=1.0))
         assert (found.added, found.removed, found.unchanged) == (("c",), ("b",), ("a",))
@@ -104,9 +68,9 @@ async def test_a_removed_provider_has_the_grace_for_its_streams_and_then_ends_th
     async with reloading(a, b, routing=PRIORITY) as w, trio.open_nursery() as nursery:
         w["a"].script = [streams(*[b"x"] * 5, gap=1.0), SLOW_STREAM]
         short, long = list[object](), list[object]()
-        nursery.start_soon(_stream, w, short)
+        nursery.start_soon(stream_on, w, short)
         await trio.sleep(0.5)
-        nursery.start_soon(_stream, w, long)
+        nursery.start_soon(stream_on, w, long)
         await trio.sleep(0.5)
         await w.fleet.reload(config(b, shutdown_grace=10.0))
         assert await w.answered_by() == "b"
@@ -123,7 +87,7 @@ async def test_a_provider_that_comes_back_before_it_has_ended_keeps_its_stream(a
     async with reloading(a, b, routing=PRIORITY) as w, trio.open_nursery() as nursery:
         w["a"].script = [SLOW_STREAM]
         ended, before = list[object](), w.member("a")
-        nursery.start_soon(_stream, w, ended)
+        nursery.start_soon(stream_on, w, ended)
         await trio.sleep(1)
         await w.fleet.reload(config(b, shutdown_grace=5.0))
         await trio.sleep(1)
@@ -183,7 +147,7 @@ async def test_another_weight_keeps_the_wire_the_state_and_the_streams(autojump_
         await w.chat()
         w["a"].script = [SLOW_STREAM]
         ended, gate = list[object](), w.member("a").gate
-        nursery.start_soon(_stream, w, ended)
+        nursery.start_soon(stream_on, w, ended)
         await trio.sleep(1)
         averages, level = (
             w.member("a").standing.response,
@@ -203,7 +167,7 @@ async def test_new_connections_take_the_new_requests_and_the_old_stream_ends_wel
     async with reloading(a) as w, trio.open_nursery() as nursery:
         w["a"].script = [SLOW_STREAM]
         ended = list[object]()
-        nursery.start_soon(_stream, w, ended)
+        nursery.start_soon(stream_on, w, ended)
         await trio.sleep(1)
         await w.fleet.reload(config(attrs.evolve(a, timeout=5.0), shutdown_grace=1.0))
         await w.chat()
@@ -220,7 +184,7 @@ async def test_another_key_begins_anew_and_streams_on_the_old_one_have_the_grace
         await w.chat()
         w["a"].script = [SLOW_STREAM]
         ended = list[object]()
-        nursery.start_soon(_stream, w, ended)
+        nursery.start_soon(stream_on, w, ended)
         await trio.sleep(1)
         assert w.member("a").standing.response.samples == 1
         await w.fleet.reload(config(attrs.evolve(a, api_key=Secret("two")), shutdown_grace=10.0))
@@ -289,7 +253,7 @@ async def test_reloading_to_and_fro_is_no_way_round_a_limit(autojump_clock: Mock
     spare = provider("spare", "n")
     async with reloading(one, spare) as w, trio.open_nursery() as nursery:
         w["a"].script = [SLOW_STREAM]
-        nursery.start_soon(_stream, w, list[object]())
+        nursery.start_soon(stream_on, w, list[object]())
         await trio.sleep(0.5)
         await w.fleet.reload(config(other, spare))
         with pytest.raises(RateLimited, match="max_concurrent"):
@@ -356,141 +320,3 @@ async def test_the_turn_of_an_unchanged_group_goes_on_where_it_was(autojump_cloc
         assert [await w.answered_by("m"), await w.answered_by("n")] == ["b", "a"]
         await w.fleet.reload(config(a, b, routing=Routing(groups=(attrs.evolve(kept, models=("m*",)), other))))
         assert [await w.answered_by("m"), await w.answered_by("n")] == ["a", "b"]
-
-
-# Whole or not at all.
-
-
-async def test_a_wire_that_cannot_be_made_leaves_the_old_world(autojump_clock: MockClock) -> None:
-    a, gone = provider("a", "m"), provider("gone", "m")
-    async with reloading(a, gone, shutdown_grace=9.0) as w, trio.open_nursery() as nursery:
-        w["gone"].script = [SLOW_STREAM]
-        await w.fleet.command("a", Verb.DISABLE)
-        nursery.start_soon(_stream, w, list[object]())
-        await trio.sleep(1)
-        await w.fleet.reload(config(a, shutdown_grace=9.0))
-        before = shape(w.fleet)
-        w.fails = {"bad"}
-        changed = attrs.evolve(a, timeout=1.0)
-        with pytest.raises(RuntimeError, match="told to fail"):
-            await w.fleet.reload(config(provider("new", "x"), changed, gone, provider("bad", "y")))
-        await w.settled()
-        assert shape(w.fleet) == before
-        assert [(wire.name, wire.closed) for wire in w.made] == [
-            ("a", False),
-            ("gone", False),
-            ("new", True),
-            ("a", True),
-        ]
-        await trio.sleep(20)
-        assert w.made[1].closed
-
-
-async def test_a_reload_that_is_cancelled_leaves_the_old_world(autojump_clock: MockClock) -> None:
-    a = provider("a", "m")
-    async with reloading(a) as w:
-        before = shape(w.fleet)
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await w.fleet.reload(config(provider("b", "m"), attrs.evolve(a, timeout=1.0)))
-        await w.settled()
-        assert shape(w.fleet) == before
-        assert await w.answered_by() == "a"
-        assert not w.made[0].closed
-
-
-async def test_reloads_at_once_are_made_one_after_the_other(autojump_clock: MockClock) -> None:
-    configs = [config(*(provider(f"p{number}", "m") for number in range(count))) for count in (3, 1, 4)]
-    async with reloading(provider("p0", "m")) as w:
-        async with trio.open_nursery() as nursery:
-            for each in configs:
-                nursery.start_soon(w.fleet.reload, each)
-        assert w.fleet.config in configs
-        assert len(w.fleet.members) == len(w.fleet.config.providers)
-
-
-async def test_after_the_end_nothing_is_reloaded(autojump_clock: MockClock) -> None:
-    async with reloading(provider("a", "m")) as w:
-        await w.fleet.supervisor.stop_child(ROUTER)
-        with pytest.raises(ActorDied):
-            await w.fleet.reload(config(provider("b", "m")))
-
-
-async def test_a_crashed_actor_comes_back_with_what_was_reloaded_meanwhile(autojump_clock: MockClock) -> None:
-    a = provider("a", "m")
-    async with reloading(a) as w:
-        w.member("a").ref.tell(Poison())
-        await w.settled()
-        await w.fleet.reload(config(attrs.evolve(a, timeout=1.0)))
-        await trio.sleep(1)
-        run = await w.chat()
-        assert run.lease is not None
-        assert run.lease.settings.timeout == 1.0
-        assert [len(wire.asked) for wire in w.made] == [0, 1]
-        assert w.made[0].closed
-
-
-# Any sequence ends where a fresh start begins.
-
-_NAMES = "abcd"
-
-
-@st.composite
-def _provider(draw: st.DrawFn, name: str) -> ProviderSettings:
-    return provider(
-        name,
-        draw(st.sampled_from(["m", "n"])),
-        weight=draw(st.sampled_from([1.0, 2.0])),
-        timeout=draw(st.sampled_from([60.0, 30.0])),
-        api_key=Secret(draw(st.sampled_from(["k1", "k2"]))),
-        rate_limits=RateLimits(requests_per_minute=draw(st.sampled_from([None, 5, 50]))),
-    )
-
-
-@st.composite
-def _config(draw: st.DrawFn) -> Config:
-    names = draw(st.lists(st.sampled_from(_NAMES), min_size=1, max_size=4, unique=True))
-    return Config(
-        providers=tuple(draw(_provider(name)) for name in names),
-        routing=Routing(strategy=draw(st.sampled_from(["priority", "round_robin", "peak_ewma"]))),
-        retry=Retry(max_attempts=draw(st.integers(1, 4))),
-        shutdown_grace=3.0,
-    )
-
-
-@settings(max_examples=8, deadline=None)
-@given(
-    configs=st.lists(_config(), min_size=2, max_size=5), pauses=st.lists(st.sampled_from([0.0, 0.5, 4.0]), min_size=4)
-)
-def test_any_reloads_end_in_the_world_of_a_fresh_start(configs: list[Config], pauses: list[float]) -> None:
-    async def play() -> None:
-        first, *others = configs
-        async with reloading(*first.providers, routing=first.routing) as w, trio.open_nursery() as traffic:
-            for again, pause in zip(others, pauses, strict=False):
-                for wire in w.wires.values():
-                    wire.script = [streams(*[b"x"] * 4, gap=0.5)]
-                for _ in range(3):
-                    traffic.start_soon(_stream, w, list[object]())
-                await trio.sleep(pause)
-                before = {
-                    name: (member, member.gate, member.ref, member.adapter) for name, member in w.fleet.members.items()
-                }
-                found = await w.fleet.reload(again)
-                for name in found.unchanged:
-                    member = w.member(name)
-                    assert (member, member.gate, member.ref, member.adapter) == before[name]
-            await trio.sleep(30)
-            assert all(not member.gate.leases for member in w.fleet.members.values())
-            assert sum(wire.open for wire in w.made) == 0
-            used = [member.adapter for member in w.fleet.members.values()]
-            assert [wire for wire in w.made if not wire.closed] == [wire for wire in w.made if wire in used]
-            async with reloading(
-                *configs[len(others)].providers, routing=configs[-1].routing, **_rest(configs[-1])
-            ) as fresh:
-                assert shape(w.fleet) == shape(fresh.fleet)
-
-    trio.run(play, clock=MockClock(autojump_threshold=0))
-
-
-def _rest(config: Config) -> dict[str, Any]:
-    return {"retry": config.retry, "shutdown_grace": config.shutdown_grace}

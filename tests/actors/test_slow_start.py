@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.slow_start import DOUBLES_EVERY, ENOUGH, SlowStart
+from tests._properties import examples
 
 
 def begun(at: float = 0.0) -> SlowStart:
@@ -77,7 +78,7 @@ def test_it_can_be_stopped() -> None:
     assert ramp.allowed(0.0) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.floats(0, 1e9),
     st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["send", "well", "neither"])), max_size=80),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from infermux.actors.messages import Want
 from infermux.actors.strategies_rotation import ROTATIONS_KEPT, RoundRobin
 from infermux.config.settings import Price
+from tests._properties import examples
 from tests.actors.strategy_kit import NOW, WANT, firsts, make, measured, names, option
 
 # round_robin
@@ -71,7 +72,7 @@ def test_round_robin_survives_a_weight_that_was_lowered() -> None:
     assert firsts(strategy, lambda: [option(0), option(1)], 12)["a"] >= 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     st.lists(st.sets(st.integers(0, 4), min_size=1), max_size=30), st.lists(st.integers(1, 5), min_size=5, max_size=5)
 )

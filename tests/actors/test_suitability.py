@@ -14,10 +14,10 @@ from trio.testing import MockClock
 from infermux.actors.provider_messages import Verb
 from infermux.actors.requests import request_run
 from infermux.config.settings import HealthCheck, ProbeMethod, ProviderSettings, Routing
-from infermux.errors import FailureKind, InvalidRequest, ModelNotFound, UpstreamFailure
+from infermux.errors import FailureKind, InvalidRequest, ModelNotFound, NoHealthyProviders, UpstreamFailure
 from infermux.providers.interface import Endpoint, ModelInfo, Usage
 from infermux.secret import Secret
-from tests.actors._scripted import PRIORITY, Scripted, World, provider, world
+from tests.actors._scripted import PRIORITY, Scripted, Step, World, fails, provider, world
 
 SMALL = ModelInfo(id="m", context_window=100, images=False)
 LARGE = ModelInfo(id="m", context_window=1000, images=True)
@@ -55,6 +55,9 @@ class Described(Scripted):
         finally:
             self.running -= 1
 
+    def statistics(self) -> dict[str, Any]:
+        return {"running": self.running}
+
 
 @asynccontextmanager
 async def described(*wires: Described, routing: Routing = PRIORITY, **fields: Any) -> AsyncGenerator[World]:
@@ -86,6 +89,40 @@ async def test_what_it_lists_later_is_served_from_then_on(autojump_clock: MockCl
         assert await w.answered_by("two") == "a"
         with pytest.raises(ModelNotFound, match="declared here: two"):
             await w.chat("one")
+
+
+async def test_the_default_model_is_waited_for_while_a_process_starts(autojump_clock: MockClock) -> None:
+    a = Described("a", ModelInfo(id="one"))
+    a.probes = [Step(seconds=3)]
+    async with world(provider("a", probed=True, type="process"), wires={"a": a}) as w:
+        for name in ("auto", ""):
+            assert await w.answered_by(name) == "a"
+        assert trio.current_time() == pytest.approx(3)
+        assert [call.model for _, call in a.asked] == ["one", "one"]
+
+
+async def test_the_first_provider_of_the_file_has_the_default_model_also_where_it_starts_last(
+    autojump_clock: MockClock,
+) -> None:
+    a, b = Described("a", ModelInfo(id="one")), Described("b", ModelInfo(id="two"))
+    a.probes = [Step(seconds=3)]
+    declared = [provider(name, probed=True, type="process") for name in "ab"]
+    async with world(*declared, wires={"a": a, "b": b}) as w:
+        await trio.sleep(1)
+        assert await w.answered_by("two") == "b"
+        assert await w.answered_by("auto") == "a"
+    a.probes = [fails(FailureKind.CONNECT, seconds=3)]
+    async with world(*declared, wires={"a": a, "b": b}) as w:
+        assert await w.answered_by("auto") == "b"
+
+
+async def test_a_default_model_that_nobody_came_up_with_says_who_has_not(autojump_clock: MockClock) -> None:
+    a = Described("a", ModelInfo(id="one"))
+    a.probes = [fails(FailureKind.CONNECT, seconds=3)]
+    async with world(provider("a", probed=True, type="process"), wires={"a": a}) as w:
+        with pytest.raises(NoHealthyProviders, match=r"\(a: unhealthy\)"):
+            await w.chat("auto")
+        assert not a.asked
 
 
 async def test_a_declaration_says_which_of_them(autojump_clock: MockClock) -> None:
@@ -134,6 +171,11 @@ async def test_a_prompt_too_long_for_a_model_goes_to_one_for_longer_prompts(auto
         assert await w.answered_by("m", prompt_tokens=5000) == "small"
 
 
+# `anthropic.types.ContentBlockSourceParam`: a document made of texts and images.
+DOCUMENT = {
+    "type": "document",
+    "source": {"type": "content", "content": [{"type": "image", "source": {"type": "url", "url": "https://e/x"}}]},
+}
 WITH_IMAGES: list[tuple[Endpoint, dict[str, Any]]] = [
     (
         Endpoint.CHAT,
@@ -148,6 +190,10 @@ WITH_IMAGES: list[tuple[Endpoint, dict[str, Any]]] = [
                 {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "image", "source": {}}]}]}
             ],
         },
+    ),
+    (
+        Endpoint.MESSAGES,
+        {"max_tokens": 9, "messages": [{"role": "user", "content": [DOCUMENT]}]},
     ),
 ]
 

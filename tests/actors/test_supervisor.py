@@ -25,6 +25,7 @@ from infermux.actors.kit import (
     SupervisorExhausted,
     supervise,
 )
+from tests._properties import examples
 from tests.actors._children import Boom, Sleeper, child, crash, failing_after, quiet, states
 
 
@@ -90,7 +91,7 @@ async def test_the_delay_doubles_up_to_its_bound_and_starts_over_after_a_long_li
         assert supervisor.statistics().children[0].restarts == 5
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.integers(1, 10**6), st.floats(0, 10), st.floats(0, 100))
 def test_a_delay_never_falls_and_never_passes_its_bound(crashes: int, base: float, bound: float) -> None:
     backoff = Backoff(base=base, max=bound)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.window import GROWTH, SLOTS, Window
+from tests._properties import examples
 
 
 def test_a_new_window_has_seen_nothing() -> None:
@@ -114,7 +115,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.sampled_from([0.5, 1.0, 60.0, 61.7, 3600.0]), st.sampled_from([0.0, 12345.6, 1e9]), steps)
 def test_it_agrees_with_a_list_of_all_outcomes(
     length: float, start: float, recorded: list[tuple[float, bool, float | None]]

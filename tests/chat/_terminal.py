@@ -8,14 +8,14 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
-import pyte
 import trio
 
+from tests.chat._screen import Screen
 from tests.e2e._process import minimal_environ
 
 SEEN_WITHIN = 10.0
@@ -27,25 +27,13 @@ ROWS, COLUMNS = 40, 120
 BECOME = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
-class _Screen(pyte.HistoryScreen):
-    """One that answers where its cursor is, as terminals do."""
-
-    def __init__(self, answer: Callable[[str], None]) -> None:
-        super().__init__(COLUMNS, ROWS, history=1000)
-        self._answer = answer
-
-    def write_process_input(self, data: str) -> None:
-        self._answer(data)
-
-
 @attrs.define(eq=False)
 class Terminal:
     """`seen` is what is on the screen. `sent`: all that the program wrote, control sequences included."""
 
     _process: subprocess.Popen[bytes]
     _fd: int
-    _screen: _Screen
-    _stream: pyte.ByteStream
+    _screen: Screen
     sent: bytes = b""
     ended: bool = False
 
@@ -54,7 +42,7 @@ class Terminal:
 
     @property
     def seen(self) -> str:
-        return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+        return self._screen.text
 
     async def shows(self, *what: str, gone: str | None = None) -> str:
         """Wait until all of `what` is on the screen, and `gone` is not; returns the screen."""
@@ -93,7 +81,7 @@ class Terminal:
             data = b""
         self.ended = not data
         self.sent += data
-        self._stream.feed(data.replace(b"\x1b[?u", b"").replace(b"\x1b[?4m", b""))
+        self._screen.feed(data)
 
 
 @asynccontextmanager
@@ -114,8 +102,7 @@ async def terminal(*arguments: str, home: Path, environ: Mapping[str, str] | Non
     def answer(data: str) -> None:
         os.write(fd, data.encode())
 
-    screen = _Screen(answer)
-    there = Terminal(process, fd, screen, pyte.ByteStream(screen))
+    there = Terminal(process, fd, Screen(ROWS, COLUMNS, answer))
     try:
         yield there
     finally:

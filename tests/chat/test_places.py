@@ -11,6 +11,7 @@ import pytest
 
 from infermux.cli import asking
 from infermux.cli.asking import DEFAULT, Target, places
+from infermux.cli.chat import router_of
 from infermux.daemon.lock import Facts, Home
 from infermux.errors import ConfigError
 
@@ -31,8 +32,8 @@ def write(**config: object) -> None:
         json.dump({"providers": [{"name": "one", "type": "simulated"}], **config}, file)
 
 
-def runs(monkeypatch: pytest.MonkeyPatch, facts: Facts) -> None:
-    def holder(home: Home) -> Facts:
+def runs(monkeypatch: pytest.MonkeyPatch, facts: Facts | None) -> None:
+    def holder(home: Home) -> Facts | None:
         return facts
 
     monkeypatch.setattr(asking, "holder", holder)
@@ -74,3 +75,20 @@ def test_a_file_here_comes_before_a_daemon_with_another_one(monkeypatch: pytest.
     runs(monkeypatch, attrs.evolve(DAEMON, config=os.path.join("/", "other.yml")))
     write(listen=":3")
     assert places(None, None)[0].port == 3
+
+
+def test_a_daemon_that_was_restarted_elsewhere_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs(monkeypatch, DAEMON)
+    router, named = router_of(None, None), router_of("http://127.0.0.1:5", None)
+    runs(monkeypatch, attrs.evolve(DAEMON, url="http://127.0.0.1:3", management="http://127.0.0.1:4"))
+    assert (router.client.where, router.management.url) == ("http://127.0.0.1:3", "http://127.0.0.1:4")
+    assert named.client.where == "http://127.0.0.1:5"
+    runs(monkeypatch, None)
+    assert router.client.where == "http://127.0.0.1:3"
+
+
+def test_a_daemon_that_is_started_later_is_another_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs(monkeypatch, None)
+    router = router_of(None, None)
+    runs(monkeypatch, DAEMON)
+    assert router.client.where == DEFAULT.url

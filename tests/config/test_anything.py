@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from infermux.config import load_text_checked, reference
 from infermux.config.schema import json_schema
 from infermux.errors import ConfigError
+from tests._properties import examples
 
 SOME = (
     "listen: ':8080'\nlog: &l {level: info}\nproviders:\n  - &p\n    name: a\n    type: openai\n"
@@ -49,18 +50,18 @@ def holds(text: str) -> None:
 @given(
     st.integers(0, len(SOME)), st.integers(0, 12), st.text(alphabet="ab1:-{}[]&*!|>'\"$%@`,#? \n\t\x00é", max_size=6)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_file_with_a_slip_in_it(place: int, length: int, slip: str) -> None:
     holds(SOME[:place] + slip + SOME[place + length :])
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_known_keys_with_values_of_any_kind(values: dict[str, Any]) -> None:
     holds(yaml.safe_dump(values, allow_unicode=True))
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_provider_with_values_of_any_kind(values: dict[str, Any]) -> None:
     holds(yaml.safe_dump({"providers": [{"name": "a", "type": "simulated", **values}]}))

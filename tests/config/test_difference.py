@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from infermux.config import load_text
 from infermux.config.difference import SAME_UPSTREAM, Change, Impact, difference, effective
 from infermux.config.settings import Config, ProviderSettings
+from tests._properties import examples
 
 CANARY = "c4n4ry-do-not-show"
 BASE: dict[str, Any] = {"name": "one", "type": "openai", "api_key": "sk-1", "models": ["m"]}
@@ -169,7 +170,7 @@ _CONFIGS = st.lists(
 ).map(lambda pairs: config(*({**BASE, "name": name, **body} for name, body in pairs)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(old=_CONFIGS, new=_CONFIGS)
 def test_it_is_empty_exactly_when_both_are_equal_and_counts_every_provider_once(old: Config, new: Config) -> None:
     found = difference(old, new)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.config.interpolate import LARGEST_SECRET_FILE, CannotFill, Filled, fill
+from tests._properties import examples
 
 ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "TRICKY": "${A} $$"}
 
@@ -63,7 +64,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path: Path) -> 
 
 
 @given(st.text(alphabet="$${}:-AB", max_size=20))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_any_text_is_filled_or_refused(text: str) -> None:
     try:
         filled = fill(text, ENVIRON)
@@ -73,6 +74,6 @@ def test_any_text_is_filled_or_refused(text: str) -> None:
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_doubling_every_dollar_keeps_any_text(text: str) -> None:
     assert fill(text.replace("$", "$$"), {}) == Filled(text, False)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.config import values
+from tests._properties import examples
 
 
 @pytest.mark.parametrize(
@@ -110,19 +111,19 @@ def test_an_address_knows_whether_it_is_loopback(written: str, host: str, port: 
 
 
 @given(st.integers(min_value=1, max_value=10_000_000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_shown_duration_reads_back(milliseconds: int) -> None:
     assert values.duration(values.show_duration(milliseconds / 1000)) == pytest.approx(milliseconds / 1000, rel=1e-5)
 
 
 @given(st.integers(min_value=0, max_value=2**50))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_shown_size_reads_back(count: int) -> None:
     assert values.size(values.show_size(count)) == count
 
 
 @given(st.text(max_size=20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_text_is_read_or_refused(text: str) -> None:
     for convert in (
         values.duration,

@@ -17,7 +17,9 @@ from typing import Any
 import attrs
 import trio
 
-ROOT = Path(__file__).parents[2]
+from tests.e2e._forks import ROOT as ROOT
+from tests.e2e._forks import Forked, can_fork, the_forge
+
 STARTS_WITHIN = 20.0
 ENDS_WITHIN = 15.0
 LISTENS = re.compile(r"(?:listens on|Running on) https?://127\.0\.0\.1:(\d+)")
@@ -28,7 +30,7 @@ _MANAGED = re.compile(r"management is on https?://127\.0\.0\.1:(\d+)")
 class Process:
     """A started process. `stdout` and `stderr` grow while it runs; `started_at` and `ready_at` on trio's clock."""
 
-    process: trio.Process
+    process: trio.Process | Forked
     started_at: float
     ready_at: float = 0.0
     port: int = 0
@@ -67,7 +69,7 @@ class Process:
                 found = pattern.search(self.stdout) or pattern.search(self.stderr)
                 if found is not None:
                     return found
-                if self.process.returncode is not None:
+                if self.process.poll() is not None:
                     break
                 self._news = trio.Event()
                 with trio.move_on_after(0.2):
@@ -88,16 +90,16 @@ def minimal_environ(home: str, environ: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": home, "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT), **environ}
 
 
-def _kill_group(process: trio.Process) -> None:
+def _kill_group(pid: int) -> None:
     try:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # all of it has ended
 
 
-@asynccontextmanager
-async def running(command: Sequence[str], *, environ: Mapping[str, str], cwd: str) -> AsyncGenerator[Process]:
-    """Run `command` with nothing but `environ` (and a PATH and a HOME); what is left of it at the end is killed."""
+async def _opened(
+    command: Sequence[str], environ: Mapping[str, str], cwd: str
+) -> tuple[trio.Process, trio.abc.ReceiveStream, trio.abc.ReceiveStream]:
     process = await trio.lowlevel.open_process(
         command,
         stdin=subprocess.DEVNULL,
@@ -105,24 +107,51 @@ async def running(command: Sequence[str], *, environ: Mapping[str, str], cwd: st
         stderr=subprocess.PIPE,
         cwd=cwd,
         start_new_session=True,  # so that a worker process of its own ends with it
-        env=minimal_environ(cwd, environ),
+        env=environ,
     )
+    assert process.stdout is not None, "a pipe"
+    assert process.stderr is not None, "a pipe"
+    return process, process.stdout, process.stderr
+
+
+def _forked(
+    command: Sequence[str], environ: Mapping[str, str], cwd: str
+) -> tuple[Forked, trio.abc.ReceiveStream, trio.abc.ReceiveStream]:
+    (stdout, out), (stderr, err) = os.pipe(), os.pipe()
+    process = the_forge().fork(command, environ=environ, cwd=cwd, out=out, err=err)
+    os.close(out)
+    os.close(err)
+    return process, trio.lowlevel.FdStream(stdout), trio.lowlevel.FdStream(stderr)
+
+
+@asynccontextmanager
+async def running(
+    command: Sequence[str], *, environ: Mapping[str, str], cwd: str, fresh: bool = True
+) -> AsyncGenerator[Process]:
+    """Run `command` with nothing but `environ` (and a PATH and a HOME); what is left of it at the end is killed.
+
+    Not `fresh`: if it is one of our programs, it is forked from a process that has imported it (`tests.e2e._forks`).
+    """
+    env = minimal_environ(cwd, environ)
+    process: trio.Process | Forked
+    if fresh or not can_fork(command, env):
+        process, stdout, stderr = await _opened(command, env, cwd)
+    else:
+        process, stdout, stderr = _forked(command, env, cwd)
     started = Process(process, trio.current_time())
-    assert process.stdout is not None
-    assert process.stderr is not None
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(started.collect, process.stdout, "stdout")
-            nursery.start_soon(started.collect, process.stderr, "stderr")
+            nursery.start_soon(started.collect, stdout, "stdout")
+            nursery.start_soon(started.collect, stderr, "stderr")
             try:
                 yield started
             finally:
-                _kill_group(process)
+                _kill_group(process.pid)
     finally:
         with trio.CancelScope(shield=True):
             await process.wait()
-            await process.stdout.aclose()
-            await process.stderr.aclose()
+            await stdout.aclose()
+            await stderr.aclose()
 
 
 @asynccontextmanager
@@ -131,9 +160,13 @@ async def serving(
     way: str = "serve",
     environ: Mapping[str, str] | None = None,
     ready: bool = True,
+    fresh: bool = False,
     **config: Any,
 ) -> AsyncGenerator[Process]:
-    """`infermux serve -c FILE`, or hypercorn; `config`: more sections of the file. If `ready`, it listens already."""
+    """`infermux serve -c FILE`, or hypercorn; `config`: more sections of the file. If `ready`, it listens already.
+
+    It is forked from a process that has imported it, unless it shall be started `fresh`, from nothing.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "infermux.yml")
         text = json.dumps({"listen": "127.0.0.1:0", "providers": providers, **config})
@@ -142,7 +175,7 @@ async def serving(
         if way == "asgi":
             command = [sys.executable, "-m", "hypercorn", "-k", "trio", "-b", "127.0.0.1:0", "infermux.http.asgi:app"]
         env = {"INFERMUX_CONFIG": str(path), **(environ or {})}
-        async with running(command, environ=env, cwd=folder) as process:
+        async with running(command, environ=env, cwd=folder, fresh=fresh) as process:
             if ready:
                 process.port = int((await process.says(LISTENS))[1])
                 process.ready_at = trio.current_time()

@@ -6,15 +6,9 @@ The last two are what `routing` asserts at its end; `alive` is the first.
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import socket
-import struct
-import sys
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
-from functools import partial
+from contextlib import aclosing
 
 import httpx
 import pytest
@@ -22,70 +16,14 @@ import trio
 
 from infermux.actors.record import Ending, Record
 from infermux.errors import Fault
-from tests.e2e._process import ROOT, Process, running
-from tests.e2e._router import HELLO, SAID, WAYS, Router, gather, in_order, provider, routing, until
+from tests.e2e._attacks import BODY, STREAM, attacked, request, reset, say
+from tests.e2e._router import HELLO, WAYS, gather, provider, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
-BODY = json.dumps({"model": "gpt-4o", "messages": HELLO}).encode()
-STREAM = json.dumps({"model": "gpt-4o", "messages": HELLO, "stream": True}).encode()
-
-
-def request(body: bytes = BODY) -> bytes:
-    return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body)
-    ) + body
-
-
-async def alive(router: Router) -> None:
-    """A whole and a streamed answer, a page, and nothing in flight."""
-    assert (await router.chat()).json()["choices"][0]["message"]["content"] == SAID
-    assert (await router.chat(stream=True)).text.endswith("data: [DONE]\n\n")
-    assert (await router.web.get("/v1/models")).status_code == 200
-    await router.wait_settled()
-
-
-@asynccontextmanager
-async def attacked(
-    way: str = "serve", *, reply: Reply | None = None, header_timeout: str = "10s"
-) -> AsyncGenerator[Router]:
-    """A router over one upstream, alive before and after."""
-    limits = {"header_timeout": header_timeout}
-    async with (
-        OpenAIUpstream(default=reply) as upstream,
-        routing(provider("one", upstream), way=way, limits=limits) as router,
-    ):
-        yield router
-        upstream.default = Reply()
-        await alive(router)
-
-
-async def say(router: Router, data: bytes, *, eof: bool = False, within: float = 3.0) -> bytes:
-    """Send `data` on a connection of its own; what is said until the other side closes, or `within` is over."""
-    stream = await trio.open_tcp_stream("127.0.0.1", router.port)
-    said = b""
-    with trio.move_on_after(within):
-        try:
-            await stream.send_all(data)
-            if eof:
-                await stream.send_eof()
-            async for part in stream:
-                said += part
-        except trio.BrokenResourceError:
-            pass
-    await trio.aclose_forcefully(stream)
-    return said
-
-
-def reset(stream: trio.SocketStream) -> None:
-    """Close with a RST."""
-    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    stream.socket.close()
-
 
 GARBAGE = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
@@ -397,108 +335,3 @@ async def test_request_ids_are_echoed_only_when_they_are_plain(value: str) -> No
         answer = await router.chat(headers={"x-request-id": value.encode()})  # type: ignore[dict-item]
         echoed = answer.headers["x-request-id"]
         assert echoed == value if value in {"mine", "a b"} else echoed.startswith("req-")
-
-
-# Upstreams that die as processes.
-
-
-@asynccontextmanager
-async def upstream_process(interval: float) -> AsyncGenerator[tuple[Process, str]]:
-    command = [sys.executable, "-m", "tests.mocks.openai_upstream", "--port", "0", "--interval", str(interval)]
-    async with running(command, environ={}, cwd=str(ROOT)) as process:
-        base_url = await process.says("/v1")
-        yield process, base_url.string.strip()
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-async def test_an_upstream_killed_or_stopped_under_load_is_replaced_or_told(number: signal.Signals) -> None:
-    settings = {"timeout": "500ms", "timeouts": {"idle": "500ms", "connect": "500ms"}}
-    async with (
-        upstream_process(0.02) as (process, base_url),
-        OpenAIUpstream(default=Reply(interval=0.02)) as good,
-        routing(provider("doomed", base_url, **settings), provider("good", good), routing=in_order()) as router,
-    ):
-        answers: list[httpx.Response] = []
-        stop = trio.Event()
-
-        async def load(stream: bool) -> None:
-            while not stop.is_set():
-                answers.append(await router.chat(stream=stream))
-
-        async with trio.open_nursery() as nursery:
-            for worker in range(12):
-                nursery.start_soon(partial(load, stream=bool(worker % 2)))
-            await trio.sleep(0.3)
-            os.kill(process.process.pid, number)
-            await trio.sleep(1.0)
-            stop.set()
-        by = [answer.headers.get("x-infermux-provider") for answer in answers]
-        assert {"doomed", "good"} <= set(by)
-        assert {answer.status_code for answer in answers} == {200}
-        streams = [answer.text for answer in answers if "event-stream" in answer.headers["content-type"]]
-        for text in streams:
-            assert text.endswith("data: [DONE]\n\n") != ('"error"' in text)
-        assert sum('"error"' in text for text in streams) <= 6  # no more than were under way
-        assert by[-12:] == ["good"] * 12
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_what_an_upstream_writes_in_its_errors_breaks_nothing(way: str) -> None:
-    evil = ["a\r\nX-Evil: 1", "\0\x07\x1b[31m", "x" * 200_000, "é€🔑", "", "\ud800", {"a": 1}, [1], 5, None, True]
-    once = {"same_provider": 0}  # what the script says next is for the next request
-    async with OpenAIUpstream() as upstream, routing(provider("one", upstream), way=way, retry=once) as router:
-        for text in evil:
-            error = {"message": text, "type": text, "param": text, "code": text}
-            body = json.dumps({"error": error}).encode()
-            for status in (400, 404, 429, 500, 200):
-                upstream.script.append(Reply(status=status, body=body))
-                answer = await router.chat()
-                assert answer.status_code in {400, 404, 429, 502, 503}, (text, status, answer.text[:300])
-                assert "x-evil" not in answer.headers
-                assert len(str(answer.headers)) < 2000
-                await router.web.post("/_infermux/providers/one/reset")
-        await alive(router)
-
-
-async def test_an_upstream_that_answers_nonsense_is_replaced() -> None:
-    nonsense = [
-        b"",
-        b"\x00\xff\x00\xff",
-        b"HTTP/1.1 200 OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffffff\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000,
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: " + b"[" * 200_000 + b"\n\n",
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 200000\r\n\r\n" + b"[" * 200_000,
-        b'HTTP/1.1 200 OK\r\nContent-Length: 32\r\n\r\n{"choices":[],"usage":"\xff\xfe\xfd\xfc\xfb"}   ',
-        b"SSH-2.0-OpenSSH_9.2p1\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
-        b"HTTP/1.1 204 No Content\r\n\r\n",
-        b"HTTP/1.1 304 Not Modified\r\n\r\n",
-    ]
-    async with trio.open_nursery() as nursery:
-        for said in nonsense:
-            nursery.start_soon(_nonsense_is_replaced, said)
-
-
-async def _nonsense_is_replaced(nonsense: bytes) -> None:
-    async def babble(peer: trio.SocketStream) -> None:
-        try:
-            await peer.receive_some()
-            await peer.send_all(nonsense)
-            await peer.send_eof()
-            await peer.receive_some()
-        except trio.BrokenResourceError:
-            pass
-
-    async with OpenAIUpstream() as good, trio.open_nursery() as nursery:
-        listeners = await nursery.start(partial(trio.serve_tcp, babble, 0, host="127.0.0.1"))
-        bad = provider("bad", f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1", timeout="2s")
-        async with routing(bad, provider("good", good), routing=in_order()) as router:
-            for stream in (False, True):
-                answer = await router.chat(stream=stream)
-                assert answer.status_code == 200, (nonsense[:60], answer.text[:300])
-                assert answer.headers["x-infermux-provider"] == "good", nonsense[:60]
-        nursery.cancel_scope.cancel()

@@ -39,7 +39,7 @@ async def _answers_and_ends(way: str) -> None:
     async with (
         OpenAIUpstream() as good,
         serving(
-            provider("dead", refused_url()), provider("good", good, **check), way=way, routing=in_order()
+            provider("dead", refused_url()), provider("good", good, **check), way=way, routing=in_order(), fresh=True
         ) as process,
     ):
 

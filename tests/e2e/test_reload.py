@@ -73,7 +73,7 @@ async def served(
         folder, env = Path(name), environ or {}
         (folder / "infermux.yml").write_text(json.dumps({"listen": "127.0.0.1:0", "providers": providers, **config}))
         command = [sys.executable, "-m", "infermux", "serve", *options]
-        async with running(command, environ=env, cwd=name) as process:
+        async with running(command, environ=env, cwd=name, fresh=False) as process:
             process.port = int((await process.says(LISTENS))[1])
             web = httpx.AsyncClient(base_url=process.url, trust_env=False, verify=False, timeout=10)
             async with web:

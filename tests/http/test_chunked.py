@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from infermux.errors import InvalidRequest, PayloadTooLarge
 from infermux.http.chunked import ChunkedDecoder
+from tests._properties import examples
 
 
 def encode(chunks: list[bytes], trailers: bytes = b"") -> bytes:
@@ -22,7 +23,7 @@ def encode(chunks: list[bytes], trailers: bytes = b"") -> bytes:
     rest=st.binary(max_size=20),
     cuts=st.lists(st.integers(0, 300), max_size=8),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_any_cutting_gives_the_same_body_and_rest(chunks: list[bytes], rest: bytes, cuts: list[int]) -> None:
     wire = encode(chunks)
     edges = [0, *sorted(min(cut, len(wire)) for cut in cuts), len(wire)]

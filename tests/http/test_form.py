@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from infermux.errors import InvalidRequest
 from infermux.http.form import FormScanner, boundary_of
+from tests._properties import examples
 
 B = b"----abc"
 
@@ -47,7 +48,7 @@ def test_the_model_is_found_with_its_place(body: bytes) -> None:
     assert body[scanner.start : scanner.end] == b"whisper-1"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.sampled_from(sorted(BODIES)), st.lists(st.integers(0, 400), max_size=8))
 def test_the_cuts_make_no_difference(which: str, cuts: list[int]) -> None:
     body = BODIES[which]
@@ -60,7 +61,7 @@ def test_byte_by_byte_is_enough() -> None:
         assert scan(body, *range(len(body))).model == "whisper-1"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=300), st.text(max_size=40), st.booleans())
 def test_no_file_is_taken_for_a_model(content: bytes, model: str, first: bool) -> None:
     value = model.encode("utf-8", "replace")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from infermux.errors import HeadTooLarge, InfermuxError, InvalidRequest
 from infermux.http.framing import HTTP2_PREFACE, MAX_HEAD_BYTES, check_head, check_partial
+from tests._properties import examples
 
 OPENAI_SDK_HEAD = b"""POST /v1/chat/completions HTTP/1.1
 Host: 127.0.0.1:8080
@@ -233,7 +234,7 @@ def _by_llhttp(raw: bytes) -> list[tuple[bytes, bytes]]:
 
 
 @given(first=_FIRST, host=st.booleans(), lines=st.lists(_LINES, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_other_parsers_read_an_accepted_head_the_same_way(first: bytes, host: bool, lines: list[bytes]) -> None:
     raw = head(*lines, first=first, host=b"Host: x\r\n" if host else b"")
     try:
@@ -246,7 +247,7 @@ def test_other_parsers_read_an_accepted_head_the_same_way(first: bytes, host: bo
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_no_bytes_do_anything_but_be_taken_or_refused(data: bytes) -> None:
     for raw in (data, head(data), data + b"\r\n\r\n"):
         try:

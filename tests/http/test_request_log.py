@@ -13,6 +13,7 @@ from infermux.actors.record import Ending, Record, Tried
 from infermux.errors import Fault
 from infermux.http.request_log import RequestLine, log_request
 from infermux.providers.interface import Usage
+from tests._properties import examples
 
 TRIED = Tried(provider="a", model="m", started=0, ended=1)
 RECORD = Record(
@@ -73,7 +74,7 @@ def test_above_its_level_nothing_is_said(caplog: pytest.LogCaptureFixture) -> No
 
 
 @given(text=st.text(max_size=50))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_no_name_of_a_caller_makes_another_line_or_field(text: str) -> None:
     line = str(RequestLine(Record(id="r", at=0, requested=text, who=Identity(caller=text)), False))
     assert line.isascii()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from infermux.actors.record import Place
 from infermux.http.exchange import Head
 from infermux.http.trace_context import place_of
+from tests._properties import examples
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GIVEN = f"00-{TRACE}-{SPAN}-01".encode()
@@ -97,7 +98,7 @@ def test_a_state_that_cannot_be_passed_on_is_left_out(state: bytes) -> None:
 
 
 @given(parent=st.binary(max_size=80), state=st.binary(max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_what_is_passed_on_is_always_well_formed(parent: bytes, state: bytes) -> None:
     for name, value in place_of(head(parent, state), lambda trace: True)[1]:
         assert name in (b"traceparent", b"tracestate")

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from infermux.errors import InvalidRequest, RequestTimeout
 from infermux.http.exchange import Head
 from infermux.http.upload import IN_MEMORY, FormUpload, Spool, read_form
+from tests._properties import examples
 
 KIND = b"multipart/form-data; boundary=b"
 MODEL = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nsmart\r\n'
@@ -100,7 +101,7 @@ async def test_much_goes_to_disk_and_comes_back() -> None:  # in real time: a vi
     upload.close()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.integers(1, 700_000), max_size=5), st.integers(0, 2_000_000))
 def test_a_spool_gives_back_what_was_put_in(sizes: list[int], at: int) -> None:
     async def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,15 @@ import pytest
 
 from infermux.errors import ConfigError, NotFound
 from infermux.installing import environments, installation
+from infermux.installing.environments import MARK, Environment
 from infermux.installing.failures import BadSource, CannotInstall
 from infermux.installing.registry import Registry
 from infermux.installing.sources import Source, source
 
 from . import _quick
 from ._project import write_project
+
+pytestmark = pytest.mark.slow  # real providers start
 
 BY_HAND = {"command": ["/usr/local/bin/by-hand", "--flag"], "note": {"of": ["mine"]}}
 
@@ -145,7 +150,7 @@ class TestUpdating:
         assert read["one"]["command"][1:] == ["--by-hand"]
         assert read["one"]["tags"] == ["mine"]
         assert len(there(registry)) == 2  # requests may still be with the one before
-        installation.tidy(registry, say=_quiet)
+        installation.tidy(registry, within=0, say=_quiet)
         (left,) = there(registry)
         assert read["one"]["command"][0] == str(left / "env" / "bin" / "mine")
 
@@ -177,15 +182,33 @@ class TestRemoving:
         put(registry, project, id="two")
         installation.remove(registry, "one", say=_quiet)
         assert list(registry.read()) == ["two"]
-        installation.tidy(registry, say=_quiet)
+        installation.tidy(registry, within=0, say=_quiet)
         assert [path.name[:4] for path in there(registry)] == ["two-"]
 
     def test_folders_of_others_are_left_alone(self, registry: Registry, project: Path) -> None:
         (registry.environments / "not-ours").mkdir(parents=True)
         put(registry, project)
         installation.remove(registry, "one", say=_quiet)
-        installation.tidy(registry, say=_quiet)
+        installation.tidy(registry, within=0, say=_quiet)
         assert [path.name for path in there(registry)] == ["not-ours"]
+
+    def test_what_still_runs_keeps_its_environment_until_it_has_ended(
+        self, registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        environment = Environment(registry.environments / "one-12345678")
+        environment.folder.mkdir(parents=True)
+        (environment.folder / MARK).touch()
+        monkeypatch.setattr(installation, "LOOK_EVERY", 0.01)
+        said: list[str] = []
+        command = ["/bin/sh", "-c", "read line", str(environment.bin / "mine")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as running:
+            installation.tidy(registry, within=0, say=said.append)
+            assert "still runs" in said.pop()
+            installation.remove(registry, put(registry, project, id="two").id, say=said.append)  # nor does a command
+            assert environment.folder.exists()
+            threading.Timer(0.05, running.communicate).start()
+            installation.tidy(registry, within=5, say=said.append)
+        assert (there(registry), said) == ([], [])
 
     def test_a_file_that_would_lose_something_is_not_written(self, registry: Registry) -> None:
         registry.folder.mkdir()

@@ -78,5 +78,7 @@ class TestRunning:
     def test_a_failure_says_what_failed_and_how(self) -> None:
         with pytest.raises(CannotInstall, match=r"trying failed: python.* ended with exit code 3, see above; so"):
             tools.run([sys.executable, "-c", "raise SystemExit(3)"], "trying", "; so")
+        with pytest.raises(CannotInstall, match="trying failed: timeit ended with exit code 1,"):
+            tools.run([sys.executable, "-m", "timeit", "("], "trying")
         with pytest.raises(CannotInstall, match="trying failed: /nowhere/uv: No such file"):
             tools.run(["/nowhere/uv"], "trying")

@@ -56,6 +56,11 @@ def test_values_of_its_environment_are_shown_by_name() -> None:
     assert cleaner.clean(b"MIIEpA==") == "[PEM]"
 
 
+def test_what_else_is_secret_is_starred() -> None:
+    cleaner = Cleaner.of({"KEY": "sk-abcdef"}, ("tk-123456", "sk-abcdef"))
+    assert cleaner.clean(b"sk-abcdef is not tk-123456") == "[KEY] is not ***"
+
+
 @settings(max_examples=50, deadline=None)
 @given(before=st.integers(0, 40), between=st.integers(0, 4200))
 def test_no_part_of_a_secret_is_shown_where_a_line_is_cut(before: int, between: int) -> None:

@@ -63,6 +63,21 @@ def test_a_socket_of_somebody_else_is_refused(listening: Path, monkeypatch: pyte
         trusted(bytes(listening))
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "goes"), [("infermux-x", False, True), ("infermux-x", True, False), ("mine", False, False)]
+)
+def test_the_folder_that_was_made_for_it_alone_goes_with_it(tmp_path: Path, name: str, more: bool, goes: bool) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    if more:
+        (folder / "notes").touch()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "s"))
+        trusted(bytes(folder / "s")).unlink()
+    assert not (folder / "s").exists()
+    assert folder.exists() is not goes
+
+
 def test_only_an_absolute_path_is_the_announcement() -> None:
     assert names_a_path(b"/run/x.sock")
     assert not any(map(names_a_path, [b"", b"Listening on /run/x.sock", b"x.sock", b" /run/x.sock", b"~/x"]))

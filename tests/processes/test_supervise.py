@@ -67,8 +67,8 @@ async def test_what_ignores_sigterm_is_killed_with_its_children_after_the_grace(
         await process.ready()
         began = trio.current_time()
     assert 0.1 < trio.current_time() - began < 4
-    assert group_is_gone(json.loads(told.read_text())["pid"])
-    assert is_gone(int(pid.read_text()))
+    await until(lambda: group_is_gone(json.loads(told.read_text())["pid"]))  # a busy machine takes its time to kill
+    await until(lambda: is_gone(int(pid.read_text())))
     assert not path.exists()
 
 

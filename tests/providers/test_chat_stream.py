@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.chat_stream import DONE, ChatStream, usage_of
 from infermux.providers.interface import Usage
+from tests._properties import examples
 
 
 @attrs.define(eq=False)
@@ -391,7 +392,7 @@ def split(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[a:b] for a, b in itertools.pairwise(places)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     streams(), st.lists(st.integers(0, 10_000), max_size=12), st.booleans(), st.sampled_from([b"\n", b"\r\n", b"\r"])
 )

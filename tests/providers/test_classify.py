@@ -22,6 +22,7 @@ from infermux.providers.classify import (
     secrets_of,
 )
 from infermux.secret import Secret
+from tests._properties import examples
 
 NOW = 1_700_000_000.0
 WAITS = (b"retry-after", b"retry-after-ms", b"x-ratelimit-reset-tokens")
@@ -328,7 +329,7 @@ def test_a_code_that_is_a_secret_is_masked_too() -> None:
     assert "canary" not in str(classify_in_band(body, json.dumps(body).encode(), secrets=("k-canary-1",)).code)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.integers(100, 599), st.binary(max_size=200) | st.text(max_size=50).map(lambda t: json.dumps(error(t)).encode())
 )
@@ -336,7 +337,7 @@ def test_no_body_is_too_odd(status: int, body: bytes) -> None:
     assert failure(status, body).status == status
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.dictionaries(st.sampled_from(WAITS), st.binary(max_size=30)))
 def test_no_header_is_too_odd(headers: dict[bytes, bytes]) -> None:
     wait = retry_after(headers.get, NOW)

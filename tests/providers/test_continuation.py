@@ -14,19 +14,21 @@ from infermux.providers.continuation import REASK, CannotContinue, continued_bod
 from infermux.providers.dialects.dialect import Asked, Target
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import (
-    ArgumentsDelta,
     Completion,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from infermux.providers.dialects.neutral_events import (
+    ArgumentsDelta,
     Ended,
     PartEnded,
     PartStarted,
     Started,
-    StopReason,
     StreamEvent,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
 )
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.joint import Joint

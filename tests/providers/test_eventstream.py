@@ -26,6 +26,7 @@ from infermux.providers.eventstream import (
     encode,
     event,
 )
+from tests._properties import examples
 
 
 def signed(bits: int) -> st.SearchStrategy[int]:
@@ -68,7 +69,7 @@ def read(data: bytes, cuts: list[int] | None = None) -> list[Message]:
 
 
 @given(STREAMS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_botocore_reads_what_is_encoded(messages: list[Message]) -> None:
     buffer: Any = EventStreamBuffer()
     buffer.add_data(b"".join(map(encode, messages)))
@@ -77,7 +78,7 @@ def test_botocore_reads_what_is_encoded(messages: list[Message]) -> None:
 
 
 @given(STREAMS, st.lists(st.integers(0, 10_000), max_size=8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_any_split_of_the_bytes_gives_the_same_messages(messages: list[Message], cuts: list[int]) -> None:
     assert read(b"".join(map(encode, messages)), cuts) == messages
 
@@ -88,7 +89,7 @@ def test_one_byte_at_a_time_gives_the_same_messages() -> None:
 
 
 @given(MESSAGES, st.integers(0, 10_000), st.integers(0, 7))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_one_wrong_bit_anywhere_is_never_taken_for_a_message(message: Message, at: int, bit: int) -> None:
     data = bytearray(encode(message))
     data[at % len(data)] ^= 1 << bit
@@ -98,7 +99,7 @@ def test_one_wrong_bit_anywhere_is_never_taken_for_a_message(message: Message, a
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_bytes_that_are_no_event_stream_are_refused_or_waited_for(data: bytes) -> None:
     decoder = EventStreamDecoder()
     try:

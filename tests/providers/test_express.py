@@ -19,6 +19,7 @@ from infermux.providers.express_connection import Connection
 from infermux.providers.tls_wire import TlsWire
 from infermux.providers.transport import Origin, Response
 from infermux.providers.wire import MemoryWire, Wire, WireBroken, memory_pair
+from tests._properties import examples
 from tests.providers._tls import Authority
 from tests.providers._upstream import answering, ok, upstream
 
@@ -312,7 +313,7 @@ async def test_why_connecting_failed_is_said(error: Exception, words: str) -> No
     assert words in failure.message
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(st.binary(min_size=1, max_size=20), max_size=6),
     st.lists(st.integers(0, 300), max_size=8),

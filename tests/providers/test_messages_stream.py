@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Usage
 from infermux.providers.messages_stream import MessagesStream
+from tests._properties import examples
 from tests.mocks.anthropic_answers import Reply, Tool, events
 from tests.mocks.anthropic_answers import Usage as MockUsage
 from tests.providers.test_chat_stream import MemoryResponse
@@ -306,7 +307,7 @@ def splits(draw: st.DrawFn) -> list[bytes]:
     return [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(splits())
 def test_any_split_of_the_bytes_gives_the_same_bytes_and_usage(pieces: list[bytes]) -> None:
     found = stream(*pieces)

@@ -13,6 +13,7 @@ from infermux.providers.chat_stream import ChatStream
 from infermux.providers.messages_stream import MessagesStream
 from infermux.providers.odd_text import mended
 from infermux.providers.sieve import Sieve
+from tests._properties import examples
 from tests.providers.dialects._cases import (
     Json,
     block_stream,
@@ -52,7 +53,7 @@ def test_what_is_text_stays_as_it_is(sound: bytes) -> None:
     assert mended(sound) == sound
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=8), st.booleans())
 def test_any_string_can_be_read_once_it_is_mended(text: str, ascii_only: bool) -> None:
     written = json.dumps({"t": text}, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")

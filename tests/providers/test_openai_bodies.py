@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Call, Endpoint, Usage
 from infermux.providers.openai_bodies import embeddings_usage, model_names, prepare_body, read_completion
+from tests._properties import examples
 
 
 def test_a_body_that_needs_no_change_is_the_same_object() -> None:
@@ -55,7 +56,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     st.dictionaries(st.text(max_size=6) | st.sampled_from(["provider", "stream_options"]), json_values, max_size=5),
     st.booleans(),

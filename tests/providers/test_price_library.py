@@ -25,6 +25,7 @@ from infermux.config.settings import ProviderSettings
 from infermux.providers.interface import Usage
 from infermux.providers.price_library import BY_TYPE, PriceLibrary, price_at
 from infermux.providers.prices import cost, loaded_library
+from tests._properties import examples
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -155,7 +156,7 @@ ALL = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.sampled_from(ALL),
     st.tuples(*[st.sampled_from([0, 1, 1000, 99_999, 100_001, 199_999, 200_000, 200_001, 500_000])] * 3),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from infermux.config.settings import Config, Price, PriceStep, ProviderSettings
 from infermux.providers.interface import Usage
 from infermux.providers.prices import FREE, QUOTES_KEPT, UNKNOWN, PriceBook, Quote, cost, price_of_prompt
+from tests._properties import examples
 
 FULL = Price(
     input_per_million=3.0,
@@ -114,14 +115,14 @@ def test_a_tier_of_service_has_its_own_price() -> None:
     assert dollars == [2.0, 2.0, 1.0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(prices(), usages(), usages())
 def test_the_cost_of_two_answers_is_the_sum_of_theirs(price: Price, one: Usage, other: Usage) -> None:
     both = cost(price, together(one, other))
     assert both == pytest.approx(cost(price, one) + cost(price, other), rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(prices(), st.builds(Usage, TOKENS, TOKENS, TOKENS, TOKENS, st.booleans(), TOKENS))
 def test_no_numbers_of_a_provider_make_a_cost_negative_or_dearer_than_the_dearest_kind(
     price: Price, usage: Usage

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.providers.public_address import is_public, resolve
+from tests._properties import examples
 
 INSIDE = (
     "0.0.0.0",
@@ -79,7 +80,7 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.ip_addresses(v=4))
 def test_no_ipv4_address_is_public_by_being_mapped(address: ipaddress.IPv4Address) -> None:
     assert not is_public(ipaddress.ip_address(f"::ffff:{address}"))

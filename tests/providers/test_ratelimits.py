@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.providers.ratelimits import LONGEST, Quota, Quotas, read_quotas
+from tests._properties import examples
 
 DATE = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
@@ -110,7 +111,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=12), st.floats(0, 4e9))
 def test_nothing_that_is_sent_breaks_it_or_goes_out_of_bounds(headers: list[tuple[bytes, bytes]], wall: float) -> None:
     found = read_quotas(headers, wall)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.providers.sealed_items import without_sealed_items
+from tests._properties import examples
 
 SIGNED: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "infermux:signed:abc"}
 REDACTED: dict[str, Any] = {
@@ -66,7 +67,7 @@ def test_a_body_without_sealed_items_is_the_same_object(body: bytes) -> None:
     assert without_sealed_items(body) is body
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.sampled_from([SIGNED, REDACTED, THEIRS, SAID, ODD, "x", 1, [1]])), st.sampled_from([None, 1]))
 def test_what_is_left_is_what_was_not_sealed(items: list[Any], indent: int | None) -> None:
     left = json.loads(without_sealed_items(request(*items, indent=indent)))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.providers.seam import Seam
+from tests._properties import examples
 
 SAID = "It rains. The sky over the harbour is grey."
 
@@ -58,7 +59,7 @@ def test_text_goes_on_as_soon_as_it_is_new() -> None:
 WORDS = st.lists(st.sampled_from([f"w{number}x" for number in range(200)]), min_size=1, max_size=30, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(words=WORDS, where=st.floats(0, 1), pieces=st.integers(1, 40), repeats=st.booleans(), gap=st.sampled_from(" \n"))
 def test_the_exact_rest_gives_the_whole_text(
     words: list[str], where: float, pieces: int, repeats: bool, gap: str

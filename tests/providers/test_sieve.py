@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.providers.sieve import Sieve
+from tests._properties import examples
 
 GOOD = b'data: {"a": "\xc3\xa9 \\u0000 {", "b": [1, null]}\n\n'
 
@@ -55,7 +56,7 @@ def test_cut_json_is_left_out_and_counted(event: bytes, caplog: pytest.LogCaptur
     assert len(caplog.records) == 1, "once per stream is enough"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=10), max_size=3), max_size=5))
 def test_a_sound_stream_is_not_touched(values: list[dict[str, str]]) -> None:
     whole = b"".join(b"data: %b\n\n" % msgspec.json.encode(value) for value in values)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.providers.splice import Splicer, member, merge_defaults, splice, splice_nested
+from tests._properties import examples
 
 KEYS = st.sampled_from(["model", "messages", "provider", "stream_options", "a", "\u00e9", 'q"\\', ""])
 SCALARS = st.none() | st.booleans() | st.integers(-99, 99) | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -41,7 +42,7 @@ def objects(draw: st.DrawFn) -> bytes:
     return "".join((draw(BLANKS), "{", inside, "}", draw(BLANKS))).encode()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(objects(), st.dictionaries(KEYS, VALUES, max_size=3), st.sets(KEYS, max_size=2))
 def test_splicing_is_setting_and_deleting_in_a_dictionary(
     body: bytes, changes: dict[str, Any], remove: set[str]
@@ -59,7 +60,7 @@ def dict_of(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, list | dict) else "container"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(objects(), KEYS, VALUES)
 def test_all_bytes_but_the_value_stay(body: bytes, key: str, value: Any) -> None:
     text = json.dumps(value).encode()
@@ -77,14 +78,14 @@ def test_all_bytes_but_the_value_stay(body: bytes, key: str, value: Any) -> None
         assert back == body or len(json.loads(body, object_pairs_hook=list)) > len(json.loads(body))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(objects(), st.dictionaries(KEYS, VALUES, max_size=4))
 def test_defaults_never_win(body: bytes, extra: dict[str, Any]) -> None:
     result = merge_defaults(body, {key: json.dumps(value).encode() for key, value in extra.items()})
     assert json.loads(result) == extra | json.loads(body)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.text('{}[]",:\\ abu01', max_size=30).map(str.encode), KEYS)
 def test_text_that_is_no_object_never_hangs_or_crashes(body: bytes, key: str) -> None:
     with contextlib.suppress(ValueError):

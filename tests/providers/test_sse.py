@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from infermux.errors import FailureKind
 from infermux.providers.sse import Event, EventSplitter, EventTooLarge, SseParser
+from tests._properties import examples
 
 LINES = st.sampled_from(
     [b"data: x", b"data:y", b"data", b"data:  z", b": ping", b"event: delta", b"id: 7", b"id: a\0b", b"retry: 10", b"",
@@ -49,7 +50,7 @@ def reference(data: bytes) -> list[Event]:
     return events
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(streams(), PLACES)
 def test_the_events_are_those_of_the_standard_wherever_the_stream_is_cut(data: bytes, places: list[int]) -> None:
     parser = SseParser()
@@ -61,7 +62,7 @@ def test_the_events_are_those_of_the_standard_wherever_the_stream_is_cut(data: b
         assert [*events, *parser.flush()] == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(streams(), PLACES)
 def test_splitting_changes_no_byte_and_cuts_only_between_events(data: bytes, places: list[int]) -> None:
     splitter = EventSplitter()
@@ -75,7 +76,7 @@ def test_splitting_changes_no_byte_and_cuts_only_between_events(data: bytes, pla
 
 
 @given(st.binary(max_size=60).map(lambda data: data.translate(bytes(b"\n\r\nx"[i % 4] for i in range(256)))), PLACES)
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70), deadline=None)
 def test_what_is_held_back_holds_no_whole_event(data: bytes, places: list[int]) -> None:
     splitter = EventSplitter()
     fed = b"".join(splitter.feed(chunk) for chunk in cut(data, places))

@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 import trio
 
+from tests.e2e._attacks import alive, request
 from tests.e2e._router import WAYS, Router, provider, routing
-from tests.e2e.test_abuse import alive, request
 from tests.mocks.openai_upstream import OpenAIUpstream
 
 pytestmark = pytest.mark.slow

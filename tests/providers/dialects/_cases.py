@@ -9,7 +9,14 @@ from typing import Any
 from infermux.providers.dialects import anthropic_messages, openai_chat
 from infermux.providers.dialects.dialect import Asked, Dialect, Target
 from infermux.providers.dialects.kept_thinking import ThinkingStore
-from infermux.providers.dialects.neutral import Completion, Conversation, Role, StreamEvent, Text, Turn
+from infermux.providers.dialects.neutral import (
+    Completion,
+    Conversation,
+    Role,
+    Text,
+    Turn,
+)
+from infermux.providers.dialects.neutral_events import StreamEvent
 from infermux.providers.translate import Translation, translate
 
 Json = dict[str, Any]

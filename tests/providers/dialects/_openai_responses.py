@@ -13,28 +13,30 @@ from hypothesis import strategies as st
 from infermux.providers.dialects import openai_responses
 from infermux.providers.dialects.dialect import Asked, Dialect
 from infermux.providers.dialects.neutral import (
-    ArgumentsDelta,
     Citation,
-    CitationDelta,
     Completion,
     Conversation,
-    Ended,
     Part,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
     Refusal,
     Role,
-    SignatureDelta,
-    Started,
     StopReason,
-    StreamEvent,
     Text,
-    TextDelta,
     Thinking,
-    ThinkingDelta,
     ToolCall,
     Turn,
+)
+from infermux.providers.dialects.neutral_events import (
+    ArgumentsDelta,
+    CitationDelta,
+    Ended,
+    PartEnded,
+    PartStarted,
+    SignatureDelta,
+    Started,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
 )
 from infermux.providers.interface import Usage
 

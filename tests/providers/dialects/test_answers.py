@@ -14,7 +14,6 @@ from infermux.providers.dialects.neutral import (
     Completion,
     Image,
     Part,
-    PartEnded,
     RedactedThinking,
     Role,
     StopReason,
@@ -25,6 +24,7 @@ from infermux.providers.dialects.neutral import (
     Turn,
     Url,
 )
+from infermux.providers.dialects.neutral_events import PartEnded
 from infermux.providers.dialects.turns import arguments_object, image_urls, read_url, with_images, write_url
 from tests.providers.dialects._cases import (
     CHAT,

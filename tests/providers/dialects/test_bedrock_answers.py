@@ -17,32 +17,35 @@ from infermux.providers.dialects.bedrock_converse_stream import ConverseDecoder,
 from infermux.providers.dialects.dialect import Asked
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import (
-    ArgumentsDelta,
     Citation,
     Completion,
     Conversation,
-    Ended,
     ErrorKind,
     ErrorReport,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
     Refusal,
     Role,
-    SignatureDelta,
-    Started,
     StopReason,
-    StreamError,
-    StreamEvent,
     Text,
-    TextDelta,
     Thinking,
-    ThinkingDelta,
     ToolCall,
     Turn,
 )
+from infermux.providers.dialects.neutral_events import (
+    ArgumentsDelta,
+    Ended,
+    PartEnded,
+    PartStarted,
+    SignatureDelta,
+    Started,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+)
 from infermux.providers.interface import Usage
 from infermux.providers.sse import Event
+from tests._properties import examples
 from tests.mocks.bedrock_rules import check_shape
 from tests.mocks.bedrock_upstream import Reply, blob, exception, frame, frames, unmodeled, whole
 
@@ -117,14 +120,14 @@ def plain(completion: Completion) -> Completion:
 
 
 @given(replies())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_folding_a_stream_is_the_whole_answer(reply: Reply) -> None:
     answer = BedrockConverse("m").read_answer(whole(reply))
     assert plain(fold(read(b"".join(frames(reply))))) == plain(answer)
 
 
 @given(replies(), st.lists(st.integers(0, 10_000), max_size=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_any_split_of_the_bytes_gives_the_same_events(reply: Reply, cuts: list[int]) -> None:
     data = b"".join(frames(reply))
     split, at_once = read(data, cuts), read(data)
@@ -133,7 +136,7 @@ def test_any_split_of_the_bytes_gives_the_same_events(reply: Reply, cuts: list[i
 
 
 @given(replies())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_an_answer_read_and_written_is_the_same(reply: Reply) -> None:
     answer = DIALECT.read_answer(whole(reply))
     written = DIALECT.write_answer(answer, ASKED)
@@ -143,7 +146,7 @@ def test_an_answer_read_and_written_is_the_same(reply: Reply) -> None:
 
 
 @given(replies())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_a_stream_read_and_written_is_the_same(reply: Reply) -> None:
     events = read(b"".join(frames(reply)))
     data = DIALECT.stream_writer(ASKED).write(events)

@@ -30,6 +30,7 @@ from infermux.providers.dialects.neutral import (
     ToolResult,
     Url,
 )
+from tests._properties import examples
 from tests.mocks.bedrock_rules import check_converse
 from tests.providers.dialects._converse import MODELS, PROFILE, Json
 from tests.providers.dialects._strategies import conversations
@@ -76,7 +77,7 @@ def carried(conversation: Conversation) -> Conversation:
 
 
 @given(conversations(model=PROFILE, everything=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_there_and_back_is_the_identity_on_what_is_carried(conversation: Conversation) -> None:
     done = DIALECT.write_request(sendable(conversation), Target(model=PROFILE))
     assert DIALECT.read_request(done.body) == carried(conversation)
@@ -84,7 +85,7 @@ def test_there_and_back_is_the_identity_on_what_is_carried(conversation: Convers
 
 
 @given(conversations(model="m", everything=True), st.sampled_from(MODELS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_what_is_written_is_what_the_api_takes(conversation: Conversation, model: str) -> None:
     conversation = sendable(conversation)
     signed = attrs.evolve(conversation, cache_control=None)

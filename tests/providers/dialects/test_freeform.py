@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.freeform import UnwrapEvents
-from infermux.providers.dialects.neutral import ArgumentsDelta, PartEnded, PartStarted, StreamEvent, ToolCall
+from infermux.providers.dialects.neutral import ToolCall
+from infermux.providers.dialects.neutral_events import (
+    ArgumentsDelta,
+    PartEnded,
+    PartStarted,
+    StreamEvent,
+)
+from tests._properties import examples
 from tests.providers.dialects._cases import CHAT, Json, asked, chat_stream, chunk, read_stream, sse, tool_chunk
 from tests.providers.dialects.test_in_order import check_one_at_a_time
 
@@ -97,7 +104,7 @@ def test_more_than_the_object_is_refused() -> None:
         unwrap.feed([ArgumentsDelta(0, "{}")])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.text(max_size=12), st.integers(1, 6))
 def test_any_text_survives_however_its_object_is_cut(text: str, size: int) -> None:
     arguments = json.dumps({"input": text})

@@ -12,17 +12,17 @@ from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.dialects import in_order
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.in_order import InOrder
-from infermux.providers.dialects.neutral import (
+from infermux.providers.dialects.neutral import Text, ToolCall
+from infermux.providers.dialects.neutral_events import (
     ArgumentsDelta,
     PartEnded,
     PartStarted,
     SignatureDelta,
     StreamEvent,
-    Text,
     TextDelta,
     ThinkingDelta,
-    ToolCall,
 )
+from tests._properties import examples
 from tests.providers.dialects._cases import (
     CHAT,
     MESSAGES,
@@ -140,7 +140,7 @@ def test_a_second_object_for_a_call_that_has_ended_is_refused() -> None:
 VALUES = st.dictionaries(st.text(max_size=3), st.text(alphabet='ab"\\{}[]é', max_size=6) | st.integers(), max_size=3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=4), st.data())
 def test_however_calls_take_turns_each_has_its_arguments(values: list[dict[str, object]], data: st.DataObject) -> None:
     left = [json.dumps(value, ensure_ascii=False) for value in values]

@@ -14,19 +14,22 @@ from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.infinity import Infinity
 from infermux.providers.dialects.infinity_stream import usage_of
 from infermux.providers.dialects.neutral import (
-    Ended,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
-    Started,
     StopReason,
-    StreamError,
-    StreamEvent,
     Text,
     Thinking,
     ToolCall,
 )
+from infermux.providers.dialects.neutral_events import (
+    Ended,
+    PartEnded,
+    PartStarted,
+    Started,
+    StreamError,
+    StreamEvent,
+)
 from infermux.providers.interface import Usage
+from tests._properties import examples
 
 texts = st.text(min_size=1, max_size=6)
 items = st.one_of(
@@ -64,7 +67,7 @@ def read(data: bytes, size: int = 1 << 20) -> list[StreamEvent]:
     return events
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(items, max_size=6), st.integers(1, 40))
 def test_parts_come_one_after_another_and_fold_to_the_whole_answer(drawn: list[Any], size: int) -> None:
     data = lines([item for part in drawn for item in part])

@@ -14,8 +14,16 @@ from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.dialects import bedrock_converse, openai_responses
 from infermux.providers.dialects.dialect import Dialect
 from infermux.providers.dialects.fold import fold
-from infermux.providers.dialects.neutral import Completion, Part, PartStarted, Started, Text, Thinking, ToolCall
+from infermux.providers.dialects.neutral import (
+    Completion,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from infermux.providers.dialects.neutral_events import PartStarted, Started
 from infermux.providers.eventstream import event as frame
+from tests._properties import examples
 from tests.providers.dialects._cases import MESSAGES, Json, message_events, read_stream, sse
 from tests.providers.dialects.test_in_order import check_one_at_a_time
 
@@ -159,7 +167,7 @@ def folded(dialect: Dialect, data: bytes) -> Completion:
 
 
 @pytest.mark.parametrize(("dialect", "of_part", "whole"), WAYS, ids=lambda value: getattr(value, "name", ""))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(answer=answers, data=st.data())
 def test_however_parts_take_turns_the_answer_is_the_same(
     dialect: Dialect,

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.providers.dialects.json_end import JsonEnd
+from tests._properties import examples
 
 LEAVES = st.text(alphabet='a"\\{}[]\n\u00e9', max_size=8) | st.integers() | st.none()
 VALUES = st.recursive(
@@ -17,7 +18,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(VALUES, st.integers(1, 5), st.booleans())
 def test_the_end_is_seen_at_the_last_character_and_not_before(value: object, size: int, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)

@@ -21,6 +21,7 @@ from infermux.providers.dialects.neutral import (
     Thinking,
     ToolCall,
 )
+from tests._properties import examples
 from tests.providers.dialects._openai_responses import (
     FUNCTION,
     RESPONSES,
@@ -36,13 +37,13 @@ from tests.providers.dialects._openai_responses import (
 
 
 @given(whole=completions())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_an_answer_there_and_back_is_the_same(whole: Completion) -> None:
     assert read(answer(whole)) == as_read(whole)
 
 
 @given(whole=completions())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_an_answer_that_is_sent_back_as_input_is_the_turn_it_was(whole: Completion) -> None:
     items = answer(whole)["output"]
     found = request([{"role": "user", "content": "hi"}, *items, {"role": "user", "content": "and?"}])

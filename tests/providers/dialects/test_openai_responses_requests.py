@@ -31,6 +31,7 @@ from infermux.providers.dialects.neutral import (
     Turn,
     Url,
 )
+from tests._properties import examples
 from tests.providers.dialects._openai_responses import FUNCTION, GRAMMAR, RESPONSES, SCHEMA, Json, request
 
 USER: Json = {"role": "user", "content": "hi"}
@@ -290,7 +291,7 @@ def test_a_refusal_of_state_says_what_to_do() -> None:
     st.lists(inner, max_size=3)
     | st.dictionaries(st.sampled_from(["type", "role", "content", "input", "tools", "text", "name"]), inner, max_size=3)
 ), max_leaves=12))  # fmt: skip
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_anything_at_all_is_read_or_refused(value: object) -> None:
     for body in (value, {"input": value}, {"input": [USER, value]}, {"input": "hi", "tools": value}):
         try:

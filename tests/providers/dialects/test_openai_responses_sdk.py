@@ -21,11 +21,11 @@ from infermux.providers.dialects.neutral import (
     RedactedThinking,
     Refusal,
     StopReason,
-    StreamError,
     Text,
     Thinking,
     ToolCall,
 )
+from infermux.providers.dialects.neutral_events import StreamError
 from tests.providers.dialects._openai_responses import FUNCTION, RESPONSES, Json, completion, request, unfold, written
 
 pytestmark = pytest.mark.slow

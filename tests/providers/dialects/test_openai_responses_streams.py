@@ -17,21 +17,24 @@ from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import (
     Citation,
     Completion,
-    Ended,
     ErrorKind,
     ErrorReport,
-    PartStarted,
     RedactedThinking,
     Refusal,
-    Started,
     StopReason,
-    StreamError,
-    StreamEvent,
     Text,
-    TextDelta,
     Thinking,
     ToolCall,
 )
+from infermux.providers.dialects.neutral_events import (
+    Ended,
+    PartStarted,
+    Started,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+)
+from tests._properties import examples
 from tests.providers.dialects._openai_responses import (
     RESPONSES,
     USAGE,
@@ -60,14 +63,14 @@ def types(data: bytes) -> list[str]:
 
 
 @given(whole=completions(), size=st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_the_response_at_the_end_of_a_stream_is_the_answer_that_is_not_streamed(whole: Completion, size: int) -> None:
     last = events_of(same_ids(written(unfold(whole, size))))[-1]
     assert last["response"] == json.loads(same_ids(json.dumps(answer(whole)).encode()))
 
 
 @given(whole=completions(), size=st.integers(1, 5), cuts=st.lists(st.integers(0, 5000), max_size=8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_folding_a_stream_equals_the_answer_however_its_bytes_are_cut(
     whole: Completion, size: int, cuts: list[int]
 ) -> None:
@@ -76,7 +79,7 @@ def test_folding_a_stream_equals_the_answer_however_its_bytes_are_cut(
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_any_split_of_the_bytes_gives_the_same_events(data: st.DataObject) -> None:
     stream = written(unfold(data.draw(completions())))
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=12))
@@ -84,7 +87,7 @@ def test_any_split_of_the_bytes_gives_the_same_events(data: st.DataObject) -> No
 
 
 @given(whole=completions())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_every_event_has_the_shape_of_the_sdk(whole: Completion) -> None:
     for event in events_of(written(unfold(whole))):
         _EVENT.validate_python(event)
@@ -92,7 +95,7 @@ def test_every_event_has_the_shape_of_the_sdk(whole: Completion) -> None:
 
 
 @given(whole=completions())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_the_pieces_of_an_item_are_the_item_and_keep_its_place_and_id(whole: Completion) -> None:
     deltas: dict[tuple[Any, ...], str] = {}
     added: dict[int, str] = {}

@@ -40,6 +40,7 @@ from infermux.providers.dialects.neutral import (
     Turn,
     Url,
 )
+from tests._properties import examples
 from tests.providers.dialects._openai_responses import GRAMMAR, NAMES, RESPONSES, SCHEMA, WORDS, Json
 
 
@@ -122,7 +123,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 
 @given(conversation=conversations())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_there_and_back_is_the_identity_on_what_the_dialect_carries(conversation: Conversation) -> None:
     written = RESPONSES.write_request(conversation, Target(model="m"))
     assert RESPONSES.read_request(written.body) == conversation

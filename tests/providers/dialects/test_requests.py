@@ -32,6 +32,7 @@ from infermux.providers.dialects.neutral import (
     ToolMode,
     ToolResult,
 )
+from tests._properties import examples
 from tests.providers.dialects._cases import CHAT, MESSAGES, SCHEMA, Json, chat, messages, to_chat, to_messages
 
 BOTH = pytest.mark.parametrize("dialect", [CHAT, MESSAGES], ids=lambda dialect: dialect.name)
@@ -368,7 +369,7 @@ JUNK: st.SearchStrategy[Any] = st.sampled_from(
 
 @BOTH
 @given(data=st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_a_request_with_one_thing_wrong_is_read_or_refused_and_nothing_else(
     dialect: Dialect, data: st.DataObject
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from infermux.providers.dialects.sse_events import EventReader
 from infermux.providers.sse import Event, SseParser
+from tests._properties import examples
 
 PIECES = [
     b"data: {}\n\n", b"event: a\ndata: {}\n\n", b"data: x\n", b"\n", b"\r", b"\n\n", b": ping\n\n", b"event: b\n",
@@ -16,7 +17,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_both_readers_give_the_same_events(chunks: list[bytes]) -> None:
     quick, thorough = EventReader(), SseParser()
     for chunk in chunks:

@@ -17,28 +17,31 @@ from pydantic import TypeAdapter
 from infermux.providers.dialects.dialect import Dialect
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import (
-    ArgumentsDelta,
-    CitationDelta,
     Completion,
-    Ended,
     ErrorKind,
     ErrorReport,
     Part,
-    PartEnded,
-    PartStarted,
     RedactedThinking,
     Refusal,
-    SignatureDelta,
-    Started,
     StopReason,
-    StreamError,
-    StreamEvent,
     Text,
-    TextDelta,
     Thinking,
-    ThinkingDelta,
     ToolCall,
 )
+from infermux.providers.dialects.neutral_events import (
+    ArgumentsDelta,
+    CitationDelta,
+    Ended,
+    PartEnded,
+    PartStarted,
+    SignatureDelta,
+    Started,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+)
+from tests._properties import examples
 from tests.providers.dialects._cases import CHAT, MESSAGES, asked, block_stream, chat_stream, read_stream
 from tests.providers.dialects._strategies import ANY_TEXT, completions
 
@@ -100,7 +103,7 @@ def merged(completion: Completion) -> Completion:
 
 @BOTH
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_folding_a_stream_gives_the_whole_answer(dialect: Dialect, data: st.DataObject) -> None:
     completion = data.draw(completions(signed=dialect is MESSAGES))
     stream = written(dialect, completion, data.draw(SEEDS))
@@ -109,7 +112,7 @@ def test_folding_a_stream_gives_the_whole_answer(dialect: Dialect, data: st.Data
 
 
 @given(completions(signed=False), SEEDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_folding_a_translated_stream_gives_the_translated_answer(completion: Completion, cuts: Any) -> None:
     """From either dialect to the other, the pieces and the whole say the same."""
     for source, other in ((CHAT, MESSAGES), (MESSAGES, CHAT)):
@@ -122,7 +125,7 @@ def test_folding_a_translated_stream_gives_the_translated_answer(completion: Com
 
 @BOTH
 @given(data=st.data(), text=ANY_TEXT)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_any_split_of_the_bytes_gives_the_same_events(dialect: Dialect, data: st.DataObject, text: str) -> None:
     completion = data.draw(completions(signed=dialect is MESSAGES))
     completion = attrs.evolve(completion, parts=(*completion.parts[:1], ToolCall(id="c", name="f", arguments=text)))

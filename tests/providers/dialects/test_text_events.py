@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from infermux.errors import UpstreamFailure
 from infermux.providers.dialects.anthropic_messages import AnthropicMessages
-from infermux.providers.dialects.neutral import PartEnded, StreamEvent, TextDelta
+from infermux.providers.dialects.neutral_events import PartEnded, StreamEvent, TextDelta
 from infermux.providers.dialects.openai_chat import OpenAIChat
 from infermux.providers.dialects.text_events import TextEvents
 from infermux.providers.translate import TranslatedStream, Translation
+from tests._properties import examples
 from tests.providers.dialects._cases import chat, chat_to_claude, claude_to_chat, messages
 from tests.providers.dialects._strategies import ANY_TEXT
 from tests.providers.dialects.test_translate import Upstream
@@ -192,7 +193,7 @@ def streams(events: list[bytes]) -> st.SearchStrategy[list[bytes]]:
 
 @given(streams(CHAT_EVENTS))
 @example([CHAT_EVENTS[0] % b'"a"', CHAT_EVENTS[0] % b'"b"', CHAT_EVENTS[0][:20], CHAT_EVENTS[0] % b'"b"'])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_stream_of_chunks_comes_out_as_without_it(reads: list[bytes]) -> None:
     quick = claude_to_chat(messages(stream=True))
     reads = [CHAT_BEGINNING, *reads, CHAT_END]
@@ -200,7 +201,7 @@ def test_a_stream_of_chunks_comes_out_as_without_it(reads: list[bytes]) -> None:
 
 
 @given(streams(MESSAGE_EVENTS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_stream_of_messages_comes_out_as_without_it(reads: list[bytes]) -> None:
     quick = chat_to_claude(chat(stream=True))
     reads = [BEGINNING, *reads, END]

@@ -30,6 +30,7 @@ from infermux.providers.dialects.neutral import (
     Turn,
 )
 from infermux.providers.dialects.turns import TurnList
+from tests._properties import examples
 from tests.mocks import anthropic_rules, openai_rules
 from tests.providers.dialects._cases import CHAT, MESSAGES
 from tests.providers.dialects._strategies import conversations
@@ -50,7 +51,7 @@ def back(dialect: Dialect, conversation: Conversation) -> tuple[Conversation, tu
 
 @pytest.mark.parametrize("dialect", [CHAT, MESSAGES], ids=lambda dialect: dialect.name)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_there_and_back_is_the_identity_on_what_both_carry(dialect: Dialect, data: st.DataObject) -> None:
     model = data.draw(st.sampled_from(MODELS[dialect.name]))
     conversation = data.draw(conversations(model=model, everything=False))
@@ -60,7 +61,7 @@ def test_there_and_back_is_the_identity_on_what_both_carry(dialect: Dialect, dat
 
 
 @given(conversations(model="m", everything=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_through_both_dialects_nothing_changes(conversation: Conversation) -> None:
     through, lost = back(MESSAGES, attrs.evolve(conversation, model="claude-opus-4-6"))
     again, more = back(CHAT, attrs.evolve(through, model="m"))
@@ -70,7 +71,7 @@ def test_through_both_dialects_nothing_changes(conversation: Conversation) -> No
 
 @pytest.mark.parametrize("dialect", [CHAT, MESSAGES], ids=lambda dialect: dialect.name)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_the_loss_report_is_exactly_the_difference(dialect: Dialect, data: st.DataObject) -> None:
     model = data.draw(st.sampled_from(MODELS[dialect.name]))
     conversation = normal(data.draw(conversations(model=model, everything=True)))
@@ -88,7 +89,7 @@ def test_the_loss_report_is_exactly_the_difference(dialect: Dialect, data: st.Da
 
 
 @given(conversations(model="claude-opus-4-6", everything=True))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_what_is_written_for_anthropic_is_what_its_api_takes(conversation: Conversation) -> None:
     signed = attrs.evolve(conversation, turns=mapped(conversation.turns, _mock_signed), extras={}, cache_control=None)
     for model in ("claude-opus-4-6", "claude-sonnet-4-5", "claude-3-7-sonnet-latest", "claude-opus-5", "other"):
@@ -97,7 +98,7 @@ def test_what_is_written_for_anthropic_is_what_its_api_takes(conversation: Conve
 
 
 @given(conversations(model="gpt-4o", everything=True))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_what_is_written_for_openai_is_what_its_api_takes(conversation: Conversation) -> None:
     written = CHAT.write_request(conversation, Target(model="gpt-4o"))
     openai_rules.check_chat(json.loads(written.body))

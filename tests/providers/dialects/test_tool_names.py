@@ -16,6 +16,7 @@ from infermux.providers.dialects.neutral import Conversation, Role, Text, Tool, 
 from infermux.providers.dialects.tool_names import rename
 from infermux.providers.interface import Answer
 from infermux.providers.translate import translate
+from tests._properties import examples
 from tests.providers.dialects._cases import (
     CHAT,
     MESSAGES,
@@ -89,7 +90,7 @@ def test_a_name_that_a_tool_already_has_is_not_given_to_another() -> None:
 NAMES = st.lists(st.text(alphabet="ab._é", max_size=4) | st.sampled_from([LONG, LONGER]), max_size=6, unique=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(NAMES, st.sampled_from([64, 128]))
 def test_names_are_put_back_one_to_one(names: list[str], longest: int) -> None:
     conversation = Conversation(model="m", turns=(), tools=tuple(Tool(name=name) for name in names))

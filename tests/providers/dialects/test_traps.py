@@ -10,14 +10,13 @@ from infermux.errors import InvalidRequest
 from infermux.providers.dialects.dialect import Target
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.kept_thinking import ThinkingStore
-from infermux.providers.dialects.neutral import (
+from infermux.providers.dialects.neutral import StopReason, ToolCall
+from infermux.providers.dialects.neutral_events import (
     ArgumentsDelta,
     Ended,
     PartStarted,
     Started,
-    StopReason,
     TextDelta,
-    ToolCall,
 )
 from infermux.providers.interface import Usage
 from tests.providers.dialects._cases import (

@@ -8,7 +8,8 @@ import pytest
 
 from infermux.errors import InvalidRequest
 from infermux.providers.dialects.dialect import Target
-from infermux.providers.dialects.neutral import Ended, Started, Text
+from infermux.providers.dialects.neutral import Text
+from infermux.providers.dialects.neutral_events import Ended, Started
 from infermux.providers.interface import Usage
 from infermux.providers.translate import translate
 from tests.providers.dialects._cases import (

@@ -11,8 +11,9 @@ import trio
 
 from infermux.config.settings import ProbeMethod, ProviderSettings, Timeouts
 from infermux.errors import FailureKind, NotCarried, UpstreamFailure
+from infermux.processes import ProviderProcess
 from infermux.providers.interface import Call, Endpoint, ModelInfo, Usage, describing, lasting
-from infermux.providers.process.adapter import Process
+from infermux.providers.process.adapter import Process, make
 from infermux.providers.process.messages import LINE_LIMIT, Hello, encode
 from infermux.providers.registry import TypeNotAvailable, make_adapter
 from infermux.secret import Secret
@@ -83,7 +84,7 @@ async def test_usage_that_only_the_end_has_is_in_the_answer(nursery: trio.Nurser
     adapter, _ = await scripted(nursery, tmp_path, Scripted(WHOLE))
     answer = await whole(adapter)
     assert answer.usage == Usage(prompt_tokens=3, completion_tokens=2)
-    assert json.loads(answer.body)["usage"]["prompt_tokens"] == 3
+    assert json.loads(answer.body)["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
 async def test_usage_of_the_answer_itself_wins(nursery: trio.Nursery, tmp_path: Path) -> None:
@@ -100,6 +101,18 @@ async def test_a_whole_answer_may_come_in_the_pieces_of_a_stream(nursery: trio.N
     assert body["choices"][0]["message"]["content"] == "hello"
     assert body["choices"][0]["finish_reason"] == "stop"
     assert answer.usage == Usage(prompt_tokens=3, completion_tokens=2)
+
+
+async def test_an_end_that_says_why_it_stopped_is_an_empty_answer(nursery: trio.Nursery, tmp_path: Path) -> None:
+    adapter, _ = await scripted(nursery, tmp_path, Scripted(saying(STARTED, END)))
+    body = json.loads((await whole(adapter)).body)
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert not body["choices"][0]["message"]["content"]
+    assert body["model"] == "m"
+    chunk_, _ = (await drained(await opened(adapter))).split(b"\n\n", 1)
+    said = json.loads(chunk_.removeprefix(b"data: "))
+    assert said["choices"][0]["finish_reason"] == "stop"
+    assert (said["object"], said["model"]) == ("chat.completion.chunk", "m")
 
 
 async def test_chunks_that_came_together_go_on_together(nursery: trio.Nursery, tmp_path: Path) -> None:
@@ -122,7 +135,7 @@ async def test_a_finish_reason_and_a_usage_event_are_made_of_the_end(nursery: tr
     assert [event["id"] for event in events] == ["c", "c", "c"]
     assert events[1]["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
     assert events[2]["choices"] == []
-    assert events[2]["usage"] == {"prompt_tokens": 3, "completion_tokens": 2}
+    assert events[2]["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     assert asked.endswith(b"data: [DONE]\n\n")
     assert b"usage" not in await drained(await opened(adapter))
 
@@ -174,7 +187,7 @@ async def test_events_of_messages_get_their_names(nursery: trio.Nursery, tmp_pat
         (STARTED + b'{"type":"models","models":[]}\n', "said 'models' in the middle of an answer"),
         (STARTED + b'{"type":"chunk","data":"text"}\n', "a chunk whose data is no object"),
         (STARTED + b'{"type":"chunk"}\n', "required field `data`"),
-        (STARTED + END, "answered a request for a whole answer with 0 chunks"),
+        (STARTED + b'{"type":"end"}\n', "answered a request for a whole answer with 0 chunks"),
         (STARTED + b'{"type":"chunk","data":{"no":"completion"}}\n' + END, "no chat completion"),
     ],
 )
@@ -503,3 +516,13 @@ def test_it_is_made_of_a_declaration_with_a_command() -> None:
     with pytest.raises(TypeNotAvailable, match="command"):
         make_adapter(ProviderSettings(name="p", type="process"), environ={})
     assert HELLO != REUSING
+
+
+def test_its_keys_are_not_shown_where_it_prints_them() -> None:
+    declared = ProviderSettings(
+        name=NAME, type="process", command=("x",), api_key=Secret("k-1234567"), headers={"X-Api-Key": "h-1234567"}
+    )
+    place = make(declared, environ={}).place
+    assert isinstance(place, ProviderProcess)
+    assert set(place.spec.secrets) == {"k-1234567", "h-1234567"}
+    assert "1234567" not in repr(place.spec)

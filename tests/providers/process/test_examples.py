@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from infermux.cli.root import cli
 from infermux.config import load_text
 from infermux.config.settings import ProbeMethod, ProviderSettings
-from infermux.errors import FailureKind
+from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.interface import Adapter, Usage, describing, lasting
 from infermux.providers.process.asking import described_by
 from infermux.providers.registry import make_adapter
@@ -68,17 +68,24 @@ async def test_an_openai_compatible_endpoint_is_passed_on_to() -> None:
         settings = declared("openai_compatible", BASE_URL=upstream.base_url, API_KEY=KEY)
         async with running(settings) as adapter:
             assert "gpt-4o" in await adapter.list_models()
-            answer = await whole(adapter)
-            assert json.loads(answer.body)["choices"][0]["message"]["content"] == "Hello from the mock."
-            assert answer.usage == Usage(prompt_tokens=7, completion_tokens=5)
+            said = await whole(adapter)
+            assert json.loads(said.body)["choices"][0]["message"]["content"] == "Hello from the mock."
+            assert said.usage == Usage(prompt_tokens=7, completion_tokens=5)
             assert (await drained(await opened(adapter))).endswith(b"data: [DONE]\n\n")
             for stream in (False, True):
                 upstream.script.append(Reply(status=429, headers=(("Retry-After", "3"),)))
                 refused = await failure(adapter, call(stream=stream))
                 assert (refused.kind, refused.retry_after) == (FailureKind.RATE_LIMITED, 3.0)
+            for cut in (Reply(finish=False, done=False), Reply(cut_after=2)):
+                upstream.script.append(cut)
+                answer = await opened(adapter)
+                with pytest.raises(UpstreamFailure) as broken:
+                    await drained(answer)
+                assert broken.value.kind is FailureKind.BROKEN
         settings = declared("openai_compatible", BASE_URL="http://127.0.0.1:9", API_KEY=KEY)
         async with running(settings) as adapter:
-            assert (await failure(adapter)).kind is FailureKind.CONNECT
+            for stream in (False, True):
+                assert (await failure(adapter, call(stream=stream))).kind is FailureKind.CONNECT
 
 
 async def test_bedrock_runs_as_a_process_of_its_own() -> None:
@@ -93,11 +100,12 @@ async def test_bedrock_runs_as_a_process_of_its_own() -> None:
     assert len(MODELS) == 3
 
 
-async def test_processes_are_asked_for_their_models_at_once_and_ended() -> None:
+async def test_processes_are_asked_for_their_models_at_once_and_ended(caplog: pytest.LogCaptureFixture) -> None:
     broken = ProviderSettings(name="broken", type="process", command=(sys.executable, "-c", "raise SystemExit(3)"))
     found, missing = await described_by([declared("echo"), broken])
     assert [model.id for model in found["echo"]] == ["echo"]
     assert "exited with code 3" in missing["broken"]
+    assert caplog.messages == []  # nor is anything said to be started again
 
 
 @pytest.mark.parametrize("example", ["echo", "openai_compatible", "bedrock"])

@@ -280,3 +280,16 @@ async def test_a_process_that_speaks_neither_is_told_so(nursery: trio.Nursery, t
     provider, _ = await scripted(nursery, tmp_path, mute)
     with pytest.raises(UpstreamFailure, match="speaks no protocol of infermux: it answered `hello` with something"):
         await provider.send(chat())
+
+
+async def test_a_whole_answer_without_an_end_is_cut_at_the_limit(
+    nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infermux.providers.process.adapter.BODY_LIMIT", 2000)
+    mock = InfinityProvider()
+    mock.script.append([{"Message": "x" * 100}] * 1000)
+    with pytest.raises(UpstreamFailure, match="over 2000 bytes") as caught:
+        await adapter(nursery, tmp_path, mock).send(chat())
+    assert caught.value.kind is FailureKind.MALFORMED
+    with trio.fail_after(2):
+        await mock.left.wait()
