@@ -23,12 +23,11 @@ from infermux.actors.ref import Ref
 from infermux.actors.reply import Reply
 from infermux.actors.router import RouterActor
 from infermux.actors.router_messages import Advance, Serve
+from infermux.bench.figures import Spread
 from infermux.config.settings import Config, ProviderSettings, Routing
 from infermux.providers.interface import Endpoint
 
-from .callers import MODEL
-from .report import Spread
-
+MODEL = "served"
 SERVING = 3
 OTHERS = (10, 100, 1000)
 _ROUTABLE = Standing(reason=None, blocked_until=0.0, health=Health.HEALTHY)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import attrs
 
-from .callers import MODEL
-from .load import KEY, Load
-from .process import Child, DidNotStart, free_port, running
+from infermux.bench.callers import MODEL
+from infermux.bench.load import KEY, Load, local, place_of
+from infermux.bench.process import Child, DidNotStart, free_port, running
 
 BEFORE = "before"
 
@@ -63,7 +63,8 @@ class Asks:
     def of(self, load: Load) -> Load:
         """The load as this front's callers send it."""
         model = load.model if self.model is None else self.model
-        return attrs.evolve(load, key=self.key, path=self.path, model=model, headers=self.headers)
+        headers = dict(header.split(": ", 1) for header in self.headers)
+        return attrs.evolve(load, key=self.key, path=self.path, model=model, headers=headers)
 
 
 @attrs.frozen(kw_only=True)
@@ -152,8 +153,8 @@ def _chat(front: RunningFront) -> tuple[int, str]:
     load = front.asks.of(Load(prompt_bytes=0))
     connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=5)
     with contextlib.closing(connection):
-        headers = dict(header.split(": ", 1) for header in load.sent_headers)
-        connection.request("POST", load.sent_path, load.body, {"Content-Type": "application/json", **headers})
+        headers = {"Content-Type": "application/json", **load.sent_headers}
+        connection.request("POST", place_of(local(front.port)).path_of(load), load.body, headers)
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
 

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from .report import Row, Spread, aligned, rows
-from .rounds import Measurement, Outcome
+from infermux.bench.figures import Row, Spread
+from infermux.bench.report import aligned
+from infermux.bench.rounds import Measurement, Outcome
+
+from .report import rows
 
 OWN = "infermux-on"
 PLAIN = "infermux"
@@ -42,7 +45,7 @@ def cpu_under(peer: str) -> Found:
 
 
 def _ratio(outcome: Outcome, over: str, under: str) -> Spread | None:
-    well = {row.front for row in rows(outcome) if row.failure is None}
+    well = {row.target for row in rows(outcome) if row.failure is None}
     if not {over, under} <= well:
         return None
     unit = outcome.scenario.unit
@@ -52,14 +55,14 @@ def _ratio(outcome: Outcome, over: str, under: str) -> Spread | None:
 
 
 def _of(outcome: Outcome, front: str) -> list[Measurement]:
-    return [each for each in outcome.measurements if each.front == front]
+    return [each for each in outcome.measurements if each.target == front]
 
 
 def own(value: Callable[[Row], float | None]) -> Found:
     """A figure of infermux's own."""
 
     def found(outcome: Outcome, front: str) -> Spread | None:
-        row = next((row for row in rows(outcome) if row.front == front), None)
+        row = next((row for row in rows(outcome) if row.target == front), None)
         figure = None if row is None else value(row)
         return None if figure is None else Spread.of([figure])
 
@@ -70,11 +73,11 @@ def added_over(peer: str) -> Found:
     """The median latency that infermux adds over that which a peer adds."""
 
     def found(outcome: Outcome, front: str) -> Spread | None:
-        added = {row.front: row.added_p50 for row in rows(outcome)}
+        added = {row.target: row.added_ms for row in rows(outcome)}
         mine, theirs = added.get(front), added.get(peer)
-        if mine is None or theirs is None or theirs <= 0:
+        if mine is None or theirs is None or theirs.p50 <= 0:
             return None
-        return Spread.of([mine / theirs])
+        return Spread.of([mine.p50 / theirs.p50])
 
     return found
 
@@ -98,7 +101,7 @@ def _open(scenario: str) -> list[Goal]:
             says="99th percentile of latency added",
             bound=5.0,
             unit="ms",
-            found=own(lambda row: row.added_p99),
+            found=own(lambda row: None if row.added_ms is None else row.added_ms.p99),
         ),
         Goal(scenario=scenario, says="99.9th percentile of latency over the median", bound=10.0, found=tail),
     ]
@@ -142,7 +145,7 @@ GOALS: Sequence[Goal] = (
         says="99th percentile of the first token",
         bound=25.0,
         unit="ms",
-        found=own(lambda row: None if row.first_p99 is None else row.first_p99.median),
+        found=own(lambda row: None if row.first_token_ms is None else row.first_token_ms.p99.median),
     ),
     *_open("open-half"),
     *_open("open-500"),

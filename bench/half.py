@@ -9,12 +9,13 @@ from pathlib import Path
 
 import attrs
 
-from .load import Load
-from .machine import Placement
+from infermux.bench.machine import Placement
+from infermux.bench.scenario import Scenario
+
 from .peers import litellm
 from .report import rows
 from .rounds import Say, run_scenario
-from .scenarios import SCENARIOS, Scenario
+from .scenarios import SCENARIOS
 
 NAME = "open-half"
 WITHOUT = 40.0
@@ -24,9 +25,9 @@ _SECONDS = 4.0
 
 def scenario(*, cpus: Placement, scratch: Path, say: Say) -> Scenario:
     """Asks LiteLLM alone, in a closed loop, for a few seconds."""
-    closed = attrs.evolve(SCENARIOS["whole-16"], name=f"{NAME}-rate", load=Load(connections=16, seconds=_SECONDS))
+    closed = attrs.evolve(SCENARIOS["whole-16"], name=f"{NAME}-rate", seconds=_SECONDS)
     outcome = run_scenario(closed, [litellm.FRONT], quick=False, rounds=1, cpus=cpus, scratch=scratch, say=say)
-    held = next((row.per_second.median for row in rows(outcome) if row.per_second is not None), None)
+    held = next((row.requests_per_second.median for row in rows(outcome) if row.requests_per_second is not None), None)
     return at(held)
 
 
@@ -37,6 +38,7 @@ def at(held: float | None) -> Scenario:
     return Scenario(
         name=NAME,
         title=f"{rate:g} requests a second at a constant rate ({of}), open loop",
-        load=Load(connections=64, seconds=5.0, rate=rate),
-        quick_seconds=2.0,
+        callers=64,
+        seconds=5.0,
+        rate=rate,
     )

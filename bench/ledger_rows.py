@@ -21,11 +21,11 @@ from infermux.actors.journal import Journal
 from infermux.actors.kit import supervise
 from infermux.actors.ledger import Books, open_ledger
 from infermux.actors.record import Record, Tried
+from infermux.bench.figures import Spread
+from infermux.bench.report import aligned
 from infermux.database.place import Place
 from infermux.database.worker import Database
 from infermux.providers.interface import Usage
-
-from .report import Spread, aligned
 
 ROWS = 20_000  # a round: fewer than the ledger keeps waiting before it sheds any
 AT_ONCE = 200  # told between two steps of the loop

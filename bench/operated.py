@@ -16,18 +16,21 @@ from pathlib import Path
 
 import attrs
 
+from infermux.bench.callers import MODEL
+from infermux.bench.figures import Spread, failure
+from infermux.bench.machine import Placement
+from infermux.bench.report import aligned
+from infermux.bench.rounds import Measurement
+from infermux.bench.scenario import Scenario
+from infermux.bench.upstream import upstream
 from infermux.database.keys import KeyFile
 from infermux.database.place import Place
 from infermux.database.store import Store
 from infermux.keys import Allowance, KeyBudget, new_key
 
-from .callers import MODEL
 from .fronts import Asks, Command, Front, RunningFront, Site, infermux_config, serve
-from .machine import Placement
-from .report import Spread, aligned, failure
-from .rounds import Bench, Measurement, Say
-from .scenarios import SCENARIOS, Scenario
-from .upstream import upstream
+from .rounds import Bench, Say
+from .scenarios import SCENARIOS, round_load
 
 SCRAPE_EVERY = 1.0  # seconds
 SETTLES = 0.6  # seconds in which the last rows and lines of a round are written
@@ -93,7 +96,7 @@ def measure(
         up = [running for front in (OFF, ON) if (running := bench.start(front, stack, missing)) is not None]
         if missing:
             return Outcome(scenario=scenario, missing="; ".join(missing.values()))
-        load = scenario.round_load(quick=quick)
+        load = round_load(scenario, quick=quick)
         for running in up:
             bench.run(running, attrs.evolve(load, seconds=1.0))
         count = rounds or (3 if quick else scenario.rounds)
@@ -180,7 +183,7 @@ def markdown(outcome: Outcome) -> str:
     if outcome.failure is not None:
         return "\n".join([*lines, f"FAIL: {outcome.failure}", ""])
     table = [["", "CPU µs/request", "requests/s", "p50 ms", "p99 ms", "RSS MiB", "requests"]]
-    table += [[found[0].front, *_cells(found)] for found in (outcome.off, outcome.on)]
+    table += [[found[0].target, *_cells(found)] for found in (outcome.off, outcome.on)]
     ratio = outcome.ratio
     assert ratio is not None
     verdict = "" if ratio.median <= AT_MOST else f"; more than the {AT_MOST} it may"

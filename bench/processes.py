@@ -19,13 +19,14 @@ import attrs
 import msgspec
 import trio
 
+from infermux.bench.figures import Spread
+from infermux.bench.machine import Placement, pinned
+from infermux.bench.report import aligned
 from infermux.config.settings import ProviderSettings
 from infermux.providers.interface import Adapter, Answer, Call, Endpoint
 from infermux.providers.openai import make
 from infermux.providers.process.adapter import Process
 
-from .machine import Placement, pinned
-from .report import Spread, aligned
 from .tools import ROOT
 
 CALLERS = 16
@@ -191,7 +192,7 @@ def markdown(costs: Sequence[Cost]) -> str:
 
 
 if __name__ == "__main__":
-    from .machine import describe, placement
+    from infermux.bench.machine import describe, placement
 
     measured = measure(cpus=placement())
     print(markdown(measured))

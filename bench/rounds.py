@@ -1,62 +1,26 @@
-"""Runs a scenario: all fronts up at once, measured in turns (A B C, A B C, ...).
-
-So a drift of the machine hits all alike.
-"""
+"""Fronts in turns: each is started, and then measured as `infermux bench` measures (`infermux.bench.rounds`)."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
 
-from . import accounting
+from infermux.bench import rounds
+from infermux.bench.load import Load, Progress, local
+from infermux.bench.machine import Placement
+from infermux.bench.process import DidNotStart
+from infermux.bench.progress import measured
+from infermux.bench.rounds import Measurement, Outcome, Target
+from infermux.bench.scenario import Scenario
+from infermux.bench.upstream import Upstream, upstream
+
 from .fronts import Front, RunningFront, started
-from .load import Load, LoadResult, run_load
-from .machine import Placement
-from .process import DidNotStart
-from .scenarios import Scenario
-from .upstream import Upstream, upstream
+from .scenarios import round_load
 
 Say = Callable[[str], None]
-
-
-@attrs.frozen(kw_only=True)
-class Measurement:
-    """One round of one front. `cpu_ns` of the gateway's process tree, None for the upstream itself; memory in KiB.
-
-    `resident` is the most seen during the round, `peak` since the front started. `reached` counts the requests that
-    came through to the upstream; `load_busy` and `mock_busy` are the shares of a CPU that the tools used.
-    """
-
-    front: str
-    load: LoadResult
-    cpu_ns: int | None
-    resident: int
-    peak: int
-    reached: int
-    load_busy: float
-    mock_busy: float
-
-    def units(self, unit: str) -> int:
-        return self.load.events if unit == "event" else self.load.good
-
-    def cpu_us(self, unit: str) -> float | None:
-        """CPU microseconds per request or event."""
-        if self.cpu_ns is None or not self.units(unit):
-            return None
-        return self.cpu_ns / 1000 / self.units(unit)
-
-
-@attrs.frozen(kw_only=True)
-class Outcome:
-    """All rounds of a scenario. `missing` maps a front that could not take part to the reason."""
-
-    scenario: Scenario
-    measurements: tuple[Measurement, ...]
-    missing: dict[str, str]
 
 
 def run_scenario(
@@ -78,15 +42,22 @@ def run_scenario(
         mock = stack.enter_context(upstream(scenario.pace, cpus=cpus.others, scratch=scratch))
         bench = Bench(scenario=scenario, mock=mock, cpus=cpus, scratch=scratch, say=say)
         up = [(front, running) for front in fronts if (running := bench.start(front, stack, missing))]
+        load = round_load(scenario, quick=quick)
         for front, running in up:
-            bench.warm_up(running, front.warm_up_seconds)
+            bench.run(running, scenario.warm_up(load, front.warm_up_seconds))
         count = rounds or (min(3, scenario.rounds) if quick else scenario.rounds)
         for number in range(count):
             for front, running in up:
                 if front.rounds is None or number < front.rounds:
                     with front.during(running):
-                        found.append(bench.measure(running, scenario.round_load(quick=quick), f"{number + 1}/{count}"))
+                        found.append(bench.measure(running, load, f"{number + 1}/{count}"))
     return Outcome(scenario=scenario, measurements=tuple(found), missing=missing)
+
+
+def target_of(running: RunningFront, load: Load) -> Target:
+    """A target that leaves what is sent as it is."""
+    session = None if running.child is None else running.child.session
+    return Target(name=running.name, url=local(running.port), key=load.key, tree=session, settles=running.settles)
 
 
 @attrs.frozen(kw_only=True)
@@ -113,54 +84,35 @@ class Bench:
         missing[front.name] = reason
         return None
 
-    def warm_up(self, running: RunningFront, seconds: float) -> None:
-        self.run(running, self.scenario.warm_up_load(seconds))
-
     def run(self, running: RunningFront, load: Load) -> None:
         """A run whose figures are dropped."""
-        run_load(running.asks.of(load), running.port, cpus=self.cpus.others, scratch=self.scratch)
+        asked = running.asks.of(load)
+        if self._bench().run(target_of(running, asked), asked).interrupted:
+            raise KeyboardInterrupt
 
     def measure(self, running: RunningFront, load: Load, round_name: str) -> Measurement:
-        """One round. Requests still under way at the end are waited for, so CPU time and requests belong together."""
-        session = running.child.session if running.child else None
-        seen = [accounting.Memory()]
-        self.mock.reset()
-        begun, before, mock_before = time.monotonic(), _cpu(session), _cpu(self.mock.child.session)
-        result, load_cpu = run_load(
-            running.asks.of(load),
-            running.port,
-            cpus=self.cpus.others,
-            scratch=self.scratch,
-            on_tick=lambda: seen.append(_memory(session)),
+        """One round."""
+        asked = running.asks.of(load)
+        found = self._bench().measure(target_of(running, asked), asked, round_name)
+        if found.interrupted:
+            raise KeyboardInterrupt
+        return found
+
+    def _bench(self) -> rounds.Bench:
+        watcher = _Lines(self.say)
+        return rounds.Bench(
+            scenario=self.scenario, mock=self.mock, cpus=self.cpus.others, scratch=self.scratch, watcher=watcher
         )
-        seen.append(_memory(session))
-        seconds = time.monotonic() - begun
-        time.sleep(running.settles)
-        measurement = Measurement(
-            front=running.name,
-            load=result,
-            cpu_ns=None if session is None else _cpu(session) - before,
-            resident=max(memory.resident for memory in seen),
-            peak=seen[-1].peak,
-            reached=self.mock.stats().requests,
-            load_busy=load_cpu / 1e9 / seconds,
-            mock_busy=(_cpu(self.mock.child.session) - mock_before) / 1e9 / seconds,
-        )
-        self.say(f"{self.scenario.name} {round_name} {_progress(measurement, self.scenario.unit)}")
-        return measurement
 
 
-def _cpu(session: int | None) -> int:
-    return 0 if session is None else accounting.cpu_ns(session)
+@attrs.frozen
+class _Lines:
+    """A `Watcher` that says what each round came to."""
 
+    say: Say
 
-def _memory(session: int | None) -> accounting.Memory:
-    return accounting.Memory() if session is None else accounting.memory(session)
+    def going(self, what: str, target: str, progress: Progress, *, share: float) -> None:
+        """Rounds are short."""
 
-
-def _progress(measurement: Measurement, unit: str) -> str:
-    rate = measurement.units(unit) / max(measurement.load.seconds, 1e-9)
-    cpu = measurement.cpu_us(unit)
-    used = "" if cpu is None else f", {cpu:.1f} µs CPU per {unit}"
-    failed = f", {measurement.load.failed} FAILED" if measurement.load.failed else ""
-    return f"{measurement.front}: {rate:.0f} {unit}s/s{used}{failed}"
+    def measured(self, what: str, measurement: Measurement, unit: str) -> None:
+        self.say(measured(what, measurement, unit))

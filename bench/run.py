@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 import attrs
 import msgspec
 
+from infermux.bench.machine import Placement, describe, pinned, placement
+from infermux.bench.plot import plot
+from infermux.bench.rounds import Outcome
+from infermux.bench.tools import CannotCompile, compiled
+from infermux.cli.bench import one_interrupt
+
 from . import goals, half, operated, report, startup, translated
 from .fronts import Front, earlier
-from .machine import Placement, describe, pinned, placement
 from .registry import FRONTS, OWN, PEERS, versions
-from .rounds import Outcome, run_scenario
-from .scenarios import SCENARIOS
-from .tools import HERE, CannotCompile, compiled
+from .rounds import run_scenario
+from .scenarios import SCENARIOS, USUAL
+from .tools import HERE, ROOT
 
-ALL = (
-    *SCENARIOS,
+REST = (
     half.NAME,
     *translated.SCENARIOS,
     *operated.SCENARIOS_OPERATED,
@@ -32,6 +35,7 @@ ALL = (
     "decision",
     "import",
 )
+ALL = (*SCENARIOS, *REST)
 
 SETS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "peers": {
@@ -44,7 +48,10 @@ SETS: Mapping[str, Mapping[str, Sequence[str]]] = {
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """What a scenario gives: for people and for programs. `failed`: a front answered too few requests right."""
+    """What a scenario gives: for people and for programs. `failed`: a front answered too few requests right.
+
+    `outcome` is there where fronts took turns.
+    """
 
     markdown: str
     data: Mapping[str, object]
@@ -55,14 +62,16 @@ class Finding:
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0, or 1 when a front failed or the tools could not be compiled."""
     options = _options(words)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     cpus = placement()
     findings: list[Finding] = []
     try:
         for tool in ("mock", "load"):
             compiled(tool)
-        with tempfile.TemporaryDirectory(prefix="infermux-bench-") as folder, pinned(cpus.others):
+        with (
+            tempfile.TemporaryDirectory(prefix="infermux-bench-") as folder,
+            pinned(cpus.others),
+            one_interrupt(),
+        ):
             for name in options.scenario:
                 findings.append(_run(name, options, cpus, Path(folder)))  # noqa: PERF401 - Ctrl-C leaves what there is
     except CannotCompile as problem:
@@ -77,25 +86,18 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if any(finding.failed for finding in findings) else 0
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """The first one ends the run; further ones must not cut the cleaning up short."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.run", description="Measures infermux beside its peers, on loopback.")
     parser.add_argument("--quick", action="store_true", help="three rounds of about a second")
     parser.add_argument(
         "--set", choices=SETS, help="scenarios and fronts by name: peers, all gateways beside each other"
     )
-    parser.add_argument("--scenario", type=_names(ALL), default=list(ALL), help=f"some of {','.join(ALL)}")
+    parser.add_argument("--scenario", type=_names(ALL), default=[*USUAL, *REST], help=f"some of {','.join(ALL)}")
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)}, or none")
     parser.add_argument("--fronts", type=_names(OWN), default=list(OWN), help=f"some of {','.join(OWN)}")
     parser.add_argument("--before", type=Path, help="another checkout, whose infermux takes part in turns")
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
-    parser.add_argument("--json", type=Path, default=_default_file(), help="the Markdown goes beside it")
+    parser.add_argument("--json", type=Path, default=_default_file(), help="Markdown and SVG go beside it")
     chosen = parser.parse_args(words)
     if chosen.set is not None:
         parser.set_defaults(**SETS[chosen.set])
@@ -208,6 +210,7 @@ def _processes(options: argparse.Namespace, cpus: Placement) -> Finding:
 def _write(file: Path, cpus: Placement, findings: Sequence[Finding]) -> None:
     machine = {
         **describe(),
+        "commit": _commit(),
         **versions(),
         "gateway_cpus": ",".join(map(str, sorted(cpus.gateway))),
         "other_cpus": ",".join(map(str, sorted(cpus.others))),
@@ -224,7 +227,18 @@ def _write(file: Path, cpus: Placement, findings: Sequence[Finding]) -> None:
     facts = [f"- {name}: {value}" for name, value in machine.items()]
     tables = [finding.markdown for finding in findings]
     file.with_suffix(".md").write_text("\n".join(["# Bench", "", *facts, "", goals.markdown(outcomes), *tables]))
-    print(f"written: {file} and {file.with_suffix('.md').name}", file=sys.stderr)
+    drawn = plot([finding.outcome for finding in findings if finding.outcome is not None])
+    if drawn is not None:
+        file.with_suffix(".svg").write_text(drawn)
+    print(f"written: {file} and what lies beside it", file=sys.stderr)
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 if __name__ == "__main__":

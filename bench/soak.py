@@ -22,10 +22,10 @@ from typing import Any
 import attrs
 import trio
 
-from bench.process import Child, running, wait_for_line
 from bench.soak_report import Line, Panel, Sample, Slope, is_flat, percentiles, plot, slope, warm
 from bench.soak_world import Load, providers
 from bench.tools import ROOT
+from infermux.bench.process import Child, running, wait_for_line
 from tests.mocks.openai_upstream import OpenAIUpstream
 
 RESULTS = Path(__file__).parent / "results"

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import attrs
 
+from infermux.bench.figures import Spread
+from infermux.bench.machine import Placement, pinned
+from infermux.bench.process import Child, DidNotStart, clean_environment, free_port, running
+from infermux.bench.upstream import Pace, upstream
+
 from .fronts import INFERMUX, Site, infermux_config
-from .machine import Placement, pinned
-from .process import Child, DidNotStart, clean_environment, free_port, running
-from .report import Spread
-from .upstream import Pace, upstream
 
 PROVIDERS = 10
 _IMPORT = "import time; begun = time.perf_counter(); import {module}; print(time.perf_counter() - begun)"

@@ -13,14 +13,18 @@ from pathlib import Path
 
 import attrs
 
-from .callers import CHAT, MESSAGES, RESPONSES, Caller
+from infermux.bench.callers import CHAT, MESSAGES, RESPONSES, Caller
+from infermux.bench.figures import Spread, failure
+from infermux.bench.load import Load
+from infermux.bench.machine import Placement
+from infermux.bench.report import aligned
+from infermux.bench.rounds import Measurement
+from infermux.bench.scenario import Scenario
+from infermux.bench.upstream import upstream
+
 from .fronts import EVERY_DIALECT, MODELS
-from .load import Load
-from .machine import Placement
-from .report import Spread, aligned, failure
-from .rounds import Bench, Measurement, Say
-from .scenarios import Scenario
-from .upstream import Pace, upstream
+from .rounds import Bench, Say
+from .scenarios import round_load
 
 
 @attrs.frozen(kw_only=True)
@@ -57,17 +61,14 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario(
             name="translated-16",
             title="16 callers, streams of 50 tokens 20 ms apart, passed through and translated",
-            unit="event",
-            pace=Pace(tokens=50, interval_ms=20),
-            load=Load(stream=True, connections=16, seconds=3.0, stagger=0.02, min_events=50),
+            stream=True,
+            stagger=0.02,
             rounds=7,
         ),
         Scenario(
             name="translated-16-aligned",
             title="the same with all streams in step, so that the wake-up, which all pay, hides least",
-            unit="event",
-            pace=Pace(tokens=50, interval_ms=20),
-            load=Load(stream=True, connections=16, seconds=3.0, min_events=50),
+            stream=True,
             rounds=7,
         ),
     )
@@ -109,7 +110,7 @@ def measure(
         running = bench.start(EVERY_DIALECT, stack, missing)
         if running is None:
             return Outcome(scenario=scenario, rounds={}, missing=missing[EVERY_DIALECT.name])
-        loads = {pair: _load(scenario.round_load(quick=quick), pair) for pair in PAIRS}
+        loads = {pair: _load(round_load(scenario, quick=quick), pair) for pair in PAIRS}
         for load in loads.values():
             bench.run(running, attrs.evolve(load, seconds=EVERY_DIALECT.warm_up_seconds))
         count = rounds or (3 if quick else scenario.rounds)

@@ -41,12 +41,14 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def expected() -> set[str]:
-    """Every module in the tree by its name in the wheel, the dashboard, and the marker that the package is typed."""
+    """What the wheel must hold: all modules, the dashboard, the sources and scenarios of the bench, py.typed."""
     rooms = [ROOT / "actors", ROOT / "http", ROOT / "providers"]
     own = {str(path.relative_to(ROOT)) for path in (ROOT / "infermux").rglob("*.py")}
     linked = {f"infermux/{path.relative_to(ROOT)}" for room in rooms for path in room.rglob("*.py")}
     page = {f"infermux/{path.relative_to(ROOT)}" for path in (ROOT / "http" / "dashboard_files").iterdir()}
-    return own | linked | page | {"infermux/py.typed"}
+    bench = ROOT / "infermux" / "bench"
+    tools = {str(path.relative_to(ROOT)) for path in (*(bench / "c").iterdir(), bench / "scenarios.yml")}
+    return own | linked | page | tools | {"infermux/py.typed"}
 
 
 def check_contents(wheel: Path, what: str) -> None:

@@ -9,32 +9,18 @@ import pytest
 
 from bench import ledger_rows, operated
 from bench.fronts import Site
-from bench.load import Latencies, LoadResult
 from bench.operated import OFF, ON, SCENARIOS_OPERATED, Outcome, markdown
-from bench.rounds import Measurement
 from infermux.config import Config, load
 from infermux.config.settings import AuthMode
-
-
-def measured(front: str, *, cpu_us: float, failed: int = 0) -> Measurement:
-    times = Latencies(count=100, p50=500.0, p99=900.0)
-    result = LoadResult(
-        requests=100 + failed, good=100, failed=failed, seconds=1.0, events=0, chunks=0, reads=100, bytes=0,
-        reconnects=0, stale=0, peak=16, bad_status=503 if failed else 0, errors={"status": failed},
-        latency_us=times, first_token_us=Latencies(),
-    )  # fmt: skip
-    return Measurement(
-        front=front, load=result, cpu_ns=int(cpu_us * 100_000), resident=2048, peak=4096, reached=100, load_busy=0.1,
-        mock_busy=0.1,
-    )  # fmt: skip
+from tests.bench._made import measured, result
 
 
 def outcome(*rounds: tuple[float, float], failed: int = 0, rows: int = 1000) -> Outcome:
     """Rounds of CPU microseconds per request: off, on."""
     return Outcome(
         scenario=SCENARIOS_OPERATED["operated-whole-16"],
-        off=tuple(measured("off", cpu_us=off) for off, _ in rounds),
-        on=tuple(measured("on", cpu_us=on, failed=failed) for _, on in rounds),
+        off=tuple(measured("off", cpu_us=off, load=result(good=100)) for off, _ in rounds),
+        on=tuple(measured("on", cpu_us=on, load=result(good=100, failed=failed)) for _, on in rounds),
         rows=rows,
     )
 

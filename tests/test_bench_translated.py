@@ -13,20 +13,21 @@ import msgspec
 import pytest
 
 from bench import report, translated
-from bench.callers import CHAT, MESSAGES, RESPONSES, Caller
-from bench.load import Latencies, Load, LoadResult, run_load
-from bench.machine import placement
-from bench.rounds import Measurement
-from bench.rounds import Outcome as FrontOutcome
-from bench.scenarios import SCENARIOS
 from bench.translated import NATIVE, PAIRS, Outcome, Pair
-from bench.upstream import Pace, Upstream, upstream
+from infermux.bench.callers import CHAT, MESSAGES, RESPONSES, Caller
+from infermux.bench.figures import Spread
+from infermux.bench.load import Load, local, run_load
+from infermux.bench.machine import placement
+from infermux.bench.rounds import Measurement
+from infermux.bench.upstream import Pace, Upstream, upstream
 from infermux.providers.dialects import anthropic_messages, openai_chat
 from infermux.providers.dialects.bedrock_converse import BedrockConverse
 from infermux.providers.dialects.dialect import Dialect
 from infermux.providers.dialects.fold import fold
 from infermux.providers.dialects.neutral import Text
 from infermux.providers.translate import DIALECTS
+from tests.bench import _made
+from tests.bench._made import measured
 from tests.providers.dialects._cases import read_stream
 
 CPUS = placement().others
@@ -70,7 +71,7 @@ def test_the_mock_answers_and_streams_in_each_dialect(mock: Upstream, dialect: D
 def test_a_stream_that_ends_in_another_dialect_is_incomplete(mock: Upstream, tmp_path: Path) -> None:
     right = Load(stream=True, caller=MESSAGES, connections=1, requests=1)
     wrong = attrs.evolve(right, caller=attrs.evolve(MESSAGES, last="[DONE]"))
-    results = [run_load(load, mock.port, cpus=CPUS, scratch=tmp_path)[0] for load in (right, wrong)]
+    results = [run_load(load, local(mock.port), cpus=CPUS, scratch=tmp_path).result for load in (right, wrong)]
     assert [(result.good, result.errors["incomplete"]) for result in results] == [(1, 0), (0, 1)]
 
 
@@ -80,7 +81,7 @@ def test_requests_are_those_of_their_api_and_as_long_as_asked(caller: Caller) ->
     assert 1480 <= len(body) <= 1520
     dialect = next(dialect for endpoint, dialect in DIALECTS.items() if caller.path.endswith(endpoint.value))
     conversation = dialect.read_request(body)
-    assert (conversation.stream, conversation.max_tokens, len(conversation.turns)) == (True, 256, 1)
+    assert (conversation.stream, conversation.max_tokens, len(conversation.turns)) == (True, 50, 1)
     assert conversation.lost == ()
 
 
@@ -89,27 +90,8 @@ def test_requests_are_those_of_their_api_and_as_long_as_asked(caller: Caller) ->
 
 def _measured(name: str, cpu_us: float, *, failed: int = 0) -> Measurement:
     """A round of one hundred streams, of 50 tokens each, that cost `cpu_us` a token."""
-    load = LoadResult(
-        requests=100 + failed,
-        good=100,
-        failed=failed,
-        seconds=1.0,
-        events=100 * 53,
-        chunks=0,
-        reads=0,
-        bytes=0,
-        reconnects=0,
-        stale=0,
-        peak=16,
-        bad_status=0,
-        errors={"incomplete": failed},
-        latency_us=Latencies(),
-        first_token_us=Latencies(),
-    )
-    cpu_ns = int(cpu_us * 1000 * 100 * 50)
-    return Measurement(
-        front=name, load=load, cpu_ns=cpu_ns, resident=1, peak=1, reached=100, load_busy=0.1, mock_busy=0.1
-    )
+    load = _made.result(good=100, failed=failed, events=100 * 53)
+    return measured(name, load=load, cpu_us=cpu_us * 50)
 
 
 def _outcome(passed: list[Measurement], other: list[Measurement], pair: Pair = PAIRS[1]) -> Outcome:
@@ -120,8 +102,8 @@ def _outcome(passed: list[Measurement], other: list[Measurement], pair: Pair = P
 def test_ratios_are_of_the_same_round_and_of_tokens() -> None:
     passed, other = [_measured("p", 100), _measured("p", 50)], [_measured("t", 120), _measured("t", 80)]
     row = translated.rows(_outcome(passed, other))[1]
-    assert row.cpu_us == report.Spread(median=100.0, low=80.0, high=120.0)
-    assert row.ratio == report.Spread(median=1.4, low=1.2, high=1.6)
+    assert row.cpu_us == Spread(median=100.0, low=80.0, high=120.0)
+    assert row.ratio == Spread(median=1.4, low=1.2, high=1.6)
 
 
 def test_a_pair_that_fails_shows_fail_and_no_figures() -> None:
@@ -150,9 +132,9 @@ def test_outcomes_can_be_written_as_json() -> None:
 
 
 def test_two_checkouts_are_compared_round_by_round() -> None:
-    measured = [_measured("infermux", 100), _measured("before", 80), _measured("infermux", 50), _measured("before", 50)]
-    outcome = FrontOutcome(scenario=SCENARIOS["stream-16"], measurements=tuple(measured), missing={})
-    assert report.against_before(outcome) == report.Spread(median=1.125, low=1.0, high=1.25)
+    costs = (("infermux", 100.0), ("before", 80.0), ("infermux", 50.0), ("before", 50.0))
+    outcome = _made.outcome(*(_measured(name, cost) for name, cost in costs), scenario="stream-16")
+    assert report.against_before(outcome) == Spread(median=1.125, low=1.0, high=1.25)
     assert "infermux: 1.125 (1.000-1.250) times the CPU of before" in report.markdown(outcome)
-    alone = attrs.evolve(outcome, measurements=(measured[0],))
+    alone = attrs.evolve(outcome, measurements=outcome.measurements[:1])
     assert report.against_before(alone) is None

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 
-from bench.callers import MODEL
 from bench.fronts import Command, Front, Site, version_in
-from bench.load import KEY
 from bench.tools import BUILD
+from infermux.bench.callers import MODEL
+from infermux.bench.load import KEY
 
 _VENV = BUILD / "litellm-venv"
 _PROGRAM = _VENV / "bin" / "litellm"

@@ -9,8 +9,8 @@ https://docs.sglang.io/docs/advanced_features/sgl_model_gateway
 from __future__ import annotations
 
 from bench.fronts import Command, Front, Site, version_in
-from bench.process import free_port
 from bench.tools import BUILD
+from infermux.bench.process import free_port
 
 _VENV = BUILD / "sglang-venv"
 _PYTHON = _VENV / "bin" / "python"

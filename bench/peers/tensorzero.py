@@ -11,9 +11,9 @@ https://www.tensorzero.com/docs/gateway/configuration-reference
 
 from __future__ import annotations
 
-from bench.callers import MODEL
 from bench.fronts import Asks, Command, Front, Site, version_in
 from bench.tools import BUILD
+from infermux.bench.callers import MODEL
 
 _VENV = BUILD / "tensorzero-venv"
 _PYTHON = _VENV / "bin" / "python"

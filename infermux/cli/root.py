@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
     "provider": "provider:provider",
     "update": "update:update",
     "simulate": "simulate:simulate",
+    "bench": "bench:bench",
 }
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from bench import half
-from bench.fronts import Command, Front, Site, version_in
-from bench.load import KEY, Load
+from bench.fronts import Asks, Command, Front, Site, version_in
 from bench.peers import litellm, nginx, portkey, sglang, tensorzero
 from bench.registry import FRONTS, INFERMUX_ON, OWN, PEERS
 from bench.run import ALL, SETS
-from bench.scenarios import SCENARIOS
+from bench.scenarios import SCENARIOS, round_load
 from bench.tools import HERE
+from infermux.bench.load import KEY, Load
 
 INSTALLED = {"litellm": litellm, "portkey": portkey, "sglang": sglang, "tensorzero": tensorzero}
 UPSTREAM = "http://127.0.0.1:9/v1"
@@ -76,18 +76,18 @@ def test_tensorzero_is_configured_for_the_upstream_and_asked_in_its_own_way(site
     assert command.port_file is not None
     assert str(command.port_file) in command.words
     load = tensorzero.FRONT.asks(site).of(Load())
-    assert load.sent_path == "/openai/v1/chat/completions"
+    assert load.path == "/openai/v1/chat/completions"
     assert json.loads(load.body)["model"] == "tensorzero::model_name::bench-model"
 
 
 def test_portkey_is_told_the_provider_by_headers(site: Site) -> None:
     assert "--port=8080" in command_of(portkey.FRONT, site).words
     headers = portkey.FRONT.asks(site).of(Load()).sent_headers
-    assert headers == (
-        f"Authorization: Bearer {KEY}",
-        "x-portkey-provider: openai",
-        f"x-portkey-custom-host: {UPSTREAM}",
-    )
+    assert headers == {
+        "Authorization": f"Bearer {KEY}",
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": UPSTREAM,
+    }
 
 
 def test_sglang_forwards_to_the_upstream_itself(site: Site) -> None:
@@ -117,8 +117,8 @@ def test_infermux_with_everything_on_is_asked_with_a_key_of_its_own(site: Site) 
 
 
 def test_a_load_without_what_a_front_needs_is_as_the_caller_sends_it() -> None:
-    load = Load()
-    assert (load.sent_path, load.sent_headers) == ("/v1/chat/completions", (f"Authorization: Bearer {KEY}",))
+    load = Asks().of(Load())
+    assert (load.path, load.sent_headers) == (None, {"Authorization": f"Bearer {KEY}"})
 
 
 def test_the_version_of_a_distribution_in_another_environment_is_read(tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_the_version_of_a_distribution_in_another_environment_is_read(tmp_path: 
 
 
 def test_the_rate_is_half_of_what_litellm_held() -> None:
-    assert half.at(84.4).load.rate == 42.2
-    assert half.at(None).load.rate == half.WITHOUT
+    assert half.at(84.4).rate == 42.2
+    assert half.at(None).rate == half.WITHOUT
 
 
 def test_each_of_the_5000_callers_has_one_stream() -> None:
     scenario = SCENARIOS["streams-5000"]
     streams_for = scenario.pace.tokens * scenario.pace.interval_ms / 1000
-    assert streams_for > scenario.load.seconds > scenario.load.stagger
-    assert scenario.round_load(quick=True).seconds == scenario.load.seconds
+    assert streams_for > scenario.seconds > scenario.stagger
+    assert round_load(scenario, quick=True).seconds == scenario.seconds

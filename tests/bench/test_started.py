@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench.fronts import Asks, Command, Front, Site, started
-from bench.load import Load, run_load
-from bench.machine import placement
-from bench.upstream import Pace, upstream
+from infermux.bench.load import Load, local, run_load
+from infermux.bench.machine import placement
+from infermux.bench.upstream import Pace, upstream
 
 CPUS = placement().others
 
@@ -48,9 +48,8 @@ def front(asks: Asks) -> Front:
 @pytest.mark.needs("cc")
 def test_a_front_that_chooses_its_port_is_found_and_asked_as_it_needs(tmp_path: Path) -> None:
     with started(front(ASKS), upstream_port=9, cpus=CPUS, scratch=tmp_path) as running:
-        result, _ = run_load(
-            running.asks.of(Load(connections=1, requests=3, seconds=5.0)), running.port, cpus=CPUS, scratch=tmp_path
-        )
+        load = running.asks.of(Load(connections=1, requests=3, seconds=5.0))
+        result = run_load(load, local(running.port), cpus=CPUS, scratch=tmp_path).result
     assert (result.good, result.failed) == (3, 0), result.sample
 
 
@@ -59,5 +58,5 @@ def test_a_front_that_chooses_its_port_is_found_and_asked_as_it_needs(tmp_path: 
 def test_the_first_token_of_the_mock_comes_with_what_is_before_the_text(tmp_path: Path) -> None:
     with upstream(Pace(tokens=2, interval_ms=100), cpus=CPUS, scratch=tmp_path) as mock:
         load = Load(stream=True, connections=1, requests=1)
-        result, _ = run_load(load, mock.port, cpus=CPUS, scratch=tmp_path)
+        result = run_load(load, local(mock.port), cpus=CPUS, scratch=tmp_path).result
     assert (result.events, result.reads) == (5, 3)  # role and first token; second token; reason and [DONE]

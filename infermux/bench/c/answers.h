@@ -5,12 +5,13 @@
 #include "net.h"
 
 static struct {
-    int port, tokens;
+    int port, tokens, fail_status, retry_after;
+    long fail_every;
     const char *model;
-} options = {0, 50, "bench-model"};
+} options = {.tokens = 50, .model = "bench-model"};
 
 /* CHAT_USAGE: with usage asked for. */
-enum dialect { CHAT, CHAT_USAGE, MESSAGES, CONVERSE, DIALECTS };
+enum dialect { CHAT, CHAT_USAGE, MESSAGES, CONVERSE, EMBEDDINGS, DIALECTS };
 
 #define WORDS 8
 
@@ -18,7 +19,7 @@ enum dialect { CHAT, CHAT_USAGE, MESSAGES, CONVERSE, DIALECTS };
 static struct script {
     struct buffer whole, start, token[WORDS], finish;
 } scripts[DIALECTS];
-static struct buffer models;
+static struct buffer models, failure;
 
 /* As they stand in JSON: words, a mark, a character outside of ASCII and, as about one token in ten has, an escape. */
 static const char *const words[WORDS] = {" The", " quick", " brown", " fox", ",", " jumps", " caf\303\251", ".\\n"};
@@ -42,8 +43,9 @@ static void add_format(struct buffer *out, const char *format, ...) {
 }
 
 static void add_json_response(struct buffer *out, const char *status, const char *body) {
-    add_format(out, "HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s", status,
-               strlen(body), body);
+    add_format(out, "HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n", status,
+               strlen(body));
+    append(out, body, strlen(body));
 }
 
 static void add_stream_head(struct buffer *out, const char *content_type) {
@@ -206,14 +208,39 @@ static void prepare_converse(struct script *script) {
     end_stream(&script->finish);
 }
 
+/* ---- embeddings, as long as those of a usual model ---- */
+
+static void prepare_embeddings(struct script *script) {
+    struct buffer body = {0};
+    add_format(&body, "{\"object\":\"list\",\"model\":\"%s\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[",
+               options.model);
+    for (int i = 0; i < 1536; i++)
+        add_format(&body, "%s%.8f", i ? "," : "", ((i * 7919) % 2003 - 1001) / 40000.0);
+    add_format(&body, "]}],\"usage\":{\"prompt_tokens\":350,\"total_tokens\":350}}");
+    add_json_response(&script->whole, "200 OK", body.data);
+    free(body.data);
+}
+
+static void prepare_failure(void) {
+    const char *body = "{\"error\":{\"message\":\"a fault of the mock\",\"type\":\"mock_error\",\"param\":null,\"code\":null}}";
+    add_format(&failure, "HTTP/1.1 %d Fault\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n",
+               options.fail_status, strlen(body));
+    if (options.retry_after)
+        add_format(&failure, "retry-after: %d\r\n", options.retry_after);
+    add_format(&failure, "\r\n%s", body);
+}
+
 static void prepare_answers(void) {
     char text[2048];
+    prepare_embeddings(&scripts[EMBEDDINGS]);
+    prepare_failure();
     prepare_chat(&scripts[CHAT], 0);
     prepare_chat(&scripts[CHAT_USAGE], 1);
     prepare_messages(&scripts[MESSAGES]);
     prepare_converse(&scripts[CONVERSE]);
     for (int i = 0; i < DIALECTS; i++)
-        append(&scripts[i].start, scripts[i].token[1].data, scripts[i].token[1].length);
+        if (scripts[i].token[1].length)
+            append(&scripts[i].start, scripts[i].token[1].data, scripts[i].token[1].length);
     snprintf(text, sizeof text,
              "{\"object\":\"list\",\"data\":[{\"id\":\"%s\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"bench\"}]}",
              options.model);

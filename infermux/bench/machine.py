@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Generator
 from importlib import metadata
 from pathlib import Path
 
 import attrs
-
-from .tools import ROOT
 
 
 @attrs.frozen(kw_only=True)
@@ -26,13 +23,21 @@ class Placement:
 
 def placement() -> Placement:
     """The first usable CPU for the gateway, the second for the rest."""
-    usable = sorted(os.sched_getaffinity(0))
+    usable = sorted(usable_cpus())
     return Placement(gateway=frozenset(usable[:1]), others=frozenset(usable[1:2] or usable[:1]))
+
+
+def usable_cpus() -> frozenset[int]:
+    """Those this process may run on; empty where the system does not tell."""
+    return frozenset(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else frozenset()
 
 
 @contextlib.contextmanager
 def pinned(cpus: frozenset[int]) -> Generator[None]:
-    """Processes started inside inherit these CPUs from their first instruction on."""
+    """Processes started inside inherit these CPUs from their first instruction on; with none they are left alone."""
+    if not cpus or not sys.platform.startswith("linux"):
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:
@@ -42,22 +47,22 @@ def pinned(cpus: frozenset[int]) -> Generator[None]:
 
 
 def describe() -> dict[str, str]:
-    """CPU, kernel, Python, the versions that matter and the commit of the working tree."""
+    """CPU, kernel, Python and the versions that matter."""
     return {
         "cpu": _cpu_model(),
         "cpus": str(os.cpu_count()),
         "kernel": platform.release(),
         "python": sys.version.split()[0],
         **{name: _version(name) for name in ("infermux", "trio", "httptools", "hypercorn", "quart-trio")},
-        "commit": _commit(),
         "load_average": " ".join(f"{value:.2f}" for value in os.getloadavg()),
     }
 
 
 def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.machine()
 
 
@@ -66,11 +71,3 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

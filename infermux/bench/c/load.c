@@ -6,7 +6,12 @@
  *   --mode whole|stream    what a right answer is: a whole JSON object, or events that end with [DONE], or with one
  *                          whose data begins as --last says
  *
+ *   --address IP --port N  where to connect; --host is what the Host header says
+ *   --headers FILE         further lines of the head, each with its CRLF: a key does not stand on the command line
+ *
  * Ends after --seconds or --requests, whichever comes first, lets what is under way finish, and prints one JSON object.
+ * Before it comes a line {"good":N,"failed":N} twice a second. SIGINT and SIGTERM end it at once: what is under way then
+ * was never asked.
  */
 #include "net.h"
 #include "histogram.h"
@@ -32,12 +37,11 @@ struct conn {
 };
 
 static struct {
-    const char *host, *path, *body_file, *mode;
+    const char *address, *host, *path, *body_file, *headers_file, *mode;
     int port, connections, min_events;
     double rate, seconds, timeout, stagger;
     long requests;
-    struct buffer headers;
-} options = {.host = "127.0.0.1", .path = "/v1/chat/completions", .mode = "whole", .port = 8080, .connections = 16,
+} options = {.address = "127.0.0.1", .host = "127.0.0.1", .path = "/v1/chat/completions", .mode = "whole", .port = 8080, .connections = 16,
              .seconds = 2, .timeout = 10, .requests = -1, .min_events = 1};
 
 static struct buffer request;
@@ -48,6 +52,8 @@ static uint64_t total_events, total_chunks, total_bytes, total_reads;
 static int64_t started, last_end, stop_at;
 static long issued, due_count, joined;
 static int epoll_fd, streaming, bad_status;
+static int64_t told_at, cpu_at_start;
+static volatile sig_atomic_t stopped;
 static char sample[512];
 
 static void send_or_close(struct conn *conn, int64_t now);
@@ -141,7 +147,7 @@ static void end_response(struct conn *conn, int64_t now) {
 
 static void connect_now(struct conn *conn) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
-    inet_pton(AF_INET, options.host, &address.sin_addr);
+    inet_pton(AF_INET, options.address, &address.sin_addr);
     conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (conn->fd < 0)
         die("socket");
@@ -304,12 +310,40 @@ static void handle(struct conn *conn, uint32_t events, int64_t now) {
         receive(conn, (events & EPOLLRDHUP) != 0, now);
 }
 
+static long all_bad(void) {
+    long bad = 0;
+    for (int i = 0; i < KINDS; i++)
+        bad += counts.errors[i];
+    return bad;
+}
+
+static void tell_progress(int64_t now) {
+    if (now - told_at < SECOND / 2)
+        return;
+    told_at = now;
+    printf("{\"good\":%ld,\"failed\":%ld}\n", counts.good, all_bad());
+    fflush(stdout);
+}
+
+static int64_t cpu_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
+}
+
+static void stop(int signal) {
+    (void)signal;
+    stopped = 1;
+}
+
 static void run(void) {
     struct epoll_event events[MAX_EVENTS];
-    started = last_end = now_ns();
+    started = last_end = told_at = now_ns();
     stop_at = started + (int64_t)(options.seconds * 1e9);
-    for (;;) {
+    cpu_at_start = cpu_ns();
+    while (!stopped) {
         int64_t now = now_ns();
+        tell_progress(now);
         start_due(now);
         time_out(now);
         if (all_ended(now))
@@ -325,7 +359,8 @@ static void run(void) {
 static void read_options(int count, char **words) {
     for (int i = 1; i + 1 < count; i += 2) {
         const char *name = words[i], *value = words[i + 1];
-        if (!strcmp(name, "--host")) options.host = value;
+        if (!strcmp(name, "--address")) options.address = value;
+        else if (!strcmp(name, "--host")) options.host = value;
         else if (!strcmp(name, "--port")) options.port = atoi(value);
         else if (!strcmp(name, "--path")) options.path = value;
         else if (!strcmp(name, "--body")) options.body_file = value;
@@ -338,10 +373,8 @@ static void read_options(int count, char **words) {
         else if (!strcmp(name, "--timeout")) options.timeout = atof(value);
         else if (!strcmp(name, "--stagger")) options.stagger = atof(value);
         else if (!strcmp(name, "--min-events")) options.min_events = atoi(value);
-        else if (!strcmp(name, "--header")) {
-            append(&options.headers, value, strlen(value));
-            append(&options.headers, "\r\n", 2);
-        } else { fprintf(stderr, "load: unknown option %s\n", name); exit(2); }
+        else if (!strcmp(name, "--headers")) options.headers_file = value;
+        else { fprintf(stderr, "load: unknown option %s\n", name); exit(2); }
     }
     if (!options.body_file || options.connections < 1) {
         fprintf(stderr, "load: --body FILE and --connections of at least 1 are needed\n");
@@ -351,17 +384,14 @@ static void read_options(int count, char **words) {
 }
 
 static void report(void) {
-    long bad = 0;
     printf("{\"errors\":{");
-    for (int i = 0; i < KINDS; i++) {
-        bad += counts.errors[i];
+    for (int i = 0; i < KINDS; i++)
         printf("%s\"%s\":%ld", i ? "," : "", kind_names[i], counts.errors[i]);
-    }
     printf("},\"requests\":%ld,\"good\":%ld,\"failed\":%ld,\"seconds\":%.6f,\"events\":%lu,\"chunks\":%lu,\"reads\":%lu,"
-           "\"bytes\":%lu,\"reconnects\":%ld,\"stale\":%ld,\"peak\":%ld,\"bad_status\":%d,",
-           issued, counts.good, bad, (double)(last_end - started) / 1e9, (unsigned long)total_events,
+           "\"bytes\":%lu,\"reconnects\":%ld,\"stale\":%ld,\"peak\":%ld,\"bad_status\":%d,\"cpu_ns\":%ld,\"stopped\":%s,",
+           issued - counts.busy, counts.good, all_bad(), (double)(last_end - started) / 1e9, (unsigned long)total_events,
            (unsigned long)total_chunks, (unsigned long)total_reads, (unsigned long)total_bytes, counts.reconnects,
-           counts.stale, counts.peak, bad_status);
+           counts.stale, counts.peak, bad_status, (long)(cpu_ns() - cpu_at_start), stopped ? "true" : "false");
     print_histogram("latency_us", &latency);
     putchar(',');
     print_histogram("first_token_us", &first_token);
@@ -373,7 +403,9 @@ static void report(void) {
 int main(int count, char **words) {
     read_options(count, words);
     prepare_process();
-    build_request(&request, options.body_file, options.path, options.host, options.port, options.headers.data);
+    signal(SIGINT, stop);
+    signal(SIGTERM, stop);
+    build_request(&request, options.body_file, options.path, options.host, options.headers_file);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     conns = calloc((size_t)options.connections, sizeof *conns);
     if (!conns)

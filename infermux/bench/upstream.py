@@ -19,7 +19,10 @@ class _Announcement(msgspec.Struct, frozen=True):
 
 
 class UpstreamStats(msgspec.Struct, frozen=True):
-    """Counters since the last reset. `open` chats run now, `aborted` were left, `bad` were not understood."""
+    """Counters since the last reset. `open` chats run now, `aborted` were left, `bad` were not understood.
+
+    `failed` were answered with the fault that was asked for, and are not among `requests`.
+    """
 
     connections: int
     peak_connections: int
@@ -29,6 +32,7 @@ class UpstreamStats(msgspec.Struct, frozen=True):
     peak: int
     aborted: int
     bad: int
+    failed: int
 
 
 @attrs.frozen(kw_only=True)
@@ -55,17 +59,39 @@ class Upstream:
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """How a stream of the mock runs: `tokens` chunks, milliseconds between them and before the first."""
+    """How the mock answers: `tokens` chunks, milliseconds between them, before the first, and before a whole answer."""
 
     tokens: int = 50
     interval_ms: float = 20.0
     first_ms: float = 0.0
+    whole_ms: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Faults:
+    """Below /faulty each `every`-th request is answered with `status`, 0: not at all. `retry_after` in seconds."""
+
+    every: int
+    status: int
+    retry_after: int = 0
 
 
 @contextlib.contextmanager
-def upstream(pace: Pace, *, cpus: frozenset[int], scratch: Path) -> Generator[Upstream]:
-    """A mock upstream on a port of its own."""
-    options = {"--tokens": pace.tokens, "--interval-ms": pace.interval_ms, "--first-ms": pace.first_ms, "--port": 0}
+def upstream(
+    pace: Pace, *, cpus: frozenset[int], scratch: Path, model: str | None = None, faults: Faults | None = None
+) -> Generator[Upstream]:
+    """A mock upstream on a port of its own. Raises CannotCompile, DidNotStart."""
+    options: dict[str, object] = {
+        "--tokens": pace.tokens,
+        "--interval-ms": pace.interval_ms,
+        "--first-ms": pace.first_ms,
+        "--whole-ms": pace.whole_ms,
+        "--port": 0,
+    }
+    if model is not None:
+        options["--model"] = model
+    if faults is not None:
+        options |= {"--fail-every": faults.every, "--fail-status": faults.status, "--retry-after": faults.retry_after}
     words = [str(word) for pair in options.items() for word in pair]
     with running("mock", [compiled("mock"), *words], cpus=cpus, scratch=scratch) as child:
         line = wait_for_line(child, seconds=5)

@@ -3,6 +3,7 @@
  *   POST .../chat/completions   one completion, or with "stream":true chunks at an interval
  *   POST .../messages           the same in the events of Anthropic's messages
  *   POST .../converse           one answer of Bedrock's;  .../converse-stream  its event stream
+ *   POST .../embeddings         one vector of 1536 numbers
  *   GET  .../models             one model;  GET /health  the same, for routers that ask a server of models how it is
  *   GET  /stats                 counters;  POST /stats/reset  sets them to zero
  *
@@ -10,6 +11,8 @@
  * (they have nothing to say before the first token is there); then the rest of the --tokens events of text at least
  * --interval-ms apart, and in one write all that ends it. Chat's chunks have "usage":null, and its end a usage chunk, when
  * include_usage was asked.
+ * Of what comes to paths that begin with /faulty each --fail-every N-th is answered with --fail-status S (0: closed
+ * without a word), and with --retry-after seconds when they are given.
  * Events are never sent late in bunches: a late one moves those after it, so that no gateway is helped by merging.
  */
 #include "net.h"
@@ -36,7 +39,7 @@ struct list {
 };
 
 static struct list timers[TIMERS];
-static struct { long connections, peak_connections, requests, streams, open, peak, aborted, bad; } stats;
+static struct { long connections, peak_connections, requests, streams, open, peak, aborted, bad, failed; } stats;
 static int epoll_fd;
 
 /* ---- timers: one list per delay, so each is sorted by itself ---- */
@@ -172,9 +175,9 @@ static int say_stats(struct conn *conn) {
     struct buffer out = {0};
     snprintf(text, sizeof text,
              "{\"connections\":%ld,\"peak_connections\":%ld,\"requests\":%ld,\"streams\":%ld,\"open\":%ld,\"peak\":%ld,"
-             "\"aborted\":%ld,\"bad\":%ld}",
+             "\"aborted\":%ld,\"bad\":%ld,\"failed\":%ld}",
              stats.connections, stats.peak_connections, stats.requests, stats.streams, stats.open, stats.peak,
-             stats.aborted, stats.bad);
+             stats.aborted, stats.bad, stats.failed);
     add_json_response(&out, "200 OK", text);
     int alive = say(conn, &out);
     free(out.data);
@@ -182,7 +185,7 @@ static int say_stats(struct conn *conn) {
 }
 
 static void reset_stats(void) {
-    stats.requests = stats.streams = stats.aborted = stats.bad = 0;
+    stats.requests = stats.streams = stats.aborted = stats.bad = stats.failed = 0;
     stats.peak = stats.open;
     stats.peak_connections = stats.connections;
 }
@@ -196,14 +199,25 @@ static int refuse(struct conn *conn, const char *status) {
     return alive;
 }
 
+static int fails(const char *head) {
+    static long seen;
+    return options.fail_every && !strncmp(head, "POST /faulty", 12) && ++seen % options.fail_every == 0;
+}
+
 static int answer(struct conn *conn, const char *head, const char *body) {
     size_t line = strcspn(head, "\r\n");
+    if (fails(head)) {
+        stats.failed++;
+        return options.fail_status && say(conn, &failure);
+    }
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/chat/completions ", 18))
         return start_answer(conn, has_true(body, "\"include_usage\"") ? CHAT_USAGE : CHAT, has_true(body, "\"stream\""));
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/messages ", 10))
         return start_answer(conn, MESSAGES, has_true(body, "\"stream\""));
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/converse", 9))
         return start_answer(conn, CONVERSE, memmem(head, line, "/converse-stream ", 17) != NULL);
+    if (!strncmp(head, "POST ", 5) && memmem(head, line, "/embeddings ", 12))
+        return start_answer(conn, EMBEDDINGS, 0);
     if (!strncmp(head, "GET ", 4) && (memmem(head, line, "/models", 7) || memmem(head, line, "/health ", 8)))
         return say(conn, &models);
     if (!strncmp(head, "GET /stats ", 11))
@@ -330,6 +344,9 @@ static void read_options(int count, char **words) {
         else if (!strcmp(name, "--first-ms")) timers[FIRST].delay = (int64_t)(atof(value) * MS);
         else if (!strcmp(name, "--whole-ms")) timers[WHOLE].delay = (int64_t)(atof(value) * MS);
         else if (!strcmp(name, "--model")) options.model = value;
+        else if (!strcmp(name, "--fail-every")) options.fail_every = atol(value);
+        else if (!strcmp(name, "--fail-status")) options.fail_status = atoi(value);
+        else if (!strcmp(name, "--retry-after")) options.retry_after = atoi(value);
         else { fprintf(stderr, "mock: unknown option %s\n", name); exit(2); }
     }
 }
