@@ -22,12 +22,14 @@ from typing import Final
 
 import attrs
 
+from infermux.bench.machine import Placement, pinned, placement
+from infermux.bench.scenario import Scenario
+from infermux.bench.tools import compiled
+from infermux.bench.upstream import upstream
+
 from . import operated
-from .machine import Placement, pinned, placement
 from .rounds import Bench
-from .scenarios import SCENARIOS, Scenario
-from .tools import compiled
-from .upstream import upstream
+from .scenarios import SCENARIOS
 
 RATE: Final = 250  # samples a second
 SECONDS: Final = 12.0
@@ -111,7 +113,7 @@ def measure(kind: str, *, cpus: Placement, scratch: Path, spy: str) -> Profile:
         running = bench.start(operated.ON, stack, missing)
         if running is None or running.child is None:
             raise RuntimeError("; ".join(missing.values()))
-        load = attrs.evolve(scenario.load, key=operated.KEY.reveal(), seconds=SECONDS)
+        load = scenario.load(seconds=SECONDS)
         bench.run(running, attrs.evolve(load, seconds=1.0))
         measured = bench.measure(running, attrs.evolve(load, seconds=3.0), "plain")
         raw = scratch / "stacks"

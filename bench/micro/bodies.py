@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Final
 
+from infermux.bench.callers import MODEL
 from infermux.providers.chat_stream import ChatStream
 from infermux.providers.interface import Call, Endpoint
 from infermux.providers.openai_bodies import prepare_body
@@ -14,7 +15,6 @@ from infermux.providers.peek import peek_chat, prompt_tokens
 from infermux.providers.peek_endpoints import message_tokens, peek_message, peek_response
 from infermux.providers.sse import EventSplitter, SseParser
 
-from ..callers import MODEL
 from .case import Act, Case, plain
 from .driving import at_once
 

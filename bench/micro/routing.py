@@ -17,10 +17,10 @@ from infermux.actors.messages import Outcome, Want
 from infermux.actors.plan import Plan
 from infermux.actors.router_messages import Advance
 from infermux.actors.strategies import STRATEGY_NAMES
+from infermux.bench.callers import MODEL
 from infermux.config.settings import Config, HealthCheck, ProviderSettings, RateLimits, Routing
 from infermux.providers.interface import Endpoint
 
-from ..callers import MODEL
 from ..decision import Granting, routed
 from .case import Act, Case
 from .driving import at_once

@@ -16,13 +16,13 @@ from infermux.actors.key_table import KeyTable, Known
 from infermux.actors.ledger import Ledger, Numbered
 from infermux.actors.purses import Purses, Refused, Rules, nano
 from infermux.actors.record import Record, Tried
+from infermux.bench.callers import MODEL
 from infermux.config.settings import Budget, CircuitBreaker, Config
 from infermux.http.access import HostRule
 from infermux.http.exchange import Head
 from infermux.keys import Allowance, KeyBudget, new_key
 from infermux.providers.interface import Usage
 
-from ..callers import MODEL
 from .case import Act, plain
 
 USAGE: Final = Usage(prompt_tokens=350, completion_tokens=48)

@@ -8,13 +8,13 @@ from typing import Final
 
 import msgspec
 
+from infermux.bench.callers import CHAT, MESSAGES, RESPONSES, Caller
 from infermux.providers.dialects import anthropic_messages, bedrock_converse, infinity, openai_chat
 from infermux.providers.dialects.dialect import ProviderDialect, Target
 from infermux.providers.eventstream import event
 from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.translate import DIALECTS, translate
 
-from ..callers import CHAT, MESSAGES, RESPONSES, Caller
 from .bodies import WORDS, chat_events
 from .case import Act, Case, plain
 from .driving import at_once

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from infermux.bench.callers import CHAT, MODEL
 from infermux.config import load_text
 from infermux.config.settings import Config, LogSettings, ProviderSettings
 from infermux.database.keys import KeyFile
@@ -34,7 +35,6 @@ from infermux.providers.openai import Dialect, OpenAI, bearer, targets_below
 from infermux.providers.transport import Origin
 from infermux.providers.wire import Wire
 
-from ..callers import CHAT, MODEL
 from .bodies import chat_events
 from .case import Act, Case
 from .driving import step
