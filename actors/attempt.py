@@ -8,7 +8,6 @@ from collections.abc import Callable
 from random import getrandbits
 from typing import Protocol
 
-import attrs
 import msgspec
 import trio
 
@@ -56,8 +55,7 @@ class Anyone:
         """Nothing to watch."""
 
 
-@attrs.define(eq=False)
-class Deadline:
+class Deadline(msgspec.Struct, eq=False):
     """When a request must have its first token: `at` on trio's clock, counted from `started_at`.
 
     `own`: the caller's, which bounds all of it; otherwise it begins with the first lease.
@@ -84,8 +82,7 @@ class Deadline:
         return DeadlineExceeded(f"the request did not end within {seconds:.3g} s, set by {whose}{where}")
 
 
-@attrs.define(eq=False, kw_only=True)
-class Attempt:
+class Attempt(msgspec.Struct, eq=False, kw_only=True):
     """One try. `begin` runs it up to its whole answer, or to the commit point of its stream; then `next` reads on.
 
     It ends with one of `succeeded`, `failed` and `abandon`: each releases the lease and closes the stream, the first

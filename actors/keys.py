@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 import attrs
+import msgspec
 import trio
 
 from infermux.errors import (
@@ -151,8 +152,7 @@ class KeysActor(BaseActor[Any]):
         table.trouble = trouble
 
 
-@attrs.define(eq=False)
-class Permit:
+class Permit(msgspec.Struct, eq=False):
     """What one request of a key holds of its limits; `release` gives it back, exactly once."""
 
     known: Known

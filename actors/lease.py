@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgspec
 import trio
 
@@ -59,8 +58,7 @@ class Grant(msgspec.Struct, frozen=True):
     mark: Mark | None = None
 
 
-@attrs.define(eq=False, repr=False, kw_only=True)
-class Lease:
+class Lease(msgspec.Struct, eq=False, kw_only=True):
     """Granted by a provider's actor; `release` gives it back, exactly once, with an outcome.
 
     `model` is the provider's name for the model. `probe` marks the one live request that tries a half-open circuit;

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-import attrs
+import msgspec
 import trio
 
 from infermux.errors import CallerLeft as CallerLeft
@@ -30,16 +30,19 @@ class HeaderLines(bytes):
         return [(name, value) for name, _, value in found]
 
 
-@attrs.define(eq=False)
-class Head:
+class Head(msgspec.Struct, eq=False):
     """A request's head. Header names are lower case; `path` is without the query, undecoded; `client` host and port."""
 
     method: bytes
     path: bytes
-    query: bytes = attrs.field(repr=False)  # as in the headers: callers put keys there
-    headers: Headers = attrs.field(repr=False)
+    query: bytes
+    headers: Headers
     client: tuple[str, int] | None = None
-    _first: dict[bytes, bytes] | None = attrs.field(default=None, init=False, repr=False)
+    _first: dict[bytes, bytes] | None = None
+
+    def __repr__(self) -> str:
+        """Without the query and the headers: callers put keys there."""
+        return f"Head({self.method!r}, {self.path!r}, client={self.client!r})"
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of header `name` (lower case), or None."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 from infermux.errors import HeadTooLarge, InvalidRequest, UnmetExpectation
 
@@ -31,8 +31,7 @@ _BAD_LINE_END = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _FRAMING = (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
 
 
-@attrs.define(eq=False)
-class ParsedHead:
+class ParsedHead(msgspec.Struct, eq=False):
     """A checked head. Names are lower case, values without blanks around them.
 
     `length` is the body's Content-Length, None when there is none; `chunked` excludes it. `connection` has the
@@ -40,15 +39,19 @@ class ParsedHead:
     """
 
     method: bytes
-    target: bytes = attrs.field(repr=False)  # as the headers, it may hold a key
+    target: bytes
     minor: int
-    headers: Sequence[tuple[bytes, bytes]] = attrs.field(repr=False)
+    headers: Sequence[tuple[bytes, bytes]]
     length: int | None = None
     chunked: bool = False
     connection: frozenset[bytes] = frozenset()
     keep_alive: bool = True
     expects_continue: bool = False
     upgrade: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Without the target and the headers: they may hold a key."""
+        return f"ParsedHead({self.method!r}, length={self.length}, chunked={self.chunked})"
 
     @property
     def has_body(self) -> bool:
