@@ -189,6 +189,11 @@ class Keys:
         """The key a caller sent. Raises Unauthorized, KeysUnavailable."""
         return self.table.find(given, self.wall())
 
+    def is_still(self, known: Known, stored: StoredKey) -> bool:
+        """Whether a key that was found, and was `stored` then, would be found again. False: look for it."""
+        same = known.stored is stored and self.table.keys.get(stored.id) is known
+        return same and stored.old_digest is None and stored.state(self.wall()) == "active"
+
     def admit(self, known: Known, want: Want) -> Permit:
         """Room for one request in the limits of its key. Raises RateLimited, saying which limit, and until when.
 
