@@ -111,7 +111,7 @@ class TokenBucket:
             return level
         # As in `_cap`.
         self._at = tick if tick == ticks else tick + 1
-        self._level = level = self._full if level > self._full else level
+        self._level = level = min(level, self._full)
         return level
 
     def _cap(self, now: float) -> None:

@@ -28,7 +28,9 @@ from infermux.errors import (
 from infermux.providers.interface import Answer, Call, Stream, Usage
 from infermux.providers.joint import added
 
-from .attempt import Attempt, Caller, Commit, Deadline
+from .alarms import Alarms
+from .attempt import Attempt, Commit
+from .caller import Caller, Deadline
 from .hedging import Hedging, Race, beside
 from .hold_back import HoldBack
 from .homes import Homes
@@ -48,10 +50,10 @@ from .verdict import Failed, History, Move, broken_error
 class Run(msgspec.Struct, eq=False, kw_only=True):
     """One request. `call` is what is sent, but for the model, which each lease decides. Made by `Fleet.run`.
 
-    Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `homes`: who keeps the response is remembered there. `trail` has every attempt's
-    lease, in the order of their beginning. `passed_over`: the pairs of provider and model that could not be given what
-    was asked, which are no attempts. `account` is with the budgets it is under. `killed` is what the caller of a killed
-    one is told.
+    Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `homes`: who keeps the
+    response is remembered there. `trail` has every attempt's lease, in the order of their beginning. `passed_over`: the
+    pairs of provider and model that could not be given what was asked, which are no attempts. `account` is with the
+    budgets it is under. `killed` is what the caller of a killed one is told.
     """
 
     router: Ref[Any]
@@ -61,6 +63,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     retry: Retry
     rng: random.Random
     hold_back: HoldBack | None = None
+    alarms: Alarms | None = None
     hedging: Hedging | None = None
     rescue: Rescue | None = None
     homes: Homes | None = None
@@ -161,7 +164,15 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
 
     def _attempt(self, lease: Lease, plan: Plan) -> Attempt:
         choice, homes = plan.last, self.homes
-        return Attempt(lease=lease, want=self.want, call=self.call, deadline=self.deadline, choice=choice, homes=homes)
+        return Attempt(
+            lease=lease,
+            want=self.want,
+            call=self.call,
+            deadline=self.deadline,
+            choice=choice,
+            homes=homes,
+            alarms=self.alarms,
+        )
 
     def _count_from(self, at: float) -> None:
         route = self.plan.route

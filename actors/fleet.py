@@ -24,7 +24,8 @@ from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
-from .attempt import Anyone, Caller, Deadline
+from .alarms import Alarms
+from .caller import Anyone, Caller, Deadline
 from .catalogue import Catalogue, Entry
 from .description import Description, describe
 from .dispatch import Run
@@ -72,6 +73,7 @@ class Fleet:
     supervisor: Supervisor
     members: dict[str, Member] = attrs.field(factory=dict)
     hold_back: HoldBack = attrs.field(factory=HoldBack)
+    alarms: Alarms = attrs.field(factory=Alarms)
     hedging: Hedging | None = None
     journal: Journal = attrs.field(factory=Journal)
     treasury: Treasury = attrs.field(factory=Treasury)
@@ -114,6 +116,7 @@ class Fleet:
             retry=retry,
             rng=self.rng,
             hold_back=self.hold_back,
+            alarms=self.alarms,
             hedging=self.hedging,
             rescue=self.rescue,
             homes=self.homes if stored else None,
@@ -437,6 +440,7 @@ async def open_fleet(
         fleet.nursery = nursery
         await nursery.start(supervisor.run)
         nursery.start_soon(fleet.hold_back.run)
+        nursery.start_soon(fleet.alarms.run)
         try:
             await fleet.start()
             nursery.start_soon(fleet.keep_prices)

@@ -15,7 +15,7 @@ import trio
 
 from infermux.errors import CallerLeft, InfermuxError, NoHealthyProviders, Overloaded
 
-from .attempt import Caller, Deadline
+from .caller import Caller, Deadline
 from .kit_errors import ActorDied, MailboxFull
 from .lease import Lease
 from .messages import Reason

@@ -23,6 +23,7 @@ import trio
 
 from infermux.config.settings import LimitSettings
 from infermux.errors import InfermuxError, RequestTimeout
+from infermux.providers.transport import Stoppable
 from infermux.providers.wire import Wire, WireBroken
 
 from .answers import MIN_BODY_RATE, Answer, render_headers, run_handler, too_large
@@ -176,7 +177,7 @@ class Connection:
     stalled: bool = attrs.field(default=False, init=False)
     closed: bool = attrs.field(default=False, init=False)
     leave_callback: Callable[[], None] | None = attrs.field(default=None, init=False)
-    _watched: trio.CancelScope | None = attrs.field(default=None, init=False)
+    _watched: Stoppable | None = attrs.field(default=None, init=False)
     _again: Again | None = attrs.field(default=None, init=False)
     _head: Head | None = attrs.field(default=None, init=False)  # of `_again`
     _body_deadline: float = attrs.field(default=inf, init=False)
@@ -260,7 +261,7 @@ class Connection:
 
     # The caller's leaving.
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self._watched = scope
         if scope is not None and self.left:
             scope.cancel()

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
-import trio
 
 from infermux.errors import CallerLeft as CallerLeft
+from infermux.providers.transport import Stoppable
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -130,7 +130,7 @@ class Exchange(Protocol):
         """
         ...
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         """Cancel `scope` when the caller leaves (at once if it has); None: stop watching. Only the last one counts."""
         ...
 

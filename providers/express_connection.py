@@ -10,7 +10,7 @@ import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, Source, first, is_framed, too_large
+from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, Source, Stopped, first, is_framed, too_large
 from .wire import Wire, WireBroken
 
 ONE_WRITE: Final = 65536
@@ -29,6 +29,7 @@ class Connection:
         "_keep",
         "_parser",
         "_silent",
+        "_stopped",
         "_uploading",
         "complete",
         "head_done",
@@ -43,6 +44,7 @@ class Connection:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.idle_since = 0.0
+        self._stopped = False
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._begin(False)
 
@@ -166,6 +168,8 @@ class Connection:
         try:
             data = await self.wire.receive()
         except WireBroken as error:
+            if self._stopped:
+                raise Stopped from None
             if not self._heard:
                 raise Unanswered(str(error)) from error
             raise _broken(str(error)) from error
@@ -208,6 +212,11 @@ class Connection:
         if not self.head_done or is_framed(self.status, self.headers):  # a HEAD's answer has ended by now
             raise _broken("the provider closed the connection")
         self.complete = True
+
+    def cancel(self) -> None:
+        """Close it under whoever waits on it, who gets Stopped."""
+        self._stopped = True
+        self.close()
 
     def close(self) -> None:
         self._parser = None  # the parser holds this object's methods: a cycle
