@@ -12,11 +12,11 @@ from infermux.providers.transport import Stoppable
 
 
 class Caller(Protocol):
-    """Whoever asked. `watch(what)`: cancel it when the caller leaves, at once if it has."""
+    """Whoever asked. `watch(scope)`: cancel it when the caller leaves, at once if it has."""
 
     @property
     def left(self) -> bool: ...
-    def watch(self, what: Stoppable | None) -> None: ...
+    def watch(self, scope: Stoppable | None) -> None: ...
 
 
 class Anyone:
@@ -24,7 +24,7 @@ class Anyone:
 
     left = False
 
-    def watch(self, what: Stoppable | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         """Nothing to watch."""
 
 

@@ -163,16 +163,10 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
             message = self._after(attempt, failure)
 
     def _attempt(self, lease: Lease, plan: Plan) -> Attempt:
-        choice, homes = plan.last, self.homes
-        return Attempt(
-            lease=lease,
-            want=self.want,
-            call=self.call,
-            deadline=self.deadline,
-            choice=choice,
-            homes=homes,
-            alarms=self.alarms,
-        )
+        want, call, deadline = self.want, self.call, self.deadline
+        made = Attempt(lease=lease, want=want, call=call, deadline=deadline, choice=plan.last, homes=self.homes)
+        made.alarms = self.alarms
+        return made
 
     def _count_from(self, at: float) -> None:
         route = self.plan.route

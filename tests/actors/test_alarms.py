@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -59,7 +60,7 @@ class OnMemory:
 
 
 @asynccontextmanager
-async def running(adapter: OnMemory, **more: object) -> AsyncGenerator[World]:
+async def running(adapter: OnMemory, **more: Any) -> AsyncGenerator[World]:
     settings = provider("a", "m", timeout=30.0, **more)
     config = Config(providers=(settings,), retry=NO_STAYING)
     fleet: Fleet
@@ -69,7 +70,7 @@ async def running(adapter: OnMemory, **more: object) -> AsyncGenerator[World]:
         assert not fleet.members["a"].gate.leases
 
 
-async def refused(w: World, **more: object) -> InfermuxError:
+async def refused(w: World, **more: Any) -> InfermuxError:
     with pytest.raises(InfermuxError) as caught:
         await w.chat(**more)
     return caught.value
