@@ -8,7 +8,8 @@ import trio
 
 from infermux.errors import CallerLeft, UpstreamFailure
 
-from .attempt import Attempt, Caller
+from .attempt import Attempt
+from .caller import Caller
 
 BREATHE_EVERY = 16  # chunks that came without a wait before others get their turn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import trio
+from infermux.providers.transport import Stoppable
 
 from .exchange import Exchange, Head, HeaderLines, Headers
 
@@ -35,8 +35,8 @@ class PassedOn(Exchange):
     async def receive_body(self) -> bytes | None:
         return await self._exchange.receive_body()
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
-        self._exchange.watch(scope)
+    def watch(self, what: Stoppable | None) -> None:
+        self._exchange.watch(what)
 
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
         await self._exchange.respond(status, headers, body)
