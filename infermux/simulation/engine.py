@@ -16,6 +16,7 @@ from infermux.errors import CallerLeft, InfermuxError
 from infermux.providers.interface import Adapter, Answer, Endpoint, Usage
 from infermux.providers.peek_endpoints import beginning
 from infermux.providers.prices import cost
+from infermux.providers.transport import Stoppable
 
 from .faults import Fault, Pace, pace_of
 from .traffic import Request
@@ -146,9 +147,9 @@ class _Person:
 
     def __init__(self) -> None:
         self.left = False
-        self._scope: trio.CancelScope | None = None
+        self._scope: Stoppable | None = None
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self._scope = scope
         if self.left and scope is not None:
             scope.cancel()
