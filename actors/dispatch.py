@@ -25,6 +25,7 @@ from infermux.errors import (
     ShuttingDown,
     UpstreamFailure,
 )
+from infermux.providers.arrivals import Arrivals
 from infermux.providers.interface import Answer, Call, Stream, Usage
 from infermux.providers.joint import added
 
@@ -63,6 +64,7 @@ class Run:
     retry: Retry
     rng: random.Random
     hold_back: HoldBack | None = None
+    arrivals: Arrivals | None = None
     hedging: Hedging | None = None
     rescue: Rescue | None = None
     homes: Homes | None = None
@@ -303,7 +305,7 @@ class Run:
         while self._phase is not Phase.DONE:
             attempt = self._streaming()
             try:
-                failure = await pump(attempt, sink, self.caller)
+                failure = await pump(attempt, sink, self.caller, self.arrivals)
             except (InfermuxError, CallerLeft):
                 self.close()
                 raise

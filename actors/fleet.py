@@ -19,6 +19,7 @@ import trio
 from infermux.config.difference import Difference, difference
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import InfermuxError, NotFound, ProviderNotStarted
+from infermux.providers.arrivals import Arrivals
 from infermux.providers.interface import Adapter, Endpoint, Lasting, lasting
 from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
@@ -69,6 +70,7 @@ class Fleet:
     supervisor: Supervisor
     members: dict[str, Member] = attrs.field(factory=dict)
     hold_back: HoldBack = attrs.field(factory=HoldBack)
+    arrivals: Arrivals = attrs.field(factory=Arrivals)
     hedging: Hedging | None = None
     journal: Journal = attrs.field(factory=Journal)
     treasury: Treasury = attrs.field(factory=Treasury)
@@ -108,6 +110,7 @@ class Fleet:
             retry=self.config.retry,
             rng=self.rng,
             hold_back=self.hold_back,
+            arrivals=self.arrivals,
             hedging=self.hedging,
             rescue=self.rescue,
             homes=self.homes if stored else None,
@@ -427,6 +430,7 @@ async def open_fleet(
         fleet.nursery = nursery
         await nursery.start(supervisor.run)
         nursery.start_soon(fleet.hold_back.run)
+        nursery.start_soon(fleet.arrivals.run)
         try:
             await fleet.start()
             nursery.start_soon(fleet.keep_prices)

@@ -164,11 +164,25 @@ class Connection:
     async def advance(self) -> None:
         """Receive once and parse it. Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP."""
         try:
-            data = await self.wire.receive()
+            self._arrived(await self.wire.receive())
         except WireBroken as error:
-            if not self._heard:
-                raise Unanswered(str(error)) from error
-            raise _broken(str(error)) from error
+            raise self._torn(error) from error
+
+    def advance_now(self) -> bool:
+        """As `advance`, without waiting: False when nothing has come."""
+        try:
+            data = self.wire.take_now()
+        except WireBroken as error:
+            raise self._torn(error) from error
+        if data is None:
+            return False
+        self._arrived(data)
+        return True
+
+    def _torn(self, error: WireBroken) -> Exception:
+        return _broken(str(error)) if self._heard else Unanswered(str(error))
+
+    def _arrived(self, data: bytes) -> None:
         if data:
             self._heard = True
             self._feed(data)
@@ -251,11 +265,8 @@ class ExpressResponse:
 
     async def receive(self) -> bytes | None:
         while True:
-            pieces = self._pieces
-            if pieces:
-                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                pieces.clear()
-                return data
+            if self._pieces:
+                return self._taken()
             connection = self._connection
             if connection is None:
                 if self._ended:
@@ -268,6 +279,34 @@ class ExpressResponse:
                 raise
             if connection.complete:
                 self._release(connection)
+
+    def descriptor(self) -> int | None:
+        return None if self._connection is None else self._connection.wire.descriptor()
+
+    @property
+    def over(self) -> bool:
+        return self._connection is None
+
+    def receive_now(self) -> bytes:
+        """What has come of the body. Raises as `receive`."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        try:
+            connection.advance_now()
+        except BaseException:
+            self.close()
+            raise
+        if connection.complete:
+            self._release(connection)
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        """What has been parsed of the body."""
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return data
 
     async def read(self, limit: int = BODY_LIMIT) -> bytes:
         if not self._ended:

@@ -14,7 +14,7 @@ enum dialect { CHAT, CHAT_USAGE, MESSAGES, CONVERSE, DIALECTS };
 
 #define WORDS 8
 
-/* `start` is the head with the events before the first token, `finish` all after the last; tokens come in turns. */
+/* `start` is the head with all up to the first token, `finish` all after the last; tokens come in turns. */
 static struct script {
     struct buffer whole, start, token[WORDS], finish;
 } scripts[DIALECTS];
@@ -212,6 +212,8 @@ static void prepare_answers(void) {
     prepare_chat(&scripts[CHAT_USAGE], 1);
     prepare_messages(&scripts[MESSAGES]);
     prepare_converse(&scripts[CONVERSE]);
+    for (int i = 0; i < DIALECTS; i++) /* servers make the head when they have a token, and send both at once */
+        append(&scripts[i].start, scripts[i].token[1].data, scripts[i].token[1].length);
     snprintf(text, sizeof text,
              "{\"object\":\"list\",\"data\":[{\"id\":\"%s\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"bench\"}]}",
              options.model);

@@ -6,9 +6,9 @@
  *   GET  .../models             one model
  *   GET  /stats                 counters;  POST /stats/reset  sets them to zero
  *
- * A stream is: head and what comes before the text after --first-ms, --tokens events of text at least --interval-ms
- * apart, and in one write all that ends it. Chat's chunks have "usage":null, and its end a usage chunk, when
- * include_usage was asked.
+ * A stream is: after --first-ms head, start-up events and the first token, in one write, as servers do that begin to
+ * answer when they have a token; --tokens of them at least --interval-ms apart, and in one write all that ends it.
+ * Chat's chunks have "usage":null, and its end a usage chunk, when include_usage was asked.
  * Events are never sent late in bunches: a late one moves those after it, so that no gateway is helped by merging.
  */
 #include "net.h"
@@ -261,10 +261,10 @@ static int advance(struct conn *conn, int64_t now) {
         set_timer(conn, NEXT, now);
         return 1;
     }
-    if (conn->position > options.tokens)
+    if (conn->position >= options.tokens)
         return end(conn, &conn->script->finish) && (!conn->in.length || take_request(conn));
     const struct script *script = conn->script;
-    const struct buffer *what = conn->position ? &script->token[conn->position % WORDS] : &script->start;
+    const struct buffer *what = conn->position ? &script->token[(conn->position + 1) % WORDS] : &script->start;
     conn->position++;
     set_timer(conn, NEXT, now);
     return say(conn, what);
