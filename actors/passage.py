@@ -20,7 +20,7 @@ class Sink(Protocol):
 
 
 class Passage:
-    """Hands on what comes of one stream as it comes, from the task that looks after all that arrives.
+    """Hands on what comes of one stream as it comes, called by who looks after all that arrives.
 
     The request's own task is in `wait` meanwhile, until it is needed: the stream is over, which `Attempt.next` tells,
     or the sink is to be flushed. `heard_at` is when something was last handed on, on trio's clock.
@@ -68,28 +68,25 @@ class Passage:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def _hand_on(self, now: float) -> None:
+    def _hand_on(self, now: float) -> bool:
+        """True: the request's task goes on."""
         stream = self._stream
+        is_fine = True
         try:
             data = stream.receive_now()
         except Exception as bug:
             self._error = crashed(self._attempt.lease, bug)
-            self._need()
-            return
-        try:
-            if data:
-                self.heard_at = now
-                if self._sink.send_now(data) and not stream.over:
-                    return
-            elif not stream.over:
-                return
-        except Exception as error:
-            self._error = error
-        self._need()
-
-    def _need(self) -> None:
-        """The request's task goes on."""
+            data = b""
+        if data:
+            self.heard_at = now
+            try:
+                is_fine = self._sink.send_now(data)
+            except Exception as error:
+                self._error = error
+        if is_fine and self._error is None and not stream.over:
+            return False
         self.close()
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task, outcome.Value(None))
+        return True

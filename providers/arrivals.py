@@ -1,24 +1,29 @@
-"""One epoll for all the streams that are on their way: bytes are handed on without waking a task for each.
+"""What arrives for all the streams that are on their way, handed on where trio's loop would wait: no task is woken.
 
-A task that waits for a socket costs its descriptor armed anew, a switch of tasks and a walk down its stack, each time
-something has come: several times what handing on an event takes. Here a descriptor is registered once for as long as
-its stream lasts, a single task waits for all of them, and calls back, without waiting, for each that has something.
+A task that waits for a socket costs its descriptor armed anew, a pass of the loop and a walk down the task's stack each
+time something comes: several times what handing on an event takes. Here each descriptor is registered once, for as long
+as its stream lasts, in an epoll of our own. An instrument of trio's waits on it in the loop's place: it calls back for
+each descriptor that has something, and lets the loop go on as soon as that has anything to do, which it sees by the
+loop's own epoll being registered too. That one is not public: where it is not found, nobody can be added.
 """
 
 from __future__ import annotations
 
+import logging
 import select
 from collections.abc import Callable
-from typing import Final, Protocol, runtime_checkable
+from time import perf_counter
+from typing import Any, Final, Protocol, runtime_checkable
 
 import trio
 
+log = logging.getLogger("infermux.providers")
+
 BURST: Final = 64
-"""Descriptors that are looked after before other tasks get their turn."""
+"""Descriptors that are looked after before the loop gets its turn, if it has something to do."""
 
-
-OnArrival = Callable[[float], None]
-"""Is told the time, on trio's clock."""
+OnArrival = Callable[[float], bool]
+"""Told the time, on trio's clock; True: a task was woken."""
 
 
 @runtime_checkable
@@ -44,18 +49,20 @@ def polled(source: object) -> Polled | None:
     return source if isinstance(source, Polled) else None
 
 
-class Arrivals:
+class Arrivals(trio.abc.Instrument):
     """Calls whoever is added each time its descriptor is readable, until it is removed.
 
-    What is called must not wait, and must not raise. `run` is its task; while that does not run, or where the system
-    has no epoll, nobody can be added.
+    What is called must not wait, and must not raise. It is called by the loop itself, between tasks. `run` is to be
+    running; otherwise, and where the system has no epoll or the clock is not the system's, nobody can be added.
     """
 
-    __slots__ = ("_calls", "_epoll")
+    __slots__ = ("_calls", "_epoll", "_loop", "_token")
 
     def __init__(self) -> None:
-        self._epoll: select.epoll | None = None
         self._calls: dict[int, OnArrival] = {}
+        self._epoll: select.epoll | None = None
+        self._loop = -1  # the descriptor of the loop's own epoll
+        self._token: trio.lowlevel.TrioToken | None = None
 
     def __repr__(self) -> str:
         return f"Arrivals({len(self._calls)} streams)"
@@ -64,9 +71,13 @@ class Arrivals:
         return len(self._calls)
 
     def add(self, descriptor: int, call: OnArrival) -> bool:
-        """Have `call` called when something is there, at once if it is already. False: it will not be."""
+        """Have `call` called when something is there, soon if it is already. False: it will not be."""
         if self._epoll is None:
             return False
+        if (
+            not self._calls
+        ):  # the last of the instruments: what the others measure of a wait ends where this one's begins
+            trio.lowlevel.add_instrument(self)
         self._epoll.register(descriptor, select.EPOLLIN)
         self._calls[descriptor] = call
         return True
@@ -75,25 +86,75 @@ class Arrivals:
         """No call any more; before the descriptor is closed. Nothing when it is not there."""
         if self._calls.pop(descriptor, None) is not None and self._epoll is not None:
             self._epoll.unregister(descriptor)
+            if not self._calls:
+                trio.lowlevel.remove_instrument(self)
 
     async def run(self) -> None:
         """Until cancelled."""
-        if not hasattr(select, "epoll"):
+        loop = _descriptor_of_loop()
+        if loop is None:
             return
+        self._token = trio.lowlevel.current_trio_token()
         with select.epoll() as epoll:
-            self._epoll = epoll
+            epoll.register(loop, select.EPOLLIN)
+            self._loop, self._epoll = loop, epoll
             try:
-                await self._run(epoll)
+                await trio.sleep_forever()
             finally:
+                for descriptor in list(self._calls):
+                    self.remove(descriptor)
                 self._epoll = None
-                self._calls.clear()
 
-    async def _run(self, epoll: select.epoll) -> None:
-        descriptor, poll, calls = epoll.fileno(), epoll.poll, self._calls
+    def before_io_wait(self, timeout: float) -> None:
+        """Called by trio when it is about to wait for `timeout` seconds: hand on what comes in its place."""
+        until = perf_counter() + timeout
         while True:
-            await trio.lowlevel.wait_readable(descriptor)
-            now = trio.current_time()
-            for found, _ in poll(0, BURST):
-                call = calls.get(found)
-                if call is not None:  # one that was called before may have removed it
-                    call(now)
+            loop_is_ready, task_was_woken = self._look(timeout)
+            if loop_is_ready or not timeout:
+                return
+            timeout = until - perf_counter()
+            if task_was_woken or timeout <= 0 or not self._calls:
+                break
+        if self._token is not None:
+            self._token.run_sync_soon(_go_on, idempotent=True)  # it would wait for as long as it meant to before
+
+    def _look(self, timeout: float) -> tuple[bool, bool]:
+        """Wait once, and call: whether the loop has something to do, and whether a task was woken."""
+        assert self._epoll is not None
+        loop_is_ready = task_was_woken = False
+        found = self._epoll.poll(timeout, BURST)
+        now = trio.current_time()
+        for descriptor, _ in found:
+            if descriptor == self._loop:
+                loop_is_ready = True
+                continue
+            call = self._calls.get(descriptor)
+            if call is not None and self._call(call, descriptor, now):  # who was called before may have removed it
+                task_was_woken = True
+        return loop_is_ready, task_was_woken
+
+    def _call(self, call: OnArrival, descriptor: int, now: float) -> bool:
+        try:
+            return call(now)
+        except Exception:
+            log.exception("what comes of a stream cannot be handed on")
+            self.remove(descriptor)
+            return False
+
+
+def _go_on() -> None:
+    """What wakes the loop is being told to call something."""
+
+
+def _descriptor_of_loop() -> int | None:
+    """Of the epoll that trio waits on, if it does so by the system's clock: a test's own would not go on meanwhile."""
+    clock: Any = trio.lowlevel.current_clock()
+    if not 0 < clock.deadline_to_sleep_time(clock.current_time() + 1.0) <= 1.0:
+        return None
+    try:
+        from trio._core._run import GLOBAL_RUN_CONTEXT  # pyright: ignore[reportPrivateImportUsage]
+
+        manager: Any = GLOBAL_RUN_CONTEXT.runner.io_manager
+        return int(manager._epoll.fileno())
+    except (ImportError, AttributeError):
+        return None
