@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import logging
 import select
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 import trio
 
@@ -26,22 +27,23 @@ OnArrival = Callable[[float], bool]
 """Told the time, on trio's clock; True: a task was woken."""
 
 
-@runtime_checkable
-class Polled(Protocol):
-    """What comes by a descriptor of the system, and can be taken without waiting."""
+class Polled(ABC):
+    """What comes by a descriptor of the system, and can be taken without waiting. Its `receive` is as ever."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def descriptor(self) -> int | None:
         """It is readable when `receive_now` has something; None: it cannot be polled, or not any more."""
-        ...
 
+    @abstractmethod
     def receive_now(self) -> bytes:
         """What has come; b"" when there is nothing to hand on. Look at `over` after each call."""
-        ...
 
     @property
+    @abstractmethod
     def over(self) -> bool:
         """Nothing more is to be waited for: `receive` has an end to tell, or a failure."""
-        ...
 
 
 def polled(source: object) -> Polled | None:

@@ -10,6 +10,7 @@ import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
+from .arrivals import Polled
 from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, Source, first, is_framed, too_large
 from .wire import Wire, WireBroken
 
@@ -228,7 +229,7 @@ class Connection:
         self.wire.close()
 
 
-class ExpressResponse:
+class ExpressResponse(Polled):
     """The answer on a `Connection`, which goes to `give_back` as soon as the last byte has arrived."""
 
     __slots__ = ("_connection", "_ended", "_give_back", "_pieces", "_without_body", "headers", "status")

@@ -6,21 +6,21 @@ read at once.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import ClassVar, Final
 
 import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .arrivals import polled
+from .arrivals import Polled, polled
 from .transport import Response
 
 DRAIN_SECONDS: Final = 0.1
 """How long after an answer's last event the end of the framing is waited for: the connection can then be used again."""
 
 
-class WatchedStream(ABC):
+class WatchedStream(Polled):
     """A `Stream` whose bytes go on as they came and are watched for what they mean; see `interface.Stream`.
 
     A failure is raised by every later `receive` too. `ending` is what follows the reason to stop in an answer that is
