@@ -46,11 +46,11 @@ class TokenBucket:
 
     def take(self, n: int, now: float) -> bool:
         """Take `n` tokens if they are covered; False and nothing taken otherwise."""
-        self._refill(now)
+        level = self._refill(now)
         parts = n * _TOKEN
-        if parts > self._level:
+        if parts > level:
             return False
-        self._level -= parts
+        self._level = level - parts
         return True
 
     def settle(self, reserved: int, used: int, now: float) -> None:
@@ -58,9 +58,8 @@ class TokenBucket:
 
         A debt makes the level negative, and nothing is admitted until it is refilled.
         """
-        self._refill(now)
-        self._level += (reserved - used) * _TOKEN
-        if self._level > self._brim:
+        self._level = level = self._refill(now) + (reserved - used) * _TOKEN
+        if level > self._brim:
             self._cap(now)
 
     def forgive(self, now: float) -> None:
@@ -99,13 +98,21 @@ class TokenBucket:
     def __repr__(self) -> str:
         return f"<TokenBucket {self._level / _TOKEN:.3f} of {self.capacity}>"
 
-    def _refill(self, now: float) -> None:
-        tick = int(now * _TICKS)
-        if tick > self._at:
-            level = self._level + (tick - self._at) * self.capacity
-            self._level, self._at = level, tick
-            if level > self._brim:
-                self._cap(now)
+    def _refill(self, now: float) -> int:
+        """Count what came since the last time; the level."""
+        ticks = now * _TICKS
+        tick = int(ticks)
+        at = self._at
+        if tick <= at:
+            return self._level
+        level = self._level + (tick - at) * self.capacity
+        if level <= self._brim:
+            self._at, self._level = tick, level
+            return level
+        # As in `_cap`.
+        self._at = tick if tick == ticks else tick + 1
+        self._level = level = min(level, self._full)
+        return level
 
     def _cap(self, now: float) -> None:
         """The level is above the brim."""

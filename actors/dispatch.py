@@ -13,7 +13,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
-import attrs
+import msgspec
 import trio
 
 from infermux.config.checks import goes_without
@@ -29,7 +29,9 @@ from infermux.providers.arrivals import Arrivals
 from infermux.providers.interface import Answer, Call, Stream, Usage
 from infermux.providers.joint import added
 
-from .attempt import Attempt, Caller, Commit, Deadline
+from .alarms import Alarms
+from .attempt import Attempt, Commit
+from .caller import Caller, Deadline
 from .hedging import Hedging, Race, beside
 from .hold_back import HoldBack
 from .homes import Homes
@@ -46,15 +48,13 @@ from .treasury import Account
 from .verdict import Failed, History, Move, broken_error
 
 
-@attrs.define(eq=False, kw_only=True)
-class Run:
-    """One request. `call` is what is sent, but for the model, which each lease decides.
+class Run(msgspec.Struct, eq=False, kw_only=True):
+    """One request. `call` is what is sent, but for the model, which each lease decides. Made by `Fleet.run`.
 
-    Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `timeout` is the
-    caller's own, in seconds, or None. `homes`: who keeps the response is remembered there. `trail` has every attempt's
-    lease, in the order of their beginning. `passed_over`: the pairs of provider and model that could not be given what
-    was asked, which are no attempts. `account` is with the budgets it is under. `killed` is what the caller of a killed
-    one is told.
+    Use: `begin`, then for a stream `pump` or `receive` until the end; `close` in a `finally`. `homes`: who keeps the
+    response is remembered there. `trail` has every attempt's lease, in the order of their beginning. `passed_over`: the
+    pairs of provider and model that could not be given what was asked, which are no attempts. `account` is with the
+    budgets it is under. `killed` is what the caller of a killed one is told.
     """
 
     router: Ref[Any]
@@ -65,39 +65,34 @@ class Run:
     rng: random.Random
     hold_back: HoldBack | None = None
     arrivals: Arrivals | None = None
+    alarms: Alarms | None = None
     hedging: Hedging | None = None
     rescue: Rescue | None = None
     homes: Homes | None = None
-    timeout: float | None = None
-    plan: Plan = attrs.field(init=False)
-    history: History = attrs.field(init=False)
-    started_at: float = attrs.field(factory=trio.current_time)
+    plan: Plan
+    history: History
+    deadline: Deadline
+    leasing: Leasing
+    started_at: float
     attempt: Attempt | None = None
     usage: Usage | None = None
-    trail: list[Lease] = attrs.field(factory=list[Lease])
+    trail: list[Lease] = []
     account: Account | None = None
     killed: InfermuxError | None = None
-    passed_over: dict[tuple[str, str], NotCarried] = attrs.field(factory=dict[tuple[str, str], NotCarried])
+    passed_over: dict[tuple[str, str], NotCarried] = {}
     _phase: Phase = Phase.LEASING
-    _deadline: Deadline = attrs.field(init=False)
-    _leasing: Leasing = attrs.field(init=False)
     _beside: int = 0
     _whole: bool = False
     _broken: InfermuxError | None = None
-    _rescuer: Rescuer | None = attrs.field(init=False, default=None)
+    _rescuer: Rescuer | None = None
 
-    def __attrs_post_init__(self) -> None:
-        self.plan = Plan(self.want)
-        self.history = History(self.retry, self.call.stream)
-        self._deadline = Deadline.of(self.started_at, self.timeout)
-        self.plan.deadline = self._deadline.at
-        self._leasing = Leasing(self.router, self.plan, self.caller, self._deadline)
+    def __post_init__(self) -> None:
         if self.rescue is not None and self.call.stream:
             self._rescuer = Rescuer(self.rescue, self.call, self.want)
 
     @property
     def phase(self) -> Phase:
-        attempt, waiting = self.attempt, self._leasing.phase
+        attempt, waiting = self.attempt, self.leasing.phase
         if self._phase is Phase.WAITING and attempt is not None and attempt.connecting:
             return Phase.CONNECTING
         return self._phase if waiting is None or self._phase is Phase.DONE else waiting
@@ -105,7 +100,7 @@ class Run:
     @property
     def waited(self) -> float:
         """Seconds that went by in queues, and in pauses before the same provider was asked again."""
-        return self._leasing.waited
+        return self.leasing.waited
 
     @property
     def lease(self) -> Lease | None:
@@ -171,11 +166,19 @@ class Run:
 
     def _attempt(self, lease: Lease, plan: Plan) -> Attempt:
         choice, homes = plan.last, self.homes
-        return Attempt(lease=lease, want=self.want, call=self.call, deadline=self._deadline, choice=choice, homes=homes)
+        return Attempt(
+            lease=lease,
+            want=self.want,
+            call=self.call,
+            deadline=self.deadline,
+            choice=choice,
+            homes=homes,
+            alarms=self.alarms,
+        )
 
     def _count_from(self, at: float) -> None:
         route = self.plan.route
-        self._deadline.begin(at, 2 * (route.longest_timeout if route is not None else math.inf))
+        self.deadline.begin(at, 2 * (route.longest_timeout if route is not None else math.inf))
 
     # A second attempt beside one that is slow.
 
@@ -234,7 +237,7 @@ class Run:
         upload = self.call.upload
         if upload is not None and upload.spent:
             raise history.error()
-        then = history.decide(self._deadline.at - trio.current_time(), self.rng)
+        then = history.decide(self.deadline.at - trio.current_time(), self.rng)
         match then.move:
             case Move.GIVE_UP:
                 raise history.error()
@@ -242,7 +245,7 @@ class Run:
                 history.longer_context = True
                 return Longer(plan)
             case Move.STAY:
-                plan.staying, self._leasing.pause = attempt.choice, then.wait
+                plan.staying, self.leasing.pause = attempt.choice, then.wait
             case Move.ELSEWHERE:
                 pass
         return Advance(plan)
@@ -277,13 +280,13 @@ class Run:
         """
         if self.killed is not None:
             raise self.killed
-        await self._leasing.follow(over)
+        await self.leasing.follow(over)
 
     async def obtain(self, message: Any) -> Lease:
         """A lease on the next candidate; the pause before the same provider is asked again is made here."""
-        granted = await self._leasing.obtain(message)
+        granted = await self.leasing.obtain(message)
         if isinstance(granted, Lease):
-            if self._deadline.at == math.inf:
+            if self.deadline.at == math.inf:
                 # From here on: who waits in the queue, or for a first probe, has a bound of another kind.
                 self._count_from(granted.granted_at)
             self.trail.append(granted)
@@ -357,7 +360,7 @@ class Run:
         self.attempt = None
         self._count_from(trio.current_time())
         try:
-            if not await rescuer.go_on(self, self._deadline):
+            if not await rescuer.go_on(self, self.deadline):
                 self._tell(attempt.lease, failure)
         except BaseException as error:
             self._broken = error if isinstance(error, InfermuxError) else None
@@ -391,7 +394,7 @@ class Run:
         for lease in self.trail:
             if not lease.is_released:
                 lease.revoke(error.message, last_word=True, error=error)
-        self._leasing.kill(error)
+        self.leasing.kill(error)
 
     def close(self) -> None:
         """End what is under way: the lease is released as cancelled, the upstream closed. Synchronous, idempotent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 import trio
 
 from infermux.errors import CallerError, InfermuxError, ShuttingDown
@@ -25,8 +25,7 @@ LONGEST_MODEL = 256  # characters: the name is the caller's
 LONGEST_MESSAGE = 500
 
 
-@attrs.define(eq=False, kw_only=True)
-class Draft:
+class Draft(msgspec.Struct, eq=False, kw_only=True):
     """Of one request, made when its head is there. `close` tells the journal, once.
 
     `id` is the request's, in bytes of ASCII; `began` is on trio's clock, `at` in seconds since 1970. `received` are
@@ -38,8 +37,8 @@ class Draft:
     id: bytes
     endpoint: str = ""
     who: Identity = NOBODY
-    began: float = attrs.field(factory=trio.current_time)
-    at: float = attrs.field(factory=time.time)
+    began: float = msgspec.field(default_factory=trio.current_time)
+    at: float = msgspec.field(default_factory=time.time)
     received: float = 0.0
     given: float = 0.0
     run: Run | None = None

@@ -25,7 +25,8 @@ from infermux.providers.prices import PriceBook, library_for, loaded_library
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
-from .attempt import Anyone, Caller
+from .alarms import Alarms
+from .caller import Anyone, Caller, Deadline
 from .catalogue import Catalogue, Entry
 from .description import Description, describe
 from .dispatch import Run
@@ -35,8 +36,10 @@ from .hold_back import HoldBack
 from .homes import Homes
 from .journal import Journal
 from .kit_errors import ActorDied
+from .leasing import Leasing
 from .member import CLOSE_GRACE, Member, close, idle
 from .messages import Want
+from .plan import Plan
 from .probe_bill import bill
 from .provider import ProviderActor
 from .provider_messages import Command, Describe, LookAgain, Revoke, Verb
@@ -49,6 +52,7 @@ from .router_messages import HealthKnown, Serve, TurnAway
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
 from .treasury import TREASURY, Treasury, TreasuryActor
+from .verdict import History
 
 log = logging.getLogger("infermux.actors")
 
@@ -71,6 +75,7 @@ class Fleet:
     members: dict[str, Member] = attrs.field(factory=dict)
     hold_back: HoldBack = attrs.field(factory=HoldBack)
     arrivals: Arrivals = attrs.field(factory=Arrivals)
+    alarms: Alarms = attrs.field(factory=Alarms)
     hedging: Hedging | None = None
     journal: Journal = attrs.field(factory=Journal)
     treasury: Treasury = attrs.field(factory=Treasury)
@@ -101,20 +106,28 @@ class Fleet:
         treasury, account = self.treasury, None
         if treasury.is_needed:
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
+        caller, retry, now = caller or Anyone(), self.config.retry, trio.current_time()
+        deadline = Deadline.of(now, timeout)
+        plan = Plan(want, deadline=deadline.at)
         return Run(
             account=account,
             router=self.router,
             want=want,
             call=msgspec.structs.replace(call, spans=True) if self.spans else call,
-            caller=caller or Anyone(),
-            retry=self.config.retry,
+            caller=caller,
+            retry=retry,
             rng=self.rng,
             hold_back=self.hold_back,
             arrivals=self.arrivals,
+            alarms=self.alarms,
             hedging=self.hedging,
             rescue=self.rescue,
             homes=self.homes if stored else None,
-            timeout=timeout,
+            plan=plan,
+            history=History(retry, call.stream),
+            deadline=deadline,
+            leasing=Leasing(self.router, plan, caller, deadline),
+            started_at=now,
         )
 
     async def add(self, settings: ProviderSettings) -> None:
@@ -431,6 +444,7 @@ async def open_fleet(
         await nursery.start(supervisor.run)
         nursery.start_soon(fleet.hold_back.run)
         nursery.start_soon(fleet.arrivals.run)
+        nursery.start_soon(fleet.alarms.run)
         try:
             await fleet.start()
             nursery.start_soon(fleet.keep_prices)

@@ -14,7 +14,8 @@ from infermux.config.values import duration
 from infermux.errors import CallerError, CallerLeft, InfermuxError, NotCarried, UpstreamFailure
 from infermux.providers.interface import Stream
 
-from .attempt import Attempt, Caller, Commit
+from .attempt import Attempt, Commit
+from .caller import Caller
 from .hold_back import HoldBack
 from .kit_errors import ActorDied, MailboxFull
 from .lease import Lease

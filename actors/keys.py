@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 import attrs
+import msgspec
 import trio
 
 from infermux.errors import (
@@ -151,8 +152,7 @@ class KeysActor(BaseActor[Any]):
         table.trouble = trouble
 
 
-@attrs.define(eq=False)
-class Permit:
+class Permit(msgspec.Struct, eq=False):
     """What one request of a key holds of its limits; `release` gives it back, exactly once."""
 
     known: Known
@@ -188,6 +188,11 @@ class Keys:
     def find(self, given: bytes | None) -> Known:
         """The key a caller sent. Raises Unauthorized, KeysUnavailable."""
         return self.table.find(given, self.wall())
+
+    def is_still(self, known: Known, stored: StoredKey) -> bool:
+        """Whether a key that was found, and was `stored` then, would be found again. False: look for it."""
+        same = known.stored is stored and self.table.keys.get(stored.id) is known
+        return same and stored.old_digest is None and stored.state(self.wall()) == "active"
 
     def admit(self, known: Known, want: Want) -> Permit:
         """Room for one request in the limits of its key. Raises RateLimited, saying which limit, and until when.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgspec
-import trio
 
 from infermux.config.settings import Price, ProviderSettings
 from infermux.errors import InfermuxError
 from infermux.providers.interface import Adapter
 from infermux.providers.prices import cost
 from infermux.providers.ratelimits import Quotas
+from infermux.providers.transport import Stoppable
 from infermux.secret import Secret
 
 from .learned_limits import Mark
@@ -59,8 +58,7 @@ class Grant(msgspec.Struct, frozen=True):
     mark: Mark | None = None
 
 
-@attrs.define(eq=False, repr=False, kw_only=True)
-class Lease:
+class Lease(msgspec.Struct, eq=False, kw_only=True):
     """Granted by a provider's actor; `release` gives it back, exactly once, with an outcome.
 
     `model` is the provider's name for the model. `probe` marks the one live request that tries a half-open circuit;
@@ -90,7 +88,7 @@ class Lease:
     other_keys: int = 0
     mark: Mark | None = None
     bound: float | None = None
-    scope: trio.CancelScope | None = None
+    scope: Stoppable | None = None
     revoked: str | None = None
     last_word: bool = False
     error: InfermuxError | None = None
@@ -131,7 +129,7 @@ class Lease:
         """The provider's answer told what is left of its own limits."""
         self.ref.deliver(Heard(self, quotas))
 
-    def run_in(self, scope: trio.CancelScope) -> None:
+    def run_in(self, scope: Stoppable) -> None:
         """The attempt goes on in `scope`, which is cancelled at once when the lease was revoked meanwhile."""
         self.scope = scope
         if self.revoked is not None:

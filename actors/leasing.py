@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-import attrs
+import msgspec
 import trio
 
 from infermux.errors import CallerLeft, InfermuxError, NoHealthyProviders, Overloaded
 
-from .attempt import Caller, Deadline
+from .caller import Caller, Deadline
 from .kit_errors import ActorDied, MailboxFull
 from .lease import Lease
 from .messages import Reason
@@ -30,8 +30,7 @@ ROUTER_RESTARTS = 20  # waits for a crashed router actor ...
 ROUTER_PAUSE = 0.1  # ... seconds each
 
 
-@attrs.define(eq=False)
-class Leasing:
+class Leasing(msgspec.Struct, eq=False):
     """Of one request. `waited` seconds went by in queues and pauses; `phase` is the wait it is in, or was ended in.
 
     `pause`: seconds before the same provider is asked again, where the router says that it may be.

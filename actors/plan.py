@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import attrs
 import msgspec
 
 from infermux.errors import ModelNotFound, NoHealthyProviders, RateLimited
@@ -50,8 +49,7 @@ class Look(msgspec.Struct, frozen=True):
     unsuited: Mapping[tuple[str, str], str] = {}
 
 
-@attrs.define(eq=False)
-class Plan:
+class Plan(msgspec.Struct, eq=False):
     """`catalogue` is what `route` was found in. `tried` holds (provider, model) pairs that had an attempt; `silent`
     providers that stayed silent; `refusals` the last one of each provider. `last` is the choice that was asked last;
     `staying` is one that may be asked once more, where what comes next is another model or nobody. `beside` is the
@@ -64,19 +62,19 @@ class Plan:
     strategy: str = ""
     group: str = ""
     tiers: Iterator[tuple[Route, tuple[Candidate, ...]]] | None = None
-    steps: list[Choice] = attrs.field(factory=list)
+    steps: list[Choice] = []
     position: int = 0
-    tried: set[tuple[str, str]] = attrs.field(factory=set)
-    silent: set[str] = attrs.field(factory=set)
-    refusals: dict[str, Refusal] = attrs.field(factory=dict)
+    tried: set[tuple[str, str]] = set()
+    silent: set[str] = set()
+    refusals: dict[str, Refusal] = {}
     parked: bool = False
     last: Choice | None = None
     staying: Choice | None = None
     beside: str | None = None
-    held: list[Choice] = attrs.field(factory=list)
+    held: list[Choice] = []
     insists: bool = False
     deadline: float = math.inf
-    looks: list[Look] = attrs.field(factory=list[Look])
+    looks: list[Look] = []
 
     def refuse(self, refusal: Refusal, choice: Choice | None = None) -> None:
         """`refusal` is of `choice`, where it was that far already."""

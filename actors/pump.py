@@ -7,7 +7,8 @@ import trio
 from infermux.errors import CallerLeft, UpstreamFailure
 from infermux.providers.arrivals import Arrivals, polled
 
-from .attempt import Attempt, Caller
+from .attempt import Attempt
+from .caller import Caller
 from .passage import Passage
 from .passage import Sink as Sink
 

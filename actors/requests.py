@@ -12,7 +12,7 @@ from infermux.providers.peek_endpoints import PEEKS, Peek, ResponsePeek, beginni
 from infermux.providers.peek_needs import has_images, has_tools
 from infermux.secret import Secret
 
-from .attempt import Caller
+from .caller import Caller
 from .dispatch import Run
 from .fleet import Fleet
 from .identity import NOBODY, Identity

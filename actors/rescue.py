@@ -22,7 +22,8 @@ from infermux.providers.joint import JoinedStream, Joint, added
 from infermux.providers.peek import prompt_tokens
 from infermux.providers.peek_endpoints import message_tokens
 
-from .attempt import Attempt, Caller, Commit, Deadline
+from .attempt import Attempt, Commit
+from .caller import Caller, Deadline
 from .lease import Lease
 from .messages import Want
 from .plan import Plan

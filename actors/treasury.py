@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import attrs
+import msgspec
 
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO
@@ -207,8 +208,7 @@ class Treasury:
         return rows
 
 
-@attrs.define(eq=False)
-class Account:
+class Account(msgspec.Struct, eq=False):
     """One request's dealings with the treasury: `open` before it is sent, `close` when it has ended.
 
     `exceeded` names the soft budgets that were used up when it was opened.

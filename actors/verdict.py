@@ -64,8 +64,7 @@ ELSEWHERE = Next(Move.ELSEWHERE)
 LONGER_CONTEXT = Next(Move.LONGER_CONTEXT)
 
 
-@attrs.define
-class History:
+class History(msgspec.Struct):
     """The failed attempts of one request, and what they lead to.
 
     `retry.max_attempts` counts all attempts, over providers and fallback models. After a whole answer that timed out
@@ -75,7 +74,7 @@ class History:
 
     retry: Retry
     stream: bool
-    failed: list[Failed] = attrs.field(factory=list[Failed])
+    failed: list[Failed] = []
     longer_context: bool = False  # the request has gone to those models
 
     @property

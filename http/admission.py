@@ -62,7 +62,7 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
     key, lent = None, None
     match auth.mode:
         case AuthMode.OPEN:
-            if head.lacks(_SAID):
+            if head.is_plain or head.lacks(_SAID):
                 return _ANYBODY
         case AuthMode.STATIC_KEY:
             if auth.key is not None:
@@ -71,7 +71,7 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
             key = known_key(head, keys)
         case AuthMode.PASSTHROUGH:
             lent = _lent(head)
-    if key is not None and head.lacks(_SAID):
+    if key is not None and (head.is_plain or head.lacks(_SAID)):
         return Admitted(key.who, key.priority, key)
     return Admitted(identity_of(head, key), priority_of(head, key), key, lent)
 
@@ -80,7 +80,12 @@ def known_key(head: Head, keys: Keys | None) -> Known:
     """The key a request came with, by `auth.mode: keys`. Raises Unauthorized, KeysUnavailable."""
     if keys is None:
         raise KeysUnavailable("this router has no database of keys; set ledger.url", retry_after=60)
-    return keys.find(given_key(head))
+    checked = head.checked
+    if checked is not None and keys.is_still(*checked):
+        return checked[0]  # type: ignore[no-any-return]
+    known = keys.find(given_key(head))
+    head.checked = (known, known.stored)
+    return known
 
 
 def _lent(head: Head) -> Secret:

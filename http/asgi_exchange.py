@@ -13,6 +13,7 @@ import trio
 
 from infermux.config.settings import LimitSettings
 from infermux.errors import InfermuxError, RequestTimeout
+from infermux.providers.transport import Stoppable
 
 from .answers import (
     MIN_BODY_RATE,
@@ -67,7 +68,7 @@ class AsgiExchange:
         self._complete = trio.Event()  # no more of the body is to come: it is whole, too long, or the caller left
         self._whole = False
         self._pieces: BodyPieces | None = None  # of a body that is not to be held whole
-        self._watched: trio.CancelScope | None = None
+        self._watched: Stoppable | None = None
         self._start: Message | None = None
         self._unsent: list[bytes] = []
         self._aborted = False
@@ -83,7 +84,7 @@ class AsgiExchange:
     def gone(self) -> bool:
         return self.left or self._aborted
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self._watched = scope
         if scope is not None and self.left:
             scope.cancel()

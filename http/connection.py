@@ -18,17 +18,19 @@ from math import inf
 from typing import Protocol
 
 import attrs
+import msgspec
 import trio
 
 from infermux.config.settings import LimitSettings
 from infermux.errors import InfermuxError, RequestTimeout
+from infermux.providers.transport import Stoppable
 from infermux.providers.wire import Wire, WireBroken
 
 from .answers import MIN_BODY_RATE, Answer, render_headers, run_handler, too_large
 from .errors import error_answer
 from .exchange import CallerLeft, Handler, Head, IsInference
 from .express import ExpressExchange, status_line
-from .framing import HTTP2_PREFACE, ParsedHead, check_head, check_partial
+from .framing import HTTP2_PREFACE, Again, ParsedHead, check_head, check_partial
 from .watch import LeaveWatch, leave_watch
 
 _HEAD_READ = 16384
@@ -175,7 +177,9 @@ class Connection:
     stalled: bool = attrs.field(default=False, init=False)
     closed: bool = attrs.field(default=False, init=False)
     leave_callback: Callable[[], None] | None = attrs.field(default=None, init=False)
-    _watched: trio.CancelScope | None = attrs.field(default=None, init=False)
+    _watched: Stoppable | None = attrs.field(default=None, init=False)
+    _again: Again | None = attrs.field(default=None, init=False)
+    _head: Head | None = attrs.field(default=None, init=False)  # of `_again`
     _body_deadline: float = attrs.field(default=inf, init=False)
 
     def __repr__(self) -> str:
@@ -257,7 +261,7 @@ class Connection:
 
     # The caller's leaving.
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self._watched = scope
         if scope is not None and self.left:
             scope.cancel()
@@ -291,10 +295,19 @@ class Connection:
                 self.buffer = raw + self.buffer
                 await self._http2()
                 return False
+            again = self._again
+            if again is not None and self._head is not None:
+                if again.is_same(raw):
+                    return await self._answer(again.parsed, self._head)
+                if (length := again.length_of(raw)) is not None:
+                    parsed = msgspec.structs.replace(again.parsed, length=int(length))
+                    return await self._answer(parsed, self._head.of_length(length))
             head = check_head(raw)
             path, _, query = head.target.partition(b"?")
             if self.lane.is_inference(head.method, path):
-                return await self._answer(head, Head(head.method, path, query, head.headers, self.client))
+                self._again = Again(raw, head)
+                self._head = Head(head.method, path, query, head.headers, self.client)
+                return await self._answer(head, self._head)
             if head.length is not None and head.length > self.lane.limits.max_body_bytes:
                 raise too_large(self.lane.limits.max_body_bytes)
         except InfermuxError as refusal:

@@ -6,12 +6,12 @@ An `Exchange` is one request and its answer. The handler is written once against
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-import attrs
-import trio
+import msgspec
 
 from infermux.errors import CallerLeft as CallerLeft
+from infermux.providers.transport import Stoppable
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -30,16 +30,44 @@ class HeaderLines(bytes):
         return [(name, value) for name, _, value in found]
 
 
-@attrs.define(eq=False)
-class Head:
-    """A request's head. Header names are lower case; `path` is without the query, undecoded; `client` host and port."""
+RARE = frozenset(
+    {
+        b"origin",
+        b"x-request-id",
+        b"traceparent",
+        b"x-infermux-caller",
+        b"x-infermux-tags",
+        b"x-infermux-priority",
+        b"x-infermux-strict",
+        b"x-infermux-timeout",
+        b"openai-beta",
+        b"anthropic-beta",
+        b"anthropic-version",
+    }
+)
+"""Headers that say more about a request than who sends it: without any of them there is less to look for."""
+
+
+class Head(msgspec.Struct, eq=False):
+    """A request's head. Header names are lower case; `path` is without the query, undecoded; `client` host and port.
+
+    The heads of one connection's requests are mostly the same: they are then one object, so that what was found out of
+    it need not be found out again. `passed` and `checked` are for those who do: see `inference` and `admission`.
+    """
 
     method: bytes
     path: bytes
-    query: bytes = attrs.field(repr=False)  # as in the headers: callers put keys there
-    headers: Headers = attrs.field(repr=False)
+    query: bytes
+    headers: Headers
     client: tuple[str, int] | None = None
-    _first: dict[bytes, bytes] | None = attrs.field(default=None, init=False, repr=False)
+    passed: object = None
+    checked: tuple[Any, Any] | None = None
+    _plain: bool | None = None
+    _first: dict[bytes, bytes] | None = None
+
+    def __repr__(self) -> str:
+        """Without the query and the headers: callers put keys there."""
+        return f"Head({self.method!r}, {self.path!r}, client={self.client!r})"
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of header `name` (lower case), or None."""
@@ -47,6 +75,19 @@ class Head:
         if first is None:
             first = self._first = dict(reversed(self.headers))
         return first.get(name)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether none of the `RARE` headers is there."""
+        plain = self._plain
+        if plain is None:
+            plain = self._plain = self.lacks(RARE)
+        return plain
+
+    def of_length(self, length: bytes) -> Head:
+        """The same with another Content-Length."""
+        headers = [(name, length if name == b"content-length" else value) for name, value in self.headers]
+        return msgspec.structs.replace(self, headers=headers, _first=None)
 
     def lacks(self, names: frozenset[bytes]) -> bool:
         """Whether none of these headers (lower case) is there: one look for what requests seldom have."""
@@ -89,7 +130,7 @@ class Exchange(Protocol):
         """
         ...
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         """Cancel `scope` when the caller leaves (at once if it has); None: stop watching. Only the last one counts."""
         ...
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from infermux.errors import InfermuxError, RequestTimeout
+from infermux.providers.transport import Stoppable
 from infermux.providers.wire import WireBroken
 
 from .answers import MIN_BODY_RATE, Answer, render_headers, require_length, too_large
@@ -76,7 +77,7 @@ class ExpressExchange:
     def body_unread(self) -> bool:
         return self._body is None
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self._connection.watch(scope)
 
     # In.

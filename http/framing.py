@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 from infermux.errors import HeadTooLarge, InvalidRequest, UnmetExpectation
 
@@ -26,13 +26,13 @@ _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{0,19}) (\*|/[\x21\x22\x24-\x7e]*+) HT
 _FIELD = re.compile(rb"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _USUAL_TOKENS = {value: frozenset({value}) for value in (b"keep-alive", b"close", b"upgrade")}
+_LENGTH_FIELD = re.compile(rb"(?i)\r\ncontent-length:[ \t]*+([0-9]{1,18})(?=\r\n)")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _BAD_LINE_END = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _FRAMING = (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
 
 
-@attrs.define(eq=False)
-class ParsedHead:
+class ParsedHead(msgspec.Struct, eq=False):
     """A checked head. Names are lower case, values without blanks around them.
 
     `length` is the body's Content-Length, None when there is none; `chunked` excludes it. `connection` has the
@@ -40,15 +40,19 @@ class ParsedHead:
     """
 
     method: bytes
-    target: bytes = attrs.field(repr=False)  # as the headers, it may hold a key
+    target: bytes
     minor: int
-    headers: Sequence[tuple[bytes, bytes]] = attrs.field(repr=False)
+    headers: Sequence[tuple[bytes, bytes]]
     length: int | None = None
     chunked: bool = False
     connection: frozenset[bytes] = frozenset()
     keep_alive: bool = True
     expects_continue: bool = False
     upgrade: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Without the target and the headers: they may hold a key."""
+        return f"ParsedHead({self.method!r}, length={self.length}, chunked={self.chunked})"
 
     @property
     def has_body(self) -> bool:
@@ -80,6 +84,30 @@ def check_head(raw: bytes) -> ParsedHead:
     if target == b"*" and method != b"OPTIONS":
         raise InvalidRequest("The request target `*` is for OPTIONS only.")
     return head
+
+
+class Again:
+    """The last good head of a connection. The next one is mostly the same, but for the length of its body."""
+
+    __slots__ = ("_after", "_before", "_raw", "parsed")
+
+    def __init__(self, raw: bytes, parsed: ParsedHead) -> None:
+        self.parsed = parsed
+        self._raw = raw
+        found = _LENGTH_FIELD.search(raw) if parsed.length is not None else None
+        self._before, self._after = (raw, b"") if found is None else (raw[: found.start(1)], raw[found.end(1) :])
+
+    def is_same(self, raw: bytes) -> bool:
+        """Whether `raw` is that head, byte for byte."""
+        return raw == self._raw
+
+    def length_of(self, raw: bytes) -> bytes | None:
+        """The length in `raw`, where that is all it differs in; None for any other head."""
+        before, after = self._before, self._after
+        if not (raw.startswith(before) and raw.endswith(after)):
+            return None
+        length = raw[len(before) : len(raw) - len(after)]
+        return length if length.isdigit() and len(length) <= 18 and len(raw) <= MAX_HEAD_BYTES else None
 
 
 def check_partial(data: bytes | bytearray, start: int) -> None:

@@ -106,7 +106,9 @@ class Inference:
         overheard: Overheard | None = None
         if self.rules.config.log.bodies:
             exchange = overheard = Overheard(exchange)
-        draft.trace, carried = place_of(head, self.sampler)
+        carried: Carried = ()
+        if self.sampler is not None or not head.is_plain:
+            draft.trace, carried = place_of(head, self.sampler)
         self.in_flight += 1
         self.running[draft] = None
         permit: Permit | None = None
@@ -151,19 +153,26 @@ class Inference:
 
     def _admit(self, head: Head) -> Admitted:
         rules = self.rules
-        if rules.host_ruled:
-            rules.host_rule.check(head)
-        found = admitted(head, rules.config, self.keys)
+        if head.passed is not rules:
+            if rules.host_ruled:
+                rules.host_rule.check(head)
+            found = admitted(head, rules.config, self.keys)
+            self._check_type(head)
+            head.passed = rules
+        else:
+            found = admitted(head, rules.config, self.keys)
         if self.draining:
             raise ShuttingDown("the router is shutting down; send the request to another one", retry_after=1)
         if self.in_flight > rules.config.limits.max_concurrent_requests:
             raise Overloaded(
                 "the router serves as many requests as it may (limits.max_concurrent_requests)", retry_after=1
             )
+        return found
+
+    def _check_type(self, head: Head) -> None:
         content_type = head.get(b"content-type")
         if content_type is not None and b"json" not in content_type.lower() and head.path in ROUTES:
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
-        return found
 
     def _permit(self, key: Known, run: Run) -> Permit:
         """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited."""
@@ -185,7 +194,7 @@ class Inference:
         return read(fleet, rules, exchange, endpoint=endpoint, body=body, found=found, carried=carried)
 
     def _request_id(self, head: Head) -> bytes:
-        given = head.get(b"x-request-id")
+        given = None if head.is_plain else head.get(b"x-request-id")
         if given and len(given) <= LONGEST_ID and given.isascii() and given.decode().isprintable():
             return given
         return self._id_prefix + b"%x" % next(self._ids)

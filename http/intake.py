@@ -54,7 +54,7 @@ def read(
 ) -> Run:
     """A request whose body is there. Raises InvalidRequest naming the field, or the header."""
     head = exchange.head
-    plain = head.lacks(_OPTIONS)
+    plain = head.is_plain or head.lacks(_OPTIONS)
     return request_run(
         fleet,
         endpoint,

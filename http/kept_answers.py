@@ -11,6 +11,7 @@ from infermux.actors.cache import Cache
 from infermux.actors.draft import Draft
 from infermux.actors.flight import Flight
 from infermux.actors.record import HIT
+from infermux.providers.transport import Stoppable
 
 from .exchange import Exchange, Head, HeaderLines, Headers
 
@@ -107,7 +108,7 @@ class Marked(Exchange):
     async def receive_body(self) -> bytes | None:
         return await self._exchange.receive_body()
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self._exchange.watch(scope)
 
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:

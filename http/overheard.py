@@ -6,12 +6,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import trio
-
 from infermux.config.settings import Config
 from infermux.log_lines import Fields
 from infermux.logs import log_fields
 from infermux.providers.classify import secrets_of
+from infermux.providers.transport import Stoppable
 
 from .access import given_key
 from .exchange import Exchange, Head, HeaderLines, Headers
@@ -92,7 +91,7 @@ class Overheard(Exchange):
             self._request.add(part)
         return part
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self._exchange.watch(scope)
 
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:

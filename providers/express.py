@@ -21,11 +21,13 @@ from .transport import (
     BODYLESS,
     CONNECTING,
     IDLE_SECONDS,
+    Asker,
     Headers,
     Origin,
     RequestTemplate,
     Response,
     Source,
+    Stopped,
     check_encoding,
     check_headers,
     check_request,
@@ -51,6 +53,7 @@ class ExpressTransport:
     """See `Transport`. `dial` is how a connection is made: another one in tests and for other kinds of sockets."""
 
     name = "express"
+    stops = True
 
     def __init__(
         self,
@@ -89,9 +92,12 @@ class ExpressTransport:
         head = _head(template, len(body) if isinstance(body, bytes) else body.length, headers)
         connection = self._pool.take(trio.current_time())
         kept = connection is not None
+        asker = CONNECTING.get()
         if connection is None:
-            connection = await self._connect()
+            connection = await self._connect(asker)
         while True:
+            if asker is not None:
+                asker.waits_on = connection
             try:
                 await connection.exchange(head, body, without_body=template.method == b"HEAD")
                 break
@@ -104,7 +110,7 @@ class ExpressTransport:
                 raise
             # Kept connections may have been closed while the request was on its way (RFC 9112 section 9.3.1).
             kept = False
-            connection = await self._connect()
+            connection = await self._connect(asker)
         response = ExpressResponse(connection, self._give_back)
         encoding = response.get(b"content-encoding")
         if encoding is not None:
@@ -114,25 +120,29 @@ class ExpressTransport:
     def _give_back(self, connection: Connection) -> None:
         self._pool.give(connection, trio.current_time())
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, asker: Asker | None) -> Connection:
+        with trio.CancelScope() as scope:
+            if asker is not None:
+                asker.connecting, asker.waits_on = True, scope
+            connection = await self._connected()
+            if asker is not None:
+                asker.connecting = False
+            return connection
+        raise Stopped
+
+    async def _connected(self) -> Connection:
         origin = self._origin
         if self._pool.closed:
             raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {origin} was closed")
-        asker = CONNECTING.get()
-        if asker is not None:
-            asker.connecting = True
         try:
             with trio.fail_after(self._connect_timeout):
-                connection = Connection(await self._dial(origin))
+                return Connection(await self._dial(origin))
         except trio.TooSlowError as error:
             message = f"no connection to {origin} within {self._connect_timeout:g} s"
             raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message) from error
         except (OSError, WireBroken, UnicodeError) as error:
             message = f"cannot connect to {origin}: {reason(error)}"
             raise UpstreamFailure(FailureKind.CONNECT, message) from error
-        if asker is not None:
-            asker.connecting = False
-        return connection
 
     def expire(self) -> None:
         """Close the connections that were idle for too long; otherwise that happens with the next request."""

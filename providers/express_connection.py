@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -11,11 +12,17 @@ import trio
 from infermux.errors import FailureKind, UpstreamFailure
 
 from .arrivals import Polled
-from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, Source, first, is_framed, too_large
+from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, Source, Stopped, first, is_framed, too_large
 from .wire import Wire, WireBroken
 
 ONE_WRITE: Final = 65536
 """A head and body of together fewer bytes leave in one write; copying more costs more than the second write."""
+
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 (2(?!04)[0-9]{2}|3(?!04)[0-9]{2}|[45][0-9]{2})(?: [\x20-\x7e]*)?\r\n")
+# Only what is plain: a value without a blank at its end, on one line.
+_FIELD = re.compile(rb"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([!-~\x80-\xff \t]*(?<![ \t]))\r\n")
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"trailer"})
 
 
 class Unanswered(Exception):
@@ -30,6 +37,7 @@ class Connection:
         "_keep",
         "_parser",
         "_silent",
+        "_stopped",
         "_uploading",
         "complete",
         "head_done",
@@ -44,6 +52,7 @@ class Connection:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.idle_since = 0.0
+        self._stopped = False
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._begin(False)
 
@@ -109,6 +118,8 @@ class Connection:
                 sent = wire.send_now(data)
                 if sent < len(data) or wire.unsent:
                     await self._upload(memoryview(data)[sent:])
+                else:
+                    await self.advance(waits=True)
             else:
                 await self._upload(memoryview(head), memoryview(body))
         except WireBroken:
@@ -162,9 +173,14 @@ class Connection:
             if self.status >= 300:
                 return
 
-    async def advance(self) -> None:
-        """Receive once and parse it. Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP."""
+    async def advance(self, *, waits: bool = False) -> None:
+        """Receive once and parse it. `waits`: nothing can be here yet, so that it need not be tried before waiting.
+
+        Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP.
+        """
         try:
+            if waits:
+                await self.wire.wait_readable()
             self._arrived(await self.wire.receive())
         except WireBroken as error:
             raise self._torn(error) from error
@@ -181,14 +197,43 @@ class Connection:
         return True
 
     def _torn(self, error: WireBroken) -> Exception:
+        if self._stopped:
+            return Stopped()
         return _broken(str(error)) if self._heard else Unanswered(str(error))
 
     def _arrived(self, data: bytes) -> None:
         if data:
+            if not (self._heard or self.without_body) and self._is_simple(data):
+                return
             self._heard = True
             self._feed(data)
         else:
             self._feed_eof()
+
+    def _is_simple(self, data: bytes) -> bool:
+        """Whether `data` is all of an answer whose length its head tells; it is read then.
+
+        Most whole answers are, and the parser would call back for each part of them. Whatever is not plain is left to
+        the parser, which has seen nothing of it.
+        """
+        line = _STATUS_LINE.match(data)
+        end = data.find(b"\r\n\r\n") + 2
+        if line is None or not line.end() <= end <= HEAD_LIMIT:
+            return False
+        fields: list[tuple[bytes, bytes]] = _FIELD.findall(data, line.end(), end)
+        if len(fields) != data.count(b"\n", line.end(), end):
+            return False
+        headers = [(name.lower(), value) for name, value in fields]
+        framing = [header for header in headers if header[0] in _FRAMING]
+        if len(framing) != 1 or framing[0][0] != b"content-length" or not framing[0][1].isdigit():
+            return False
+        if len(framing[0][1]) > 10 or int(framing[0][1]) != len(data) - end - 2:
+            return False
+        self.status, self.headers = int(line[1]), headers
+        if len(data) > end + 2:
+            self.pieces.append(data[end + 2 :])
+        self.head_done = self.complete = self._keep = self._heard = True
+        return True
 
     def _feed(self, data: bytes) -> None:
         if self._parser is None:
@@ -223,6 +268,11 @@ class Connection:
         if not self.head_done or is_framed(self.status, self.headers):  # a HEAD's answer has ended by now
             raise _broken("the provider closed the connection")
         self.complete = True
+
+    def cancel(self) -> None:
+        """Close it under whoever waits on it, who gets Stopped."""
+        self._stopped = True
+        self.close()
 
     def close(self) -> None:
         self._parser = None  # the parser holds this object's methods: a cycle
@@ -310,7 +360,11 @@ class ExpressResponse(Polled):
         return data
 
     async def read(self, limit: int = BODY_LIMIT) -> bytes:
-        if not self._ended:
+        if self._ended:
+            pieces = self._pieces
+            if len(pieces) == 1 and len(pieces[0]) <= limit:
+                return pieces.pop()
+        else:
             declared = self.get(b"content-length")
             if declared is not None and int(declared) > limit:
                 self.close()

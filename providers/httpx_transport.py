@@ -48,6 +48,7 @@ class HttpxTransport:
     """See `Transport`. Raises ValueError for a `proxy` or `ca_file` that cannot be used."""
 
     name = "httpx"
+    stops = False
 
     def __init__(
         self,

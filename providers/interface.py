@@ -332,3 +332,21 @@ def takes_prefill(adapter: Adapter, model: str) -> bool:
     if not hasattr(adapter, "takes_prefill"):
         return False
     return cast("Prefilling", adapter).takes_prefill(model)
+
+
+class Stopping(Protocol):
+    """What an adapter may have besides: endpoints whose whole answers need no cancel scope around `send`.
+
+    All of its waits for them are those of a transport that stops: see `transport.Asker`.
+    """
+
+    @property
+    def stops(self) -> frozenset[Endpoint]: ...
+
+
+_NONE: Final = frozenset[Endpoint]()
+
+
+def stops(adapter: Adapter) -> frozenset[Endpoint]:
+    """Nothing for an adapter that does not say so."""
+    return cast("Stopping", adapter).stops if hasattr(adapter, "stops") else _NONE

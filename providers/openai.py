@@ -38,6 +38,7 @@ from .transport import Headers, RequestTemplate, Response, Transport, choose_tra
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 _ENDPOINTS: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS, *PASSED})
+_STOPS: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
 _MAX_TEMPLATES: Final = 256
 _OF_CALLER: Final = (b"openai-beta", *TRACE_HEADERS)
 _ABOUT_BODIES: Final = (b"content-type", b"accept")
@@ -102,6 +103,7 @@ class OpenAI:
         self._settings = settings
         self._dialect = dialect
         self._transport = transport
+        self.stops = _STOPS if transport.stops else frozenset[Endpoint]()
         self._secrets = secrets_of(settings.keys, settings.headers)
         self._heads = _Heads.of(settings, dialect, next(iter(settings.keys), None))
         self._heads_by_key: dict[Secret, _Heads] = {}

@@ -19,7 +19,7 @@ from infermux.secret import Secret
 from .counting import estimated_count
 from .dialects.dialect import Target
 from .dialects.kept_thinking import ThinkingStore
-from .interface import Adapter, Answer, Call, Endpoint, Stream, Usage, takes_prefill
+from .interface import Adapter, Answer, Call, Endpoint, Stream, Usage, stops, takes_prefill
 from .translate import DIALECTS, send_translated
 
 _VIA: Final = (Endpoint.MESSAGES, Endpoint.CHAT)
@@ -44,6 +44,7 @@ class Translating:
 
     def __init__(self, adapter: Adapter, via: Endpoint, settings: ProviderSettings, kept: ThinkingStore) -> None:
         self.adapter = adapter
+        self.stops = stops(adapter)
         self._via = via
         self._dialect = DIALECTS[via]
         self._kept = kept

@@ -63,13 +63,28 @@ class RequestTemplate:
     prefix: bytes = attrs.field(default=b"", repr=False)
 
 
-class Connecting(Protocol):
-    """Who asked for a request, and shows whether it is waiting for a connection."""
+class Stoppable(Protocol):
+    """Something that goes on, and is ended by `cancel` at its next wait: a cancel scope, or what does without one."""
+
+    def cancel(self) -> None: ...
+
+
+class Stopped(Exception):
+    """What the asker waited on was cancelled through `Asker.waits_on`. Its connection is closed."""
+
+
+class Asker(Protocol):
+    """Who asked for a request. `connecting` shows whether it is waiting for a connection.
+
+    `waits_on` is set to what has to be cancelled so that the request ends: it then raises `Stopped`. That spares askers
+    a cancel scope where the adapter has no waits but those of a transport that does so: its `stops` is true then.
+    """
 
     connecting: bool
+    waits_on: Stoppable | None
 
 
-CONNECTING: Final[ContextVar[Connecting | None]] = ContextVar("connecting", default=None)
+CONNECTING: Final[ContextVar[Asker | None]] = ContextVar("connecting", default=None)
 """Set by whoever wants to know, before `send`. A transport that does not connect by itself leaves it alone."""
 
 
@@ -139,6 +154,10 @@ class Transport(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def stops(self) -> bool:
+        """Whether it tells the asker what to cancel: see `Asker`."""
+        ...
 
     def template(self, method: bytes, target: bytes, headers: Headers = ()) -> RequestTemplate:
         """Prepare a request. `target` is the path and query (origin-form, the base URL's path included).

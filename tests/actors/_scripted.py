@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import attrs
 import trio
 
-from infermux.actors.attempt import Caller
+from infermux.actors.caller import Caller
 from infermux.actors.dispatch import Run
 from infermux.actors.fleet import Fleet, open_fleet
 from infermux.actors.messages import Want
@@ -18,6 +18,7 @@ from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderS
 from infermux.errors import FailureKind, InfermuxError, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
 from infermux.providers.ratelimits import Quotas
+from infermux.providers.transport import Stoppable
 from infermux.secret import Secret
 
 USAGE = Usage(prompt_tokens=10, completion_tokens=5)
@@ -294,9 +295,9 @@ class Person:
 
     def __init__(self) -> None:
         self.left = False
-        self.scope: trio.CancelScope | None = None
+        self.scope: Stoppable | None = None
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self.scope = scope
         if self.left and scope is not None:
             scope.cancel()

@@ -7,7 +7,6 @@ from math import inf
 import attrs
 import msgspec
 import pytest
-import trio
 from trio.testing import MockClock
 
 from infermux.actors.dispatch import Run
@@ -22,7 +21,7 @@ from infermux.errors import (
     UpstreamTimeout,
 )
 from infermux.providers.interface import Answer
-from infermux.providers.transport import Source
+from infermux.providers.transport import Source, Stoppable
 from tests.actors._scripted import HANGS, SERVER_ERROR, Step, World, provider, world
 
 PRIORITY = Routing(strategy="priority")
@@ -34,7 +33,7 @@ class Body:
 
     spent: bool = False
     waited: float = 0.0
-    scope: trio.CancelScope | None = None
+    scope: Stoppable | None = None
     last: float = inf
 
     def open(self, model: str) -> Source:

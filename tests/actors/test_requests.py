@@ -34,7 +34,8 @@ async def test_a_body_becomes_what_is_wanted_and_what_is_sent(autojump_clock: Mo
             True,
             (),
         )
-        assert run.timeout == 9.0
+        assert run.deadline.own
+    assert run.deadline.at == run.started_at + 9.0
 
 
 async def test_the_provider_object_is_taken_out_and_obeyed(autojump_clock: MockClock) -> None:

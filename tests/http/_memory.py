@@ -10,6 +10,7 @@ import trio
 
 from infermux.errors import CallerLeft
 from infermux.http.exchange import Exchange, Head, HeaderLines, Headers
+from infermux.providers.transport import Stoppable
 
 CHAT = "/v1/chat/completions"
 
@@ -26,7 +27,7 @@ class MemoryExchange(Exchange):
         self._head = Head(b"POST", path.encode(), b"", sent)
         self._body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self._left = False
-        self._scope: trio.CancelScope | None = None
+        self._scope: Stoppable | None = None
         self.shutting = False
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -72,7 +73,7 @@ class MemoryExchange(Exchange):
     async def receive_body(self) -> bytes | None:
         return None
 
-    def watch(self, scope: trio.CancelScope | None) -> None:
+    def watch(self, scope: Stoppable | None) -> None:
         self._scope = scope
         if scope is not None and self._left:
             scope.cancel()
