@@ -305,6 +305,9 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         """
         if self._rescuer is not None:
             sink = self._rescuer.keeping(sink)
+        elif self.attempt is not None:
+            # Nobody is sent it again: thousands of streams would keep theirs to their end.
+            self.call = self.attempt.call = msgspec.structs.replace(self.call, body=b"")
         while self._phase is not Phase.DONE:
             attempt = self._streaming()
             try:

@@ -23,10 +23,22 @@ class Passage:
     """Hands on what comes of one stream as it comes, called by who looks after all that arrives.
 
     The request's own task is in `wait` meanwhile, until it is needed: the stream is over, which `Attempt.next` tells,
-    or the sink is to be flushed. `heard_at` is when something was last handed on, on trio's clock.
+    or the sink is to be flushed, which is `is_blocked`. `heard_at` is when something was last handed on, on trio's
+    clock.
     """
 
-    __slots__ = ("_arrivals", "_attempt", "_descriptor", "_error", "_sink", "_stream", "_task", "heard_at", "is_open")
+    __slots__ = (
+        "_arrivals",
+        "_attempt",
+        "_descriptor",
+        "_error",
+        "_sink",
+        "_stream",
+        "_task",
+        "heard_at",
+        "is_blocked",
+        "is_open",
+    )
 
     def __init__(self, attempt: Attempt, stream: Polled, sink: Sink, arrivals: Arrivals) -> None:
         self._attempt = attempt
@@ -37,7 +49,7 @@ class Passage:
         self._error: Exception | None = None
         self._task: trio.lowlevel.Task | None = None
         self.heard_at = 0.0
-        self.is_open = False
+        self.is_open = self.is_blocked = False
 
     def __repr__(self) -> str:
         return f"Passage(descriptor={self._descriptor}, is_open={self.is_open})"
@@ -48,7 +60,7 @@ class Passage:
         if descriptor is not None and not self._stream.over and self._arrivals.add(descriptor, self._hand_on):
             self.heard_at = trio.current_time()
             self._descriptor = descriptor
-            self.is_open = True
+            self.is_open, self.is_blocked = True, False
 
     def close(self) -> None:
         """No more is handed on. Idempotent."""
@@ -71,7 +83,6 @@ class Passage:
     def _hand_on(self, now: float) -> bool:
         """True: the request's task goes on."""
         stream = self._stream
-        is_fine = True
         try:
             data = stream.receive_now()
         except Exception as bug:
@@ -80,10 +91,10 @@ class Passage:
         if data:
             self.heard_at = now
             try:
-                is_fine = self._sink.send_now(data)
+                self.is_blocked = not self._sink.send_now(data)
             except Exception as error:
                 self._error = error
-        if is_fine and self._error is None and not stream.over:
+        if not (self.is_blocked or stream.over or self._error):
             return False
         self.close()
         task, self._task = self._task, None

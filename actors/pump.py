@@ -30,8 +30,8 @@ async def pump(
             with trio.CancelScope() as scope:
                 caller.watch(scope)
                 attempt.lease.run_in(scope)
-                await _pump(attempt, sink, scope, passage)
-                return None
+                if await _pump(attempt, sink, scope, passage):
+                    return None
             if passage is None or caller.left or not _goes_on(attempt, passage):
                 return _why_stalled(attempt, caller)
     except UpstreamFailure as failure:
@@ -42,8 +42,8 @@ async def pump(
             passage.close()
 
 
-async def _pump(attempt: Attempt, sink: Sink, scope: trio.CancelScope, passage: Passage | None) -> None:
-    """`scope`, which this runs in, is cancelled when the bytes stall."""
+async def _pump(attempt: Attempt, sink: Sink, scope: trio.CancelScope, passage: Passage | None) -> bool:
+    """To the end of the stream; False: `scope` is spent, which this runs in and is cancelled when the bytes stall."""
     idle = attempt.lease.settings.timeouts.idle
     # Moving a deadline costs more than reading the clock, so it is moved in steps; it never comes early.
     slack = min(0.25, idle / 20)
@@ -52,18 +52,23 @@ async def _pump(attempt: Attempt, sink: Sink, scope: trio.CancelScope, passage: 
     count = 0
     while True:
         if passage is not None and passage.is_open:
-            # It may come early then: what has been heard meanwhile is asked before it counts.
-            due = scope.deadline = min(passage.heard_at + idle, last)
+            # The deadline is not moved then, and may come early: what has been heard is asked before it counts.
+            if not due:
+                due = scope.deadline = min(passage.heard_at + idle, last)
             await passage.wait()
-            scope.deadline = last
-            await sink.flush()
+            if scope.cancel_called:
+                return False  # its deadline came while the task was being woken
+            if passage.is_blocked:
+                scope.deadline = last
+                await sink.flush()
+                due = 0.0
         wanted = trio.current_time() + idle
         if wanted > due:
             due = scope.deadline = min(wanted + slack, last)
         held, attempt.held = attempt.held, b""
         chunk = held or await attempt.next()
         if chunk is None:
-            return
+            return True
         if not sink.send_now(chunk):
             # A slow reader is not the provider's silence: only the sink's own bound and the hard deadline hold.
             scope.deadline = last
@@ -81,7 +86,7 @@ def _goes_on(attempt: Attempt, passage: Passage) -> bool:
     now = trio.current_time()
     lease = attempt.lease
     is_quiet = now >= min(passage.heard_at + lease.settings.timeouts.idle, attempt.last_moment)
-    return passage.is_open and lease.revoked is None and not is_quiet
+    return lease.revoked is None and not is_quiet
 
 
 async def receive(attempt: Attempt, caller: Caller) -> tuple[bytes | None, UpstreamFailure | None]:

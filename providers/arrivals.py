@@ -13,6 +13,7 @@ import logging
 import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
 
@@ -76,20 +77,20 @@ class Arrivals(trio.abc.Instrument):
         """Have `call` called when something is there, soon if it is already. False: it will not be."""
         if self._epoll is None:
             return False
-        if (
-            not self._calls
-        ):  # the last of the instruments: what the others measure of a wait ends where this one's begins
-            trio.lowlevel.add_instrument(self)
         self._epoll.register(descriptor, select.EPOLLIN)
+        if not self._calls:  # as the last of the instruments: the others have seen a step end before this one waits
+            trio.lowlevel.add_instrument(self)
         self._calls[descriptor] = call
         return True
 
     def remove(self, descriptor: int) -> None:
-        """No call any more; before the descriptor is closed. Nothing when it is not there."""
-        if self._calls.pop(descriptor, None) is not None and self._epoll is not None:
+        """No call any more; before the descriptor can be another's. Nothing when it is not there."""
+        if self._calls.pop(descriptor, None) is None or self._epoll is None:
+            return
+        with suppress(OSError):  # it was closed, by what has found its connection broken
             self._epoll.unregister(descriptor)
-            if not self._calls:
-                trio.lowlevel.remove_instrument(self)
+        if not self._calls:
+            trio.lowlevel.remove_instrument(self)
 
     async def run(self) -> None:
         """Until cancelled."""
