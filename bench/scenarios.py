@@ -28,8 +28,6 @@ class Scenario:
     def warm_up_load(self, seconds: float) -> Load:
         """A run whose figures are dropped: connections opened, code paths taken. A stream of each caller at least."""
         few = min(self.load.connections, 16)
-        if self.load.requests > 0:
-            return attrs.evolve(self.load, connections=few, requests=few, stagger=0.0)
         return attrs.evolve(self.load, connections=few, seconds=max(seconds, 2 * self.load.stagger), rate=0.0)
 
 
@@ -65,18 +63,6 @@ SCENARIOS: Mapping[str, Scenario] = {
             pace=Pace(tokens=40, interval_ms=100),
             load=Load(stream=True, connections=1000, seconds=5.0, stagger=0.5, min_events=40, timeout=20.0),
             rounds=3,
-        ),
-        Scenario(
-            name="streams-5000",
-            title="5000 concurrent streams of 7 tokens 5 s apart, 200 callers a second: memory and first token",
-            unit="event",
-            pace=Pace(tokens=7, interval_ms=5000),
-            # One stream a caller: the first has not ended when the last one joins.
-            load=Load(
-                stream=True, connections=5000, requests=5000, seconds=30.0, stagger=25.0, min_events=7, timeout=60.0
-            ),
-            rounds=2,
-            quick_seconds=30.0,
         ),
         Scenario(
             name="open-500",

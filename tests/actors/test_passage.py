@@ -77,14 +77,22 @@ class Reader:
         self.flushed += 1
 
 
+def _nothing(_scope: object) -> None:
+    """Nobody revokes its lease."""
+
+
+def _silent(now: float) -> UpstreamFailure:
+    return UpstreamFailure(FailureKind.IDLE_TIMEOUT, f"nothing came until {now}")
+
+
 def attempt_of(stream: Coming, idle: float = 60.0) -> Attempt:
     timeouts = SimpleNamespace(idle=idle, total=None)
     lease: Any = SimpleNamespace(
-        settings=SimpleNamespace(timeouts=timeouts), revoked=None, provider="p", run_in=lambda _scope: None
+        settings=SimpleNamespace(timeouts=timeouts), revoked=None, provider="p", run_in=_nothing
     )
     attempt: Any = SimpleNamespace(lease=lease, stream=stream, held=b"first", last_moment=float("inf"))
     attempt.next = stream.receive
-    attempt.why_stalled = lambda now: UpstreamFailure(FailureKind.IDLE_TIMEOUT, f"at {now}")
+    attempt.why_stalled = _silent
     return cast("Attempt", attempt)
 
 
