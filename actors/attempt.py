@@ -159,7 +159,7 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
         except CallerError:  # what was asked cannot be said to this provider, or the rest of it did not come
             self._release(Outcome(failure=FailureKind.CALLER, sent=call.upload is not None, latency=self.seconds))
             raise
-        except CallerLeft:
+        except (CallerLeft, Stopped):
             raise
         except Exception as bug:
             return crashed(lease, bug)

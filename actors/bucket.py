@@ -58,9 +58,11 @@ class TokenBucket:
 
         A debt makes the level negative, and nothing is admitted until it is refilled.
         """
-        self._level = level = self._refill(now) + (reserved - used) * _TOKEN
-        if level > self._brim:
-            self._cap(now)
+        if reserved >= used:  # what comes in and what comes back have the same brim: the former can be counted later
+            level = self._level + (reserved - used) * _TOKEN
+            self._level = min(level, self._full)
+        else:
+            self._level = self._refill(now) + (reserved - used) * _TOKEN
 
     def forgive(self, now: float) -> None:
         """What is owed need not be refilled: it goes on from nothing."""

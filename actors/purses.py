@@ -160,15 +160,18 @@ class Purses:
 
     def reserve(self, claims: Iterable[Claim], amount: int, at: float) -> Ticket | Refused:
         """Promise `amount` out of every purse that is claimed, or out of none where a hard budget has no room."""
-        held = [(claim, self.purse(claim.key, at)) for claim in claims]
-        full = None
-        for claim, purse in held:
-            if claim.hard and _is_over(claim.limit - purse.spent - purse.reserved, amount):
-                full = [each for each in held if each[0].hard and _is_over(each[1].left(each[0].limit), amount)]
-                break
+        held: list[tuple[Claim, Purse]] = []
+        current, full = self.current, False
+        for claim in claims:
+            key = claim.key
+            purse = current.get(key)
+            if purse is None or at >= purse.end:
+                purse, current = self.purse(key, at), self.current
+            held.append((claim, purse))
+            if claim.hard and not 0 < claim.limit - purse.spent - purse.reserved >= amount:
+                full = True
         if full:
-            refused = [Refused(claim, purse, amount, _until(claim, purse, amount, at)) for claim, purse in full]
-            return max(refused, key=lambda each: each.until)
+            return _refused(held, amount, at)
         ticket = _ticket(held, amount)
         for purse in ticket.purses:
             purse.reserved += amount
@@ -183,12 +186,14 @@ class Purses:
 
         Returns the budgets that this used up.
         """
+        promised, changed = ticket.amount, self.changed
         for purse in ticket.purses:
-            purse.reserved -= ticket.amount
-            purse.spent += amount
-            purse.unpriced += unpriced
+            purse.reserved -= promised
+            if unpriced:
+                purse.unpriced += 1
             if amount:
-                self.changed[purse] = None
+                purse.spent += amount
+                changed[purse] = None
         return [each for each in ticket.claims if each[1].spent >= each[0].limit and each[1].crossed(each[0].limit)]
 
     def take_changed(self) -> tuple[Purse, ...]:
@@ -209,6 +214,13 @@ class Purses:
 def _ticket(held: Sequence[tuple[Claim, Purse]], amount: int) -> Ticket:
     purses = [each[1] for each in held]
     return Ticket(amount, held, purses if len(purses) < 2 else list(dict.fromkeys(purses)))
+
+
+def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:
+    """The one of the budgets without room that has it last."""
+    full = [each for each in held if each[0].hard and _is_over(each[1].left(each[0].limit), amount)]
+    refused = [Refused(claim, purse, amount, _until(claim, purse, amount, at)) for claim, purse in full]
+    return max(refused, key=lambda each: each.until)
 
 
 def _is_over(left: int, amount: int) -> bool:

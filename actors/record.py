@@ -18,6 +18,8 @@ HIT, MISS, BYPASS = "hit", "miss", "bypass"
 class Ending(enum.Enum):
     """How a request ended. The values are words of logs, metrics and the ledger."""
 
+    __hash__ = object.__hash__  # that of enum is Python code; records are counted by it
+
     OK = "ok"  # a whole answer
     BROKEN = "broken"  # a part of an answer, and the caller was told that it is one
     REFUSED = "refused"  # an error in place of an answer

@@ -103,12 +103,9 @@ class Inference:
             id=self._request_id(head),
             endpoint=ENDPOINT_NAMES[endpoint] if endpoint is not None else passed_name(head.path),
         )
-        overheard: Overheard | None = None
-        if self.rules.config.log.bodies:
-            exchange = overheard = Overheard(exchange)
-        carried: Carried = ()
-        if self.sampler is not None or not head.is_plain:
-            draft.trace, carried = place_of(head, self.sampler)
+        overheard = Overheard(exchange) if self.rules.config.log.bodies else None
+        exchange = exchange if overheard is None else overheard
+        draft.trace, carried = place_of(head, self.sampler)
         self.in_flight += 1
         self.running[draft] = None
         permit: Permit | None = None

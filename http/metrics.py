@@ -23,6 +23,7 @@ from infermux.providers.interface import Usage
 OTHER: Final = "other"
 MOST_LEARNED: Final = 100
 MOST_LISTED: Final = 500
+MOST_SERIES: Final = 1000
 
 SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 GAPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
@@ -96,6 +97,15 @@ class Used:
             self.cost += cost
 
 
+@attrs.define(eq=False)
+class Series:
+    """What is counted of requests that are alike: made once for them, found by one look."""
+
+    request: RequestKey
+    overhead: Distribution
+    times: Times | None  # where they are whole answers
+
+
 RequestKey = tuple[str, str, str, str, int, str, str]
 """Endpoint, model, provider, ending, status, code, fault."""
 
@@ -113,6 +123,7 @@ class Counts:
     used: dict[tuple[str, str], Used] = attrs.field(factory=dict[tuple[str, str], Used])
     rescues: int = 0
     cache: dict[str, int] = attrs.field(factory=dict[str, int])
+    _series: dict[tuple[object, ...], Series] = attrs.field(factory=dict[tuple[object, ...], Series])
     _models: set[str] = attrs.field(factory=set[str])
     _learned: set[str] = attrs.field(factory=set[str])
     _listed: int = 0  # of the learned
@@ -120,6 +131,39 @@ class Counts:
     _catalogue: Catalogue | None = None
 
     def note(self, record: Record) -> None:
+        if self.fleet.catalogue is not self._catalogue:
+            self._series.clear()
+        alike = (
+            record.endpoint,
+            record.requested,
+            record.model,
+            record.provider,
+            record.ending,
+            record.status,
+            record.code,
+            record.fault,
+        )
+        series = self._series.get(alike)
+        if series is None:
+            series = self._new_series(record)
+            if len(self._series) >= MOST_SERIES:  # callers choose names
+                self._series.clear()
+            if series.request[1] != OTHER:  # which it need not be the next time
+                self._series[alike] = series
+        self.requests[series.request] = self.requests.get(series.request, 0) + 1
+        series.overhead.note(record.overhead)
+        if series.times is not None:
+            _note_times(series.times, record)
+        for tried in record.attempts:
+            self._note_attempt(tried)
+        if record.waited:
+            self.waited.note(record.waited)
+        if record.rescues:
+            self.rescues += record.rescues
+        if record.cache:
+            self.cache[record.cache] = self.cache.get(record.cache, 0) + 1
+
+    def _new_series(self, record: Record) -> Series:
         endpoint, provider, ending = record.endpoint, record.provider, record.ending
         model = self.model(record.model or record.requested, answered=ending is Ending.OK and bool(record.model))
         fault = record.fault
@@ -132,36 +176,16 @@ class Counts:
             self._code(record.code) if record.code else "",
             "" if fault is None else fault.value,
         )
-        self.requests[key] = self.requests.get(key, 0) + 1
-        self._note_times(record, model)
         overhead = self.overhead.get(endpoint)
         if overhead is None:
             overhead = self.overhead[endpoint] = Distribution(OURS)
-        overhead.note(record.overhead)
-        for tried in record.attempts:
-            self._note_attempt(tried)
-        if record.waited:
-            self.waited.note(record.waited)
-        if record.rescues:
-            self.rescues += record.rescues
-        if record.cache:
-            self.cache[record.cache] = self.cache.get(record.cache, 0) + 1
-
-    def _note_times(self, record: Record, model: str) -> None:
-        """Only of whole answers: what was refused or left at once says nothing of how long answers take."""
-        if record.ending is not Ending.OK:
-            return
-        key = (record.endpoint, record.provider, model)
-        times = self.times.get(key)
+        if ending is not Ending.OK:  # what was refused or left at once says nothing of how long answers take
+            return Series(key, overhead, None)
+        which = (endpoint, provider, model)
+        times = self.times.get(which)
         if times is None:
-            times = self.times[key] = Times()
-        times.duration.note(record.latency)
-        first, usage = record.first_token, record.usage
-        if first is None:
-            return
-        times.first_token.note(first)
-        if usage is not None and usage.completion_tokens > 1:
-            times.gap.note(max(0.0, record.latency - first) / (usage.completion_tokens - 1))
+            times = self.times[which] = Times()
+        return Series(key, overhead, times)
 
     def _note_attempt(self, tried: Tried) -> None:
         outcome = tried.outcome
@@ -193,6 +217,7 @@ class Counts:
             return name
         if answered and self._has_room_for(name):
             self._learned.add(name)
+            self._series.clear()
             return name
         return OTHER
 
@@ -227,3 +252,13 @@ class Counts:
             for name in Used.__slots__:
                 setattr(kept, name, getattr(used, name))
         return made
+
+
+def _note_times(times: Times, record: Record) -> None:
+    times.duration.note(record.latency)
+    first, usage = record.first_token, record.usage
+    if first is None:
+        return
+    times.first_token.note(first)
+    if usage is not None and usage.completion_tokens > 1:
+        times.gap.note(max(0.0, record.latency - first) / (usage.completion_tokens - 1))

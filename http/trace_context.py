@@ -36,7 +36,7 @@ def place_of(head: Head, sampler: Sampler | None = None) -> tuple[Place | None, 
     With `sampler` it has a span of its own. A `traceparent` that is none is as if it was not there, and its
     `tracestate` with it; so are two of them, as W3C's own test suite has it (test_traceparent_included_two_headers).
     """
-    given = head.get(PARENT)
+    given = None if head.is_plain else head.get(PARENT)
     if given is None and sampler is None:
         return None, ()  # nearly always
     alone = sum([name == PARENT for name, _ in head.headers]) == 1

@@ -18,6 +18,8 @@ _PLAIN_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # a provider's word, which g
 class Fault(enum.Enum):
     """Whose fault an error was."""
 
+    __hash__ = object.__hash__  # that of enum is Python code; records are counted by it
+
     CALLER = "caller"
     POLICY = "policy"
     PROVIDER = "provider"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.errors import HeadTooLarge, InfermuxError, InvalidRequest
-from infermux.http.framing import HTTP2_PREFACE, MAX_HEAD_BYTES, check_head, check_partial
+from infermux.http.framing import HTTP2_PREFACE, MAX_HEAD_BYTES, Again, check_head, check_partial
 
 OPENAI_SDK_HEAD = b"""POST /v1/chat/completions HTTP/1.1
 Host: 127.0.0.1:8080
@@ -253,3 +253,39 @@ def test_no_bytes_do_anything_but_be_taken_or_refused(data: bytes) -> None:
             check_head(raw)
         except InfermuxError:
             pass
+
+
+@given(st.integers(0, 10**18 - 1))
+def test_a_head_that_differs_in_its_length_alone_is_known_again(length: int) -> None:
+    said = b"%d" % length
+    other = OPENAI_SDK_HEAD.replace(b"1507", said)
+    again = Again(OPENAI_SDK_HEAD, check_head(OPENAI_SDK_HEAD))
+    assert again.is_same(OPENAI_SDK_HEAD)
+    assert again.length_of(other) == said
+    assert check_head(other).length == length
+
+
+@settings(max_examples=300)
+@given(
+    st.integers(0, len(OPENAI_SDK_HEAD) - 1),
+    st.integers(0, 12),
+    st.binary(max_size=12)
+    | st.sampled_from([b"15 07", b"+1", b"1_0", b"\r\n", b"\xb2", b"1, 2", b"Content-Length: 1\r\n"]),
+)
+def test_a_head_is_known_again_only_where_it_would_be_read_the_same(at: int, cut: int, put: bytes) -> None:
+    again = Again(OPENAI_SDK_HEAD, check_head(OPENAI_SDK_HEAD))
+    raw = OPENAI_SDK_HEAD[:at] + put + OPENAI_SDK_HEAD[at + cut :]
+    raw = raw[: raw.find(b"\r\n\r\n") + 4] if b"\r\n\r\n" in raw else raw
+    length = again.length_of(raw)
+    if length is not None:
+        parsed = check_head(raw)
+        assert parsed.length == int(length)
+        same = [(name, length if name == b"content-length" else value) for name, value in again.parsed.headers]
+        assert list(parsed.headers) == same
+
+
+def test_a_head_without_a_length_is_known_again_only_as_it_was() -> None:
+    raw = head(b"Transfer-Encoding: chunked", first=b"POST /x HTTP/1.1")
+    again = Again(raw, check_head(raw))
+    assert again.is_same(raw)
+    assert again.length_of(raw.replace(b"/x", b"/y")) is None

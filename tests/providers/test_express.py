@@ -398,3 +398,59 @@ async def test_a_thousand_streams_at_once_lose_nothing() -> None:
     assert done == 1000
     assert transport.idle == 1000
     await transport.aclose()
+
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-A: b c\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        PLAIN,
+        PLAIN + b"more",
+        PLAIN.replace(b"200 OK", b"500"),
+        PLAIN.replace(b"200", b"204"),
+        PLAIN.replace(b"200", b"304"),
+        PLAIN.replace(b"b c", b"b c \t"),
+        PLAIN.replace(b"b c", b""),
+        PLAIN.replace(b"b c", b"b\rc"),
+        PLAIN.replace(b"b c", b"b\nc"),
+        PLAIN.replace(b"b c", b"b\0c"),
+        PLAIN.replace(b"X-A:", b" X-A:"),
+        PLAIN.replace(b"X-A:", b"X-A :"),
+        PLAIN.replace(b"X-A: b c", b"Content-Length: 2"),
+        PLAIN.replace(b"X-A: b c", b"Content-Length: 3"),
+        PLAIN.replace(b"X-A: b c", b"Transfer-Encoding: chunked"),
+        PLAIN.replace(b"X-A: b c", b"Connection: close"),
+        PLAIN.replace(b"X-A: b c", b"Connection: keep-alive"),
+        PLAIN.replace(b"Length: 2", b"Length: +2"),
+        PLAIN.replace(b"Length: 2", b"Length: 99999999999999999999"),
+        PLAIN.replace(b"1.1", b"1.0"),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + PLAIN,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"garbage" + PLAIN,
+    ],
+)
+async def test_an_answer_in_one_piece_is_what_the_parser_makes_of_it(far: Far, answer: bytes) -> None:
+    async def read(*pieces: bytes) -> tuple[object, ...]:
+        near, end = memory_pair()
+        connection = Connection(near)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_say, end, pieces)
+            try:
+                await connection.exchange(b"head", b"", without_body=False)
+                while not connection.complete:
+                    await connection.advance()
+            except UpstreamFailure as failure:
+                return (failure.kind,)
+        return (connection.status, connection.headers, b"".join(connection.pieces), connection.reusable)
+
+    whole = await read(answer)
+    assert whole == await read(answer[:9], answer[9:])
+
+
+async def _say(end: MemoryWire, pieces: tuple[bytes, ...]) -> None:
+    for piece in pieces:
+        await end.send(piece)
+        await trio.testing.wait_all_tasks_blocked()
+    end.send_eof()
