@@ -21,7 +21,7 @@ from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import InfermuxError, NotFound, ProviderNotStarted
 from infermux.providers.arrivals import Arrivals
 from infermux.providers.interface import Adapter, Endpoint, Lasting, lasting
-from infermux.providers.prices import PriceBook, library_for, loaded_library
+from infermux.providers.prices import PriceBook, library_for, loaded_library, unpriced
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
@@ -168,7 +168,7 @@ class Fleet:
         """
         async with self._changing:
             self._check_running()
-            await library_for(*config.providers)
+            await library_for(*unpriced(config))
             try:
                 return await reload(self, config)
             finally:  # where it failed, those that were expected do not come
@@ -225,7 +225,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Start the providers' actors, then the router's. ProviderNotStarted: a strict one did not come up."""
-        await library_for(*self.config.providers)
+        await library_for(*unpriced(self.config))
         await self.supervisor.start_child(Child(TREASURY, lambda: TreasuryActor(self.treasury)))
         self._number()  # prices, for the first probes
         for settings in self.config.providers:
