@@ -308,6 +308,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         elif self.attempt is not None:
             # Nobody is sent it again: thousands of streams would keep theirs to their end.
             self.call = self.attempt.call = msgspec.structs.replace(self.call, body=b"")
+            self.plan.tiers = None
         while self._phase is not Phase.DONE:
             attempt = self._streaming()
             try:

@@ -132,17 +132,13 @@ class Arrivals(trio.abc.Instrument):
                 loop_is_ready = True
                 continue
             call = self._calls.get(descriptor)
-            if call is not None and self._call(call, descriptor, now):  # who was called before may have removed it
-                task_was_woken = True
+            try:
+                if call is not None and call(now):  # who was called before may have removed it
+                    task_was_woken = True
+            except Exception:
+                log.exception("what comes of a stream cannot be handed on")
+                self.remove(descriptor)
         return loop_is_ready, task_was_woken
-
-    def _call(self, call: OnArrival, descriptor: int, now: float) -> bool:
-        try:
-            return call(now)
-        except Exception:
-            log.exception("what comes of a stream cannot be handed on")
-            self.remove(descriptor)
-            return False
 
 
 def _go_on() -> None:
