@@ -25,6 +25,7 @@ from infermux.errors import (
     ShuttingDown,
     UpstreamFailure,
 )
+from infermux.providers.arrivals import Arrivals
 from infermux.providers.interface import Answer, Call, Stream, Usage
 from infermux.providers.joint import added
 
@@ -63,6 +64,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     retry: Retry
     rng: random.Random
     hold_back: HoldBack | None = None
+    arrivals: Arrivals | None = None
     alarms: Alarms | None = None
     hedging: Hedging | None = None
     rescue: Rescue | None = None
@@ -297,10 +299,14 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         """
         if self._rescuer is not None:
             sink = self._rescuer.keeping(sink)
+        elif self.attempt is not None:
+            # Nobody is sent it again: thousands of streams would keep theirs to their end.
+            self.call = self.attempt.call = msgspec.structs.replace(self.call, body=b"")
+            self.plan.tiers = None
         while self._phase is not Phase.DONE:
             attempt = self._streaming()
             try:
-                failure = await pump(attempt, sink, self.caller)
+                failure = await pump(attempt, sink, self.caller, self.arrivals)
             except (InfermuxError, CallerLeft):
                 self.close()
                 raise

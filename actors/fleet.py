@@ -19,8 +19,9 @@ import trio
 from infermux.config.difference import Difference, difference
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import InfermuxError, NotFound, ProviderNotStarted
+from infermux.providers.arrivals import Arrivals
 from infermux.providers.interface import Adapter, Endpoint, Lasting, lasting
-from infermux.providers.prices import PriceBook, library_for, loaded_library
+from infermux.providers.prices import PriceBook, library_for, loaded_library, unpriced
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
 
@@ -73,6 +74,7 @@ class Fleet:
     supervisor: Supervisor
     members: dict[str, Member] = attrs.field(factory=dict)
     hold_back: HoldBack = attrs.field(factory=HoldBack)
+    arrivals: Arrivals = attrs.field(factory=Arrivals)
     alarms: Alarms = attrs.field(factory=Alarms)
     hedging: Hedging | None = None
     journal: Journal = attrs.field(factory=Journal)
@@ -116,6 +118,7 @@ class Fleet:
             retry=retry,
             rng=self.rng,
             hold_back=self.hold_back,
+            arrivals=self.arrivals,
             alarms=self.alarms,
             hedging=self.hedging,
             rescue=self.rescue,
@@ -165,7 +168,7 @@ class Fleet:
         """
         async with self._changing:
             self._check_running()
-            await library_for(*config.providers)
+            await library_for(*unpriced(config))
             try:
                 return await reload(self, config)
             finally:  # where it failed, those that were expected do not come
@@ -222,7 +225,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Start the providers' actors, then the router's. ProviderNotStarted: a strict one did not come up."""
-        await library_for(*self.config.providers)
+        await library_for(*unpriced(self.config))
         await self.supervisor.start_child(Child(TREASURY, lambda: TreasuryActor(self.treasury)))
         self._number()  # prices, for the first probes
         for settings in self.config.providers:
@@ -440,6 +443,7 @@ async def open_fleet(
         fleet.nursery = nursery
         await nursery.start(supervisor.run)
         nursery.start_soon(fleet.hold_back.run)
+        nursery.start_soon(fleet.arrivals.run)
         nursery.start_soon(fleet.alarms.run)
         try:
             await fleet.start()

@@ -119,7 +119,7 @@ class Exchange(Protocol):
         ...
 
     async def body(self) -> bytes:
-        """The whole body. Raises PayloadTooLarge, RequestTimeout (slow body), LengthRequired, CallerLeft."""
+        """The whole body, once. Raises PayloadTooLarge, RequestTimeout (slow body), LengthRequired, CallerLeft."""
         ...
 
     async def receive_body(self) -> bytes | None:

@@ -83,11 +83,13 @@ class ExpressExchange:
     # In.
 
     async def body(self) -> bytes:
-        if self._body is None:
-            self._body = await (self._read_chunked() if self._parsed.chunked else self._read_length())
-        elif self._parsed.length is None and not self._parsed.chunked:
-            require_length(self.head.method)
-        return self._body
+        if self._body is not None:
+            if self._parsed.length is None and not self._parsed.chunked:
+                require_length(self.head.method)
+            return self._body
+        body = await (self._read_chunked() if self._parsed.chunked else self._read_length())
+        self._body = b""  # it is the handler's: a stream may last for minutes after nobody needs it any more
+        return body
 
     async def receive_body(self) -> bytes | None:
         pieces = self._pieces

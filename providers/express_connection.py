@@ -11,6 +11,7 @@ import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
+from .arrivals import Polled
 from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, Source, Stopped, first, is_framed, too_large
 from .wire import Wire, WireBroken
 
@@ -180,13 +181,27 @@ class Connection:
         try:
             if waits:
                 await self.wire.wait_readable()
-            data = await self.wire.receive()
+            self._arrived(await self.wire.receive())
         except WireBroken as error:
-            if self._stopped:
-                raise Stopped from None
-            if not self._heard:
-                raise Unanswered(str(error)) from error
-            raise _broken(str(error)) from error
+            raise self._torn(error) from error
+
+    def advance_now(self) -> bool:
+        """As `advance`, without waiting: False when nothing has come."""
+        try:
+            data = self.wire.take_now()
+        except WireBroken as error:
+            raise self._torn(error) from error
+        if data is None:
+            return False
+        self._arrived(data)
+        return True
+
+    def _torn(self, error: WireBroken) -> Exception:
+        if self._stopped:
+            return Stopped()
+        return _broken(str(error)) if self._heard else Unanswered(str(error))
+
+    def _arrived(self, data: bytes) -> None:
         if data:
             if not (self._heard or self.without_body) and self._is_simple(data):
                 return
@@ -264,7 +279,7 @@ class Connection:
         self.wire.close()
 
 
-class ExpressResponse:
+class ExpressResponse(Polled):
     """The answer on a `Connection`, which goes to `give_back` as soon as the last byte has arrived."""
 
     __slots__ = ("_connection", "_ended", "_give_back", "_pieces", "_without_body", "headers", "status")
@@ -301,11 +316,8 @@ class ExpressResponse:
 
     async def receive(self) -> bytes | None:
         while True:
-            pieces = self._pieces
-            if pieces:
-                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                pieces.clear()
-                return data
+            if self._pieces:
+                return self._taken()
             connection = self._connection
             if connection is None:
                 if self._ended:
@@ -318,6 +330,34 @@ class ExpressResponse:
                 raise
             if connection.complete:
                 self._release(connection)
+
+    def descriptor(self) -> int | None:
+        return None if self._connection is None else self._connection.wire.descriptor()
+
+    @property
+    def over(self) -> bool:
+        return self._connection is None
+
+    def receive_now(self) -> bytes:
+        """What has come of the body. Raises as `receive`."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        try:
+            connection.advance_now()
+        except BaseException:
+            self.close()
+            raise
+        if connection.complete:
+            self._release(connection)
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        """What has been parsed of the body."""
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return data
 
     async def read(self, limit: int = BODY_LIMIT) -> bytes:
         if self._ended:

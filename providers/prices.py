@@ -136,6 +136,16 @@ def priced(book: PriceBook, settings: ProviderSettings) -> Iterator[dict[str, An
         yield {"provider": settings.name, "model": model, **row, "price": plain(quote.price)}
 
 
+def unpriced(config: Config) -> list[ProviderSettings]:
+    """The providers that may be asked for a model whose price `config` does not have itself."""
+    found: list[ProviderSettings] = []
+    for settings in config.providers:
+        prices = config.pricing.get(settings.name, {})
+        if settings.models is None or not prices.keys() >= {*settings.models, *settings.model_aliases.values()}:
+            found.append(settings)
+    return found
+
+
 def _changed(path: str | None) -> str | None:
     """The day a file was last changed; None where there is no such file."""
     try:

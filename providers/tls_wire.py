@@ -11,6 +11,7 @@ from typing import Final
 
 from .wire import RECEIVE_SIZE, Wire, WireBroken
 
+_ALL: Final = 2 * RECEIVE_SIZE  # of what one look at the inner wire brings, with a record that was incomplete before
 _TAKE: Final = 65536
 """Plain bytes encrypted per `send_now`, so that a blocked connection holds a bounded amount of ciphertext."""
 
@@ -116,6 +117,12 @@ class TlsWire:
             if arrived is None:
                 return None
             self._feed(arrived)
+
+    def descriptor(self) -> int | None:
+        return self._wire.descriptor()
+
+    def take_now(self) -> bytes | None:
+        return self.receive_now(_ALL)
 
     def _take_stash(self, max_bytes: int) -> bytes:
         """What `readable` had to decrypt to know. The end stays the end."""

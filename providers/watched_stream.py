@@ -6,20 +6,21 @@ read at once.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import ClassVar, Final
 
 import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
+from .arrivals import Polled, polled
 from .transport import Response
 
 DRAIN_SECONDS: Final = 0.1
 """How long after an answer's last event the end of the framing is waited for: the connection can then be used again."""
 
 
-class WatchedStream(ABC):
+class WatchedStream(Polled):
     """A `Stream` whose bytes go on as they came and are watched for what they mean; see `interface.Stream`.
 
     A failure is raised by every later `receive` too. `ending` is what follows the reason to stop in an answer that is
@@ -32,6 +33,7 @@ class WatchedStream(ABC):
         "_done",
         "_drained",
         "_failure",
+        "_polled",
         "_read",
         "_response",
         "_stopped",
@@ -45,6 +47,7 @@ class WatchedStream(ABC):
         """Owns `response` from now on."""
         self._response = response
         self._read = response.receive
+        self._polled = polled(response)
         self._failure: UpstreamFailure | None = None
         self._done = False  # the end was seen, genuine or not: what follows it does not go on
         self._stopped = False  # a reason to stop was seen: the answer is whole, however its connection ends
@@ -75,6 +78,28 @@ class WatchedStream(ABC):
         if not self._drained:
             await self._drain()
         return None
+
+    def descriptor(self) -> int | None:
+        return None if self._polled is None or self._done else self._polled.descriptor()
+
+    @property
+    def over(self) -> bool:
+        return self._done or self._polled is None or self._polled.over
+
+    def receive_now(self) -> bytes:
+        if self._done or self._polled is None:
+            return b""
+        try:
+            data = self._polled.receive_now()
+        except UpstreamFailure as failure:
+            if not self._stopped:
+                self._failed(failure)
+            return b""
+        try:
+            return self._take(data) if data else b""
+        except UpstreamFailure as failure:
+            self._ended_by(failure)
+            return b""
 
     def last_words(self) -> bytes | None:
         if not self._stopped:

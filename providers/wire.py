@@ -51,6 +51,14 @@ class Wire(Protocol):
         """What has arrived, b"" at the end, None when nothing has."""
         ...
 
+    def descriptor(self) -> int | None:
+        """What the system tells to be readable when something comes; None where nobody but the wire can tell."""
+        ...
+
+    def take_now(self) -> bytes | None:
+        """As `receive_now`, for who polls `descriptor`: nothing is kept back that polling would not tell of."""
+        ...
+
     def readable(self) -> bool:
         """Whether `receive` would return, or raise, at once. On an idle connection: whether it is spent."""
         ...
@@ -112,6 +120,11 @@ class SocketWire:
             return None
         except OSError as error:
             raise _broken(error) from error
+
+    def descriptor(self) -> int | None:
+        return self._sock.fileno()
+
+    take_now = receive_now
 
     async def send(self, data: bytes) -> None:
         self._streak += 1
@@ -277,6 +290,11 @@ class MemoryWire:
         del pipe.data[:max_bytes]
         pipe.wake()
         return data
+
+    def descriptor(self) -> int | None:
+        return None
+
+    take_now = receive_now
 
     async def send(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()

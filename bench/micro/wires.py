@@ -19,6 +19,12 @@ class _Ready:
         del max_bytes
         return None
 
+    def take_now(self) -> bytes | None:
+        return None
+
+    def descriptor(self) -> int | None:
+        return None
+
     def readable(self) -> bool:
         return False
 

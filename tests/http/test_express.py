@@ -49,6 +49,8 @@ class Recorder:
         self.receive = wire.receive
         self.send = wire.send
         self.receive_now = wire.receive_now
+        self.take_now = wire.take_now
+        self.descriptor = wire.descriptor
         self.readable = wire.readable
         self.wait_readable = wire.wait_readable
         self.wait_writable = wire.wait_writable

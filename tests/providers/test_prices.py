@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.config.settings import Config, Price, PriceStep, ProviderSettings
 from infermux.providers.interface import Usage
-from infermux.providers.prices import FREE, QUOTES_KEPT, UNKNOWN, PriceBook, Quote, cost, price_of_prompt
+from infermux.providers.prices import FREE, QUOTES_KEPT, UNKNOWN, PriceBook, Quote, cost, price_of_prompt, unpriced
 from tests._properties import examples
 
 FULL = Price(
@@ -211,6 +212,16 @@ def test_a_text_that_is_no_file_has_no_date() -> None:
 
 
 @pytest.mark.slow
+def test_only_who_may_be_asked_for_a_model_without_a_price_in_the_file_needs_the_library() -> None:
+    dollar = Price(input_per_million=1.0)
+    whole = ProviderSettings(name="whole", type="openai", models=("m",), model_aliases={"smart": "n"})
+    partly = attrs.evolve(whole, name="partly")
+    open_ended = attrs.evolve(whole, name="open", models=None)
+    pricing = {"whole": {"m": dollar, "n": dollar}, "partly": {"m": dollar}, "open": {"m": dollar, "n": dollar}}
+    config = Config(providers=(whole, partly, open_ended), pricing=pricing)
+    assert unpriced(config) == [partly, open_ended]
+
+
 def test_the_library_is_not_imported_before_a_hosted_provider_needs_it() -> None:
     program = (
         "import sys, infermux.serving, infermux.http.application\n"
