@@ -98,10 +98,11 @@ class Draft:
                 self.broke(ShuttingDown("the server ended while the answer was on its way"))
             else:
                 self.refused(ShuttingDown("the server ended before there was an answer"))
-        if not self.journal:
-            return None
-        record = self.record()
-        self.journal.tell(record)
+        record = self.record() if self.journal else None
+        # Its traceback has the frame that holds this draft, and the body: a cycle, which the rare collector would leave.
+        self.error = None
+        if record is not None:
+            self.journal.tell(record)
         return record
 
     def record(self) -> Record:
