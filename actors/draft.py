@@ -99,8 +99,10 @@ class Draft:
             else:
                 self.refused(ShuttingDown("the server ended before there was an answer"))
         record = self.record() if self.journal else None
-        # Its traceback has the frame that holds this draft, and the body: a cycle, which the rare collector would leave.
-        self.error = None
+        if self.error is not None:
+            # Its traceback has frames that hold it, this draft and the body: a cycle, which the rare collector leaves.
+            self.error.__traceback__ = None
+            self.error = None
         if record is not None:
             self.journal.tell(record)
         return record

@@ -32,7 +32,7 @@ async def pump(attempt: Attempt, sink: Sink, caller: Caller) -> UpstreamFailure 
             await _pump(attempt, sink, scope)
         except UpstreamFailure as failure:
             caller.watch(None)
-            return failure
+            return failure.with_traceback(None)
         caller.watch(None)
         return None
     caller.watch(None)
@@ -76,7 +76,7 @@ async def receive(attempt: Attempt, caller: Caller) -> tuple[bytes | None, Upstr
         try:
             return await attempt.next(), None
         except UpstreamFailure as failed:
-            return None, failed
+            return None, failed.with_traceback(None)
     return None, _why_stalled(attempt, caller)
 
 
