@@ -33,7 +33,7 @@ CONNECTIONS_PER_REQUEST = 4
 _BURST = 64
 _FULL_PAUSE = 0.05
 FULL_HANDSHAKE = 1.0
-"""Seconds that a TLS handshake is given for certain when connections are at their bound; it is a matter of two round trips."""
+"""Seconds that a TLS handshake has for certain when connections are at their bound."""
 _LAST_WORDS = 1.0
 """Seconds after the grace period for handlers to say an in-band error before their connections are cut."""
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import ssl
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +18,7 @@ import trustme
 from hypercorn.trio.tcp_server import TCPServer
 
 from infermux.config.settings import LimitSettings
-from infermux.http import handover
+from infermux.http import handover, server
 from infermux.http.connection import Connection, Lane
 from infermux.http.exchange import Exchange
 from infermux.providers.wire import memory_pair
@@ -383,6 +384,20 @@ async def test_plain_http_on_a_tls_port_ends_quietly(
             await secured.say(CHAT)
             assert (await secured.reply()).body == b"3"
     assert not caplog.records
+
+
+async def test_silent_callers_under_tls_give_way_to_others_when_it_is_full(
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "FULL_HANDSHAKE", 0.05)
+    limits = LimitSettings(max_concurrent_requests=1, header_timeout=60)
+    async with serving(tls=server_tls, limits=limits) as served, AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(calling(served.port)) for _ in range(4)]
+        async with calling(served.port, client_tls) as fifth:
+            await fifth.say(CHAT)
+            assert (await fifth.reply()).body == b"3"
+        for each in silent:
+            assert await each.rest() == b""
 
 
 async def test_tls_on_a_plain_port_is_refused_at_once() -> None:
