@@ -65,8 +65,8 @@ async def test_an_upstream_killed_or_stopped_under_load_is_replaced_or_told(numb
         assert sum('"error"' in text for text in streams) <= 6  # no more than were under way
 
 
-def _by(answer: httpx.Response) -> str | None:
-    return answer.headers.get("x-infermux-provider")
+def _by(answer: httpx.Response) -> str:
+    return str(answer.headers.get("x-infermux-provider"))
 
 
 @pytest.mark.parametrize("way", WAYS)
