@@ -20,7 +20,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
-from hypercorn.utils import parse_socket_addr
+from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
 from infermux.actors.bucket import TokenBucket
 
@@ -56,7 +56,7 @@ class Http2(TCPServer):
                 self._http2 = _Calm(*about, client, server, self.protocol_send, too_many_resets=self._too_many_resets)
                 self.protocol = cast(Any, self._http2)  # where hypercorn has a wrapper that finds the version out
                 await self.protocol.initiate()
-                await self.idle_task.restart(tasks, self._idle_timeout)
+                await self.idle_task.restart(tasks, self._idle_timeout)  # pyright: ignore[reportUnknownMemberType]
                 await self._read_data()
         except OSError:
             pass
