@@ -155,7 +155,7 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
                 self.first_token_at = trio.current_time()
                 lease.passed_first_token(self.first_token_at)
         except UpstreamFailure as failure:
-            return self._attributed(failure)
+            return self._attributed(failure).with_traceback(None)  # a value from here on: it keeps no frames alive
         except CallerError:  # what was asked cannot be said to this provider, or the rest of it did not come
             self._release(Outcome(failure=FailureKind.CALLER, sent=call.upload is not None, latency=self.seconds))
             raise

@@ -247,6 +247,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     def _pass_over(self, attempt: Attempt, refusal: NotCarried) -> None:
         """This provider cannot be given what was asked: it had no attempt, and another one may have a place for it."""
         pair = (attempt.lease.provider, attempt.lease.model)
+        refusal.__traceback__ = None  # it is kept with the decision, and its frames have the body
         self.passed_over.setdefault(pair, refusal)
         self.plan.tried.add(pair)
         self.plan.parked = False

@@ -97,10 +97,13 @@ class Draft(msgspec.Struct, eq=False, kw_only=True):
                 self.broke(ShuttingDown("the server ended while the answer was on its way"))
             else:
                 self.refused(ShuttingDown("the server ended before there was an answer"))
-        if not self.journal:
-            return None
-        record = self.record()
-        self.journal.tell(record)
+        record = self.record() if self.journal else None
+        if self.error is not None:
+            # Its traceback has frames that hold it, this draft and the body: a cycle, which the rare collector leaves.
+            self.error.__traceback__ = None
+            self.error = None
+        if record is not None:
+            self.journal.tell(record)
         return record
 
     def record(self) -> Record:

@@ -35,7 +35,7 @@ async def pump(
             if passage is None or caller.left or not _goes_on(attempt, passage):
                 return _why_stalled(attempt, caller)
     except UpstreamFailure as failure:
-        return failure
+        return failure.with_traceback(None)
     finally:
         caller.watch(None)
         if passage is not None:
@@ -101,7 +101,7 @@ async def receive(attempt: Attempt, caller: Caller) -> tuple[bytes | None, Upstr
         try:
             return await attempt.next(), None
         except UpstreamFailure as failed:
-            return None, failed
+            return None, failed.with_traceback(None)
     return None, _why_stalled(attempt, caller)
 
 

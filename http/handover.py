@@ -19,29 +19,24 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
 
 import trio
-from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData, Updated
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.events import Event, Updated
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState, TaskGroup
 
 from infermux.config.settings import LimitSettings
-from infermux.errors import InfermuxError, RequestTimeout
+from infermux.errors import InfermuxError, RateLimited, RequestTimeout
 from infermux.providers.wire import WireBroken
 
 from .chunked import ChunkedDecoder
 from .connection import IDLE_TIMEOUT, Connection
 from .framing import MAX_HEAD_BYTES, ParsedHead
+from .http2 import Http2, ServerArguments
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
-
-_ServerArguments = tuple[Any, Config, WorkerContext, Any, Any]
-"""Of `TCPServer`: the wrapped application, configuration, context, lifespan state, stream."""
 
 LET_GO = 2.0
 """Seconds for an application to end after hypercorn is done with its connection."""
@@ -104,11 +99,14 @@ class Hypercorn:
         return False
 
     async def take_http2(self, connection: Connection) -> None:
+        def too_many() -> None:
+            connection.lane.refused(RateLimited("Too many streams were reset on this connection."), connection.client)
+
         stream = replay_stream(connection, connection.lane.limits)
         with stream.letting_go:
-            await _Http2(*self._server_arguments(stream))
+            await Http2(self._server_arguments(stream), tls=connection.tls, too_many_resets=too_many)
 
-    def _server_arguments(self, stream: ReplayStream) -> _ServerArguments:
+    def _server_arguments(self, stream: ReplayStream) -> ServerArguments:
         return self._app, self._config, self._context, ConnectionState(self._state.copy()), stream
 
 
@@ -325,7 +323,7 @@ class _NoTask:
 class _OneRequest(TCPServer):
     """Hypercorn's connection handling for one request: then the stream's `finish` is called instead of idling."""
 
-    def __init__(self, arguments: _ServerArguments) -> None:
+    def __init__(self, arguments: ServerArguments) -> None:
         super().__init__(*arguments)
         self.idle_task = cast(Any, _NoTask())
         self._on_finished = arguments[-1].finish
@@ -336,39 +334,3 @@ class _OneRequest(TCPServer):
                 self._on_finished()
             return
         await super().protocol_send(event)
-
-
-class _Http2(TCPServer):
-    """Hypercorn's connection handling with three gaps closed.
-
-    A stream whose application ended without ending its answer is reset: for HTTP/1.1 hypercorn closes the connection
-    then, on HTTP/2 it does nothing, and the caller would wait for ever. And reading the preface does not stop the idle
-    timer, which otherwise would not run before the first request has ended. But that timer does not hold a connection
-    whose caller has left.
-    """
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        await self.idle_task.stop()
-
-    async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Updated):
-            if not isinstance(self.protocol.protocol, H2Protocol):
-                return
-            await _reset_abandoned(self.protocol.protocol)
-        await super().protocol_send(event)
-
-
-async def _reset_abandoned(protocol: H2Protocol) -> None:
-    for stream_id in protocol.stream_buffers.keys() - protocol.streams.keys():
-        buffer = protocol.stream_buffers[stream_id]
-        if buffer._complete:  # pyright: ignore[reportPrivateUsage]
-            continue
-        if buffer.buffer:
-            await buffer.drain()  # what the application did send goes first; on a dead connection it is set as well
-        try:
-            protocol.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
-        except ProtocolError:
-            continue  # the caller has reset it itself
-        await buffer.close()
-        await protocol.send(RawData(protocol.connection.data_to_send()))

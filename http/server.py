@@ -32,6 +32,8 @@ CONNECTIONS_PER_REQUEST = 4
 """Open connections per concurrent request allowed: callers keep idle ones, but not without bound."""
 _BURST = 64
 _FULL_PAUSE = 0.05
+FULL_HANDSHAKE = 1.0
+"""Seconds that a TLS handshake has for certain when connections are at their bound."""
 _LAST_WORDS = 1.0
 """Seconds after the grace period for handlers to say an in-band error before their connections are cut."""
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -47,6 +49,7 @@ class Front:
     listeners: list[socket.socket] = attrs.field(factory=list[socket.socket])
     tls: ssl.SSLContext | None = None
     open: int = attrs.field(default=0, init=False)  # connections, those in a TLS handshake included
+    handshakes: dict[trio.CancelScope, float] = attrs.field(factory=dict[trio.CancelScope, float], init=False)
 
     @property
     def addresses(self) -> list[Address]:
@@ -57,6 +60,16 @@ class Front:
     def room(self) -> int:
         """How many more connections may be open; none or less: it is full."""
         return self.lane.limits.max_concurrent_requests * CONNECTIONS_PER_REQUEST - self.open
+
+    def make_room(self) -> None:
+        """Close what can be spared: idle connections, and whoever is in a handshake that does not get on.
+
+        Without this, silent callers would hold all the room there is for `limits.header_timeout`.
+        """
+        closed = self.lane.close_idle(_BURST)
+        late = trio.current_time() - FULL_HANDSHAKE
+        for scope in [each for each, since in self.handshakes.items() if since < late][: _BURST - closed]:
+            scope.cancel()
 
     def close_listeners(self) -> None:
         for listener in self.listeners:
@@ -265,7 +278,7 @@ async def _accept(front: Front, listener: socket.socket, connections: trio.Nurse
     while True:
         await trio.lowlevel.wait_readable(listener)
         if front.room <= 0 or not _accept_burst(front, listener, connections):
-            front.lane.close_idle(_BURST)
+            front.make_room()
             await trio.sleep(_FULL_PAUSE)
 
 
@@ -304,9 +317,14 @@ async def _wire(front: Front, sock: socket.socket) -> tuple[Wire | None, str | N
     wire = SocketWire(sock)
     if front.tls is None:
         return wire, None
-    try:
-        with trio.fail_after(front.lane.limits.header_timeout):
+    tls: TlsWire | None = None
+    now = trio.current_time()
+    with trio.CancelScope(deadline=now + front.lane.limits.header_timeout) as scope:
+        front.handshakes[scope] = now
+        try:
             tls = await TlsWire.handshake(wire, front.tls, server_side=True)
-    except (ssl.SSLError, WireBroken, trio.TooSlowError):
-        return None, None  # not TLS, no common ground, or no patience: nobody to tell
-    return tls, tls.alpn
+        except (ssl.SSLError, WireBroken):
+            pass  # not TLS, or no common ground: nobody to tell
+        finally:
+            del front.handshakes[scope]
+    return tls, None if tls is None else tls.alpn

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-import subprocess
 import sys
 import termios
 from collections.abc import AsyncGenerator, Mapping
@@ -16,22 +15,19 @@ import attrs
 import trio
 
 from tests.chat._screen import Screen
+from tests.e2e._forks import Forked, the_forge
 from tests.e2e._process import minimal_environ
 
 SEEN_WITHIN = 10.0
 ENDS_WITHIN = 10.0
 ROWS, COLUMNS = 40, 120
 
-# Makes stdin the terminal that its signals come from, in a session of its own, and becomes the program. Not `pty.fork`:
-# a process with threads, such as trio's, should not fork.
-BECOME = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-
 
 @attrs.define(eq=False)
 class Terminal:
     """`seen` is what is on the screen. `sent`: all that the program wrote, control sequences included."""
 
-    _process: subprocess.Popen[bytes]
+    _process: Forked
     _fd: int
     _screen: Screen
     sent: bytes = b""
@@ -67,7 +63,7 @@ class Terminal:
 
     def reaped(self) -> int:
         """Its exit code. It has ended, or is about to."""
-        return self._process.wait(ENDS_WITHIN)
+        return self._process.reaped(ENDS_WITHIN)
 
     def _has(self, what: tuple[str, ...], gone: str | None) -> bool:
         seen = self.seen
@@ -86,16 +82,14 @@ class Terminal:
 
 @asynccontextmanager
 async def terminal(*arguments: str, home: Path, environ: Mapping[str, str] | None = None) -> AsyncGenerator[Terminal]:
-    """`infermux ARGUMENTS` in a terminal. What is left of it at the end is killed."""
+    """`infermux ARGUMENTS` in a terminal, forked. What is left of it at the end is killed."""
     env = minimal_environ(str(home), {"TERM": "xterm-256color", **(environ or {})})
     fd, other = os.openpty()
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     os.set_blocking(fd, False)
-    command = [sys.executable, "-SEc", BECOME, sys.executable, "-m", "infermux", *arguments]
+    command = [sys.executable, "-m", "infermux", *arguments]
     try:
-        process = subprocess.Popen(  # noqa: ASYNC220 - it is read by its terminal
-            command, stdin=other, stdout=other, stderr=other, env=env, cwd=home, start_new_session=True
-        )
+        process = the_forge().fork(command, environ=env, cwd=str(home), out=other, err=other, tty=True)
     finally:
         os.close(other)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -19,6 +19,7 @@ from infermux.chat.keyboard import ASK, KITTY_OFF, KITTY_ON
 from infermux.chat.threads import End, Store, read
 from infermux.cli.chat import chat as command
 from tests.chat._terminal import terminal
+from tests.e2e._forks import the_forge
 from tests.e2e._process import LISTENS, minimal_environ
 
 pytestmark = pytest.mark.slow
@@ -52,15 +53,17 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     config = {"listen": "127.0.0.1:0", "ledger": {"url": None}, "providers": [QUICK, SLOW, BREAKS]}
     (home / "infermux.yml").write_text(json.dumps(config))
     arguments = [sys.executable, "-m", "infermux", "serve", "-c", "infermux.yml"]
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home, env=minimal_environ(str(home), {})
-    ) as router:
+    out, other = os.pipe()
+    with open(out) as said, open(os.devnull, "w") as nowhere:
+        environ = minimal_environ(str(home), {})
+        router = the_forge().fork(arguments, environ=environ, cwd=str(home), out=other, err=nowhere.fileno())
+        os.close(other)
         try:
-            assert router.stdout is not None
-            found = next(filter(None, (LISTENS.search(line.decode()) for line in router.stdout)))
+            found = next(filter(None, (LISTENS.search(line) for line in said)))
             yield f"http://127.0.0.1:{found[1]}"
         finally:
             router.kill()
+            router.reaped(10)
 
 
 def threads(home: Path) -> Store:

@@ -8,6 +8,7 @@ and ends as Python ends. That the programs also start from nothing is for the te
 from __future__ import annotations
 
 import atexit
+import fcntl
 import functools
 import gc
 import importlib
@@ -15,9 +16,11 @@ import json
 import os
 import runpy
 import select
+import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +33,7 @@ PROGRAMS: Final = frozenset({"infermux", "hypercorn"})
 IMPORTED: Final = (
     "genai_prices",
     "hypercorn.trio.run",
+    "infermux.chat.terminal",
     "infermux.cli.root",
     "infermux.database.store",
     "infermux.serving",
@@ -57,6 +61,16 @@ class Forked:
             self._ended()
         return self.returncode
 
+    def reaped(self, within: float) -> int:
+        """Its exit code, for those who cannot wait by trio. AssertionError: it does not end within so many seconds."""
+        if self.returncode is None:
+            assert select.select([self._pidfd], [], [], within)[0], "it did not end"
+        return self._ended()
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
     def _ended(self) -> int:
         if self.returncode is None:
             self.returncode = self._forge.ask({"reap": self.pid})
@@ -81,9 +95,15 @@ class Forge:
             )
         atexit.register(self.close)
 
-    def fork(self, command: Sequence[str], *, environ: Mapping[str, str], cwd: str, out: int, err: int) -> Forked:
-        """Run `command`, which `can_fork`, with these descriptors as its stdout and stderr."""
-        pid = self.ask({"argv": list(command[2:]), "environ": dict(environ), "cwd": cwd}, out, err)
+    def fork(
+        self, command: Sequence[str], *, environ: Mapping[str, str], cwd: str, out: int, err: int, tty: bool = False
+    ) -> Forked:
+        """Run `command`, which `can_fork`, with these descriptors as its stdout and stderr.
+
+        With `tty` they are a terminal, which is its stdin too and where its signals come from.
+        """
+        asked = {"argv": list(command[2:]), "environ": dict(environ), "cwd": cwd, "tty": tty}
+        pid = self.ask(asked, out, err)
         return Forked(pid, os.pidfd_open(pid), self)
 
     def ask(self, what: Any, *descriptors: int) -> int:
@@ -128,8 +148,13 @@ def _serve(asked: socket.socket) -> list[str] | None:
 def _become(request: Any, out: int, err: int) -> list[str]:
     os.setsid()
     os.chdir(request["cwd"])
+    if request["tty"]:
+        fcntl.ioctl(out, termios.TIOCSCTTY, 0)
+        os.dup2(out, 0)
     os.dup2(out, 1)
     os.dup2(err, 2)
+    if request["tty"]:  # those there were know of what they were opened for, which can be sought in
+        sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w"), open(2, "w")  # noqa: SIM115
     os.close(out)
     os.close(err)
     os.environ.clear()

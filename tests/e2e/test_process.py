@@ -134,7 +134,7 @@ async def test_a_second_sigterm_ends_it_now() -> None:
     default = Reply(endless=True, interval=0.02)
     async with (
         OpenAIUpstream(default=default) as upstream,
-        serving(provider("one", upstream), shutdown_grace="30s") as process,
+        serving(provider("one", upstream), shutdown_grace="10m") as process,
         client(process) as web,
         web.stream("POST", "/v1/chat/completions", json=STREAM) as answer,
     ):
@@ -143,9 +143,8 @@ async def test_a_second_sigterm_ends_it_now() -> None:
         process.send(signal.SIGTERM)
         await process.says("finishing 1 requests")
         process.send(signal.SIGTERM)
-        sent = trio.current_time()
-        assert await process.ended() == 0
-        assert trio.current_time() - sent < 1
+        assert await process.ended() == 0, "within seconds, of the ten minutes that the stream may have"
+        assert "second SIGTERM" in process.output
         try:
             rest = "".join([part async for part in parts])
         except httpx.RemoteProtocolError:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import ssl
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
 
-import h2.connection
 import h11
 import httpx
 import pytest
@@ -17,7 +17,7 @@ import trustme
 from hypercorn.trio.tcp_server import TCPServer
 
 from infermux.config.settings import LimitSettings
-from infermux.http import handover
+from infermux.http import handover, server
 from infermux.http.connection import Connection, Lane
 from infermux.http.exchange import Exchange
 from infermux.providers.wire import memory_pair
@@ -270,80 +270,6 @@ async def test_a_refused_web_socket_does_not_leave_the_connection_to_hypercorn()
         await caller.rest()
 
 
-def h2_client(port: int) -> httpx.AsyncClient:
-    return httpx.AsyncClient(http1=False, http2=True, base_url=f"http://127.0.0.1:{port}", timeout=2)
-
-
-async def test_http_2_by_prior_knowledge_serves_both() -> None:
-    async with serving() as served, h2_client(served.port) as client:
-        reply = await client.get("/v1/models")
-        assert (reply.http_version, reply.json()["version"]) == ("HTTP/2", "2")
-        assert (await client.post(INFERENCE.decode(), content=b"abc")).content == b"3"
-
-
-async def test_an_aborted_stream_on_http_2_is_reset_after_what_was_sent() -> None:
-    async def handler(exchange: Exchange) -> None:
-        exchange.start(200, [])
-        exchange.send_now(b"data")
-        await exchange.flush()
-        exchange.abort()
-
-    async with serving(handler) as served, h2_client(served.port) as client:
-        async with client.stream("POST", INFERENCE.decode(), content=b"x") as reply:
-            pieces = reply.aiter_raw()
-            assert await anext(pieces) == b"data"
-            with pytest.raises(httpx.RemoteProtocolError):
-                await anext(pieces)
-        assert (await client.get("/v1/models")).status_code == 200
-
-
-async def test_a_reset_on_http_2_is_the_caller_s_leaving() -> None:
-    left = trio.Event()
-
-    async def handler(exchange: Exchange) -> None:
-        exchange.start(200, [])
-        exchange.send_now(b"data")
-        await exchange.flush()
-        with trio.CancelScope() as scope:
-            exchange.watch(scope)
-            await trio.sleep_forever()
-        left.set()
-
-    async with serving(handler) as served, calling(served.port) as caller:
-        connection = h2.connection.H2Connection()
-        connection.initiate_connection()
-        pseudo = [(":method", "POST"), (":path", INFERENCE.decode()), (":scheme", "http"), (":authority", "x")]
-        connection.send_headers(1, pseudo, end_stream=True)
-        await caller.say(connection.data_to_send())
-        await caller.until(b"data")
-        connection.reset_stream(1)
-        await caller.say(connection.data_to_send())
-        with trio.fail_after(0.1):
-            await left.wait()
-
-
-async def test_a_caller_on_http_2_that_gives_no_window_is_left_after_the_write_timeout() -> None:
-    left = trio.Event()
-
-    async def handler(exchange: Exchange) -> None:
-        exchange.start(200, [])
-        try:
-            while True:
-                exchange.send_now(b"x" * 30_000)
-                await exchange.flush()
-        finally:
-            left.set()
-
-    limits = LimitSettings(write_timeout=0.2)
-    async with (
-        serving(handler, limits=limits) as served,
-        h2_client(served.port) as client,
-        client.stream("POST", INFERENCE.decode(), content=b"x"),
-    ):
-        with trio.fail_after(1):
-            await left.wait()
-
-
 async def test_tls_offers_both_versions(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     async with serving(tls=server_tls) as served:
         for http2, expected in ((True, "HTTP/2"), (False, "HTTP/1.1")):
@@ -383,6 +309,20 @@ async def test_plain_http_on_a_tls_port_ends_quietly(
             await secured.say(CHAT)
             assert (await secured.reply()).body == b"3"
     assert not caplog.records
+
+
+async def test_silent_callers_under_tls_give_way_to_others_when_it_is_full(
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "FULL_HANDSHAKE", 0.05)
+    limits = LimitSettings(max_concurrent_requests=1, header_timeout=60)
+    async with serving(tls=server_tls, limits=limits) as served, AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(calling(served.port)) for _ in range(4)]
+        async with calling(served.port, client_tls) as fifth:
+            await fifth.say(CHAT)
+            assert (await fifth.reply()).body == b"3"
+        for each in silent:
+            assert await each.rest() == b""
 
 
 async def test_tls_on_a_plain_port_is_refused_at_once() -> None:
@@ -436,11 +376,3 @@ async def test_cancelling_does_not_lose_the_close() -> None:
         await stream.aclose()
     assert scope.cancelled_caught
     assert connection.closed
-
-
-async def test_an_http_2_connection_without_requests_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover, "IDLE_TIMEOUT", 0.1)
-    async with serving() as served, calling(served.port) as caller:
-        await caller.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
-        with trio.fail_after(0.5):
-            await caller.rest()

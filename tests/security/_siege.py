@@ -36,7 +36,7 @@ class Siege:
 
     def cpu(self) -> float:
         """Seconds that its event loop has been on a CPU."""
-        return int((self.proc / "schedstat").read_text().split()[0]) / 1e9
+        return self._scheduled()[0]
 
     @property
     def descriptors(self) -> int:
@@ -63,11 +63,11 @@ class Siege:
         assert answer.json()["choices"][0]["message"]["content"] == SAID
 
     async def quiet(self) -> None:
-        """Return when it has dealt with all that came: its loop stood still for a fifth of a second."""
+        """Return when it has dealt with all that came: its loop had nothing to do for a fifth of a second."""
         with trio.fail_after(30):
             last = -1.0
-            while self.cpu() - last > 0.004:
-                last = self.cpu()
+            while sum(self._scheduled()) - last > 0.004:
+                last = sum(self._scheduled())
                 await trio.sleep(0.2)
 
     async def settled(self) -> None:
@@ -77,6 +77,11 @@ class Siege:
                 await trio.sleep(0.02)
         await self.serves()
         assert "Traceback" not in self.process.output, self.process.output
+
+    def _scheduled(self) -> tuple[float, float]:
+        """Seconds that its event loop has been on a CPU, and that it has waited for one (proc_schedstat)."""
+        on, waited, _ = (self.proc / "schedstat").read_text().split()
+        return int(on) / 1e9, int(waited) / 1e9
 
     def _status(self, name: str) -> int:
         found = re.search(rf"^{name}:\s+(\d+) kB$", (self.proc / "status").read_text(), re.MULTILINE)

@@ -10,7 +10,7 @@ import trio
 
 from tests.e2e._attacks import BODY, request
 from tests.e2e._router import WAYS
-from tests.security._siege import CONNECTION, LONG, MIB, Siege, besieged, certified, linger
+from tests.security._siege import CONNECTION, LONG, MIB, SLACK, Siege, besieged, certified, linger
 
 pytestmark = pytest.mark.slow
 
@@ -125,19 +125,22 @@ async def _costs_a_multiple(siege: Siege, path: str, body: bytes) -> None:
 
 
 async def test_connections_that_come_and_go_leave_nothing() -> None:
+    # Not more at once: what the allocator keeps of their peak is another figure each time. Of 16,000 in crowds of 400
+    # 2 to 7 MiB were left; one kept object for each, with its buffers, would be more than a KiB, 16 MiB.
+    at_once, rounds = min(CROWD, 400), 40 if LONG else 2
     async with besieged() as siege:
 
-        async def come_and_go(count: int) -> None:
-            async with trio.open_nursery() as nursery:
-                for _ in range(count):
-                    nursery.start_soon(_ask_and_leave, siege.process.port)
-            await siege.quiet()
+        async def come_and_go(times: int) -> None:
+            for _ in range(times):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(at_once):
+                        nursery.start_soon(_ask_and_leave, siege.process.port)
+                await siege.quiet()
 
-        await come_and_go(CROWD)
+        await come_and_go(4 if LONG else 1)
         before = siege.resident
-        for _ in range(10 if LONG else 2):
-            await come_and_go(CROWD)
-        assert siege.resident - before < 6 * MIB
+        await come_and_go(rounds)
+        assert siege.resident - before < SLACK + rounds * at_once * 256
 
 
 async def _ask_and_leave(port: int) -> None:

@@ -1,7 +1,11 @@
-"""HTTP/2's rapid reset (CVE-2023-44487): streams that are begun and reset at once, so that no bound of them holds."""
+"""HTTP/2's rapid reset (CVE-2023-44487): streams that are begun and reset at once, so that no bound of open ones holds.
+
+How many there may be on one connection is tested in tests/http/test_http2.py.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h2.config
@@ -11,6 +15,7 @@ import h2.events
 import pytest
 import trio
 
+from infermux.http.http2 import RESETS_A_MINUTE
 from tests.e2e._attacks import BODY
 from tests.e2e._router import WAYS
 from tests.security._siege import LONG, MIB, Siege, besieged, certified
@@ -32,7 +37,7 @@ HEADERS = [
 @pytest.mark.parametrize(("way", "whole"), ATTACKS)
 async def test_streams_that_are_reset_at_once_leave_nothing(way: str, whole: bool, tmp_path: Path) -> None:
     if way == "asgi":  # h2c, by prior knowledge
-        async with besieged(way) as siege:
+        async with besieged(way) as siege:  # where hypercorn bounds the requests of a connection
             await _attacked(siege, await trio.open_tcp_stream("127.0.0.1", siege.process.port), whole=whole)
         return
     trusted, section = certified(tmp_path)
@@ -40,6 +45,11 @@ async def test_streams_that_are_reset_at_once_leave_nothing(way: str, whole: boo
         trusted.set_alpn_protocols(["h2"])
         stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", siege.process.port, ssl_context=trusted)
         await _attacked(siege, stream, whole=whole)
+        metrics = (await siege.web.get("/_infermux/metrics")).text
+        found = re.search(r"^infermux_refused\S*\{.*rate_limited.*\} (\S+)$", metrics, re.MULTILINE)
+        assert found is not None, "it was ended, and that was told"
+        assert float(found[1]) == 1
+        assert len(siege.upstream.chats) < RESETS_A_MINUTE + 50, "what came after the bound was not begun"
 
 
 async def _attacked(siege: Siege, stream: trio.abc.Stream, *, whole: bool) -> None:
