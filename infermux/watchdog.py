@@ -4,7 +4,7 @@ trio calls `Watchdog.before_task_step` for every step of every task, so that met
 two clock readings. A daemon thread looks at the step under way every `LOOK_EVERY` seconds, and takes the stack of the
 loop's thread where that step is getting long. A look costs some 90 microseconds, most of it for waking up. So the
 thread looks often only for a while after a hold: one that comes back is found with its stack however short it is, one
-that comes once if it lasts for `LOOK_AFTER` and `LOOK_EVERY`. The thread also writes the log, so a slow log holds nobody.
+that comes once if it lasts for `LOOK_AFTER` and `LOOK_EVERY`. The thread also writes the log: a slow one holds nobody.
 
 C code that keeps the interpreter lock holds that thread as well. It is counted all the same, since the durations are
 measured in the loop itself, and its stack is taken at the moment it lets go.
