@@ -76,6 +76,7 @@ async def _pump(attempt: Attempt, sink: Sink, scope: trio.CancelScope, passage: 
             due = 0.0
         elif passage is not None:
             passage.open()
+        held = chunk = b""  # what is sent is not kept until the next
         count += 1
         if count % BREATHE_EVERY == 0:
             await trio.lowlevel.checkpoint()

@@ -101,6 +101,7 @@ class Lane:
     connections: set[Connection] = attrs.field(factory=set["Connection"], init=False)
     in_flight: int = attrs.field(default=0, init=False)
     requests: int = attrs.field(default=0, init=False)
+    last: tuple[Again, Head] | None = attrs.field(default=None, init=False, repr=False)  # read by any connection
     _emptied: trio.Event = attrs.field(factory=trio.Event, init=False)
     _date: int = attrs.field(default=0, init=False)
     _date_lines: bytes = attrs.field(default=b"", init=False)
@@ -295,18 +296,16 @@ class Connection:
                 self.buffer = raw + self.buffer
                 await self._http2()
                 return False
-            again = self._again
-            if again is not None and self._head is not None:
-                if again.is_same(raw):
-                    return await self._answer(again.parsed, self._head)
-                if (length := again.length_of(raw)) is not None:
-                    parsed = msgspec.structs.replace(again.parsed, length=int(length))
-                    return await self._answer(parsed, self._head.of_length(length))
+            known = self._known(raw)
+            if known is not None:
+                del raw  # an answer may take long
+                return await self._answer(*known)
             head = check_head(raw)
             path, _, query = head.target.partition(b"?")
             if self.lane.is_inference(head.method, path):
                 self._again = Again(raw, head)
                 self._head = Head(head.method, path, query, head.headers, self.client)
+                self.lane.last = self._again, self._head
                 return await self._answer(head, self._head)
             if head.length is not None and head.length > self.lane.limits.max_body_bytes:
                 raise too_large(self.lane.limits.max_body_bytes)
@@ -316,6 +315,22 @@ class Connection:
             return False
         self.phase, self.deadline = Phase.ELSEWHERE, inf
         return await self.lane.elsewhere.answer(self, head)
+
+    def _known(self, raw: bytes) -> tuple[ParsedHead, Head] | None:
+        """A head like the last one, of this connection or at first of any: 5000 copies of one are several megabytes."""
+        again, head = self._again, self._head
+        if again is None and self.lane.last is not None:
+            again, head = self.lane.last[0], self.lane.last[1].of_client(self.client)
+        if again is None or head is None:
+            return None
+        if again.is_same(raw):
+            found = again.parsed, head
+        elif (length := again.length_of(raw)) is not None:
+            found = msgspec.structs.replace(again.parsed, length=int(length)), head.of_length(length)
+        else:
+            return None
+        self._again, self._head = again, head
+        return found
 
     async def _read_head(self) -> bytes:
         """The next head with its empty line, b"" when the caller is done."""

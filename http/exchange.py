@@ -89,6 +89,10 @@ class Head(msgspec.Struct, eq=False):
         headers = [(name, length if name == b"content-length" else value) for name, value in self.headers]
         return msgspec.structs.replace(self, headers=headers, _first=None)
 
+    def of_client(self, client: tuple[str, int] | None) -> Head:
+        """The same from somebody else, of whom nothing has been found out yet."""
+        return msgspec.structs.replace(self, client=client, passed=None, checked=None)
+
     def lacks(self, names: frozenset[bytes]) -> bool:
         """Whether none of these headers (lower case) is there: one look for what requests seldom have."""
         first = self._first

@@ -46,6 +46,7 @@ class Lines(logging.Handler):
         self._kept: deque[logging.LogRecord | str] = deque()
         self._busy = False  # the thread has taken lines that it has not written yet
         self._wake = threading.Event()
+        self._asleep = False  # the thread waits for the next line
         self._closed = False
         self._writer: threading.Thread | None = None
 
@@ -56,7 +57,7 @@ class Lines(logging.Handler):
             self.lost += 1
             return True
         self._kept.append(record if isinstance(record.msg, Fields) else self._rendered(record))
-        if urgent:
+        if urgent or self._asleep:
             self._wake.set()
         if self._writer is None:
             self._start()
@@ -85,12 +86,23 @@ class Lines(logging.Handler):
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.wait(WRITE_EVERY)
-            self._wake.clear()
-            if self._kept:
+            written = bool(self._kept)
+            if written:
                 self._busy = True
                 self._write_kept()
                 self._busy = False
+            self._wait(written)
+
+    def _wait(self, written: bool) -> None:
+        """Where some have just been written, for as many as come in a while; else for the next one."""
+        if written:
+            self._wake.wait(WRITE_EVERY)
+        else:
+            self._asleep = True
+            if not self._kept:  # whoever puts one aside from now on sees that it has to wake this thread
+                self._wake.wait()
+            self._asleep = False
+        self._wake.clear()
 
     def _write_kept(self) -> None:
         lines: list[str] = []

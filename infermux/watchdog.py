@@ -2,7 +2,9 @@
 
 trio calls `Watchdog.before_task_step` for every step of every task, so that method does next to nothing: it compares
 two clock readings. A daemon thread looks at the step under way every `LOOK_EVERY` seconds, and takes the stack of the
-loop's thread where that step is getting long. The thread also writes the log, so a slow log holds nobody.
+loop's thread where that step is getting long. A look costs some 90 microseconds, most of it for waking up. So the
+thread looks often only for a while after a hold: one that comes back is found with its stack however short it is, one
+that comes once if it lasts for `LOOK_AFTER` and `LOOK_EVERY`. The thread also writes the log: a slow one holds nobody.
 
 C code that keeps the interpreter lock holds that thread as well. It is counted all the same, since the durations are
 measured in the loop itself, and its stack is taken at the moment it lets go.
@@ -27,7 +29,9 @@ log = logging.getLogger("infermux.watchdog")
 
 HOLD = 0.05  # seconds a step may take
 LOOK_AFTER = 0.03  # a step this old gets its stack taken: before `HOLD`, since it may end between two looks
-LOOK_EVERY = 0.02
+LOOK_EVERY = 0.1
+LOOK_OFTEN = 0.02  # in the time after a hold, and `HOLD` at most with `LOOK_AFTER`
+OFTEN_FOR = 60.0
 STILL_AFTER = 1.0  # a step that has not ended by then is told of before its end
 LOG_EVERY = 5.0  # seconds between two lines in the log; what came in between is counted in the next one
 FRAMES = 12  # of a stack, the innermost
@@ -73,7 +77,8 @@ class Watchdog(trio.abc.Instrument):
     @contextmanager
     def watching(self) -> Generator[None]:
         """Watch the trio run this is called in, until the block is left."""
-        stop = threading.Event()
+        stop = threading.Lock()  # an event's wait is Python, and as dear as the look
+        stop.acquire()
         loop = threading.get_ident()
         looker = threading.Thread(target=self._look, args=(loop, stop), name="infermux watchdog", daemon=True)
         trio.lowlevel.add_instrument(self)
@@ -85,7 +90,7 @@ class Watchdog(trio.abc.Instrument):
                 trio.lowlevel.remove_instrument(self)
             self._step_ended(perf_counter())
             self._task = None
-            stop.set()
+            stop.release()
             looker.join(LOOK_EVERY)
 
     # In the loop's thread. Called by trio, for every step and before every wait.
@@ -118,8 +123,11 @@ class Watchdog(trio.abc.Instrument):
 
     # In the thread that looks.
 
-    def _look(self, loop: int, stop: threading.Event) -> None:
-        while not stop.wait(LOOK_EVERY):
+    def _look(self, loop: int, stop: threading.Lock) -> None:
+        often_until = 0.0
+        while not stop.acquire(timeout=LOOK_OFTEN if perf_counter() < often_until else LOOK_EVERY):
+            if self._pending:
+                often_until = perf_counter() + OFTEN_FOR
             began, task = self._began, self._task
             if task is not None and perf_counter() - began > LOOK_AFTER:
                 self._look_at(task, began, loop)

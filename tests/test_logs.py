@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -119,17 +120,43 @@ def test_what_is_below_the_level_costs_no_line(lines: Lines, stream: io.StringIO
     assert not stream.getvalue()
 
 
+class Slow(io.StringIO):
+    """Takes nothing until it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.drained = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        assert self.drained.wait(5)
+        return super().write(text)
+
+
+def test_a_line_after_a_silence_is_written_at_once(lines: Lines, stream: io.StringIO) -> None:
+    log_fields(log, logging.INFO, Said(n=1))
+    lines.flush()
+    time.sleep(2.5 * log_lines.WRITE_EVERY)  # the thread has nothing to do, and looks no more
+    log_fields(log, logging.INFO, Said(n=2))
+    until = time.monotonic() + 5
+    while "n=2" not in stream.getvalue() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "n=2" in stream.getvalue()
+
+
 @pytest.mark.parametrize("format_", ["text", "json"])
 def test_what_there_is_no_room_for_is_counted(format_: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_lines, "MOST_KEPT", 2)
-    monkeypatch.setattr(log_lines, "WRITE_EVERY", 60)
-    stream = io.StringIO()
+    stream = Slow()
     with logging_to(Lines(stream), LogSettings(format=format_, timestamps=False)) as lines:
+        log_fields(log, logging.INFO, Said(n=-1))
+        assert stream.reached.wait(5)
         for n in range(5):
             log_fields(log, logging.INFO, Said(n=n))
+        stream.drained.set()
         lines.flush()
         lines.flush()
-    said = stream.getvalue().splitlines()
+    said = stream.getvalue().splitlines()[1:]
     assert len(said) == 3
     assert "3 lines were not written" in (said[2] if format_ == "text" else json.loads(said[2])["event"])
 

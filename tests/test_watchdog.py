@@ -39,7 +39,7 @@ async def test_a_task_that_holds_the_loop_is_counted_and_logged_with_its_name_an
     watch = Watchdog()
 
     async def with_secret(key: str) -> None:
-        await holder(0.08)
+        await holder(0.15)
         assert key
 
     with watch.watching():
@@ -47,14 +47,14 @@ async def test_a_task_that_holds_the_loop_is_counted_and_logged_with_its_name_an
             nursery.start_soon(with_secret, "sk-not-to-be-seen")
         line = (await lines(caplog, 1))[0]
     assert watch.holds >= 1  # a busy machine may stretch another step
-    assert watch.longest >= 0.08
+    assert watch.longest >= 0.15
     assert "with_secret held the event loop for" in line
     assert "test_watchdog.py" in line
     assert "hold <" in line.replace("\n", " ")
     assert "sk-not" not in line
     shown = watch.statistics()
     assert shown["holds"] == watch.holds
-    assert shown["longest_ms"] >= 80
+    assert shown["longest_ms"] >= 150
     assert shown["last"]["task"].endswith("with_secret")
 
 
@@ -67,6 +67,19 @@ async def test_short_steps_and_waits_are_no_holds() -> None:
         await trio.sleep(0.1)
     # A machine that is busy with something else can stretch a step: not twenty of them.
     assert watch.holds < 3
+
+
+async def test_a_short_hold_that_comes_back_is_found_with_its_place(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "LOG_EVERY", 0.0)
+    monkeypatch.setattr(watchdog, "LOOK_EVERY", 0.3)
+    watch = Watchdog()
+    with watch.watching():
+        for number in (1, 2):
+            await holder(0.07)
+            told = await lines(caplog, number)
+    assert "test_watchdog.py" in told[1]
 
 
 async def test_c_code_that_keeps_the_interpreter_lock_is_counted_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import click
@@ -81,4 +82,19 @@ def _config(load: Load | None, overrides: Overrides) -> Config:
 
 def _serving() -> Any:
     # Not a plain import: the server brings hypercorn, quart and httpx, and who only mistyped should not wait for them.
-    return importlib.import_module("infermux.serving")
+    with without("rich"):
+        return importlib.import_module("infermux.serving")
+
+
+@contextmanager
+def without(name: str) -> Generator[None]:
+    """As if that package was not installed: structlog loads rich for tracebacks that no line has, and keeps 4 MiB."""
+    if name in sys.modules:
+        yield
+        return
+    modules: dict[str, Any] = sys.modules
+    modules[name] = None  # https://docs.python.org/3/reference/import.html#the-module-cache
+    try:
+        yield
+    finally:
+        del modules[name]

@@ -12,7 +12,7 @@ import trio
 
 from infermux.config.settings import LimitSettings
 from infermux.http.connection import IDLE_TIMEOUT, LINGER_TIMEOUT, SWEEP_INTERVAL, Connection, Lane, Phase
-from infermux.http.exchange import CallerLeft, Exchange, Handler
+from infermux.http.exchange import CallerLeft, Exchange, Handler, Head
 from infermux.http.framing import ParsedHead
 from infermux.http.watch import PollingWatch
 from infermux.providers.wire import MemoryWire, WireBroken, memory_pair
@@ -383,3 +383,30 @@ async def test_empty_lines_before_a_request_cost_next_to_nothing() -> None:
         await lane.caller.send(flood)
         assert (await lane.ask(POST)).startswith(b"HTTP/1.1 200 ")
         assert time.process_time() - started < 0.2  # a copy for each of them would take longer
+
+
+async def test_connections_that_begin_with_the_same_head_share_what_was_read_of_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seen: list[tuple[Head, bytes]] = []
+
+    async def handler(exchange: Exchange) -> None:
+        assert exchange.head.passed is exchange.head.checked is None  # found out for each caller by itself
+        exchange.head.passed = exchange.head.checked = (1, 2)
+        seen.append((exchange.head, await exchange.body()))
+        await exchange.respond(200, [], b"")
+
+    async with express(handler) as lane, trio.open_nursery() as nursery:
+        await lane.ask(POST)
+        for number, body in enumerate((b"abc", b"four")):
+            ours, theirs = memory_pair(65536)
+            connection = Connection(lane.lane, ours, client=("10.0.0.2", number))
+            nursery.start_soon(connection.serve)
+            theirs.send_now(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            await trio.testing.wait_all_tasks_blocked()
+            connection.close()
+    heads = [head for head, _ in seen]
+    assert [body for _, body in seen] == [b"abc", b"abc", b"four"]
+    assert heads[1].headers is heads[0].headers
+    assert heads[2].get(b"content-length") == b"4"
+    assert [head.client for head in heads] == [("10.0.0.1", 5), ("10.0.0.2", 0), ("10.0.0.2", 1)]
