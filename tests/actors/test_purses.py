@@ -145,6 +145,25 @@ def test_what_was_promised_before_midnight_is_spent_before_midnight() -> None:
     ]
 
 
+def test_claims_that_come_again_find_the_purses_of_the_new_period() -> None:
+    purses, claims = Purses(), (claim(1.0), claim(2.0, period="month"))
+    first = ticket(purses.reserve(claims, nano(0.5), NOW))
+    again = ticket(purses.reserve(claims, nano(0.5), NOW + 1))
+    assert again.held is first.held
+    assert refused(purses.reserve(claims, nano(0.5), NOW + 2)).purse.key.period == "day"
+    later = ticket(purses.reserve(claims, nano(0.5), NOW + DAY))
+    assert [purse.reserved for purse in later.held.purses] == [nano(0.5), nano(1.5)]
+
+
+def test_claims_that_come_again_find_no_purse_that_was_forgotten() -> None:
+    purses, claims = Purses(most=1), (claim(1.0),)
+    purses.settle(ticket(purses.reserve(claims, nano(0.5), NOW)), 0)
+    purses.purse(claim(1.0, "b").key, NOW)  # takes the room of the first, of which nothing was spent
+    del purses.current[claim(1.0, "b").key]
+    purses.settle(ticket(purses.reserve(claims, nano(0.5), NOW)), nano(0.5))
+    assert purses.purse(claims[0].key, NOW).spent == nano(0.5)
+
+
 def test_a_clock_that_goes_backwards_opens_no_new_period() -> None:
     purses = Purses()
     purses.settle(ticket(purses.reserve([claim(1.0)], 0, NOW + DAY)), nano(1.0))
