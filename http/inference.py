@@ -287,12 +287,12 @@ class Inference:
             same += b"x-infermux-dropped: %b\r\n" % _UNPRINTABLE.sub(b"?", ", ".join(answer.dropped).encode())
         if run.account is not None and run.account.exceeded:
             same += b"x-infermux-budget: %b\r\n" % _UNPRINTABLE.sub(b"?", _exceeded(run.account.exceeded))
-        if run.call.endpoint is not Endpoint.CHAT and run.call.endpoint in _ANTHROPIC:
+        if run.call.endpoint in _ANTHROPIC:
             same += b"request-id: %b\r\n" % request_id  # where Anthropic's SDK looks for it
         return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
             same,
             request_id,
-            (trio.current_time() - run.started_at) * 1000,
+            int((trio.current_time() - run.started_at) * 1000),  # of a float the formatting costs an exception
             run.attempts,
         )
 
