@@ -51,8 +51,10 @@ class LearnedTokens:
         else:
             average = self.average(model)
             completion = UNKNOWN_COMPLETION if average is None else math.ceil(average)
-        wanted = max(1, prompt_tokens + completion)
-        return wanted if capacity is None else min(wanted, capacity)
+        wanted = prompt_tokens + completion
+        if wanted < 1:
+            return 1
+        return wanted if capacity is None or wanted < capacity else capacity
 
     def __len__(self) -> int:
         return len(self._averages)
