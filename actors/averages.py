@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from .ewma import observe
@@ -38,4 +40,7 @@ class Averages:
 def _observe_model(averages: dict[str, Ewma], model: str, sample: float, decay: float) -> None:
     if model not in averages and len(averages) >= KEPT_MODELS:
         averages.pop(next(iter(averages)))
-    averages[model] = observe(averages.get(model, Ewma()), sample, decay)
+    averages[model] = observe(averages.get(model, _NOTHING), sample, decay)
+
+
+_NOTHING: Final = Ewma()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
+from typing import Final
 
 import msgspec
 
@@ -25,6 +26,11 @@ from infermux.config.settings import CircuitBreaker
 from .messages import Circuit
 from .transition import KEPT, Transition
 from .window import Window
+
+# Members of an enum are looked up in Python code, and these at every request.
+_CLOSED: Final = Circuit.CLOSED
+_OPEN: Final = Circuit.OPEN
+_HALF_OPEN: Final = Circuit.HALF_OPEN
 
 
 class Event(enum.Enum):
@@ -106,7 +112,7 @@ class Breaker:
     @property
     def is_closed(self) -> bool:
         """True while every request goes through; False when `blocked_until` has more to say."""
-        return self._state is Circuit.CLOSED
+        return self._state is _CLOSED
 
     @property
     def probing(self) -> bool:
@@ -114,7 +120,7 @@ class Breaker:
         return self._probing
 
     def state(self, now: float) -> Circuit:
-        if self._state is Circuit.OPEN and now >= self._open_until:
+        if self._state is _OPEN and now >= self._open_until:
             # Dated when the window passed, not when somebody looked.
             self._move(self._open_until, Event.RECOVERY_PASSED, "recovery window passed")
         return self._state
@@ -122,15 +128,15 @@ class Breaker:
     def blocked_until(self, now: float) -> float:
         """0: a request would be admitted now; inf: not before the probe ends; else the time it would be."""
         state = self.state(now)
-        if state is Circuit.CLOSED:
+        if state is _CLOSED:
             return 0.0
-        if state is Circuit.OPEN:
+        if state is _OPEN:
             return self._open_until
         return math.inf if self._probing else 0.0
 
     def admit(self, now: float) -> Admission:
         """May a request go out now? In half-open the first that asks becomes the probe, the others are refused."""
-        if self._state is Circuit.CLOSED:
+        if self._state is _CLOSED:
             return self._pass
         until = self.blocked_until(now)
         if until:
@@ -143,9 +149,9 @@ class Breaker:
         if self._is_stale(epoch):
             return
         state = self.state(now)
-        if state is Circuit.HALF_OPEN and probe and self._probing:
+        if state is _HALF_OPEN and probe and self._probing:
             self._move(now, Event.PROBE_SUCCEEDED, "probe succeeded")
-        elif state is Circuit.CLOSED:
+        elif state is _CLOSED:
             self._consecutive = 0
             self._window.record(now, failed=False, latency=latency)
             if self._window.has_failures or self._settings.latency_p95_ms is not None:
@@ -156,16 +162,16 @@ class Breaker:
         if self._is_stale(epoch):
             return
         state = self.state(now)
-        if state is Circuit.HALF_OPEN and probe and self._probing:
+        if state is _HALF_OPEN and probe and self._probing:
             self._move(now, Event.PROBE_FAILED, "probe failed")
-        elif state is Circuit.CLOSED:
+        elif state is _CLOSED:
             self._consecutive += 1
             self._window.record(now, failed=True)
             self._trip_if_due(now)
 
     def release_probe(self, now: float, *, epoch: int | None = None) -> None:
         """The probe ended without a verdict: the next request may probe. Harmless when no probe is out."""
-        if not self._is_stale(epoch) and self.state(now) is Circuit.HALF_OPEN:
+        if not self._is_stale(epoch) and self.state(now) is _HALF_OPEN:
             self._probing = False
 
     def adopt(self, settings: CircuitBreaker) -> None:
@@ -211,10 +217,10 @@ class Breaker:
         source, target = self._state, TRANSITIONS[self._state, event]
         self._state = target
         self._probing = False
-        if target is Circuit.OPEN:
+        if target is _OPEN:
             self._open_until = now + self._settings.recovery_window
             self._epoch += 1
-        elif target is Circuit.CLOSED:
+        elif target is _CLOSED:
             self._pass = Admission(True, epoch=self._epoch)
             self._consecutive = 0
             self._window.clear()

@@ -59,8 +59,8 @@ class TokenBucket:
         A debt makes the level negative, and nothing is admitted until it is refilled.
         """
         if reserved >= used:  # what comes in and what comes back have the same brim: the former can be counted later
-            level = self._level + (reserved - used) * _TOKEN
-            self._level = min(level, self._full)
+            level, full = self._level + (reserved - used) * _TOKEN, self._full
+            self._level = level if level < full else full  # noqa: FURB136 - a call more
         else:
             self._level = self._refill(now) + (reserved - used) * _TOKEN
 
@@ -113,7 +113,8 @@ class TokenBucket:
             return level
         # As in `_cap`.
         self._at = tick if tick == ticks else tick + 1
-        self._level = level = min(level, self._full)
+        full = self._full
+        self._level = level = level if level < full else full  # noqa: FURB136 - a call more
         return level
 
     def _cap(self, now: float) -> None:

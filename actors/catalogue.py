@@ -89,6 +89,8 @@ class Route:
     longer: tuple[Route, ...] = ()
     longest_timeout: float = attrs.field(init=False)
     is_judged: bool = attrs.field(init=False)  # whether a request may be one that a candidate does not take
+    prices: tuple[Price, ...] = attrs.field(init=False)  # of all candidates, the others' too
+    unpriced: tuple[str, str] | None = attrs.field(init=False)  # provider and model of one without a price
 
     def __attrs_post_init__(self) -> None:
         judged = any(c.is_judged for tier in self.tiers for c in tier)
@@ -98,6 +100,11 @@ class Route:
         timeouts += [c.entry.settings.timeout for tier in self.tiers for c in tier]
         longest = max([*timeouts, *(route.longest_timeout for route in others)], default=0.0)
         object.__setattr__(self, "longest_timeout", longest)
+        asked = [c for route in (self, *others) for tier in route.tiers for c in tier]
+        prices = {id(c.price): c.price for c in asked if c.price is not None}
+        object.__setattr__(self, "prices", tuple(prices.values()))
+        unpriced = [(c.entry.name, c.model) for c in asked if c.price is None]
+        object.__setattr__(self, "unpriced", unpriced[-1] if unpriced else None)
 
     @property
     def is_empty(self) -> bool:

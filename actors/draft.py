@@ -83,12 +83,13 @@ class Draft(msgspec.Struct, eq=False, kw_only=True):
             run.kill(error)
         return True
 
-    def close(self, *, shutting_down: bool = False) -> Record | None:
+    def close(self, *, shutting_down: bool = False, now: float | None = None) -> Record | None:
         """It is over: the journal is told, if anybody listens, and what it is told is returned.
 
         What has no ending was cancelled.
 
         `shutting_down` says that the server did so; otherwise it was for the caller's leaving. The run is closed.
+        `now` is the time, for who has just looked.
         """
         if self.ending is None:
             if not shutting_down:
@@ -97,7 +98,7 @@ class Draft(msgspec.Struct, eq=False, kw_only=True):
                 self.broke(ShuttingDown("the server ended while the answer was on its way"))
             else:
                 self.refused(ShuttingDown("the server ended before there was an answer"))
-        record = self.record() if self.journal else None
+        record = self.record(now) if self.journal else None
         if self.error is not None:
             # Its traceback has frames that hold it, this draft and the body: a cycle, which the rare collector leaves.
             self.error.__traceback__ = None
@@ -106,9 +107,9 @@ class Draft(msgspec.Struct, eq=False, kw_only=True):
             self.journal.tell(record)
         return record
 
-    def record(self) -> Record:
+    def record(self, now: float | None = None) -> Record:
         """What there is to say, as of now."""
-        latency = trio.current_time() - self.began
+        latency = (trio.current_time() if now is None else now) - self.began
         run, error, ending = self.run, self.error, self.ending or Ending.OK
         status = self.status or LEFT
         code, message, fault = "", "", None

@@ -101,12 +101,16 @@ class Fleet:
         caller: Caller | None = None,
         timeout: float | None = None,
         stored: bool = False,
+        now: float | None = None,
     ) -> Run:
-        """A request, ready to begin. `stored`: it is for a response that its provider keeps."""
+        """A request, ready to begin. `stored`: it is for a response that its provider keeps.
+
+        `now` is the time, for who has just looked.
+        """
         treasury, account = self.treasury, None
         if treasury.is_needed:
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
-        caller, retry, now = caller or Anyone(), self.config.retry, trio.current_time()
+        caller, retry, now = caller or Anyone(), self.config.retry, trio.current_time() if now is None else now
         deadline = Deadline.of(now, timeout)
         plan = Plan(want, deadline=deadline.at)
         return Run(

@@ -161,7 +161,7 @@ class Permit(msgspec.Struct, eq=False):
     _model: str
     _released: bool = False
 
-    def release(self, outcomes: Iterable[Outcome | None]) -> None:
+    def release(self, outcomes: Iterable[Outcome | None], now: float) -> None:
         """The request has ended; `outcomes` are those of its attempts. Synchronous and never raises."""
         if self._released:
             return
@@ -173,7 +173,7 @@ class Permit(msgspec.Struct, eq=False):
                 used += usage.total
                 if not usage.estimated:
                     self._learned.observe(self._model, usage.completion_tokens)
-        self.known.limits.settle(self.reserved, used, trio.current_time())
+        self.known.limits.settle(self.reserved, used, now)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -194,13 +194,13 @@ class Keys:
         same = known.stored is stored and self.table.keys.get(stored.id) is known
         return same and stored.old_digest is None and stored.state(self.wall()) == "active"
 
-    def admit(self, known: Known, want: Want) -> Permit:
+    def admit(self, known: Known, want: Want, now: float) -> Permit:
         """Room for one request in the limits of its key. Raises RateLimited, saying which limit, and until when.
 
         Reserved are min(estimate, limit) tokens, by the same estimate as a provider's. Limits are taken from and given
         back at once, in the request's own task: nothing can come between the look at them and that.
         """
-        learned, now = self.table.learned, trio.current_time()
+        learned = self.table.learned
         tokens = learned.reservation(want.model, want.prompt_tokens, want.max_tokens, known.limits.capacity)
         admitted = known.limits.admit(tokens, now)
         if isinstance(admitted, Overrun):

@@ -24,12 +24,15 @@ class LearnedTokens:
 
     def observe(self, model: str, completion_tokens: int) -> None:
         """An answer of `model` had `completion_tokens`."""
-        old = self._averages.get(model)
-        new = float(completion_tokens) if old is None else DECAY * completion_tokens + (1.0 - DECAY) * old
-        self._averages[model] = new
-        self._averages.move_to_end(model)
-        if len(self._averages) > MODELS_KEPT:
-            self._averages.popitem(last=False)
+        averages = self._averages
+        old = averages.get(model)
+        if old is not None:
+            averages[model] = DECAY * completion_tokens + (1.0 - DECAY) * old
+            averages.move_to_end(model)
+            return
+        averages[model] = float(completion_tokens)
+        if len(averages) > MODELS_KEPT:
+            averages.popitem(last=False)
 
     def average(self, model: str) -> float | None:
         """Completion tokens of an average answer of `model`; None before the first."""
@@ -48,8 +51,10 @@ class LearnedTokens:
         else:
             average = self.average(model)
             completion = UNKNOWN_COMPLETION if average is None else math.ceil(average)
-        wanted = max(1, prompt_tokens + completion)
-        return wanted if capacity is None else min(wanted, capacity)
+        wanted = prompt_tokens + completion
+        if wanted < 1:
+            return 1
+        return wanted if capacity is None or wanted < capacity else capacity
 
     def __len__(self) -> int:
         return len(self._averages)

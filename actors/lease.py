@@ -69,7 +69,8 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
     `scope` is the cancel scope its attempt runs in: a kill or an expired drain cancels it and says why in `revoked`.
     `last_word`: the request ends with it, no other provider is tried; its caller is told `error` where there is one.
     `span` is the attempt's in a trace, in hexadecimal, where it has one.
-    `first_token_at`, on trio's clock, and `outcome` are what became of the attempt, as far as it has come.
+    `first_token_at`, on trio's clock, and `outcome` are what became of the attempt, as far as it has come; `cost` is in
+    US dollars, of what it is known to have used, None where the price is not.
     """
 
     provider: str
@@ -95,18 +96,12 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
     first_token_at: float | None = None
     outcome: Outcome | None = None
     span: str = ""
-    _cost: float | None = None
+    cost: float | None = None
     _released: bool = False
 
-    @property
-    def cost(self) -> float | None:
-        """US dollars of what the attempt is known to have used; None where the price is not."""
-        if self.price is None or self.outcome is None:
-            return None if self.price is None else 0.0
-        if self._cost is None:
-            usage = self.outcome.usage
-            self._cost = 0.0 if usage is None else cost(self.price, usage)
-        return self._cost
+    def __post_init__(self) -> None:
+        if self.price is not None:
+            self.cost = 0.0
 
     @property
     def is_released(self) -> bool:
@@ -117,6 +112,8 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
         if not self._released:
             self._released = True
             self.outcome = outcome
+            if self.price is not None and outcome.usage is not None:
+                self.cost = cost(self.price, outcome.usage)
             self.ref.deliver(Release(self, outcome))
 
     def passed_first_token(self, now: float) -> None:

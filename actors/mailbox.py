@@ -52,34 +52,37 @@ class Mailbox(Generic[M]):
 
     def put(self, message: M, reply: Reply[Any] | None = None) -> None:
         """Queue a message. Never blocks. Raises MailboxFull when `capacity` messages wait."""
-        if self._consumer is not None and self.eager is not None:
-            self._handle_now(message, reply)
+        task, handle = self._consumer, self.eager
+        if task is not None and handle is not None:
+            self._handle_now(task, handle, message, reply)
             return
         items = self.items
         if len(items) >= self.capacity:
             raise MailboxFull(self.name, self.capacity)
         items.append((message, reply))
-        task = self._consumer
         if task is not None:
             self._consumer = None
             _reschedule(task, outcome.Value(None))
 
     def put_anyway(self, message: M) -> None:
         """Queue a message past the capacity: only for messages whose number the receiver itself bounds."""
-        if self._consumer is not None and self.eager is not None:
-            self._handle_now(message, None)
+        task, handle = self._consumer, self.eager
+        if task is not None and handle is not None:
+            self._handle_now(task, handle, message, None)
             return
         self.items.append((message, None))
-        task = self._consumer
         if task is not None:
             self._consumer = None
             _reschedule(task, outcome.Value(None))
 
-    def _handle_now(self, message: M, reply: Reply[Any] | None) -> None:
+    def _handle_now(
+        self,
+        task: trio.lowlevel.Task,
+        handle: Callable[[M, Reply[Any] | None], None],
+        message: M,
+        reply: Reply[Any] | None,
+    ) -> None:
         """Handle a message for the parked consumer. An exception is the consumer's: its `wait` raises it."""
-        task, handle = self._consumer, self.eager
-        assert task is not None
-        assert handle is not None
         self._consumer, self._lent = None, task
         crash: Exception | None = None
         try:

@@ -109,7 +109,8 @@ class ProviderActor(BaseActor[Any]):
                 pass
 
     def batch_done(self) -> None:
-        self._publish()
+        assert self._context is not None
+        self._context.publish_when_read(self._standing)
         router = self._wanted_by
         if router is not None and self.gate.refusal(trio.current_time()) is None:
             self._wanted_by = None

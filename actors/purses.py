@@ -109,12 +109,37 @@ class Purse:
         return True
 
 
-class Ticket(msgspec.Struct, frozen=True):
-    """A promise of `amount` to one request. It is settled once. `purses`: each once, however many budgets it has."""
+class Held(msgspec.Struct, frozen=True, eq=False):
+    """The purses that `of` are about, as they are until `until`, the first end of a period.
 
-    amount: int
+    `purses`: each once, however many budgets it has. `hard` and `soft` are the limits on them.
+    """
+
+    of: Sequence[Claim]
     claims: Sequence[tuple[Claim, Purse]]
     purses: Sequence[Purse]
+    hard: Sequence[tuple[int, Purse]]
+    soft: Sequence[tuple[Claim, Purse]]
+    until: float
+
+    @classmethod
+    def by(cls, of: Sequence[Claim], purses: Sequence[Purse]) -> Held:
+        claims = list(zip(of, purses, strict=True))
+        return cls(
+            of=of,
+            claims=claims,
+            purses=list(dict.fromkeys(purses)),
+            hard=[(claim.limit, purse) for claim, purse in claims if claim.hard],
+            soft=[(claim, purse) for claim, purse in claims if not claim.hard],
+            until=min([purse.end for purse in purses], default=-math.inf),
+        )
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """A promise of `amount` to one request. It is settled once."""
+
+    amount: int
+    held: Held
 
 
 @attrs.frozen
@@ -137,6 +162,7 @@ class Purses:
     current: dict[PurseKey, Purse] = attrs.field(factory=dict[PurseKey, Purse])
     changed: dict[Purse, None] = attrs.field(factory=dict[Purse, None])
     most: int = MOST_PURSES
+    _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
 
     def purse(self, key: PurseKey, at: float) -> Purse:
         """The purse of the period in which `at` lies. A clock that goes backwards stays in the period it was in."""
@@ -157,44 +183,51 @@ class Purses:
         self.current = {
             key: purse for key, purse in self.current.items() if at < purse.end and (purse.spent or purse.reserved)
         }
+        self._kept.clear()
 
-    def reserve(self, claims: Iterable[Claim], amount: int, at: float) -> Ticket | Refused:
+    def _hold(self, claims: Sequence[Claim], at: float) -> Held:
+        """The purses of `claims`: kept for a tuple, which nobody can change, while they are the current ones."""
+        kept = self._kept.get(id(claims))
+        if kept is not None and kept.of is claims and at < kept.until:
+            return kept
+        current = self.current
+        held = Held.by(claims, [self.purse(claim.key, at) for claim in claims])
+        if isinstance(claims, tuple) and self.current is current:
+            if len(self._kept) >= CLAIMS_KEPT:
+                self._kept.clear()
+            self._kept[id(claims)] = held
+        return held
+
+    def reserve(self, claims: Sequence[Claim], amount: int, at: float) -> Ticket | Refused:
         """Promise `amount` out of every purse that is claimed, or out of none where a hard budget has no room."""
-        held: list[tuple[Claim, Purse]] = []
-        current, full = self.current, False
-        for claim in claims:
-            key = claim.key
-            purse = current.get(key)
-            if purse is None or at >= purse.end:
-                purse, current = self.purse(key, at), self.current
-            held.append((claim, purse))
-            if claim.hard and not 0 < claim.limit - purse.spent - purse.reserved >= amount:
-                full = True
-        if full:
-            return _refused(held, amount, at)
-        ticket = _ticket(held, amount)
-        for purse in ticket.purses:
+        held = self._hold(claims, at)
+        for limit, purse in held.hard:
+            if not 0 < limit - purse.spent - purse.reserved >= amount:
+                return _refused(held.claims, amount, at)
+        for purse in held.purses:
             purse.reserved += amount
-        return ticket
+        return Ticket(amount, held)
 
-    def taken(self, claims: Iterable[Claim], at: float) -> Ticket:
+    def taken(self, claims: Sequence[Claim], at: float) -> Ticket:
         """For what is spent whatever room there is: a promise of nothing."""
-        return _ticket([(claim, self.purse(claim.key, at)) for claim in claims], 0)
+        return Ticket(0, self._hold(claims, at))
 
     def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> list[tuple[Claim, Purse]]:
         """In the place of what was promised, `amount` was spent; in the period in which it was promised.
 
         Returns the budgets that this used up.
         """
-        promised, changed = ticket.amount, self.changed
-        for purse in ticket.purses:
+        promised, held, changed = ticket.amount, ticket.held, self.changed
+        for purse in held.purses:
             purse.reserved -= promised
             if unpriced:
                 purse.unpriced += 1
             if amount:
                 purse.spent += amount
                 changed[purse] = None
-        return [each for each in ticket.claims if each[1].spent >= each[0].limit and each[1].crossed(each[0].limit)]
+        return [
+            (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
+        ]
 
     def take_changed(self) -> tuple[Purse, ...]:
         """Those whose amount is to be kept; `changed` is empty then. What cannot be kept goes back into it."""
@@ -209,11 +242,6 @@ class Purses:
             if int(purse.start) == row.start and spent != purse.spent:
                 purse.spent = spent
                 self.changed[purse] = None
-
-
-def _ticket(held: Sequence[tuple[Claim, Purse]], amount: int) -> Ticket:
-    purses = [each[1] for each in held]
-    return Ticket(amount, held, purses if len(purses) < 2 else list(dict.fromkeys(purses)))
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:
@@ -249,8 +277,11 @@ class Rules:
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "named", frozenset(scope_of(budget) for budget in self.budgets))
 
-    def claims(self, who: Identity, group: str, own: Budget | None = None) -> tuple[Claim, ...]:
-        """For a request of `who` in a route group ("": none). `own` is the budget that its key came with."""
+    def claims(self, who: Identity, group: str, own: Budget | None = None) -> Sequence[Claim]:
+        """For a request of `who` in a route group ("": none). `own` is the budget that its key came with.
+
+        A tuple is the same one for the next request that is alike.
+        """
         if who.tags:
             return self._claims(who, group, own)
         key = (who.caller, who.key, group)
@@ -258,14 +289,14 @@ class Rules:
         if kept is None or kept[0] is not own:
             if len(self._kept) >= CLAIMS_KEPT:
                 self._kept.clear()
-            kept = self._kept[key] = (own, self._claims(who, group, own))
+            kept = self._kept[key] = (own, tuple(self._claims(who, group, own)))
         return kept[1]
 
-    def _claims(self, who: Identity, group: str, own: Budget | None) -> tuple[Claim, ...]:
+    def _claims(self, who: Identity, group: str, own: Budget | None) -> list[Claim]:
         claims = [claim for budget in self.budgets if (claim := self._claim(budget, who, group)) is not None]
         if own is not None:
             claims.append(Claim.of(own, "key", who.key))
-        return tuple(claims)
+        return claims
 
     def _claim(self, budget: Budget, who: Identity, group: str) -> Claim | None:
         scope, name = scope_of(budget)

@@ -24,25 +24,22 @@ class Reply(Generic[T]):
 
     A slot can travel to another actor (`Ref.forward`). `home` is for the kit: the set of slots kept by the actor that
     is responsible for this one, from which it takes itself out once it is done.
+
+    `done`, which only the slot itself changes: answered, failed or abandoned; what is sent then reaches nobody.
     """
 
-    __slots__ = ("_done", "_error", "_task", "_value", "home")
+    __slots__ = ("_error", "_task", "_value", "done", "home")
 
     def __init__(self, home: set[Reply[T]] | None = None) -> None:
         self.home = home
-        self._done = False
+        self.done = False
         self._task: trio.lowlevel.Task | None = None
         self._value: T | None = None
         self._error: BaseException | None = None
 
     def __repr__(self) -> str:
-        state = "done" if self._done else "waiting" if self._task is not None else "open"
+        state = "done" if self.done else "waiting" if self._task is not None else "open"
         return f"<Reply {state}>"
-
-    @property
-    def done(self) -> bool:
-        """True once answered, failed or abandoned: nothing sent from now on reaches anybody."""
-        return self._done
 
     def send(self, value: T) -> bool:
         """Answer. True: the asker gets `value`, even when it is cancelled at this very moment.
@@ -50,9 +47,9 @@ class Reply(Generic[T]):
         False: nobody waits any more (the asker was cancelled, or somebody answered before): take back what was granted.
         True is also returned when the asker has yet to call `wait`.
         """
-        if self._done:
+        if self.done:
             return False
-        self._done = True
+        self.done = True
         home = self.home
         if home:
             home.discard(self)
@@ -66,9 +63,9 @@ class Reply(Generic[T]):
 
     def fail(self, error: BaseException) -> bool:
         """Answer with an error, which `wait` raises; returns what `send` returns. Give each slot its own error."""
-        if self._done:
+        if self.done:
             return False
-        self._done = True
+        self.done = True
         if self.home:
             self.home.discard(self)
         if self._task is None:
@@ -80,7 +77,7 @@ class Reply(Generic[T]):
 
     def abandon(self) -> None:
         """Nobody will wait: every answer from now on is refused. Of no effect on a slot that is done."""
-        self._done = True
+        self.done = True
         self._task = None
         if self.home:
             self.home.discard(self)
@@ -100,7 +97,7 @@ class Reply(Generic[T]):
         """
         if self._task is not None:
             raise RuntimeError("another task waits for this reply already")
-        if not self._done:
+        if not self.done:
             self._task = _current_task()
             return await _wait_task_rescheduled(self._abort)  # type: ignore[no-any-return]
         await trio.lowlevel.cancel_shielded_checkpoint()

@@ -32,13 +32,15 @@ def request_run(
     priority: Priority = Priority.DEFAULT,
     who: Identity = NOBODY,
     lent: Secret | None = None,
+    now: float | None = None,
 ) -> Run:
     """A request, ready to begin. Raises InvalidRequest naming the field.
 
     `headers` are the caller's that go along with its dialect; `strict`: what a translation cannot carry is refused;
     `timeout` in seconds is the caller's own; `affinity` reads the sticky key. Without it a request has one where some
     provider has several keys: what its conversation begins with. `priority` is its class where requests wait, `who`
-    asks. `lent` is the caller's own credential for providers that go without one.
+    asks. `lent` is the caller's own credential for providers that go without one. `now` is the time, for who has just
+    looked.
     """
     peek: Peek
     if endpoint is Endpoint.CHAT:
@@ -78,7 +80,7 @@ def request_run(
         stateful=response is not None and response.is_stateful,
     )
     stored = response is not None and response.is_stored
-    return fleet.run(want, call, caller=caller, timeout=timeout, stored=stored)
+    return fleet.run(want, call, caller=caller, timeout=timeout, stored=stored, now=now)
 
 
 def _affinity(fleet: Fleet, endpoint: Endpoint, body: bytes, given: Callable[[bytes], bytes] | None) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -151,14 +151,10 @@ class Treasury:
             average = self.learned.average(want.model)
             completion = UNKNOWN_COMPLETION if average is None else round(average)
         usage = Usage(prompt_tokens=want.prompt_tokens, completion_tokens=completion)
-        dearest, unpriced = 0.0, None
-        for each in (route, *route.fallbacks, *route.longer):
-            for candidate in (candidate for tier in each.tiers for candidate in tier):
-                if candidate.price is None:
-                    unpriced = (candidate.entry.name, candidate.model)
-                else:
-                    dearest = max(dearest, cost(candidate.price, usage))
-        return nano(dearest), unpriced
+        dearest = 0.0
+        for price in route.prices:
+            dearest = max(dearest, cost(price, usage))
+        return nano(dearest), route.unpriced
 
     def warn(self, provider: str, model: str) -> None:
         """Once per model: its price is unknown, so that it is in no budget."""
@@ -217,7 +213,7 @@ class Account(msgspec.Struct, eq=False):
     treasury: Treasury
     want: Want
     route: Route
-    claims: tuple[Claim, ...]
+    claims: Sequence[Claim]
     exceeded: tuple[str, ...] = ()
     _ticket: Ticket | None = None
     _closed: bool = False
@@ -234,8 +230,8 @@ class Account(msgspec.Struct, eq=False):
         if isinstance(promised, Refused):
             raise _error(promised)
         self._ticket = promised
-        over = [claim for claim, purse in promised.claims if not claim.hard and purse.spent >= claim.limit]
-        if over:
+        if promised.held.soft:
+            over = [claim for claim, purse in promised.held.soft if purse.spent >= claim.limit]
             self.exceeded = tuple(str(claim.key) for claim in over)
 
     def close(self, trail: Iterable[Lease]) -> None:

@@ -51,6 +51,9 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 _ANYBODY: Final = Admitted()
+# Members of an enum are looked up in Python code, and these at every request.
+_KEYS: Final = AuthMode.KEYS
+_OPEN: Final = AuthMode.OPEN
 
 
 def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
@@ -60,17 +63,17 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
     """
     auth = config.auth
     key, lent = None, None
-    match auth.mode:
-        case AuthMode.OPEN:
-            if head.is_plain or head.lacks(_SAID):
-                return _ANYBODY
-        case AuthMode.STATIC_KEY:
-            if auth.key is not None:
-                check_key(head, auth.key)
-        case AuthMode.KEYS:
-            key = known_key(head, keys)
-        case AuthMode.PASSTHROUGH:
-            lent = _lent(head)
+    mode = auth.mode
+    if mode is _KEYS:
+        key = known_key(head, keys)
+    elif mode is _OPEN:
+        if head.is_plain or head.lacks(_SAID):
+            return _ANYBODY
+    elif mode is AuthMode.STATIC_KEY:
+        if auth.key is not None:
+            check_key(head, auth.key)
+    else:
+        lent = _lent(head)
     if key is not None and (head.is_plain or head.lacks(_SAID)):
         return Admitted(key.who, key.priority, key)
     return Admitted(identity_of(head, key), priority_of(head, key), key, lent)

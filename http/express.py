@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -20,6 +20,10 @@ from .framing import ParsedHead
 
 if TYPE_CHECKING:
     from .connection import Connection
+
+# Members of an enum are looked up in Python code, and these at every request.
+_NONE: Final = Answer.NONE
+_DONE: Final = Answer.DONE
 
 _WRITE_PIECE = 65536
 _READ_PIECE = 65536
@@ -38,7 +42,7 @@ class ExpressExchange:
         self._parsed = parsed
         self._body: bytes | None = None if parsed.has_body else b""
         self._pieces: BodyPieces | None = None
-        self._answer = Answer.NONE
+        self._answer = _NONE
         self._keep = parsed.keep_alive
         self._pending = b""
         self._unsent = b""
@@ -69,7 +73,7 @@ class ExpressExchange:
     @property
     def reusable(self) -> bool:
         """Whether the connection is to serve another request after this one."""
-        ended_well = self._keep and self._answer is Answer.DONE and not self._connection.left
+        ended_well = self._keep and self._answer is _DONE and not self._connection.left
         # A head sent before the drain promised to keep the connection; an idle one would hold the drain to its end.
         return ended_well and not self._connection.lane.shutting_down
 
@@ -161,7 +165,7 @@ class ExpressExchange:
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
         framing = b"" if status == 204 else b"content-length: %d\r\n" % len(body)
         head = self._response_head(status, headers, framing)
-        self._answer = Answer.DONE
+        self._answer = _DONE
         if status in _BODYLESS or self.head.method == b"HEAD":
             body = b""
         if not self._hand(head + body):
@@ -207,7 +211,7 @@ class ExpressExchange:
         end = b"0\r\n%b\r\n" % render_headers(trailers) if self._parsed.minor else b""
         data = self._pending + end
         self._pending = b""
-        self._answer = Answer.DONE
+        self._answer = _DONE
         if not self._hand(data):
             await self.flush()
 
@@ -216,7 +220,7 @@ class ExpressExchange:
         self._connection.close()
 
     async def fail(self, error: InfermuxError) -> None:
-        if self._answer is Answer.NONE:
+        if self._answer is _NONE:
             self._keep = self._keep and error.status < 500
             await self.respond(error.status, *error_answer(error, shape_of(self.head.path)))
         elif self._answer is Answer.STARTED:
@@ -238,7 +242,7 @@ class ExpressExchange:
         return not wire.unsent
 
     def _response_head(self, status: int, headers: Headers | HeaderLines, framing: bytes) -> bytes:
-        if self._answer is not Answer.NONE:
+        if self._answer is not _NONE:
             raise RuntimeError("the answer has begun already")
         if self._body is None:
             self._keep = self._skip_body() and self._keep

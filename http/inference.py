@@ -134,13 +134,14 @@ class Inference:
         finally:
             self.in_flight -= 1
             del self.running[draft]
+            now = trio.current_time()
             if draft.run is not None:
                 draft.run.close()
                 if permit is not None:
-                    permit.release(lease.outcome for lease in draft.run.trail)
+                    permit.release([lease.outcome for lease in draft.run.trail], now)
                 if draft.run.call.upload is not None:
                     draft.run.call.upload.close()
-            record = draft.close(shutting_down=exchange.shutting_down and not exchange.left)
+            record = draft.close(shutting_down=exchange.shutting_down and not exchange.left, now=now)
             if record is not None:
                 self.decisions.note(record, draft.run)
             if overheard is not None:
@@ -175,7 +176,7 @@ class Inference:
         """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited."""
         assert self.keys is not None
         check_model(key.stored, run.want, self.fleet.catalogue)
-        return self.keys.admit(key, run.want)
+        return self.keys.admit(key, run.want, run.started_at)
 
     async def _received(
         self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted, carried: Carried
@@ -187,8 +188,9 @@ class Inference:
                 return await passed(fleet, rules, exchange, found=found, carried=carried)
             body = await exchange.body()
         finally:
-            draft.received = trio.current_time() - draft.began
-        return read(fleet, rules, exchange, endpoint=endpoint, body=body, found=found, carried=carried)
+            now = trio.current_time()
+            draft.received = now - draft.began
+        return read(fleet, rules, exchange, endpoint=endpoint, body=body, found=found, carried=carried, now=now)
 
     def _request_id(self, head: Head) -> bytes:
         given = None if head.is_plain else head.get(b"x-request-id")
@@ -285,12 +287,12 @@ class Inference:
             same += b"x-infermux-dropped: %b\r\n" % _UNPRINTABLE.sub(b"?", ", ".join(answer.dropped).encode())
         if run.account is not None and run.account.exceeded:
             same += b"x-infermux-budget: %b\r\n" % _UNPRINTABLE.sub(b"?", _exceeded(run.account.exceeded))
-        if run.call.endpoint is not Endpoint.CHAT and run.call.endpoint in _ANTHROPIC:
+        if run.call.endpoint in _ANTHROPIC:
             same += b"request-id: %b\r\n" % request_id  # where Anthropic's SDK looks for it
         return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
             same,
             request_id,
-            (trio.current_time() - run.started_at) * 1000,
+            int((trio.current_time() - run.started_at) * 1000),  # of a float the formatting costs an exception
             run.attempts,
         )
 

@@ -51,8 +51,9 @@ def read(
     body: bytes,
     found: Admitted,
     carried: Carried,
+    now: float,
 ) -> Run:
-    """A request whose body is there. Raises InvalidRequest naming the field, or the header."""
+    """A request whose body is there, since `now`. Raises InvalidRequest naming the field, or the header."""
     head = exchange.head
     plain = head.is_plain or head.lacks(_OPTIONS)
     return request_run(
@@ -67,6 +68,7 @@ def read(
         priority=found.priority,
         who=found.who,
         lent=found.lent,
+        now=now,
     )
 
 

@@ -30,6 +30,7 @@ GAPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0
 OURS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 _PLAIN: Final = re.compile(r"[!-~]{1,128}")  # the ARN of a profile at Bedrock has some 110 characters
+_PROVIDERS: Final = Fault.PROVIDER.value
 _FAULTS: Final = {
     "ok": "",
     "cancelled": "",
@@ -189,7 +190,7 @@ class Counts:
 
     def _note_attempt(self, tried: Tried) -> None:
         outcome = tried.outcome
-        key = (tried.provider, outcome, _FAULTS.get(outcome, Fault.PROVIDER.value))
+        key = (tried.provider, outcome, _FAULTS.get(outcome, _PROVIDERS))
         self.attempts[key] = self.attempts.get(key, 0) + 1
         self._note_usage(tried)
 

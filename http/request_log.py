@@ -22,8 +22,7 @@ def log_request(record: Record) -> None:
     """A listener of the journal. What broke, and what was not the caller's fault with a status of 5xx, is a warning."""
     bad = record.status >= 500 or record.ending is Ending.BROKEN
     level = logging.WARNING if bad else logging.INFO
-    if log.isEnabledFor(level):
-        log_fields(log, level, RequestLine(record, bad))
+    log_fields(log, level, RequestLine(record, bad))
 
 
 class RequestLine(Fields):

@@ -120,7 +120,8 @@ class FieldsRecord(logging.LogRecord):
 
     def __init__(self, name: str, level: int, said: Fields) -> None:
         word = logging.getLevelName(level)
-        self.__dict__.update(_FOUND_OUT, name=name, levelno=level, levelname=word, msg=said, created=time.time())
+        shown = {"name": name, "levelno": level, "levelname": word, "msg": said, "created": time.time()}
+        self.__dict__ = {**_FOUND_OUT, **shown}
 
 
 def log_fields(log: logging.Logger, level: int, said: Fields) -> None:

@@ -78,10 +78,13 @@ class Usage(msgspec.Struct, frozen=True):
     @property
     def is_plausible(self) -> bool:
         """False: no answer can have used that. Who believed it would spend a budget that nobody has spent."""
-        prompt, completion = self.prompt_tokens, self.completion_tokens
-        cached, written, reasoning = self.cached_tokens, self.cache_write_tokens, self.reasoning_tokens
-        most = max(prompt, completion, cached, written, reasoning)
-        return most <= MOST_TOKENS and min(prompt, completion, cached, written, reasoning) >= 0
+        return (
+            0 <= self.prompt_tokens <= MOST_TOKENS
+            and 0 <= self.completion_tokens <= MOST_TOKENS
+            and 0 <= self.cached_tokens <= MOST_TOKENS
+            and 0 <= self.cache_write_tokens <= MOST_TOKENS
+            and 0 <= self.reasoning_tokens <= MOST_TOKENS
+        )
 
     def served_in(self, tier: object) -> Usage:
         """The same, in the tier that an answer names: anything that is no word for a special one is the ordinary."""

@@ -39,6 +39,7 @@ from .transport import Headers, RequestTemplate, Response, Transport, choose_tra
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 _ENDPOINTS: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS, *PASSED})
 _STOPS: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
+_CHAT: Final = Endpoint.CHAT  # a member of an enum is looked up in Python code
 _MAX_TEMPLATES: Final = 256
 _OF_CALLER: Final = (b"openai-beta", *TRACE_HEADERS)
 _ABOUT_BODIES: Final = (b"content-type", b"accept")
@@ -123,7 +124,7 @@ class OpenAI:
         """See `Adapter.send`. A provider that refuses the added `stream_options` is asked again without, and is not
         sent them again: the usage of its streams stays unknown."""
         endpoint = call.endpoint
-        if endpoint is Endpoint.CHAT:
+        if endpoint is _CHAT:
             path = "/chat/completions"
         elif endpoint is Endpoint.COMPLETIONS:
             path = "/completions"

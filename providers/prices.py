@@ -49,7 +49,8 @@ def cost(price: Price, usage: Usage) -> float:
         dollars += written * (price.cache_write_per_million - into)
     if usage.reasoning_tokens and price.reasoning_per_million is not None:
         dollars += min(usage.reasoning_tokens, completion) * (price.reasoning_per_million - out)
-    return max(dollars / PER_MILLION, 0.0) + price.per_request  # a rounding error is no credit
+    # A rounding error is no credit.
+    return (dollars / PER_MILLION if dollars > 0.0 else 0.0) + price.per_request
 
 
 def price_of_prompt(price: Price, prompt_tokens: int) -> Price:

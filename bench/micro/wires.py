@@ -73,6 +73,10 @@ class ProviderWire(_Ready):
         self._reads = reads
         self._next: deque[bytes] = deque()
 
+    async def wait_readable(self) -> None:
+        if not self._next:
+            await pause()
+
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
         while not self._next:
             await pause()

@@ -50,7 +50,7 @@ async def running(store: MemoryKeys, *, watched: bool = True, capacity: int = 10
 
 
 def admitted(keys: Keys, text: bytes, want: Want = WANT) -> Permit:
-    return keys.admit(keys.find(text), want)
+    return keys.admit(keys.find(text), want, trio.current_time())
 
 
 # What is known.
@@ -268,8 +268,8 @@ async def test_two_hundred_callers_at_once_do_not_overrun_a_key(
         assert "the limit of the key 'team' is used up" in refused[0].message
         assert all(limited.retry_after is not None for limited in refused)
         for permit in permits:
-            permit.release(used(100))
-            permit.release(used(10**9))  # only the first counts
+            permit.release(used(100), trio.current_time())
+            permit.release(used(10**9), trio.current_time())  # only the first counts
         assert keys.table.keys[stored.id].limits.in_flight == 0
 
 
@@ -281,7 +281,7 @@ async def test_what_was_not_used_comes_back(autojump_clock: MockClock) -> None:
         with pytest.raises(RateLimited) as refused:
             admitted(keys, text)
         assert refused.value.retry_after == pytest.approx(60)
-        permit.release([None, *used(15), Outcome()])
+        permit.release([None, *used(15), Outcome()], trio.current_time())
         assert keys.table.keys[stored.id].limits.levels(0.0)["tokens_left"] == 85.0
 
 
@@ -292,7 +292,7 @@ async def test_the_estimate_is_learned_from_what_answers_had(autojump_clock: Moc
     async with running(store) as keys:
         first = admitted(keys, text, open_ended)
         assert first.reserved == 10 + 1024
-        first.release([Outcome(usage=Usage(prompt_tokens=10, completion_tokens=50))])
+        first.release([Outcome(usage=Usage(prompt_tokens=10, completion_tokens=50))], trio.current_time())
         assert (admitted(keys, text, open_ended)).reserved == 60
 
 
@@ -303,13 +303,13 @@ async def test_the_limits_survive_a_crash_of_the_actor(autojump_clock: MockClock
         permit = admitted(keys, text)
         keys.ref.tell(Poison())
         await trio.lowlevel.checkpoint()
-        permit.release(used(1))
+        permit.release(used(1), trio.current_time())
         for seconds in (0, 3):  # while it is down, and when it is back
             await trio.sleep(seconds)
             known = keys.find(text)
             assert known.limits.in_flight == 0
             with pytest.raises(RateLimited):
-                keys.admit(known, WANT)
+                keys.admit(known, WANT, trio.current_time())
 
 
 async def test_a_revocation_does_not_wait_for_the_actors_restart(autojump_clock: MockClock) -> None:

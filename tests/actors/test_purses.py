@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused_until_the_period_ends() -> None:
 
 def test_what_fits_exactly_is_promised() -> None:
     purses = Purses()
-    assert ticket(purses.reserve([claim(1.0)], nano(1.0), NOW)).purses[0].left(nano(1.0)) == 0
+    assert ticket(purses.reserve([claim(1.0)], nano(1.0), NOW)).held.purses[0].left(nano(1.0)) == 0
 
 
 def test_what_requests_under_way_hold_may_come_back_soon() -> None:
@@ -103,7 +103,7 @@ def test_a_soft_budget_refuses_nothing() -> None:
     purses = Purses()
     soft = claim(1.0, hard=False)
     purses.settle(ticket(purses.reserve([soft], nano(5), NOW)), nano(5))
-    assert ticket(purses.reserve([soft], nano(5), NOW)).purses[0].spent == nano(5)
+    assert ticket(purses.reserve([soft], nano(5), NOW)).held.purses[0].spent == nano(5)
 
 
 def test_a_request_under_several_budgets_needs_room_in_each_or_is_promised_nothing() -> None:
@@ -131,7 +131,7 @@ def test_that_a_budget_is_used_up_is_told_once() -> None:
 def test_a_new_period_begins_with_nothing() -> None:
     purses = Purses()
     purses.settle(ticket(purses.reserve([claim(1.0)], 0, NOW)), nano(1.0))
-    assert ticket(purses.reserve([claim(1.0)], nano(1.0), NOW + DAY)).purses[0].spent == 0
+    assert ticket(purses.reserve([claim(1.0)], nano(1.0), NOW + DAY)).held.purses[0].spent == 0
 
 
 def test_what_was_promised_before_midnight_is_spent_before_midnight() -> None:
@@ -139,10 +139,29 @@ def test_what_was_promised_before_midnight_is_spent_before_midnight() -> None:
     before = ticket(purses.reserve([claim(1.0)], nano(0.5), NOW))
     after = ticket(purses.reserve([claim(1.0)], nano(0.5), NOW + DAY))
     purses.settle(before, nano(0.4))
-    assert after.purses[0].spent == 0
+    assert after.held.purses[0].spent == 0
     assert [purse.row for purse in purses.take_changed()] == [
         Spent("caller", "a", "day", int(at("2026-11-22")), nano(0.4))
     ]
+
+
+def test_claims_that_come_again_find_the_purses_of_the_new_period() -> None:
+    purses, claims = Purses(), (claim(1.0), claim(2.0, period="month"))
+    first = ticket(purses.reserve(claims, nano(0.5), NOW))
+    again = ticket(purses.reserve(claims, nano(0.5), NOW + 1))
+    assert again.held is first.held
+    assert refused(purses.reserve(claims, nano(0.5), NOW + 2)).purse.key.period == "day"
+    later = ticket(purses.reserve(claims, nano(0.5), NOW + DAY))
+    assert [purse.reserved for purse in later.held.purses] == [nano(0.5), nano(1.5)]
+
+
+def test_claims_that_come_again_find_no_purse_that_was_forgotten() -> None:
+    purses, claims = Purses(most=1), (claim(1.0),)
+    purses.settle(ticket(purses.reserve(claims, nano(0.5), NOW)), 0)
+    purses.purse(claim(1.0, "b").key, NOW)  # takes the room of the first, of which nothing was spent
+    del purses.current[claim(1.0, "b").key]
+    purses.settle(ticket(purses.reserve(claims, nano(0.5), NOW)), nano(0.5))
+    assert purses.purse(claims[0].key, NOW).spent == nano(0.5)
 
 
 def test_a_clock_that_goes_backwards_opens_no_new_period() -> None:
