@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from infermux.bench import accounting
 from infermux.bench.process import free_port
-from infermux.cli.bench import bench, chosen
+from infermux.cli.bench import Asked, bench, chosen
 from tests.bench._made import SCENARIOS
 from tests.bench._server import GOOD, STREAM, Server, serving
 
@@ -81,6 +81,13 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_run(tmp_path: Path) -> 
         found = against(server, *SHORT, "--out", str(tmp_path / "file" / "out"))
     assert isinstance(found.exception, NotADirectoryError)
     assert server.heads == []
+
+
+def test_a_title_tells_what_the_command_line_changed() -> None:
+    asked = Asked(seconds=1.0, rounds=None, callers=None, rate=200.0, requests=None)
+    assert asked.applied(SCENARIOS["whole-16"]).title.endswith("closed loop (here: seconds 1, rate 200)")
+    nothing = Asked(seconds=None, rounds=None, callers=None, rate=None, requests=None)
+    assert nothing.applied(SCENARIOS["whole-16"]) == SCENARIOS["whole-16"]
 
 
 ELSEWHERE = ("--url", "http://192.0.2.1/v1", "--model", "m", "--scenario", "whole-16", "--rounds", "3")
