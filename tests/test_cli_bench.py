@@ -170,7 +170,16 @@ def test_a_server_that_fails_under_load_is_a_fail_without_figures(bad: bytes | N
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "complaint"),
-    [(BUSY, 'missing, status 503: {"error": "too busy"}'), (None, "missing, 127.0.0.1:"), (b"", "cannot be asked")],
+    [
+        (BUSY, 'missing, status 503: {"error": "too busy"}'),
+        (None, "missing, 127.0.0.1:"),
+        (b"", "cannot be asked"),
+        (GOOD.replace(b'{"a": 1}', b"<!doc..>"), "status 200, but what it says is no such answer: <!doc..>"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{'a': 1}\r\n",
+            "broke off after 8 bytes of its answer",
+        ),
+    ],
 )
 def test_what_does_not_answer_once_is_told_in_its_own_words_and_not_loaded(said: bytes | None, complaint: str) -> None:
     if said is None:

@@ -31,7 +31,10 @@ class Asking:
 
 @attrs.frozen(kw_only=True)
 class Caller:
-    """`last` is how the data of the event begins that ends a stream; `asks` is the request."""
+    """`last` is how the data of the event begins that ends a stream, without spaces; several are divided by |.
+
+    `asks` is the request.
+    """
 
     name: str
     path: str
@@ -159,8 +162,13 @@ CHAT = Caller(name="chat", path="/v1/chat/completions", last="[DONE]", asks=_cha
 MESSAGES = Caller(
     name="messages", path="/v1/messages", last='{"type":"message_stop"', asks=_messages, headers=_anthropic
 )
+# Incomplete is an answer that reached max_output_tokens, as most of a load do: openai.types.responses.
 RESPONSES = Caller(
-    name="responses", path="/v1/responses", last='{"type":"response.completed"', asks=_responses, headers=_bearer
+    name="responses",
+    path="/v1/responses",
+    last='{"type":"response.completed"|{"type":"response.incomplete"',
+    asks=_responses,
+    headers=_bearer,
 )
 EMBEDDINGS = Caller(name="embeddings", path="/v1/embeddings", last="", asks=_embeddings, headers=_bearer)
 CALLERS: Mapping[str, Caller] = {caller.name: caller for caller in (CHAT, MESSAGES, RESPONSES, EMBEDDINGS)}

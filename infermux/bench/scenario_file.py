@@ -23,6 +23,7 @@ from .callers import CALLERS
 from .scenario import Faulty, Limited, Scenario, Server
 
 SHIPPED = Path(__file__).resolve().parent / "scenarios.yml"
+ALL = "all"
 _NUMBERS = frozenset({"int", "float"})
 
 
@@ -173,6 +174,8 @@ def read_text(text: str, *, source: str) -> Mapping[str, Scenario]:
 def _check(scenario: Scenario, path: Place, reading: Reading) -> None:
     """What its keys cannot say of one another."""
     server, place = scenario.server, (*path, "server")
+    if path[-1] == ALL:
+        reading.problem(path, f"is what names all of them; call it something else than {ALL}")
     if scenario.stream and scenario.api == "embeddings":
         reading.problem((*path, "stream"), "embeddings are not streamed; leave it out")
     if scenario.rate is not None and scenario.stagger:

@@ -180,9 +180,9 @@ def _seconds(text: str | None) -> float | None:
 
 def chosen(known: Mapping[str, Scenario], names: str | None, file: str | None, *, theirs: bool) -> list[Scenario]:
     """Those that were named; else those of the file; else a few."""
-    from infermux.bench.scenario_file import read
+    from infermux.bench.scenario_file import ALL, read
 
-    if names == "all":
+    if names == ALL:
         return [each for each in known.values() if each.is_plain or not theirs]
     if names is None:
         names = ",".join((THEIRS if theirs else OWN) if file is None else read(file))
