@@ -18,7 +18,10 @@ Body = dict[str, Any]
 
 @attrs.frozen(kw_only=True)
 class Asking:
-    """What a request is made of: a system prompt, the length of the answer, how many tools there are to choose from."""
+    """What a request is made of: a system prompt, the length of the answer, how many tools there are to choose from.
+
+    With any, what came before has a call and its result, and another call is insisted on.
+    """
 
     system: str
     tokens: int
@@ -100,6 +103,7 @@ def _chat(asking: Asking) -> Body:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "call_1", "content": "README.md\nfox.txt\ndog.txt"},
         ]
+        tools["tool_choice"] = "required"
         tools["tools"] = [
             {"type": "function", "function": {**_described(number), "parameters": _parameters(number)}}
             for number in range(asking.tools)
@@ -119,6 +123,7 @@ def _messages(asking: Asking) -> Body:
             {"role": "assistant", "content": [call]},
             {"role": "user", "content": [result, {"type": "text", "text": asking.question}]},
         ]
+        tools["tool_choice"] = {"type": "any"}
         tools["tools"] = [{**_described(number), "input_schema": _parameters(number)} for number in range(asking.tools)]
     else:
         messages.append({"role": "user", "content": asking.question})
@@ -140,6 +145,7 @@ def _responses(asking: Asking) -> Body:
             {"type": "function_call", "call_id": "call_1", "name": "look_up_0", "arguments": '{"path": "."}'},
             {"type": "function_call_output", "call_id": "call_1", "output": "README.md\nfox.txt\ndog.txt"},
         ]
+        tools["tool_choice"] = "required"
         tools["tools"] = [
             {"type": "function", **_described(number), "parameters": _parameters(number)}
             for number in range(asking.tools)

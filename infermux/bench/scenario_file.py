@@ -127,7 +127,11 @@ SCENARIO = section_of(
         ("timeout", _seconds(0.1, 3600), "Of one request; later it has failed."),
         ("prompt", PROMPT, "About how large the body is."),
         ("tokens", _whole(1, 100_000), "How long answers are to be: the request's bound, and what the mock sends."),
-        ("tools", _whole(0, 1000), "How many tools a request offers; with any it also has a call and its result."),
+        (
+            "tools",
+            _whole(0, 1000),
+            "How many tools a request offers; with any it has a call and its result and insists on one.",
+        ),
         ("body", Raw(what="keys of the request"), "Merged into the body; null takes a key away."),
         ("headers", HEADERS, "Sent with each request, beside the usual ones."),
         ("server", SERVER, "The router that is started where no URL is given."),
