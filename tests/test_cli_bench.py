@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 
 from infermux.bench import accounting
 from infermux.bench.process import free_port
-from infermux.cli.bench import bench, chosen
+from infermux.cli.bench import Asked, bench, chosen
 from tests.bench._made import SCENARIOS
-from tests.bench._server import GOOD, STREAM, Server, serving
+from tests.bench._server import EVENTS, GOOD, STREAM, Server, serving
 
 ROOT = Path(__file__).parent.parent
 SHORT = ("--scenario", "whole-16", "--rounds", "2", "--requests", "5", "--callers", "1")
@@ -81,6 +81,13 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_run(tmp_path: Path) -> 
         found = against(server, *SHORT, "--out", str(tmp_path / "file" / "out"))
     assert isinstance(found.exception, NotADirectoryError)
     assert server.heads == []
+
+
+def test_a_title_tells_what_the_command_line_changed() -> None:
+    asked = Asked(seconds=1.0, rounds=None, callers=None, rate=200.0, requests=None)
+    assert asked.applied(SCENARIOS["whole-16"]).title.endswith("closed loop (here: seconds 1, rate 200)")
+    nothing = Asked(seconds=None, rounds=None, callers=None, rate=None, requests=None)
+    assert nothing.applied(SCENARIOS["whole-16"]) == SCENARIOS["whole-16"]
 
 
 ELSEWHERE = ("--url", "http://192.0.2.1/v1", "--model", "m", "--scenario", "whole-16", "--rounds", "3")
@@ -163,7 +170,13 @@ def test_a_server_that_fails_under_load_is_a_fail_without_figures(bad: bytes | N
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "complaint"),
-    [(BUSY, 'missing, status 503: {"error": "too busy"}'), (None, "missing, 127.0.0.1:"), (b"", "cannot be asked")],
+    [
+        (BUSY, 'missing, status 503: {"error": "too busy"}'),
+        (None, "missing, 127.0.0.1:"),
+        (b"", "cannot be asked"),
+        (GOOD.replace(b'{"a": 1}', b"<!doc..>"), "status 200, but what it says is no such answer: <!doc..>"),
+        (STREAM.removesuffix(b"0\r\n\r\n"), f"broke off after {len(EVENTS)} bytes of its answer"),
+    ],
 )
 def test_what_does_not_answer_once_is_told_in_its_own_words_and_not_loaded(said: bytes | None, complaint: str) -> None:
     if said is None:

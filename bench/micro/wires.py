@@ -28,9 +28,6 @@ class _Ready:
     def readable(self) -> bool:
         return False
 
-    async def wait_readable(self) -> None:
-        await pause()
-
     async def wait_writable(self) -> None:
         pass
 
@@ -52,9 +49,12 @@ class CallerWire(_Ready):
         self._asked = data
         self.writes.clear()
 
-    async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
+    async def wait_readable(self) -> None:
         while not self._asked:
             await pause()
+
+    async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
+        await self.wait_readable()
         data, self._asked = self._asked[:max_bytes], self._asked[max_bytes:]
         return data
 
@@ -74,12 +74,11 @@ class ProviderWire(_Ready):
         self._next: deque[bytes] = deque()
 
     async def wait_readable(self) -> None:
-        if not self._next:
+        while not self._next:
             await pause()
 
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
-        while not self._next:
-            await pause()
+        await self.wait_readable()
         data = self._next.popleft()
         if len(data) > max_bytes:
             self._next.appendleft(data[max_bytes:])

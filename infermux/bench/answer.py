@@ -23,12 +23,15 @@ class Wrong(enum.Enum):
 
 
 class Events:
-    """Counts lines that begin with `data:`, and knows whether the last of them was the one that ends a stream."""
+    """Counts lines that begin with `data:`, and knows whether the last of them was one that ends a stream.
+
+    `last` is how their data begins, without spaces; several such beginnings are divided by |.
+    """
 
     __slots__ = ("_last", "_line", "count", "done", "last_byte")
 
     def __init__(self, last: bytes) -> None:
-        self._last = last
+        self._last = tuple(last.split(b"|"))
         self._line = b""
         self.count = 0
         self.done = False
@@ -41,15 +44,20 @@ class Events:
             self.last_byte = stripped[-1:]
         *lines, rest = data.split(b"\n")
         for part in lines:
-            self._end_line(self._line + part[:_KEPT])
+            self._end_line(self._line + _begun(part))
             self._line = b""
         if len(self._line) < _KEPT:
-            self._line += rest[:_KEPT]
+            self._line += _begun(rest)
 
     def _end_line(self, line: bytes) -> None:
         if line.startswith(_DATA):
             self.count += 1
-            self.done = line[len(_DATA) :].removeprefix(b" ").startswith(self._last)
+            self.done = line.startswith(self._last, len(_DATA))
+
+
+def _begun(part: bytes) -> bytes:
+    """Without spaces: some servers write them into their JSON."""
+    return part[:_KEPT].replace(b" ", b"")
 
 
 class Answer:

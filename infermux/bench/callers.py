@@ -18,7 +18,10 @@ Body = dict[str, Any]
 
 @attrs.frozen(kw_only=True)
 class Asking:
-    """What a request is made of: a system prompt, the length of the answer, how many tools there are to choose from."""
+    """What a request is made of: a system prompt, the length of the answer, how many tools there are to choose from.
+
+    With any, what came before has a call and its result, and another call is insisted on.
+    """
 
     system: str
     tokens: int
@@ -31,7 +34,10 @@ class Asking:
 
 @attrs.frozen(kw_only=True)
 class Caller:
-    """`last` is how the data of the event begins that ends a stream; `asks` is the request."""
+    """`last` is how the data of the event begins that ends a stream, without spaces; several are divided by |.
+
+    `asks` is the request.
+    """
 
     name: str
     path: str
@@ -97,6 +103,7 @@ def _chat(asking: Asking) -> Body:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "call_1", "content": "README.md\nfox.txt\ndog.txt"},
         ]
+        tools["tool_choice"] = "required"
         tools["tools"] = [
             {"type": "function", "function": {**_described(number), "parameters": _parameters(number)}}
             for number in range(asking.tools)
@@ -116,6 +123,7 @@ def _messages(asking: Asking) -> Body:
             {"role": "assistant", "content": [call]},
             {"role": "user", "content": [result, {"type": "text", "text": asking.question}]},
         ]
+        tools["tool_choice"] = {"type": "any"}
         tools["tools"] = [{**_described(number), "input_schema": _parameters(number)} for number in range(asking.tools)]
     else:
         messages.append({"role": "user", "content": asking.question})
@@ -137,6 +145,7 @@ def _responses(asking: Asking) -> Body:
             {"type": "function_call", "call_id": "call_1", "name": "look_up_0", "arguments": '{"path": "."}'},
             {"type": "function_call_output", "call_id": "call_1", "output": "README.md\nfox.txt\ndog.txt"},
         ]
+        tools["tool_choice"] = "required"
         tools["tools"] = [
             {"type": "function", **_described(number), "parameters": _parameters(number)}
             for number in range(asking.tools)
@@ -159,8 +168,13 @@ CHAT = Caller(name="chat", path="/v1/chat/completions", last="[DONE]", asks=_cha
 MESSAGES = Caller(
     name="messages", path="/v1/messages", last='{"type":"message_stop"', asks=_messages, headers=_anthropic
 )
+# Incomplete is an answer that reached max_output_tokens, as most of a load do: openai.types.responses.
 RESPONSES = Caller(
-    name="responses", path="/v1/responses", last='{"type":"response.completed"', asks=_responses, headers=_bearer
+    name="responses",
+    path="/v1/responses",
+    last='{"type":"response.completed"|{"type":"response.incomplete"',
+    asks=_responses,
+    headers=_bearer,
 )
 EMBEDDINGS = Caller(name="embeddings", path="/v1/embeddings", last="", asks=_embeddings, headers=_bearer)
 CALLERS: Mapping[str, Caller] = {caller.name: caller for caller in (CHAT, MESSAGES, RESPONSES, EMBEDDINGS)}

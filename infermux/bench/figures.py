@@ -109,6 +109,9 @@ def failure(found: Sequence[Measurement]) -> str | None:
     reached, answered = sum(reached for reached, _ in counted), sum(good for _, good in counted)
     if reached < answered:
         return f"only {reached} of {answered} answers came from the upstream"
+    if any(each.load.stopped and not each.interrupted for each in found):
+        # What was never sent is in no latency: figures without it would hide how late the server was.
+        return "it was ended before all that was due had been sent: the server cannot hold this rate"
     return None
 
 

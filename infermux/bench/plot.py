@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from xml.sax.saxutils import escape
 
 import attrs
@@ -14,7 +14,15 @@ from .rounds import Outcome
 WIDTH, LABELS, RIGHT = 900, 250, 70
 LINE, TOP, BOTTOM = 18, 30, 26  # of a panel: a row, above and below its rows
 HEAD = 30
-_COLOURS = {"p50": "#2a6f97", "p99": "#e07a1f", "p99.9": "#b02a30"}
+# Legible on the white and on the dark page alike.
+_COLOURS = {"p50": "#3d8bb8", "p99": "#e07a1f", "p99.9": "#d0474f"}
+# A page that is dark asks for light letters; an SVG may say so itself, as an image too.
+_STYLE = """<style>
+svg { --page: #fff; --text: #222; --quiet: #666; --grid: #ddd }
+@media (prefers-color-scheme: dark) { svg { --page: #16191d; --text: #e6e6e6; --quiet: #a0a0a0; --grid: #3a3f45 } }
+.page { fill: var(--page, #fff) } .grid { stroke: var(--grid, #ddd) }
+text { fill: var(--text, #222) } .quiet { fill: var(--quiet, #666) }
+</style>"""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,7 +32,7 @@ class Dot:
     value: float
     low: float
     high: float
-    colour: str = "#2a6f97"
+    colour: str = _COLOURS["p50"]
     label: str = ""
 
 
@@ -36,10 +44,11 @@ class Line:
 
 @attrs.frozen(kw_only=True)
 class Panel:
-    """Lines over one logarithmic axis."""
+    """Lines over one logarithmic axis. `legend`: what colours mean, by name."""
 
     title: str
     lines: Sequence[Line]
+    legend: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
     @property
     def height(self) -> int:
@@ -62,8 +71,10 @@ def plot(outcomes: Sequence[Outcome]) -> str | None:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif"'
         ' font-size="11">',
-        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        '<text x="10" y="20" font-size="13">medians of the rounds and their ranges</text>',
+        "<title>Figures of a bench by scenario and target</title>",
+        _STYLE,
+        f'<rect class="page" width="{WIDTH}" height="{height}"/>',
+        '<text x="10" y="20" font-size="13">medians of the rounds and their ranges, on logarithmic axes</text>',
     ]
     at = HEAD
     for panel in panels:
@@ -84,7 +95,7 @@ def _panels(outcomes: Sequence[Outcome]) -> Iterator[Panel]:
     yield Panel(title="CPU µs per event", lines=_lines(named, lambda row: row.cpu_us_per_event))
     for title, of in _TIMES:
         lines = [Line(name=name, dots=_percentiles(found)) for name, row in named if (found := of(row)) is not None]
-        yield Panel(title=f"{title}: p50, p99, p99.9", lines=lines)
+        yield Panel(title=title, lines=lines, legend=_COLOURS)
     memory = [(name, row.resident_mib) for name, row in named if row.resident_mib]
     yield Panel(
         title="resident MiB",
@@ -129,11 +140,11 @@ _LEAST = 0.001  # milliseconds: what is counted in microseconds may be none
 def _drawn(panel: Panel) -> Iterator[str]:
     low, high = panel.axis
     bottom = TOP + LINE * len(panel.lines)
-    yield f'<text x="{LABELS}" y="{TOP - 12}" font-weight="bold">{escape(panel.title)}</text>'
+    yield f'<text x="{LABELS}" y="{TOP - 12}" font-weight="bold">{escape(panel.title)}{_legend(panel)}</text>'
     for power in range(low, high + 1):
         x = _across(10.0**power, low, high)
-        yield f'<line x1="{x:.1f}" y1="{TOP - 4}" x2="{x:.1f}" y2="{bottom}" stroke="#ddd"/>'
-        yield f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle" fill="#555">{10.0**power:g}</text>'
+        yield f'<line x1="{x:.1f}" y1="{TOP - 4}" x2="{x:.1f}" y2="{bottom}" class="grid"/>'
+        yield f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle" class="quiet">{10.0**power:g}</text>'
     for number, line in enumerate(panel.lines):
         y = TOP + LINE * number + LINE / 2
         yield f'<text x="{LABELS - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(line.name)}</text>'
@@ -142,7 +153,11 @@ def _drawn(panel: Panel) -> Iterator[str]:
             yield f'<line x1="{start:.1f}" y1="{y}" x2="{end:.1f}" y2="{y}" stroke="{dot.colour}" stroke-width="3"/>'
             yield f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{dot.colour}"/>'
             if dot.label:
-                yield f'<text x="{end + 8:.1f}" y="{y + 4:.1f}" fill="#333">{dot.label}</text>'
+                yield f'<text x="{end + 8:.1f}" y="{y + 4:.1f}">{dot.label}</text>'
+
+
+def _legend(panel: Panel) -> str:
+    return "".join(f'<tspan dx="14" style="fill:{colour}">● {name}</tspan>' for name, colour in panel.legend.items())
 
 
 def _across(value: float, low: int, high: int) -> float:

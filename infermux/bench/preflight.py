@@ -17,17 +17,20 @@ _SHOWN = 300
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """`status` 0: there was no answer, and `text` says why."""
+    """`status` 0: there was no answer, and `text` says why. `fits`: it begins as such an answer does."""
 
     status: int
     text: str
+    fits: bool = False
 
     @property
     def problem(self) -> str | None:
         """What to tell, None when it was answered."""
-        if self.status == 200:
-            return None
-        return self.text if not self.status else f"status {self.status}: {self.text}"
+        if not self.status:
+            return self.text
+        if self.status != 200:
+            return f"status {self.status}: {self.text}"
+        return None if self.fits else f"status 200, but what it says is no such answer: {self.text or 'nothing'}"
 
 
 def ask(load: Load, url: str) -> Reply:
@@ -41,10 +44,18 @@ def ask(load: Load, url: str) -> Reply:
             text = response.read(65536).decode(errors="replace")
         except TimeoutError:
             return Reply(status=0, text=f"no answer within {load.timeout:g} s")
+        except http.client.IncompleteRead as error:
+            return Reply(status=0, text=f"{place.authority} broke off after {len(error.partial)} bytes of its answer")
         except (OSError, http.client.HTTPException) as error:
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
             return Reply(status=0, text=f"{place.authority} cannot be asked: {said}")
-    return Reply(status=response.status, text=hidden(" ".join(text.split()), load.key)[:_SHOWN])
+    shown = hidden(" ".join(text.split()), load.key)[:_SHOWN]
+    return Reply(status=response.status, text=shown, fits=_fits(text, streamed=load.stream))
+
+
+def _fits(text: str, *, streamed: bool) -> bool:
+    """Whether it is JSON, or a stream of events: not a page for browsers, as a wrong path or a login has."""
+    return any(line.startswith("data:") for line in text.splitlines()) if streamed else text.lstrip().startswith("{")
 
 
 def _connection(place: Place, timeout: float) -> http.client.HTTPConnection:

@@ -9,6 +9,7 @@ from .rounds import Outcome
 
 _NONE = "-"
 _BUSY = 0.9  # of a CPU: a tool that uses more is what bounds the figures
+_HELD = 0.95  # of the rate; what is under way at the end of a short round takes some of it
 Column = tuple[str, Callable[[Row], str]]
 
 
@@ -31,10 +32,19 @@ def markdown(outcome: Outcome) -> str:
 def _notes(outcome: Outcome, found: Sequence[Row]) -> list[str]:
     notes = [f"{row.target}: FAIL, {row.failure}" for row in found if row.failure is not None]
     notes += [f"{name}: missing, {reason}" for name, reason in outcome.missing.items()]
+    notes += [behind for row in found if (behind := _behind(row, outcome.scenario.rate)) is not None]
     notes += [bound for row in found if row.failure is None and (bound := _bound(row)) is not None]
     if outcome.interrupted:
         notes.append("interrupted: these are the rounds until then")
     return notes
+
+
+def _behind(row: Row, rate: float | None) -> str | None:
+    """That a server did not hold the rate of an open loop: then the latency is that of its queue."""
+    if rate is None or row.requests_per_second is None or row.requests_per_second.median >= _HELD * rate:
+        return None
+    answered = f"{row.requests_per_second.median:.4g} of {rate:g} requests a second"
+    return f"{row.target}: answered {answered}, so others queued; their wait is in the latency"
 
 
 def _bound(row: Row) -> str | None:

@@ -23,6 +23,7 @@ from .callers import CALLERS
 from .scenario import Faulty, Limited, Scenario, Server
 
 SHIPPED = Path(__file__).resolve().parent / "scenarios.yml"
+ALL = "all"
 _NUMBERS = frozenset({"int", "float"})
 
 
@@ -126,7 +127,11 @@ SCENARIO = section_of(
         ("timeout", _seconds(0.1, 3600), "Of one request; later it has failed."),
         ("prompt", PROMPT, "About how large the body is."),
         ("tokens", _whole(1, 100_000), "How long answers are to be: the request's bound, and what the mock sends."),
-        ("tools", _whole(0, 1000), "How many tools a request offers; with any it also has a call and its result."),
+        (
+            "tools",
+            _whole(0, 1000),
+            "How many tools a request offers; with any it has a call and its result and insists on one.",
+        ),
         ("body", Raw(what="keys of the request"), "Merged into the body; null takes a key away."),
         ("headers", HEADERS, "Sent with each request, beside the usual ones."),
         ("server", SERVER, "The router that is started where no URL is given."),
@@ -173,6 +178,8 @@ def read_text(text: str, *, source: str) -> Mapping[str, Scenario]:
 def _check(scenario: Scenario, path: Place, reading: Reading) -> None:
     """What its keys cannot say of one another."""
     server, place = scenario.server, (*path, "server")
+    if path[-1] == ALL:
+        reading.problem(path, f"is what names all of them; call it something else than {ALL}")
     if scenario.stream and scenario.api == "embeddings":
         reading.problem((*path, "stream"), "embeddings are not streamed; leave it out")
     if scenario.rate is not None and scenario.stagger:

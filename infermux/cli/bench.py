@@ -91,8 +91,9 @@ def bench(
     from infermux.bench.machine import placement
     from infermux.bench.progress import Teller
 
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)  # better told now than after the run
+    if out is not None:  # better told now than after the run
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
     known = _known(file)
     if listing:
         _list(known, as_json)
@@ -143,7 +144,12 @@ class Asked:
             changes |= {"rate": self.rate, "stagger": 0.0}
             # As many connections as requests can be under way: they are opened only when they are needed.
             changes.setdefault("callers", min(MOST_CALLERS, max(scenario.callers, ceil(self.rate * scenario.timeout))))
-        return attrs.evolve(scenario, **changes)
+        return attrs.evolve(scenario, **changes, title=f"{scenario.title}{self._told()}")
+
+    def _told(self) -> str:
+        """What a title has to say beside the scenario's own."""
+        said = [f"{key} {value:g}" for key, value in attrs.asdict(self).items() if value is not None]
+        return f" (here: {', '.join(said)})" if said else ""
 
 
 def _known(file: str | None) -> Mapping[str, Scenario]:
@@ -174,9 +180,9 @@ def _seconds(text: str | None) -> float | None:
 
 def chosen(known: Mapping[str, Scenario], names: str | None, file: str | None, *, theirs: bool) -> list[Scenario]:
     """Those that were named; else those of the file; else a few."""
-    from infermux.bench.scenario_file import read
+    from infermux.bench.scenario_file import ALL, read
 
-    if names == "all":
+    if names == ALL:
         return [each for each in known.values() if each.is_plain or not theirs]
     if names is None:
         names = ",".join((THEIRS if theirs else OWN) if file is None else read(file))

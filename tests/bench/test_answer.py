@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.bench.answer import Answer, Events, Wrong
+from infermux.bench.callers import RESPONSES
 
 BODY = b'data: {"a": 1}\r\n\r\nevent: x\ndata:{"b": "\xc3\xa9"}\n\ndata: [DONE]\n\n'
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
@@ -48,6 +49,23 @@ def test_an_answer_is_right_or_it_is_said_why_not(data: bytes, stream: bool, wro
     assert answer.take(data)
     assert answer.complete
     assert answer.right(stream=stream, least=1) is wrong
+
+
+@pytest.mark.parametrize(
+    ("data", "done"),
+    [
+        (b'{"type": "response.completed", "a": 1}', True),
+        (b'{"type":"response.incomplete"}', True),
+        (b'{"type": "response.failed"}', False),
+    ],
+)
+def test_json_with_spaces_and_each_of_several_ends_end_a_stream(data: bytes, done: bool) -> None:
+    for step in (1, 1000):
+        events = Events(RESPONSES.last.encode())
+        line = b"data: %b\n\n" % data
+        for at in range(0, len(line), step):
+            events.take(line[at : at + step])
+        assert (events.count, events.done) == (1, done)
 
 
 @pytest.mark.parametrize("data", [b"no HTTP\r\n\r\n", WHOLE + WHOLE, STREAM + b"HTTP/1.1 200 OK\r\n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from infermux.bench.figures import Spread, failure, rows
@@ -51,6 +52,12 @@ def test_below_99_9_percent_nothing_counts(good: int, failed: int, reached: int 
     (row,) = rows(outcome(found))
     assert row.failure == why
     assert (row.requests_per_second is None) == (why is not None)
+
+
+def test_a_load_that_was_ended_before_all_was_sent_does_not_count() -> None:
+    ended = measured(load=result(good=149, stopped=True))
+    assert "cannot hold this rate" in (failure([ended]) or "")
+    assert failure([attrs.evolve(ended, interrupted=True)]) is None
 
 
 def test_latency_is_added_to_the_direct_one() -> None:

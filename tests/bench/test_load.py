@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import trustme
 
-from infermux.bench.callers import MESSAGES
+from infermux.bench.callers import MESSAGES, RESPONSES
 from infermux.bench.generator import counted
 from infermux.bench.load import GeneratorFailed, Load, LoadResult, Progress, ipv4_of, local, place_of, run_load, told
 from infermux.bench.preflight import ask
@@ -54,6 +54,17 @@ def test_a_stream_is_counted_by_its_events(generator: str, tmp_path: Path) -> No
     with serving(STREAM) as server:
         found = ran(STREAMED, server.url, tmp_path, generator)
     assert (found.good, found.events, found.chunks, found.first_token_us.count) == (3, 6, 3, 3)
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_stream_may_have_spaces_and_end_in_more_than_one_way(generator: str, tmp_path: Path) -> None:
+    events = b'data: {"a": 1}\n\nevent: x\ndata: {"type": "response.incomplete", "a": 2}\n\n'
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(events), events)
+    with serving(said) as server:
+        found = ran(attrs.evolve(STREAMED, caller=RESPONSES), server.url, tmp_path, generator)
+        other = ran(attrs.evolve(STREAMED, caller=MESSAGES), server.url, tmp_path, generator)
+    assert (found.good, found.events, other.good) == (3, 6, 0)
 
 
 WRONG = {

@@ -55,3 +55,11 @@ def test_nothing_that_counts_is_no_page() -> None:
     assert plot([outcome(measured(load=result(good=0, failed=9)))]) is None
     assert plot([]) is None
     assert plot([attrs.evolve(outcome(), missing={"server": "gone"})]) is None
+
+
+def test_colours_are_told_and_the_page_turns_dark_with_what_it_stands_on() -> None:
+    text = plot([outcome(measured(cpu_us=80))])
+    assert text is not None
+    assert all(f">● {name}</tspan>" in text for name in ("p50", "p99", "p99.9"))
+    assert "prefers-color-scheme: dark" in text
+    assert 'fill="white"' not in text

@@ -37,6 +37,12 @@ def test_an_interrupted_one_says_so() -> None:
     assert "interrupted" in markdown(outcome(measured(), interrupted=True))
 
 
+def test_a_rate_that_was_not_held_is_told() -> None:
+    slow = markdown(outcome(measured(load=result(good=1500, seconds=4.0)), scenario="open-500"))
+    assert "infermux: answered 375 of 500 requests a second, so others queued" in slow
+    assert "queued" not in markdown(outcome(measured(load=result(good=1500, seconds=3.0)), scenario="open-500"))
+
+
 def test_the_bound_of_the_tools_is_told() -> None:
     assert "load generator" not in markdown(outcome(measured()))
     assert "in Python could do about 2000 requests a second" in markdown(outcome(measured(generator="python")))

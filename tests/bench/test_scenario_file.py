@@ -86,6 +86,7 @@ scenarios:
         ("- a list", "(file): must be a mapping of keys, not a list"),
         ("scenarios: [one]", "scenarios: must be scenarios by name, not a list"),
         ("scenarios: {a b: {}}", "the key must be a name"),
+        ("scenarios: {all: {}}", "scenarios.all: is what names all of them; call it something else"),
         ("scenarios: {one: {body: [1]}}", "scenarios.one.body: must be a mapping of keys"),
         ("scenarios: {one: {server: {config: text}}}", "scenarios.one.server.config: must be a mapping of keys"),
         ("scenarios: {one: {}, one: {}}", "twice"),

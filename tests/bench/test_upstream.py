@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from anthropic.types import Message, RawMessageStreamEvent
 from openai.types import CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageFunctionToolCall
+from pydantic import TypeAdapter
 
 from infermux.bench.load import Load, LoadResult, local, run_load
 from infermux.bench.machine import placement
@@ -109,3 +114,52 @@ def test_embeddings_are_what_the_sdk_reads(mock: Upstream) -> None:
     found = CreateEmbeddingResponse.model_validate(msgspec.json.decode(_ask(mock, "/v1/embeddings")[2]))
     assert len(found.data[0].embedding) == 1536
     assert all(-1 < number < 1 for number in found.data[0].embedding)
+
+
+def _say(mock: Upstream, path: str, **body: Any) -> bytes:
+    """The body of the answer to a request."""
+    with closing(http.client.HTTPConnection("127.0.0.1", mock.port, timeout=5)) as connection:
+        connection.request("POST", path, json.dumps(body))
+        return connection.getresponse().read()
+
+
+def _events(stream: bytes) -> list[Any]:
+    return [json.loads(line[6:]) for line in stream.splitlines() if line.startswith(b"data: {")]
+
+
+def _path(arguments: str) -> str:
+    found = json.loads(arguments)
+    assert found.keys() == {"path"}
+    return str(found["path"])
+
+
+@pytest.mark.slow
+@pytest.mark.needs("cc")
+def test_a_call_that_is_insisted_on_is_made_in_chat(mock: Upstream) -> None:
+    path, asked = "/v1/chat/completions", {"tool_choice": "required"}
+    whole = ChatCompletion.model_validate_json(_say(mock, path, **asked))
+    calls = whole.choices[0].message.tool_calls or []
+    assert isinstance(calls[0], ChatCompletionMessageFunctionToolCall)
+    assert (calls[0].function.name, whole.choices[0].finish_reason) == ("look_up_0", "tool_calls")
+    assert _path(calls[0].function.arguments).startswith("The quick")
+    chunks = [ChatCompletionChunk.model_validate(event) for event in _events(_say(mock, path, stream=True, **asked))]
+    parts = [call.function for chunk in chunks for call in chunk.choices[0].delta.tool_calls or [] if call.function]
+    assert [part.name for part in parts if part.name] == ["look_up_0"]
+    assert _path("".join(part.arguments or "" for part in parts)) == " quick brown fox, jumps"
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    for choice in ("auto", "none"):
+        assert b"tool_calls" not in _say(mock, path, tool_choice=choice)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("cc")
+def test_a_call_that_is_insisted_on_is_made_in_messages(mock: Upstream) -> None:
+    asked = {"tool_choice": {"type": "any"}}
+    whole = Message.model_validate_json(_say(mock, "/v1/messages", **asked))
+    assert (whole.content[0].type, whole.stop_reason) == ("tool_use", "tool_use")
+    shape: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
+    stream = _events(_say(mock, "/v1/messages", stream=True, **asked))
+    events = [shape.validate_python(event) for event in stream if event["type"] != "ping"]
+    deltas = [event.delta for event in events if event.type == "content_block_delta"]
+    text = "".join(delta.partial_json for delta in deltas if delta.type == "input_json_delta")
+    assert _path(text) == " quick brown fox, jumps"

@@ -1,4 +1,5 @@
-/* What the mock upstream says, prepared once at start: for each dialect one whole answer and one stream. */
+/* What the mock upstream says, prepared once at start: for each dialect one whole answer and one stream, and the same as
+ * the call of a tool. */
 #ifndef BENCH_ANSWERS_H
 #define BENCH_ANSWERS_H
 
@@ -18,11 +19,17 @@ enum dialect { CHAT, CHAT_USAGE, MESSAGES, CONVERSE, EMBEDDINGS, DIALECTS };
 /* `start` is the head with the events up to the first token, `finish` all after the last; tokens come in turns. */
 static struct script {
     struct buffer whole, start, token[WORDS], finish;
-} scripts[DIALECTS];
+} scripts[2][DIALECTS]; /* the second ones call a tool */
 static struct buffer models, failure;
 
 /* As they stand in JSON: words, a mark, a character outside of ASCII and, as about one token in ten has, an escape. */
 static const char *const words[WORDS] = {" The", " quick", " brown", " fox", ",", " jumps", " caf\303\251", ".\\n"};
+
+/* The same in a text of JSON in JSON, as the arguments of a call are. */
+static const char *const words_of_call[WORDS] = {" The", " quick", " brown", " fox", ",", " jumps", " caf\303\251",
+                                                 ".\\\\n"};
+
+#define TOOL "look_up_0" /* as infermux/bench/callers.py names the first of its tools */
 
 /* What providers add at random to hide the length of a token. */
 static const char *const pads[WORDS] = {"aB3", "xYz12", "Q", "k9", "mNoPqR", "7", "Ab12Cd", "z0"};
@@ -102,6 +109,37 @@ static void prepare_chat(struct script *script, int usage) {
     end_stream(&script->finish);
 }
 
+static void add_arguments(struct buffer *out, int usage, const char *text, const char *pad) {
+    char delta[512];
+    snprintf(delta, sizeof delta, "\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"%s\"}}]", text);
+    add_chunk(out, usage, delta, "null", pad);
+}
+
+static void prepare_chat_call(struct script *script, int usage) {
+    char text[2048];
+    snprintf(text, sizeof text,
+             "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"%s\",\"choices\":"
+             "[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,\"refusal\":null,\"tool_calls\":[{\"id\":"
+             "\"call_bench\",\"type\":\"function\",\"function\":{\"name\":\"" TOOL "\",\"arguments\":"
+             "\"{\\\"path\\\":\\\"%s\\\"}\"}}]},\"logprobs\":null,\"finish_reason\":\"tool_calls\"}],"
+             "\"usage\":{\"prompt_tokens\":350,\"completion_tokens\":48,\"total_tokens\":398}}",
+             options.model, text_of_whole);
+    add_json_response(&script->whole, "200 OK", text);
+    add_stream_head(&script->start, "text/event-stream");
+    add_chunk(&script->start, usage,
+              "\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"call_bench\",\"type\":"
+              "\"function\",\"function\":{\"name\":\"" TOOL "\",\"arguments\":\"\"}}]", "null", "aBc");
+    add_arguments(&script->start, usage, "{\\\"path\\\":\\\"", "Gh1");
+    for (int i = 0; i < WORDS; i++)
+        add_arguments(&script->token[i], usage, words_of_call[i], pads[i]);
+    add_arguments(&script->finish, usage, "\\\"}", "jK");
+    add_chunk(&script->finish, usage, "", "\"tool_calls\"", "dEf");
+    if (usage)
+        add_usage_chunk(&script->finish);
+    add_event(&script->finish, "[DONE]");
+    end_stream(&script->finish);
+}
+
 /* ---- Anthropic's messages: https://platform.claude.com/docs/en/build-with-claude/streaming ---- */
 
 static void add_named_event(struct buffer *out, const char *name, const char *fields) {
@@ -109,13 +147,13 @@ static void add_named_event(struct buffer *out, const char *name, const char *fi
                name, fields);
 }
 
-static void prepare_messages(struct script *script) {
+/* `block` and `reason` of the whole answer; `opening` is the block as a stream begins it. */
+static void start_messages(struct script *script, const char *block, const char *reason, const char *opening) {
     char text[2048];
     snprintf(text, sizeof text,
-             "{\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"%s\",\"content\":[{\"type\":\"text\","
-             "\"text\":\"%s\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
-             "\"usage\":{\"input_tokens\":350,\"output_tokens\":48}}",
-             options.model, text_of_whole);
+             "{\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"%s\",\"content\":[%s],"
+             "\"stop_reason\":\"%s\",\"stop_sequence\":null,\"usage\":{\"input_tokens\":350,\"output_tokens\":48}}",
+             options.model, block, reason);
     add_json_response(&script->whole, "200 OK", text);
     add_stream_head(&script->start, "text/event-stream; charset=utf-8");
     snprintf(text, sizeof text,
@@ -123,21 +161,49 @@ static void prepare_messages(struct script *script) {
              "\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":350,\"output_tokens\":1}}",
              options.model);
     add_named_event(&script->start, "message_start", text);
-    add_named_event(&script->start, "content_block_start",
-                    ",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}");
+    snprintf(text, sizeof text, ",\"index\":0,\"content_block\":%s", opening);
+    add_named_event(&script->start, "content_block_start", text);
     add_named_event(&script->start, "ping", "");
-    for (int i = 0; i < WORDS; i++) {
-        snprintf(text, sizeof text, ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"%s\"}%*s", words[i],
-                 (int)strlen(pads[i]), "");
-        add_named_event(&script->token[i], "content_block_delta", text);
-    }
-    add_named_event(&script->finish, "content_block_stop", ",\"index\":0");
+}
+
+static void add_delta(struct buffer *out, const char *type, const char *key, const char *value, const char *pad) {
+    char text[512];
+    snprintf(text, sizeof text, ",\"index\":0,\"delta\":{\"type\":\"%s\",\"%s\":\"%s\"}%*s", type, key, value,
+             (int)strlen(pad), "");
+    add_named_event(out, "content_block_delta", text);
+}
+
+static void finish_messages(struct buffer *out, const char *reason) {
+    char text[512];
+    add_named_event(out, "content_block_stop", ",\"index\":0");
     snprintf(text, sizeof text,
-             ",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":%d}",
+             ",\"delta\":{\"stop_reason\":\"%s\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":%d}", reason,
              options.tokens);
-    add_named_event(&script->finish, "message_delta", text);
-    add_named_event(&script->finish, "message_stop", "");
-    end_stream(&script->finish);
+    add_named_event(out, "message_delta", text);
+    add_named_event(out, "message_stop", "");
+    end_stream(out);
+}
+
+static void prepare_messages(struct script *script) {
+    char block[1024];
+    snprintf(block, sizeof block, "{\"type\":\"text\",\"text\":\"%s\"}", text_of_whole);
+    start_messages(script, block, "end_turn", "{\"type\":\"text\",\"text\":\"\"}");
+    for (int i = 0; i < WORDS; i++)
+        add_delta(&script->token[i], "text_delta", "text", words[i], pads[i]);
+    finish_messages(&script->finish, "end_turn");
+}
+
+static void prepare_messages_call(struct script *script) {
+    const char *begun = "{\"type\":\"tool_use\",\"id\":\"toolu_bench\",\"name\":\"" TOOL "\",\"input\":{";
+    char block[1024], opening[512];
+    snprintf(block, sizeof block, "%s\"path\":\"%s\"}}", begun, text_of_whole);
+    snprintf(opening, sizeof opening, "%s}}", begun);
+    start_messages(script, block, "tool_use", opening);
+    add_delta(&script->start, "input_json_delta", "partial_json", "{\\\"path\\\":\\\"", "");
+    for (int i = 0; i < WORDS; i++)
+        add_delta(&script->token[i], "input_json_delta", "partial_json", words_of_call[i], pads[i]);
+    add_delta(&script->finish, "input_json_delta", "partial_json", "\\\"}", "");
+    finish_messages(&script->finish, "tool_use");
 }
 
 /* ---- Bedrock's Converse: https://smithy.io/2.0/aws/amazon-eventstream.html ---- */
@@ -185,27 +251,62 @@ static void add_message(struct buffer *out, const char *name, const char *payloa
 }
 
 /* Real payloads are padded by `p`, so that their lengths tell nothing of the text. */
-static void prepare_converse(struct script *script) {
+static void start_converse(struct script *script, const char *block, const char *reason) {
     char text[2048];
     snprintf(text, sizeof text,
-             "{\"metrics\":{\"latencyMs\":900},\"output\":{\"message\":{\"content\":[{\"text\":\"%s\"}],\"role\":\"assistant\"}},"
-             "\"stopReason\":\"end_turn\",\"usage\":{\"inputTokens\":350,\"outputTokens\":48,\"totalTokens\":398}}",
-             text_of_whole);
+             "{\"metrics\":{\"latencyMs\":900},\"output\":{\"message\":{\"content\":[%s],\"role\":\"assistant\"}},"
+             "\"stopReason\":\"%s\",\"usage\":{\"inputTokens\":350,\"outputTokens\":48,\"totalTokens\":398}}",
+             block, reason);
     add_json_response(&script->whole, "200 OK", text);
     add_stream_head(&script->start, "application/vnd.amazon.eventstream");
     add_message(&script->start, "messageStart", "{\"p\":\"abcdefghijklm\",\"role\":\"assistant\"}");
-    for (int i = 0; i < WORDS; i++) {
-        snprintf(text, sizeof text, "{\"contentBlockIndex\":0,\"delta\":{\"text\":\"%s\"},\"p\":\"%s\"}", words[i], pads[i]);
-        add_message(&script->token[i], "contentBlockDelta", text);
-    }
-    add_message(&script->finish, "contentBlockStop", "{\"contentBlockIndex\":0,\"p\":\"abcdefghijklmnop\"}");
-    add_message(&script->finish, "messageStop", "{\"p\":\"abcdefgh\",\"stopReason\":\"end_turn\"}");
+}
+
+static void finish_converse(struct buffer *out, const char *reason) {
+    char text[512];
+    add_message(out, "contentBlockStop", "{\"contentBlockIndex\":0,\"p\":\"abcdefghijklmnop\"}");
+    snprintf(text, sizeof text, "{\"p\":\"abcdefgh\",\"stopReason\":\"%s\"}", reason);
+    add_message(out, "messageStop", text);
     snprintf(text, sizeof text,
              "{\"metrics\":{\"latencyMs\":900},\"p\":\"abcdef\",\"usage\":{\"inputTokens\":350,\"outputTokens\":%d,"
              "\"totalTokens\":%d}}",
              options.tokens, options.tokens + 350);
-    add_message(&script->finish, "metadata", text);
-    end_stream(&script->finish);
+    add_message(out, "metadata", text);
+    end_stream(out);
+}
+
+static void prepare_converse(struct script *script) {
+    char text[1024];
+    snprintf(text, sizeof text, "{\"text\":\"%s\"}", text_of_whole);
+    start_converse(script, text, "end_turn");
+    for (int i = 0; i < WORDS; i++) {
+        snprintf(text, sizeof text, "{\"contentBlockIndex\":0,\"delta\":{\"text\":\"%s\"},\"p\":\"%s\"}", words[i],
+                 pads[i]);
+        add_message(&script->token[i], "contentBlockDelta", text);
+    }
+    finish_converse(&script->finish, "end_turn");
+}
+
+static void add_input(struct buffer *out, const char *input, const char *pad) {
+    char text[512];
+    snprintf(text, sizeof text, "{\"contentBlockIndex\":0,\"delta\":{\"toolUse\":{\"input\":\"%s\"}},\"p\":\"%s\"}", input,
+             pad);
+    add_message(out, "contentBlockDelta", text);
+}
+
+static void prepare_converse_call(struct script *script) {
+    char text[1024];
+    snprintf(text, sizeof text,
+             "{\"toolUse\":{\"input\":{\"path\":\"%s\"},\"name\":\"" TOOL "\",\"toolUseId\":\"tooluse_bench\"}}", text_of_whole);
+    start_converse(script, text, "tool_use");
+    add_message(&script->start, "contentBlockStart",
+                "{\"contentBlockIndex\":0,\"p\":\"abcde\",\"start\":{\"toolUse\":{\"name\":\"" TOOL "\",\"toolUseId\":"
+                "\"tooluse_bench\"}}}");
+    add_input(&script->start, "{\\\"path\\\":\\\"", "Gh1");
+    for (int i = 0; i < WORDS; i++)
+        add_input(&script->token[i], words_of_call[i], pads[i]);
+    add_input(&script->finish, "\\\"}", "jK");
+    finish_converse(&script->finish, "tool_use");
 }
 
 /* ---- embeddings, as long as those of a usual model ---- */
@@ -232,15 +333,22 @@ static void prepare_failure(void) {
 
 static void prepare_answers(void) {
     char text[2048];
-    prepare_embeddings(&scripts[EMBEDDINGS]);
     prepare_failure();
-    prepare_chat(&scripts[CHAT], 0);
-    prepare_chat(&scripts[CHAT_USAGE], 1);
-    prepare_messages(&scripts[MESSAGES]);
-    prepare_converse(&scripts[CONVERSE]);
-    for (int i = 0; i < DIALECTS; i++)
-        if (scripts[i].token[1].length)
-            append(&scripts[i].start, scripts[i].token[1].data, scripts[i].token[1].length);
+    prepare_chat(&scripts[0][CHAT], 0);
+    prepare_chat(&scripts[0][CHAT_USAGE], 1);
+    prepare_messages(&scripts[0][MESSAGES]);
+    prepare_converse(&scripts[0][CONVERSE]);
+    prepare_embeddings(&scripts[0][EMBEDDINGS]);
+    prepare_chat_call(&scripts[1][CHAT], 0);
+    prepare_chat_call(&scripts[1][CHAT_USAGE], 1);
+    prepare_messages_call(&scripts[1][MESSAGES]);
+    prepare_converse_call(&scripts[1][CONVERSE]);
+    prepare_embeddings(&scripts[1][EMBEDDINGS]);
+    for (int i = 0; i < 2 * DIALECTS; i++) {
+        struct script *script = &scripts[i / DIALECTS][i % DIALECTS];
+        if (script->token[1].length)
+            append(&script->start, script->token[1].data, script->token[1].length);
+    }
     snprintf(text, sizeof text,
              "{\"object\":\"list\",\"data\":[{\"id\":\"%s\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"bench\"}]}",
              options.model);

@@ -4,7 +4,7 @@
  *   --rate R               open loop: request k is due at k/R seconds; latency counts from then, also while it had to
  *                          wait for a free connection, so a slow server cannot slow the clock it is measured by
  *   --mode whole|stream    what a right answer is: a whole JSON object, or events that end with [DONE], or with one
- *                          whose data begins as --last says
+ *                          whose data begins as --last says (without spaces; several are divided by |)
  *
  *   --address IP --port N  where to connect; --host is what the Host header says
  *   --headers FILE         further lines of the head, each with its CRLF: a key does not stand on the command line

@@ -11,6 +11,7 @@
  * (they have nothing to say before the first token is there); then the rest of the --tokens events of text at least
  * --interval-ms apart, and in one write all that ends it. Chat's chunks have "usage":null, and its end a usage chunk, when
  * include_usage was asked.
+ * A request that insists on a call of a tool gets one of look_up_0, whole or its arguments token by token.
  * Of what comes to paths that begin with /faulty each --fail-every N-th is answered with --fail-status S (0: closed
  * without a word), and with --retry-after seconds when they are given.
  * Events are never sent late in bunches: a late one moves those after it, so that no gateway is helped by merging.
@@ -153,10 +154,20 @@ static int has_true(const char *body, const char *key) {
     return strncmp(at, "true", 4) == 0;
 }
 
-static int start_answer(struct conn *conn, enum dialect dialect, int streams) {
+/* Whether a call of a tool is insisted on, as each dialect says that: then it is what the answer is. */
+static int wants_call(const char *body, enum dialect dialect) {
+    const char *key = dialect == CONVERSE ? "\"toolChoice\"" : "\"tool_choice\"", *at = strstr(body, key);
+    if (!at)
+        return 0;
+    at += strlen(key);
+    at += strspn(at, " \t\r\n:");
+    return strncmp(at, "\"auto\"", 6) && strncmp(at, "\"none\"", 6);
+}
+
+static int start_answer(struct conn *conn, enum dialect dialect, const char *body, int streams) {
     int64_t now = now_ns();
     begin(conn);
-    conn->script = &scripts[dialect];
+    conn->script = &scripts[wants_call(body, dialect)][dialect];
     if (streams) {
         stats.streams++;
         conn->position = 0;
@@ -211,13 +222,14 @@ static int answer(struct conn *conn, const char *head, const char *body) {
         return options.fail_status && say(conn, &failure);
     }
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/chat/completions ", 18))
-        return start_answer(conn, has_true(body, "\"include_usage\"") ? CHAT_USAGE : CHAT, has_true(body, "\"stream\""));
+        return start_answer(conn, has_true(body, "\"include_usage\"") ? CHAT_USAGE : CHAT, body,
+                            has_true(body, "\"stream\""));
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/messages ", 10))
-        return start_answer(conn, MESSAGES, has_true(body, "\"stream\""));
+        return start_answer(conn, MESSAGES, body, has_true(body, "\"stream\""));
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/converse", 9))
-        return start_answer(conn, CONVERSE, memmem(head, line, "/converse-stream ", 17) != NULL);
+        return start_answer(conn, CONVERSE, body, memmem(head, line, "/converse-stream ", 17) != NULL);
     if (!strncmp(head, "POST ", 5) && memmem(head, line, "/embeddings ", 12))
-        return start_answer(conn, EMBEDDINGS, 0);
+        return start_answer(conn, EMBEDDINGS, body, 0);
     if (!strncmp(head, "GET ", 4) && (memmem(head, line, "/models", 7) || memmem(head, line, "/health ", 8)))
         return say(conn, &models);
     if (!strncmp(head, "GET /stats ", 11))

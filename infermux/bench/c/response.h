@@ -14,14 +14,15 @@ struct response {
     int status, keep_alive;
     uint64_t left;            /* of the sized body or of the chunk */
     uint64_t bytes, events, chunks;
-    char line[TAIL];          /* how the current line of the body begins */
+    char line[TAIL];          /* how the current line of the body begins, without spaces: JSON may have some */
     int line_length, done;    /* done: the last event began as `last_event` says */
     char last;                /* last byte of the body that is not white space */
     char size_text[20];
     int size_length;
 };
 
-static const char *last_event = "[DONE]"; /* how the data of the event that ends a stream begins */
+/* How the data of the event that ends a stream begins, without spaces; several such beginnings are divided by |. */
+static const char *last_event = "[DONE]";
 
 static inline void reset_response(struct response *response) {
     struct buffer head = response->head;
@@ -30,16 +31,24 @@ static inline void reset_response(struct response *response) {
     response->head = head;
 }
 
+static inline int ends_stream(const char *data, size_t length) {
+    for (const char *one = last_event;; one += strcspn(one, "|") + 1) {
+        size_t wanted = strcspn(one, "|");
+        if (length >= wanted && !memcmp(data, one, wanted))
+            return 1;
+        if (!one[wanted])
+            return 0;
+    }
+}
+
 /* Counts lines that begin with "data:" and notes whether the last of them was the one that ends a stream. */
 static inline void take_body(struct response *response, const char *data, size_t length) {
     response->bytes += length;
     for (size_t i = 0; i < length;) {
         if (data[i] == '\n') {
             if (response->line_length >= 5 && !memcmp(response->line, "data:", 5)) {
-                const char *value = response->line + 5 + (response->line[5] == ' ');
                 response->events++;
-                long length = response->line + response->line_length - value, wanted = (long)strlen(last_event);
-                response->done = length >= wanted && !memcmp(value, last_event, (size_t)wanted);
+                response->done = ends_stream(response->line + 5, (size_t)response->line_length - 5);
             }
             response->line_length = 0;
             i++;
@@ -48,7 +57,8 @@ static inline void take_body(struct response *response, const char *data, size_t
         const char *newline = memchr(data + i, '\n', length - i);
         size_t run = newline ? (size_t)(newline - data) - i : length - i;
         for (size_t j = 0; j < run && response->line_length < TAIL; j++)
-            response->line[response->line_length++] = data[i + j];
+            if (data[i + j] != ' ')
+                response->line[response->line_length++] = data[i + j];
         i += run;
         if (data[i - 1] != '\r' && data[i - 1] != ' ')
             response->last = data[i - 1];
