@@ -35,7 +35,7 @@ from .watch import LeaveWatch, leave_watch
 
 _HEAD_READ = 16384
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
-SWEEP_INTERVAL = 0.25
+SWEEP_INTERVAL = 0.5
 """Seconds between two looks at the deadlines: they are exact to this much."""
 IDLE_TIMEOUT = 75.0
 """Seconds a connection is kept for the next request."""

@@ -14,8 +14,9 @@ import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .express_connection import Connection, ExpressResponse, Unanswered
+from .express_connection import Connection, Unanswered
 from .express_pool import IdlePool
+from .express_response import ExpressResponse
 from .tls_wire import TlsWire
 from .transport import (
     BODYLESS,

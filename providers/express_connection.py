@@ -1,4 +1,4 @@
-"""One HTTP/1.1 keep-alive connection and the answer that is being read from it. RFC 9112 is the framing's source."""
+"""One HTTP/1.1 keep-alive connection and its parser. RFC 9112 is the framing's source."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
-from .arrivals import Polled
-from .transport import BODY_LIMIT, HEAD_LIMIT, Headers, Source, Stopped, first, is_framed, too_large
+from .transport import HEAD_LIMIT, Headers, Source, Stopped, is_framed
 from .wire import Wire, WireBroken
 
 ONE_WRITE: Final = 65536
@@ -199,7 +198,7 @@ class Connection:
     def _torn(self, error: WireBroken) -> Exception:
         if self._stopped:
             return Stopped()
-        return _broken(str(error)) if self._heard else Unanswered(str(error))
+        return broken(str(error)) if self._heard else Unanswered(str(error))
 
     def _arrived(self, data: bytes) -> None:
         if data:
@@ -237,7 +236,7 @@ class Connection:
 
     def _feed(self, data: bytes) -> None:
         if self._parser is None:
-            raise _broken("the connection was closed")
+            raise broken("the connection was closed")
         head_was_done = self.head_done
         pieces = len(self.pieces)
         try:
@@ -266,7 +265,7 @@ class Connection:
         if not self._heard:
             raise Unanswered("the provider closed the connection")
         if not self.head_done or is_framed(self.status, self.headers):  # a HEAD's answer has ended by now
-            raise _broken("the provider closed the connection")
+            raise broken("the provider closed the connection")
         self.complete = True
 
     def cancel(self) -> None:
@@ -277,114 +276,6 @@ class Connection:
     def close(self) -> None:
         self._parser = None  # the parser holds this object's methods: a cycle
         self.wire.close()
-
-
-class ExpressResponse(Polled):
-    """The answer on a `Connection`, which goes to `give_back` as soon as the last byte has arrived."""
-
-    __slots__ = ("_connection", "_ended", "_give_back", "_pieces", "_without_body", "headers", "status")
-
-    def __init__(self, connection: Connection, give_back: Callable[[Connection], None]) -> None:
-        self.status = connection.status
-        self.headers: Headers = connection.headers
-        self._without_body = connection.without_body
-        self._pieces = connection.pieces
-        self._give_back = give_back
-        self._ended = False
-        self._connection: Connection | None = connection
-        if connection.complete:
-            self._release(connection)
-
-    def __repr__(self) -> str:
-        return f"ExpressResponse(status={self.status}, ended={self._ended})"
-
-    @property
-    def framed(self) -> bool:
-        return self._without_body or is_framed(self.status, self.headers)
-
-    def get(self, name: bytes) -> bytes | None:
-        return first(self.headers, name)
-
-    @property
-    def content_type(self) -> bytes:
-        return self.get(b"content-type") or b""
-
-    def _release(self, connection: Connection) -> None:
-        self._connection = None
-        self._ended = True
-        self._give_back(connection)
-
-    async def receive(self) -> bytes | None:
-        while True:
-            if self._pieces:
-                return self._taken()
-            connection = self._connection
-            if connection is None:
-                if self._ended:
-                    return None
-                raise _broken("the connection was closed")
-            try:
-                await connection.advance()
-            except BaseException:  # cancellation too: what was received is lost, so is the connection
-                self.close()
-                raise
-            if connection.complete:
-                self._release(connection)
-
-    def descriptor(self) -> int | None:
-        return None if self._connection is None else self._connection.wire.descriptor()
-
-    @property
-    def over(self) -> bool:
-        return self._connection is None
-
-    def receive_now(self) -> bytes:
-        """What has come of the body. Raises as `receive`."""
-        connection = self._connection
-        if connection is None:
-            return b""
-        try:
-            connection.advance_now()
-        except BaseException:
-            self.close()
-            raise
-        if connection.complete:
-            self._release(connection)
-        return self._taken()
-
-    def _taken(self) -> bytes:
-        """What has been parsed of the body."""
-        pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        return data
-
-    async def read(self, limit: int = BODY_LIMIT) -> bytes:
-        if self._ended:
-            pieces = self._pieces
-            if len(pieces) == 1 and len(pieces[0]) <= limit:
-                return pieces.pop()
-        else:
-            declared = self.get(b"content-length")
-            if declared is not None and int(declared) > limit:
-                self.close()
-                raise too_large(limit)
-        body = await self.receive() or b""
-        if self._ended and len(body) <= limit:
-            return body
-        buffer = bytearray(body)
-        while len(buffer) <= limit:
-            data = await self.receive()
-            if data is None:
-                return bytes(buffer)
-            buffer += data
-        self.close()
-        raise too_large(limit)
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
 
 async def _either(*waits: Callable[[], Awaitable[None]]) -> None:
@@ -406,7 +297,8 @@ def _size(headers: Headers) -> int:
     return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
-def _broken(how: str) -> UpstreamFailure:
+def broken(how: str) -> UpstreamFailure:
+    """The connection ended in the middle of an answer. `how`: for the reader of the error."""
     return UpstreamFailure(FailureKind.BROKEN, f"broke off its answer: {how}")
 
 

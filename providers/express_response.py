@@ -1,0 +1,117 @@
+"""The answer that is being read from a connection of the express transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .arrivals import Polled
+from .express_connection import Connection, broken
+from .transport import BODY_LIMIT, Headers, first, is_framed, too_large
+
+
+class ExpressResponse(Polled):
+    """The answer on a `Connection`, which goes to `give_back` as soon as the last byte has arrived."""
+
+    __slots__ = ("_connection", "_ended", "_give_back", "_pieces", "_without_body", "headers", "status")
+
+    def __init__(self, connection: Connection, give_back: Callable[[Connection], None]) -> None:
+        self.status = connection.status
+        self.headers: Headers = connection.headers
+        self._without_body = connection.without_body
+        self._pieces = connection.pieces
+        self._give_back = give_back
+        self._ended = False
+        self._connection: Connection | None = connection
+        if connection.complete:
+            self._release(connection)
+
+    def __repr__(self) -> str:
+        return f"ExpressResponse(status={self.status}, ended={self._ended})"
+
+    @property
+    def framed(self) -> bool:
+        return self._without_body or is_framed(self.status, self.headers)
+
+    def get(self, name: bytes) -> bytes | None:
+        return first(self.headers, name)
+
+    @property
+    def content_type(self) -> bytes:
+        return self.get(b"content-type") or b""
+
+    def _release(self, connection: Connection) -> None:
+        self._connection = None
+        self._ended = True
+        self._give_back(connection)
+
+    async def receive(self) -> bytes | None:
+        while True:
+            if self._pieces:
+                return self._taken()
+            connection = self._connection
+            if connection is None:
+                if self._ended:
+                    return None
+                raise broken("the connection was closed")
+            try:
+                await connection.advance()
+            except BaseException:  # cancellation too: what was received is lost, so is the connection
+                self.close()
+                raise
+            if connection.complete:
+                self._release(connection)
+
+    def descriptor(self) -> int | None:
+        return None if self._connection is None else self._connection.wire.descriptor()
+
+    @property
+    def over(self) -> bool:
+        return self._connection is None
+
+    def receive_now(self) -> bytes:
+        """What has come of the body. Raises as `receive`."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        try:
+            connection.advance_now()
+        except BaseException:
+            self.close()
+            raise
+        if connection.complete:
+            self._release(connection)
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        """What has been parsed of the body."""
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return data
+
+    async def read(self, limit: int = BODY_LIMIT) -> bytes:
+        if self._ended:
+            pieces = self._pieces
+            if len(pieces) == 1 and len(pieces[0]) <= limit:
+                return pieces.pop()
+        else:
+            declared = self.get(b"content-length")
+            if declared is not None and int(declared) > limit:
+                self.close()
+                raise too_large(limit)
+        body = await self.receive() or b""
+        if self._ended and len(body) <= limit:
+            return body
+        buffer = bytearray(body)
+        while len(buffer) <= limit:
+            data = await self.receive()
+            if data is None:
+                return bytes(buffer)
+            buffer += data
+        self.close()
+        raise too_large(limit)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
