@@ -17,11 +17,10 @@ from infermux.actors.messages import Outcome, Want
 from infermux.actors.plan import Plan
 from infermux.actors.router_messages import Advance
 from infermux.actors.strategies import STRATEGY_NAMES
-from infermux.bench.callers import MODEL
 from infermux.config.settings import Config, HealthCheck, ProviderSettings, RateLimits, Routing
 from infermux.providers.interface import Endpoint
 
-from ..decision import Granting, routed
+from ..decision import MODEL, Granting, routed
 from .case import Act, Case
 from .driving import at_once
 from .steps import USAGE
@@ -35,6 +34,9 @@ async def _decision(serving: int, others: int, strategy: str) -> AsyncGenerator[
     """Question, decision, hand-over to a provider that grants at once, and answer."""
     async with trio.open_nursery() as nursery:
         router = await routed(nursery, serving=serving, others=others, strategy=strategy, rng=random.Random(1))
+        refused = at_once(router.ask(Advance(Plan(_WANT))))
+        if refused is not None:  # to refuse is another piece of work
+            raise RuntimeError(f"the router refuses: {refused!r}")
         yield lambda: at_once(router.ask(Advance(Plan(_WANT))))
         nursery.cancel_scope.cancel()
 
