@@ -57,7 +57,13 @@ def _messages() -> _Events:
         data = msgspec.json.encode({"type": name, **fields})
         return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
-    message = {"id": "msg_bench", "type": "message", "role": "assistant", "model": "claude", "content": []}
+    message: dict[str, object] = {
+        "id": "msg_bench",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude",
+        "content": [],
+    }
     first = named("message_start", message={**message, "usage": {"input_tokens": 350, "output_tokens": 1}})
     block = named("content_block_start", index=0, content_block={"type": "text", "text": ""})
     texts = [named("content_block_delta", index=0, delta={"type": "text_delta", "text": word}) for word in WORDS]

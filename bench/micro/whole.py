@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -125,7 +126,7 @@ def _everything(folder: Path) -> tuple[Config, str]:
     return config, key.reveal()
 
 
-def _adapter(settings: ProviderSettings, reads: Sequence[bytes]) -> Adapter:
+def _adapter(reads: Sequence[bytes], settings: ProviderSettings) -> Adapter:
     async def dial(_: Origin) -> Wire:
         return ProviderWire(reads)
 
@@ -152,8 +153,7 @@ async def serving(*, stream: bool, everything: bool) -> AsyncGenerator[Act]:
         config, key = _everything(folder) if everything else (_config({}), "bench")
         reads = _stream() if stream else _whole()
         with _logged(config.log, folder / "log"):
-            adapters = lambda settings: _adapter(settings, reads)  # noqa: E731 - typed by what it is given to
-            async with open_application(config, environ={}, adapters=adapters) as application:
+            async with open_application(config, environ={}, adapters=partial(_adapter, reads)) as application:
                 act, connection = _connected(application, stream=stream, key=key)
                 try:
                     yield act
