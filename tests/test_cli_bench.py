@@ -138,7 +138,7 @@ def test_latency_over_direct_is_measured_in_turns() -> None:
     def says(name: str) -> Any:
         def said(_: int) -> bytes:
             order.append(name)
-            time.sleep(0.01 if name == "server" else 0)
+            time.sleep(0.1 if name == "server" else 0)
             return STREAM
 
         return said
@@ -149,7 +149,7 @@ def test_latency_over_direct_is_measured_in_turns() -> None:
     assert found.exit_code == 0, found.stderr
     one, other = json.loads(found.stdout)["scenarios"][0]["rows"]
     assert (one["target"], one["added_ms"], other["target"]) == ("direct", None, "server")
-    assert 8 < other["added_ms"]["p50"] < 500
+    assert 50 < other["added_ms"]["p50"] < 500
     # One of each before the load, then in turns.
     assert order == ["direct", "server", *(["direct"] * 3 + ["server"] * 3) * 2]
 

@@ -134,8 +134,8 @@ async def test_an_answer_that_is_cut_killed_or_broken_is_kept_and_marked(url: st
         chat.kill()
         await until_idle(url)
     async with terminal("chat", "--continue", "--url", url, home=tmp_path) as chat:
-        await chat.shows("> Go again\nThis is slow", "not whole", "cut here", "endless; /help")
-        chat.type("\x04")
+        await chat.shows("> Go again\nThis is slow", "not whole", "cut here", "endless; /help", "F2 model")
+        chat.type("\x04")  # the terminal itself takes it as long as nothing asks for keys
         assert await chat.leaves() == 0
     (listed,) = threads(tmp_path).listed()
     turns = read((threads(tmp_path).folder / f"{listed.id}.jsonl").read_bytes()).turns
