@@ -41,6 +41,7 @@ T = TypeVar("T")
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 SAID = "Hello from the mock."
 SETTLED_WITHIN = 2.0
+PATIENCE = 30.0  # seconds: bodies that are put aside wait for the disk, which may be busy
 
 
 @attrs.frozen(kw_only=True)
@@ -180,7 +181,7 @@ async def routing(
                 base_url=f"{scheme}://127.0.0.1:{router.port}",
                 trust_env=False,
                 verify=verify,
-                timeout=5,
+                timeout=PATIENCE,
                 headers=dict(headers or {}),
             ) as web:
                 reached = attrs.evolve(router, web=web)
