@@ -168,4 +168,4 @@ def test_a_strict_provider_that_does_not_start_is_the_end_of_it(home: Home, tmp_
         "infermux: provider x could not be started, and is `strict`: its process exited with code 4"
         in caught.value.wrote
     )
-    assert caught.value.wrote.endswith("stderr:\n  no such region\n")
+    assert "stderr:\n  no such region\n" in caught.value.wrote  # the log may have had a line left
