@@ -21,6 +21,7 @@ from infermux.database.keys import DatabaseKeys
 from infermux.database.place import Place
 from infermux.database.worker import Database
 from infermux.errors import NotFound
+from infermux.providers.arrivals import running
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
@@ -114,6 +115,8 @@ async def open_application(
             else None,
         )
         with watchdog.watching():  # not while the pages are put together, which takes its time
+            if (arrivals := running()) is not None:
+                arrivals.be_last()
             yield application
 
 

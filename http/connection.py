@@ -24,7 +24,7 @@ import trio
 from infermux.config.settings import LimitSettings
 from infermux.errors import InfermuxError, RequestTimeout
 from infermux.providers.transport import Stoppable
-from infermux.providers.wire import Wire, WireBroken
+from infermux.providers.wire import Wire, WireBroken, interrupt
 
 from .answers import MIN_BODY_RATE, Answer, render_headers, run_handler, too_large
 from .errors import error_answer
@@ -258,7 +258,7 @@ class Connection:
         if self.sock is None:
             self.wire.close()
         elif not self.closed:
-            trio.lowlevel.notify_closing(self.sock)
+            interrupt(self.sock)
 
     # The caller's leaving.
 
