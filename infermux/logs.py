@@ -83,11 +83,18 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter):
         return super().format(record)
 
     def _as_json(self, record: logging.LogRecord, said: Fields) -> str:
-        line = {"event": said.event, "level": _LINE_NAMES.get(record.levelno, "info"), "logger": record.name}
+        line = _json_head(said.event, record.levelno, record.name)
         if self._timestamps:
-            line["timestamp"] = _iso(record.created)
-        line.update(said.fields())
-        return _ENCODER.encode(line).decode()
+            line = f'{line},"timestamp":"{_iso(record.created)}"'
+        fields = _ENCODER.encode(said.fields()).decode()[1:]
+        return line + fields if fields == "}" else f"{line},{fields}"
+
+
+@lru_cache(maxsize=64)
+def _json_head(event: str, level: int, logger: str) -> str:
+    """How lines of that kind begin, up to what is different in each; without the comma."""
+    head = {"event": event, "level": _LINE_NAMES.get(level, "info"), "logger": logger}
+    return _ENCODER.encode(head)[:-1].decode()
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -104,24 +111,22 @@ def _second(whole: int) -> str:
     return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-_FOUND_OUT = {
-    **dict.fromkeys(vars(logging.LogRecord("", 0, "", 0, "", None, None))),
-    "args": (),
-    "pathname": "",
-    "filename": "",
-    "module": "",
-    "lineno": 0,
-    "msecs": 0.0,
-}
+@lru_cache(maxsize=64)
+def _found_out(name: str, level: int) -> dict[str, Any]:
+    """What all records of that logger and level have in common; of where they are from, nothing."""
+    nothing = {"args": (), "pathname": "", "filename": "", "module": "", "lineno": 0, "msecs": 0.0}
+    unset = dict.fromkeys(vars(logging.LogRecord("", 0, "", 0, "", None, None)))
+    return {**unset, **nothing, "name": name, "levelno": level, "levelname": logging.getLevelName(level)}
 
 
 class FieldsRecord(logging.LogRecord):
     """A record of `Fields`, in which nothing is found out but what their lines show: the rest costs more than they."""
 
     def __init__(self, name: str, level: int, said: Fields) -> None:
-        word = logging.getLevelName(level)
-        shown = {"name": name, "levelno": level, "levelname": word, "msg": said, "created": time.time()}
-        self.__dict__ = {**_FOUND_OUT, **shown}
+        shown = _found_out(name, level).copy()
+        shown["msg"] = said
+        shown["created"] = time.time()
+        self.__dict__ = shown
 
 
 def log_fields(log: logging.Logger, level: int, said: Fields) -> None:
