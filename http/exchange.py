@@ -90,8 +90,8 @@ class Head(msgspec.Struct, eq=False):
         return msgspec.structs.replace(self, headers=headers, _first=None)
 
     def of_client(self, client: tuple[str, int] | None) -> Head:
-        """The same from somebody else, of whom nothing has been found out yet."""
-        return msgspec.structs.replace(self, client=client, passed=None, checked=None)
+        """The same from somebody else: what was found out of its lines holds."""
+        return msgspec.structs.replace(self, client=client)
 
     def lacks(self, names: frozenset[bytes]) -> bool:
         """Whether none of these headers (lower case) is there: one look for what requests seldom have."""

@@ -17,6 +17,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 from .express_connection import Connection, Unanswered
 from .express_pool import IdlePool
 from .express_response import ExpressResponse
+from .tcp import connect
 from .tls_wire import TlsWire
 from .transport import (
     BODYLESS,
@@ -35,7 +36,7 @@ from .transport import (
     fixed_headers,
 )
 from .trust import http1_context, reason
-from .wire import Wire, WireBroken, connect
+from .wire import Wire, WireBroken
 
 MAX_IDLE: Final = 1000
 
@@ -122,25 +123,25 @@ class ExpressTransport:
         self._pool.give(connection, trio.current_time())
 
     async def _connect(self, asker: Asker | None) -> Connection:
-        with trio.CancelScope() as scope:
+        until = trio.current_time() + self._connect_timeout
+        with trio.CancelScope(deadline=until) as scope:
             if asker is not None:
                 asker.connecting, asker.waits_on = True, scope
             connection = await self._connected()
             if asker is not None:
                 asker.connecting = False
             return connection
-        raise Stopped
+        if trio.current_time() < until:
+            raise Stopped
+        message = f"no connection to {self._origin} within {self._connect_timeout:g} s"
+        raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message)
 
     async def _connected(self) -> Connection:
         origin = self._origin
         if self._pool.closed:
             raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {origin} was closed")
         try:
-            with trio.fail_after(self._connect_timeout):
-                return Connection(await self._dial(origin))
-        except trio.TooSlowError as error:
-            message = f"no connection to {origin} within {self._connect_timeout:g} s"
-            raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message) from error
+            return Connection(await self._dial(origin))
         except (OSError, WireBroken, UnicodeError) as error:
             message = f"cannot connect to {origin}: {reason(error)}"
             raise UpstreamFailure(FailureKind.CONNECT, message) from error

@@ -261,12 +261,6 @@ def accepted(sock: socket.socket | trio.socket.SocketType) -> SocketWire:
     return SocketWire(_bare(sock))
 
 
-async def connect(host: str, port: int) -> SocketWire:
-    """Connect by TCP, trying all of the host's addresses as RFC 8305 has it. Raises OSError; closes all it opened."""
-    stream = await trio.open_tcp_stream(host, port)
-    return SocketWire(_bare(stream.socket))
-
-
 def _bare(sock: socket.socket | trio.socket.SocketType) -> socket.socket:
     if isinstance(sock, socket.socket):
         return sock
