@@ -17,7 +17,7 @@ import msgspec
 
 from infermux.config.settings import Budget
 from infermux.config.values import MOST_DOLLARS
-from infermux.database.budgets import MOST_NANO, NANO, Spent
+from infermux.database.budgets import MOST_NANO, NANO, Added, Spent
 
 from .identity import Identity
 
@@ -82,7 +82,10 @@ class Claim(NamedTuple):
 
 @attrs.define(eq=False)
 class Purse:
-    """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount."""
+    """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
+
+    `spent` is what all routers have that share a store, as far as is known here; `kept`, of it, what the store has.
+    """
 
     key: PurseKey
     start: float
@@ -90,12 +93,14 @@ class Purse:
     spent: int = 0
     reserved: int = 0
     unpriced: int = 0
+    kept: int = 0
     _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
 
     @property
-    def row(self) -> Spent:
+    def row(self) -> Added:
         """What is to be kept of it."""
-        return Spent(*self.key, int(self.start), min(self.spent, MOST_NANO))
+        more, least = self.spent - self.kept, self.spent
+        return Added(*self.key, int(self.start), min(more, MOST_NANO), min(least, MOST_NANO))
 
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
@@ -240,8 +245,18 @@ class Purses:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
             spent = purse.spent + row.amount if adding else max(purse.spent, row.amount)
             if int(purse.start) == row.start and spent != purse.spent:
+                purse.kept += spent - purse.spent
                 purse.spent = spent
                 self.changed[purse] = None
+
+    def catch_up(self, rows: Iterable[Spent], at: float) -> None:
+        """The store has these amounts now, with all that was added to it; what is more than before, others spent."""
+        for row in rows:
+            purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
+            more = row.amount - purse.kept
+            if more > 0 and purse.key.name == row.name and int(purse.start) == row.start:
+                purse.spent += more
+                purse.kept += more
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:

@@ -77,8 +77,9 @@ async def open_application(
     watchdog = Watchdog()
     async with (
         _database(config) as database,
-        _database(config) as of_keys,  # with connections of its own: a long report must not put a revocation off
-        open_fleet(config, environ=env, adapters=adapters, budget_store=_budgets(database)) as fleet,
+        # With connections of its own: a long report must not put a revocation off, nor what others have spent.
+        _database(config) as of_keys,
+        open_fleet(config, environ=env, adapters=adapters, budget_store=_budgets(database, of_keys)) as fleet,
         _books(fleet, database) as books,
     ):
         if books is not None:
@@ -143,8 +144,11 @@ async def _books(fleet: Fleet, database: Database | None) -> AsyncGenerator[Book
         yield books
 
 
-def _budgets(database: Database | None) -> DatabaseBudgets | None:
-    return None if database is None else DatabaseBudgets(database)
+def _budgets(database: Database | None, short: Database | None) -> DatabaseBudgets | None:
+    """In `short`, the same by other connections. A database in memory is another one for each."""
+    if database is None or short is None:
+        return None
+    return DatabaseBudgets(database if database.place.in_memory else short)
 
 
 async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Keys:
