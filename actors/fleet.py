@@ -42,13 +42,14 @@ from .messages import Want
 from .plan import Plan
 from .probe_bill import bill
 from .provider import ProviderActor
-from .provider_messages import Command, Describe, LookAgain, Revoke, Verb
+from .provider_messages import Command, Describe, LimitsChanged, LookAgain, Revoke, Verb
 from .purse_keeper import BudgetStore
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
 from .router import RouterActor
 from .router_messages import HealthKnown, Serve, TurnAway
+from .share import WHOLE, Share, Sharer
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
 from .treasury import TREASURY, Treasury, TreasuryActor
@@ -82,6 +83,8 @@ class Fleet:
     rescue: Rescue | None = None
     homes: Homes = attrs.field(factory=Homes)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
+    share: Share = WHOLE  # what is ours of every limit
+    sharers: list[Sharer] = attrs.field(factory=list[Sharer])  # what else has limits
     spans: bool = False  # each attempt has a span of its own, which its provider is told
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
@@ -182,6 +185,24 @@ class Fleet:
         """See what was spent of the budgets of a configuration that is about to be served."""
         await self.treasury.expect(config.budgets, keyed=config.auth.is_keyed)
 
+    def adopt_share(self, share: Share) -> None:
+        """Our part of every limit is another one from now on. What is left of it stays, up to what it is now."""
+        self.share, now = share, trio.current_time()
+        self.treasury.adopt_share(share)
+        for limits in self._limits():
+            limits.adopt_share(share, now)
+        for member in self.members.values():
+            member.ref.deliver(LimitsChanged())
+
+    @property
+    def is_over(self) -> bool:
+        """Somewhere more runs at once than our part allows, since it has shrunk."""
+        return any(limits.is_over for limits in self._limits())
+
+    def _limits(self) -> Iterable[Sharer]:
+        gates = (member.gate for member in (*self.members.values(), *self._departing.values()))
+        return (*gates, *self._former.values(), *self.sharers)
+
     def difference(self, config: Config) -> Difference:
         """What `reload(config)` would change now."""
         names = {provider.name for provider in config.providers}
@@ -269,6 +290,8 @@ class Fleet:
             await last.gone.wait()
         adapter, unavailable = self.adapter(settings)
         gate = Gate(settings, self.config.routing, unavailable)
+        if not self.share.is_whole:
+            gate.adopt_share(self.share, trio.current_time())
         former = self._former.get(settings.name)
         if former is not None:
             gate.inherit(former, trio.current_time())
@@ -427,20 +450,22 @@ async def open_fleet(
     rng: random.Random | None = None,
     adapters: AdapterMaker | None = None,
     budget_store: BudgetStore | None = None,
+    share: Share = WHOLE,
 ) -> AsyncGenerator[Fleet]:
     """Run the actors of `config` in a nursery of their own.
 
     `adapters` replaces how a provider's adapter is made (tests, embedding). `budget_store` keeps what was spent of
-    budgets; without one they begin anew with each start. A crash that the supervisor cannot mend is raised here, in a
-    group; what the block itself raises comes out as it is, and so does a failed start. Leaving the block ends all
-    actors and closes every connection.
+    budgets; without one they begin anew with each start. `share` is what is ours of every limit. A crash that the
+    supervisor cannot mend is raised here, in a group; what the block itself raises comes out as it is, and so does a
+    failed start. Leaving the block ends all actors and closes every connection.
     """
     env = os.environ if environ is None else environ
     kept: ThinkingStores = {}
     maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
     treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
-    fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
+    treasury.adopt_share(share)
+    fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury, share=share)
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
