@@ -8,6 +8,8 @@ ever rounded in the caller's favour and no error adds up, however many steps are
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Protocol
 
 from .share import WHOLE, Share
 
@@ -131,13 +133,32 @@ class TokenBucket:
         self._level = min(self._level, self._full)
 
 
-def resized(bucket: TokenBucket | None, limit: int | None, now: float, share: Share = WHOLE) -> TokenBucket | None:
+class Buckets(Protocol):
+    """Where the buckets of limits come from that are shared otherwise than by parts."""
+
+    def requests(self, limit_per_minute: int) -> TokenBucket: ...
+
+    def tokens(self, limit_per_minute: int) -> TokenBucket: ...
+
+
+def resized(
+    bucket: TokenBucket | None,
+    limit: int | None,
+    now: float,
+    share: Share = WHOLE,
+    make: Callable[[int], TokenBucket] | None = None,
+) -> TokenBucket | None:
     """The bucket of our share of a limit per minute that was another one, or none, before.
 
-    It is the same object where there was one.
+    It is the same object where there was one. `make` is for one that knows by itself what is ours of the limit.
     """
     if limit is None:
         return None
+    if make is not None:
+        if bucket is None:
+            return make(limit)
+        bucket.resize(limit, now)
+        return bucket
     limit_per_minute = share.part(limit)
     if bucket is None:
         return TokenBucket(limit_per_minute, empty_at=now if share.late else None)

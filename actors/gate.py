@@ -14,7 +14,7 @@ from infermux.providers.ratelimits import Quotas
 
 from .averages import Averages
 from .breaker import Breaker
-from .bucket import TokenBucket, resized
+from .bucket import Buckets, TokenBucket, resized
 from .concurrency import AdaptiveLimit
 from .cooldown import Cooldown, SetAside
 from .health import HealthState
@@ -49,6 +49,7 @@ class Gate:
     seen: int = 0
     life: int = 0
     share: Share = WHOLE  # what is ours of its limits
+    buckets: Buckets | None = None  # where its limits are shared by way of Redis
     enabled: bool = True
     draining: bool = False
     averages: Averages = attrs.field(factory=Averages)
@@ -75,8 +76,9 @@ class Gate:
         limits = self.settings.rate_limits
         self.health = HealthState(disabled=self.is_unchecked)
         self.breaker = Breaker(self.settings.circuit_breaker)
-        self.requests = TokenBucket(limits.requests_per_minute) if limits.requests_per_minute else None
-        self.tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
+        of_requests, of_tokens = (None, None) if self.buckets is None else (self.buckets.requests, self.buckets.tokens)
+        self.requests = resized(None, limits.requests_per_minute, 0.0, make=of_requests)
+        self.tokens = resized(None, limits.tokens_per_minute, 0.0, make=of_tokens)
         self._limit_concurrency()
         self.ring = self._new_ring()
 
@@ -125,7 +127,7 @@ class Gate:
     def adopt_share(self, share: Share, now: float) -> None:
         """Go on with another part of the limits, but for the one that is found out."""
         self.share = share
-        if share.late:
+        if share.late and self.buckets is None:
             self.requests = self.tokens = None
         self._inherit_limits(self, now)
 
@@ -145,8 +147,9 @@ class Gate:
 
     def _inherit_limits(self, other: Gate, now: float) -> None:
         limits = self.settings.rate_limits
-        self.requests = resized(other.requests, limits.requests_per_minute, now, self.share)
-        self.tokens = resized(other.tokens, limits.tokens_per_minute, now, self.share)
+        of_requests, of_tokens = (None, None) if self.buckets is None else (self.buckets.requests, self.buckets.tokens)
+        self.requests = resized(other.requests, limits.requests_per_minute, now, self.share, of_requests)
+        self.tokens = resized(other.tokens, limits.tokens_per_minute, now, self.share, of_tokens)
         self._limit_concurrency()
 
     def _begin_anew(self, now: float) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from infermux.keys import Allowance
 
-from .bucket import TokenBucket, resized
+from .bucket import Buckets, TokenBucket, resized
 from .share import WHOLE, Share
 
 UNKNOWN_WAIT = 1.0  # seconds a caller is told to wait where another request of the key has to end first
@@ -41,6 +41,7 @@ class KeyLimits:
     """
 
     in_flight: int = 0
+    buckets: Buckets | None = None  # where they are shared by way of Redis
     _allows: Allowance = attrs.field(factory=Allowance)
     _share: Share = WHOLE
     _max_concurrent: int | None = None
@@ -54,7 +55,7 @@ class KeyLimits:
 
     def adopt_share(self, share: Share, now: float) -> None:
         """Go on with another part of them."""
-        if share.late:
+        if share.late and self.buckets is None:
             self._requests = self._tokens = None
         self._share = share
         self._divide(now)
@@ -63,8 +64,9 @@ class KeyLimits:
         allows, share = self._allows, self._share
         at_once = allows.max_concurrent
         self._max_concurrent = None if at_once is None else share.slots(at_once)
-        self._requests = resized(self._requests, allows.requests_per_minute, now, share)
-        self._tokens = resized(self._tokens, allows.tokens_per_minute, now, share)
+        of_requests, of_tokens = (None, None) if self.buckets is None else (self.buckets.requests, self.buckets.tokens)
+        self._requests = resized(self._requests, allows.requests_per_minute, now, share, of_requests)
+        self._tokens = resized(self._tokens, allows.tokens_per_minute, now, share, of_tokens)
 
     @property
     def is_over(self) -> bool:

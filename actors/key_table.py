@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
@@ -10,6 +10,7 @@ import attrs
 from infermux.errors import KeysUnavailable, Unauthorized
 from infermux.keys import StoredKey, read_key
 
+from .bucket import Buckets
 from .identity import Identity
 from .key_limits import KeyLimits
 from .learned import LearnedTokens
@@ -44,6 +45,8 @@ class Known:
 class KeyTable:
     """All keys that are known, by id. It outlives its actor: a crash must not refill a limit. `share` is our part.
 
+    `buckets` makes those of a key, by its id, where limits are shared by way of Redis.
+
     `watched`: callers are asked for keys, so the store is looked at. `loaded`: it was read at least once. `trouble` is
     why it could not be asked last time. `changes` counts what was put in by hand, so that what was read before it is
     not taken for newer.
@@ -57,6 +60,7 @@ class KeyTable:
     trouble: str | None = None
     revision: int = -1
     changes: int = 0
+    buckets: Callable[[str], Buckets] | None = None
 
     def find(self, given: bytes | None, wall: float) -> Known:
         """The key that `given` is; `wall` in seconds since 1970.
@@ -113,7 +117,8 @@ class KeyTable:
     def _set(self, stored: StoredKey, now: float) -> None:
         known = self.keys.get(stored.id)
         if known is None:
-            known = self.keys[stored.id] = Known(stored)
+            buckets = None if self.buckets is None else self.buckets(stored.id)
+            known = self.keys[stored.id] = Known(stored, KeyLimits(buckets=buckets))
             if not self.share.is_whole:
                 known.limits.adopt_share(self.share, now)
         elif known.stored != stored:

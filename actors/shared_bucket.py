@@ -1,9 +1,9 @@
 """A limit a minute that other nodes share: the part of it that this node was granted, taken from as from any bucket.
 
 Redis has the bucket that refills; this one is filled by grants, asked for ahead by the supplier's actor, so that a
-request still takes at once. While Redis is gone it refills by itself, by this node's fair share of the limit. Everything
-is counted in totals since the node began (`granted`, `used`), so that an answer that is lost, a question that is asked
-twice and what was used while Redis was gone are all made good by the next round.
+request still takes at once. While Redis is gone it refills by itself, by this node's fair share of the limit.
+Everything is counted in totals since the node began (`granted`, `used`), so that an answer that is lost, a question
+that is asked twice and what was used while Redis was gone are all made good by the next round.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import attrs
-
 from .bucket import TokenBucket
+from .share import WHOLE, Share
 
 TOKEN: Final = 60 * 2**30  # parts of the level, as in `bucket`
 REDIS_TOKEN: Final = 60_000  # parts of the level that Redis keeps
 ROUND_TRIP: Final = 0.005  # seconds until what was asked for is there, as far as one who waits is told
 HORIZON: Final = 0.5  # seconds of its use that a node holds
-BLOCK: Final = 50  # requests' worth that a node holds at least, where the limit is large
+BLOCK: Final = 120  # requests' worth that a node holds at least, where the limit is large
 OF_FAIR_SHARE: Final = 12  # that part of its fair share of a minute is the most a node holds: five seconds' worth
 IDLE: Final = 2.0  # seconds after which what is not used goes back
 LONGEST_PAUSE: Final = 0.5  # seconds between two rounds that brought less than was wanted, at most ...
@@ -28,16 +27,8 @@ SHORTEST_PAUSE: Final = 0.002
 GAIN: Final = 0.3  # of a new sample, in averages
 
 
-@attrs.frozen
-class Share:
-    """Which part of every limit is this node's: `index` (from 0) of `of`."""
-
-    index: int = 0
-    of: int = 1
-
-    def part(self, limit: int) -> int:
-        """Of a whole number: the parts of all nodes together are the whole."""
-        return limit // self.of + (self.index < limit % self.of)
+def _nobody() -> None:
+    """Nobody waits."""
 
 
 class SharedBucket(TokenBucket):
@@ -69,6 +60,7 @@ class SharedBucket(TokenBucket):
         "node",
         "number",
         "share",
+        "supplied",
         "used",
         "used_at",
     )
@@ -79,7 +71,8 @@ class SharedBucket(TokenBucket):
         super().__init__(limit_per_minute)
         self.key, self.node, self.limit, self.ask = key, node, limit_per_minute, ask
         self.keeps = True  # one request's worth, while it is not used
-        self.share = Share()
+        self.share: Share = WHOLE
+        self.supplied: Callable[[], None] = _nobody  # told when what was lacking may be there
         self.granted = self.used = self.number = self.need = 0
         self.next_at = 0.0  # when it is asked for again at the earliest
         self._level = self._low = 0
@@ -139,7 +132,7 @@ class SharedBucket(TokenBucket):
 
     def ready_at(self, n: int, now: float) -> float:
         if self._refills:
-            return super().ready_at(n, now) if self.share.part(self.limit) else math.inf
+            return super().ready_at(n, now)
         missing = min(n, self.limit) * TOKEN - self._level
         if missing <= 0:
             return now
@@ -149,7 +142,7 @@ class SharedBucket(TokenBucket):
         return max(soonest, self._eta + (missing // TOKEN) * 60.0 / self.limit)
 
     def _refill(self, now: float) -> int:
-        return super()._refill(now) if self._refills and self.share.part(self.limit) else self._level
+        return super()._refill(now) if self._refills else self._level
 
     def _lacks(self, n: int) -> None:
         """A request was not covered."""
@@ -158,6 +151,11 @@ class SharedBucket(TokenBucket):
         self.ask(self)
 
     # The supplier.
+
+    def fill(self) -> None:
+        """Have one request's worth there before it is asked for."""
+        self._low = 1
+        self.ask(self)
 
     @property
     def held(self) -> int:
@@ -198,7 +196,7 @@ class SharedBucket(TokenBucket):
             self.granted = self.used + want
             self._level = want * TOKEN
         self.number += 1
-        self._asked = want if self.need <= want else self.need
+        self._asked = max(want, self.need)
         level, seen_at = self._seen
         return (self.number, self.limit, self.used, want, self.need, self.granted, level, seen_at)
 
@@ -217,6 +215,8 @@ class SharedBucket(TokenBucket):
             self.next_at = now + self._pause(level)
         else:
             self.next_at = now + SHORTEST_PAUSE
+        if was_short:
+            self.supplied()
         return bool(restored)
 
     def _pause(self, level: int) -> float:
@@ -235,8 +235,9 @@ class SharedBucket(TokenBucket):
             self._at = tick
         self.share = share
         self._hold_to_share(now)
+        self.need = self._short = 0
+        self.supplied()
 
     def _hold_to_share(self, now: float) -> None:
         part = self.share.part(self.limit) if self._refills else self.limit
-        TokenBucket.resize(self, max(part, 1), now)
-        self.need = self._short = 0
+        TokenBucket.resize(self, part, now)

@@ -11,7 +11,8 @@ from typing import Any, Final
 import attrs
 import trio
 
-from infermux.shared.client import Session, Shared, StateUnavailable
+from infermux.config.settings import StateSettings
+from infermux.shared.client import Redis, Session, Shared, StateUnavailable
 
 from .actor import BaseActor, Context
 from .supervisor import Backoff
@@ -77,6 +78,11 @@ class SupplierActor(BaseActor[Any]):
             supply.lost_at = None
             log.info("limits are shared by way of %s", self.shared.place)
         supply.take(calls, buckets, answers, began)
+
+
+def shared_state(settings: StateSettings) -> Shared | None:
+    """What `state` of the configuration says; None: nothing is shared."""
+    return None if settings.url is None else Redis(url=settings.url)
 
 
 async def say_farewell(supply: Supply, shared: Shared) -> None:

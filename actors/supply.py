@@ -1,7 +1,7 @@
 """What this node has of the limits that nodes share, and what it asks Redis for: the synchronous part.
 
-Nothing here waits or knows of Redis: rounds of calls are made and their answers taken. While there are no answers, every
-limit is held by this node's fair share of it.
+Nothing here waits for Redis: rounds of calls are made and their answers taken. While there are no answers, every limit
+is held by this node's fair share of it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import trio
 
 from infermux.shared.scripts import VERSION, Call
 
-from .bucket import TokenBucket
-from .shared_bucket import Share, SharedBucket
+from .share import WHOLE, Share
+from .shared_bucket import SharedBucket
 
 log = logging.getLogger("infermux.state")
 
@@ -30,6 +30,10 @@ PER_ROUND: Final = 256  # limits that are spoken of at a time
 LOOKED_AT: Final = 500  # limits that are looked at with a heartbeat
 REQUEST_WAITS: Final = 0.005  # seconds a request waits for what was asked for, at most
 TOKENS_OF_REQUEST: Final = 1000.0  # that a request takes, as long as nobody knows
+
+
+def _nobody() -> None:
+    """Nobody waits."""
 
 
 @attrs.define(eq=False)
@@ -55,15 +59,15 @@ class Supply:
     prefix: str
     node: str = attrs.field(factory=lambda: secrets.token_hex(6))
     numbers: Numbers = attrs.field(factory=Numbers)
-    share: Share = attrs.field(factory=Share)
+    share: Share = WHOLE
     lost_at: float | None = -math.inf
     trouble: str = "not reached yet"
+    heard: trio.Event = attrs.field(factory=trio.Event)  # once Redis has answered, or said that it does not
     wanted: trio.Event = attrs.field(factory=trio.Event)
     answered: trio.Event = attrs.field(factory=trio.Event)
     epoch: str = ""
     news: int = 0  # the number of the last news that Redis has
     clock_ahead: float = 0.0  # seconds that Redis's clock is ahead of trio's
-    resupplied: Callable[[], None] = lambda: None  # told when requests that were refused may be covered
     _active: dict[SharedBucket, None] = attrs.field(factory=dict[SharedBucket, None])  # that hold or want something
     _pending: dict[SharedBucket, None] = attrs.field(factory=dict[SharedBucket, None])
     _beat_at: float = 0.0
@@ -81,15 +85,17 @@ class Supply:
     def bucket(self, limit_per_minute: int, *parts: str, unit: float = 1.0) -> SharedBucket:
         """A bucket of the limit of that name. Redis takes each for a node of its own."""
         self._made += 1
-        return SharedBucket(self.key("limit", *parts), f"{self.node}.{self._made}", limit_per_minute, self.ask, unit)
+        made = SharedBucket(self.key("limit", *parts), f"{self.node}.{self._made}", limit_per_minute, self.ask, unit)
+        made.share = self.share
+        return made
 
-    def requests(self, *parts: str) -> Callable[[int], TokenBucket]:
-        """Makes the bucket of a limit of requests."""
-        return lambda limit: self.bucket(limit, *parts, "requests")
+    def of_provider(self, name: str, supplied: Callable[[], None]) -> Limits:
+        """The limits of a provider. `supplied` is told when what was lacking may be there. They are filled ahead."""
+        return Limits(self, ("provider", name), supplied, ahead=True)
 
-    def tokens(self, *parts: str) -> Callable[[int], TokenBucket]:
-        """Makes the bucket of a limit of tokens."""
-        return lambda limit: self.bucket(limit, *parts, "tokens", unit=min(TOKENS_OF_REQUEST, limit / 4))
+    def of_key(self, key: str) -> Limits:
+        """The limits of a key, filled once it is used."""
+        return Limits(self, ("key", key))
 
     def ask(self, bucket: SharedBucket) -> None:
         """There is something to ask for `bucket`."""
@@ -163,10 +169,7 @@ class Supply:
             log.warning("Redis had lost what it knew of %d limits; it was written back", written_back)
         if len(answers) > len(buckets):
             self._heard(answers[-1], now)
-        if buckets:
-            self.answered.set()
-            self.answered = trio.Event()
-            self.resupplied()
+        self._announce()
 
     def _heard(self, answer: Sequence[Any], now: float) -> None:
         at, self.epoch, self.news, *nodes = answer
@@ -192,16 +195,20 @@ class Supply:
     def lose(self, why: str) -> bool:
         """Redis is gone: go on by fair shares. Returns whether it was there before."""
         self.trouble = why
+        self.heard.set()
         if self.lost_at is not None:
             return False
         now = self.lost_at = trio.current_time()
         self.numbers.outages += 1
         for bucket in self._active:
             bucket.lose(self.share, now, now)
+        self._announce()
+        return True
+
+    def _announce(self) -> None:
+        self.heard.set()
         self.answered.set()
         self.answered = trio.Event()
-        self.resupplied()
-        return True
 
     def find(self) -> None:
         """Redis is there: every limit tells what was used meanwhile, and goes on by what it is granted."""
@@ -209,3 +216,26 @@ class Supply:
         for bucket in self._active:
             bucket.next_at = 0.0
             self._pending[bucket] = None
+
+
+@attrs.frozen
+class Limits:
+    """Makes the buckets of one provider or key; see `bucket.Buckets`."""
+
+    supply: Supply
+    name: tuple[str, ...]
+    supplied: Callable[[], None] = _nobody
+    ahead: bool = False
+
+    def requests(self, limit_per_minute: int) -> SharedBucket:
+        return self._ready(self.supply.bucket(limit_per_minute, *self.name, "requests"))
+
+    def tokens(self, limit_per_minute: int) -> SharedBucket:
+        unit = min(TOKENS_OF_REQUEST, limit_per_minute / 4)
+        return self._ready(self.supply.bucket(limit_per_minute, *self.name, "tokens", unit=unit))
+
+    def _ready(self, bucket: SharedBucket) -> SharedBucket:
+        bucket.supplied = self.supplied
+        if self.ahead:
+            bucket.fill()
+        return bucket

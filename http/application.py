@@ -149,7 +149,8 @@ def _budgets(database: Database | None) -> DatabaseBudgets | None:
 async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Keys:
     """The keys of `database`, read before anybody is let in, unless that takes too long."""
     capacity = fleet.config.limits.max_concurrent_requests + ROUTER_SLACK
-    keys = await start_keys(fleet.supervisor, DatabaseKeys(database), capacity=capacity)
+    buckets = None if fleet.supply is None else fleet.supply.of_key
+    keys = await start_keys(fleet.supervisor, DatabaseKeys(database), capacity=capacity, buckets=buckets)
     keys.table.adopt_share(fleet.share, trio.current_time())
     fleet.sharers.append(keys.table)
 

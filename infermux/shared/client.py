@@ -1,7 +1,7 @@
 """A connection to Redis or Valkey for as long as it works: scripts by their hash, and news as they are published.
 
-coredis is imported when a session begins. Whatever goes wrong is a `StateUnavailable`, and the session is over: who uses
-it begins another one. Nothing said here, and nothing logged, has the URL's password in it.
+coredis is imported when a session begins. Whatever goes wrong is a `StateUnavailable`, and the session is over: who
+uses it begins another one. Nothing said here, and nothing logged, has the URL's password in it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 import attrs
 import trio
 
 from infermux.secret import Secret
 
+from .place import client_url, place_of
 from .scripts import Call, Script, load_scripts
 
 PATIENCE: Final = 0.25  # seconds an answer may take before Redis counts as gone
 CONNECT_PATIENCE: Final = 1.0
-
-_SCHEMES: Final = {"valkey": "redis", "valkeys": "rediss"}
 
 
 class StateUnavailable(Exception):
@@ -58,13 +56,6 @@ class Shared(Protocol):
         ...
 
 
-def place_of(url: str) -> str:
-    """`url` without user, password and options."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
 @attrs.define(eq=False, kw_only=True)
 class Redis:
     """Redis or Valkey at `url`: redis://, rediss://, valkey://, valkeys:// or unix://."""
@@ -83,11 +74,10 @@ class Redis:
 
         # It logs every failed attempt with a traceback; that Redis is gone is said once, by whom it matters to.
         logging.getLogger("coredis").setLevel(logging.CRITICAL)
-        scheme, colon, rest = self.url.reveal().partition("://")
         broken: Exception | None = None
         try:
             async with coredis.Redis.from_url(
-                f"{_SCHEMES.get(scheme, scheme)}{colon}{rest}",
+                client_url(self.url.reveal()),
                 decode_responses=True,
                 retry_policy=NoRetryPolicy(),
                 verify_version=False,
