@@ -14,7 +14,7 @@ from infermux.providers.ratelimits import Quotas
 
 from .averages import Averages
 from .breaker import Breaker
-from .bucket import TokenBucket, resized
+from .bucket import Buckets, TokenBucket, resized
 from .concurrency import AdaptiveLimit
 from .cooldown import Cooldown, SetAside
 from .health import HealthState
@@ -27,6 +27,7 @@ from .obstacles import HEALTH_REASONS, why_blocked
 from .outcomes import ended_otherwise, probed, succeeded, worked
 from .penalty import Penalty
 from .plan import AS_IT_TOLD, Refusal
+from .share import WHOLE, Share
 from .slow_start import SlowStart
 from .transition import KEPT, Transition
 
@@ -47,6 +48,8 @@ class Gate:
     leases: set[Lease] = attrs.field(factory=set)
     seen: int = 0
     life: int = 0
+    share: Share = WHOLE  # what is ours of its limits
+    buckets: Buckets | None = None  # where its limits are shared by way of Redis
     enabled: bool = True
     draining: bool = False
     averages: Averages = attrs.field(factory=Averages)
@@ -73,8 +76,9 @@ class Gate:
         limits = self.settings.rate_limits
         self.health = HealthState(disabled=self.is_unchecked)
         self.breaker = Breaker(self.settings.circuit_breaker)
-        self.requests = TokenBucket(limits.requests_per_minute) if limits.requests_per_minute else None
-        self.tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
+        of_requests, of_tokens = (None, None) if self.buckets is None else (self.buckets.requests, self.buckets.tokens)
+        self.requests = resized(None, limits.requests_per_minute, 0.0, make=of_requests)
+        self.tokens = resized(None, limits.tokens_per_minute, 0.0, make=of_tokens)
         self._limit_concurrency()
         self.ring = self._new_ring()
 
@@ -90,7 +94,7 @@ class Gate:
     def _limit_concurrency(self) -> None:
         """By the settings; what was found out is kept where it still is to be."""
         limit = self.settings.rate_limits.max_concurrent
-        self._fixed_limit = limit if isinstance(limit, int) else None
+        self._fixed_limit = self.share.slots(limit) if isinstance(limit, int) else None
         self.adaptive = (self.adaptive or AdaptiveLimit()) if limit == "auto" else None
 
     @property
@@ -120,14 +124,32 @@ class Gate:
         """Take over the limits of a provider of this name that was taken out: coming back must not refill them."""
         self._inherit_limits(other, now)
 
+    def adopt_share(self, share: Share, now: float) -> None:
+        """Go on with another part of the limits, but for the one that is found out."""
+        self.share = share
+        if share.late and self.buckets is None:
+            self.requests = self.tokens = None
+        self._inherit_limits(self, now)
+
+    @property
+    def has_no_part(self) -> bool:
+        """Its part of a limit is nothing: so it is where the limit is smaller than the number of those who share it."""
+        return any(bucket is not None and not bucket.capacity for bucket in (self.requests, self.tokens))
+
+    @property
+    def is_over(self) -> bool:
+        """More is in flight than may be, since its part of the limit has shrunk."""
+        return self._fixed_limit is not None and len(self.leases) > self._fixed_limit
+
     def is_settled(self, now: float) -> bool:
         """True when nothing of its limits is used up."""
         return all(bucket is None or bucket.is_full(now) for bucket in (self.requests, self.tokens))
 
     def _inherit_limits(self, other: Gate, now: float) -> None:
         limits = self.settings.rate_limits
-        self.requests = resized(other.requests, limits.requests_per_minute, now)
-        self.tokens = resized(other.tokens, limits.tokens_per_minute, now)
+        of_requests, of_tokens = (None, None) if self.buckets is None else (self.buckets.requests, self.buckets.tokens)
+        self.requests = resized(other.requests, limits.requests_per_minute, now, self.share, of_requests)
+        self.tokens = resized(other.tokens, limits.tokens_per_minute, now, self.share, of_tokens)
         self._limit_concurrency()
 
     def _begin_anew(self, now: float) -> None:
@@ -297,7 +319,12 @@ class Gate:
     # Probes and the operator.
 
     def reserve_probe(self, tokens: int, now: float) -> float:
-        """Take what a probe draws from the buckets; the time at which it may go (now, or when the buckets cover it)."""
+        """Take what a probe draws from the buckets; the time at which it may go (now, or when the buckets cover it).
+
+        Never, infinity, while a limit leaves nothing for us: nothing is taken then.
+        """
+        if self.has_no_part:
+            return math.inf
         at = now
         for bucket, amount in ((self.requests, 1), (self.tokens, tokens)):
             if bucket is not None:

@@ -37,6 +37,7 @@ log = logging.getLogger("infermux.actors")
 
 JITTER = 0.1  # of the interval, either way: probes of many routers do not march in step
 _LISTING = frozenset({"ollama", "process"})  # a generate could load a model, or cost what nobody knows
+NO_PART_POLL = 1.0  # seconds between looks whether a limit leaves something for us by now
 PROBE_TOKENS = 16  # what a one-token request reserves; settled to its true usage
 
 
@@ -232,7 +233,8 @@ class ProviderActor(BaseActor[Any]):
         return due - trio.current_time()
 
     async def _probe_once(self, check: HealthCheck, key: int | None) -> ProbeEnded:
-        at = self.gate.reserve_probe(PROBE_TOKENS, trio.current_time())
+        while (at := self.gate.reserve_probe(PROBE_TOKENS, trio.current_time())) == math.inf:  # noqa: ASYNC110 - rare
+            await trio.sleep(NO_PART_POLL)
         sent, ended = False, None
         try:
             await trio.sleep_until(at)

@@ -20,6 +20,7 @@ from infermux.config.values import MOST_DOLLARS
 from infermux.database.budgets import MOST_NANO, NANO, Added, Spent
 
 from .identity import Identity
+from .share import WHOLE, Share
 
 MOST_PURSES = 100_000  # callers choose their names, so what is remembered of them is bounded ...
 OTHERS = "*"  # ... and whoever comes then shares a purse
@@ -84,7 +85,9 @@ class Claim(NamedTuple):
 class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
-    `spent` is what all routers have that share a store, as far as is known here; `kept`, of it, what the store has.
+    `spent` is by everybody, as far as is known here: `kept`, of it, what the store has, and `own` what we have spent
+    since we run. `reserved` has our promises and `elsewhere`: what others who share the purse may spend beyond what is known of them,
+    out of the room below `limit`, its lowest hard limit (None: there is none, or nobody else).
     """
 
     key: PurseKey
@@ -94,6 +97,9 @@ class Purse:
     reserved: int = 0
     unpriced: int = 0
     kept: int = 0
+    own: int = 0
+    elsewhere: int = 0
+    limit: int | None = None
     _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
 
     @property
@@ -105,6 +111,38 @@ class Purse:
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
         return limit - self.spent - self.reserved
+
+    @property
+    def promised(self) -> int:
+        """What we have promised."""
+        return self.reserved - self.elsewhere
+
+    @property
+    def cap(self) -> int:
+        """What we may at most have spent and promised, all in all, as things stand."""
+        return (self.limit or 0) - (self.spent - self.own) - self.elsewhere
+
+    def leave(self, elsewhere: int) -> None:
+        """So much belongs to others."""
+        self.reserved += elsewhere - self.elsewhere
+        self.elsewhere = elsewhere
+
+    def divide(self, limit: int, share: Share) -> None:
+        """`limit` is its lowest hard one. Of room that is new our part is ours; of room that is gone, all is."""
+        if self.limit is None:
+            self.limit = limit
+            self.claim(share)
+        elif limit != self.limit:
+            more = max(limit - self.limit, 0)
+            self.limit = limit
+            self.leave(self.elsewhere + more - share.part(more))
+
+    def claim(self, share: Share) -> None:
+        """Ours is our part of what nobody else has spent: less of it what we have spent ourselves."""
+        if self.limit is not None:
+            left = max(self.limit - self.spent, 0)
+            ours = share.part(left + self.own) - self.own if not share.late else 0
+            self.leave(left - max(ours, 0))
 
     def crossed(self, limit: int) -> bool:
         """Whether `limit` is used up and nobody was told yet."""
@@ -167,6 +205,7 @@ class Purses:
     current: dict[PurseKey, Purse] = attrs.field(factory=dict[PurseKey, Purse])
     changed: dict[Purse, None] = attrs.field(factory=dict[Purse, None])
     most: int = MOST_PURSES
+    share: Share = WHOLE
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
 
     def purse(self, key: PurseKey, at: float) -> Purse:
@@ -186,7 +225,7 @@ class Purses:
     def _sweep(self, at: float) -> None:
         """Forget purses that say nothing: of a period that is over, or in which nothing was spent."""
         self.current = {
-            key: purse for key, purse in self.current.items() if at < purse.end and (purse.spent or purse.reserved)
+            key: purse for key, purse in self.current.items() if at < purse.end and (purse.spent or purse.promised)
         }
         self._kept.clear()
 
@@ -197,6 +236,8 @@ class Purses:
             return kept
         current = self.current
         held = Held.by(claims, [self.purse(claim.key, at) for claim in claims])
+        if not self.share.is_whole:
+            self._divide(held)
         if isinstance(claims, tuple) and self.current is current:
             if len(self._kept) >= CLAIMS_KEPT:
                 self._kept.clear()
@@ -229,10 +270,34 @@ class Purses:
                 purse.unpriced += 1
             if amount:
                 purse.spent += amount
+                purse.own += amount
                 changed[purse] = None
         return [
             (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
         ]
+
+    def adopt_share(self, share: Share) -> None:
+        """Our part of what is left is another one from now on.
+
+        Where it was shared before, it shrinks at most: others may have spent what we do not know of.
+        """
+        shared, self.share = not self.share.is_whole, share
+        self._kept.clear()
+        for purse in self.current.values():
+            former = purse.elsewhere
+            if share.is_whole:
+                purse.limit = None
+                purse.leave(0)
+            elif purse.limit is not None:
+                purse.claim(share)
+                purse.leave(max(purse.elsewhere, former if shared else 0))
+
+    def _divide(self, held: Held) -> None:
+        lowest: dict[Purse, int] = {}
+        for limit, purse in held.hard:
+            lowest[purse] = min(limit, lowest.get(purse, limit))
+        for purse, limit in lowest.items():
+            purse.divide(limit, self.share)
 
     def take_changed(self) -> tuple[Purse, ...]:
         """Those whose amount is to be kept; `changed` is empty then. What cannot be kept goes back into it."""
@@ -248,6 +313,8 @@ class Purses:
                 purse.kept += spent - purse.spent
                 purse.spent = spent
                 self.changed[purse] = None
+                if not self.share.is_whole:
+                    purse.claim(self.share)
 
     def catch_up(self, rows: Iterable[Spent], at: float) -> None:
         """The store has these amounts now, with all that was added to it; what is more than before, others spent."""
@@ -257,6 +324,7 @@ class Purses:
             if more > 0 and purse.key.name == row.name and int(purse.start) == row.start:
                 purse.spent += more
                 purse.kept += more
+                purse.leave(max(purse.elsewhere - more, 0))
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:

@@ -30,6 +30,7 @@ from .lease import Lease
 from .messages import Want
 from .purse_keeper import BudgetStore, PurseKeeper, wanted
 from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, nano
+from .share import Share
 from .statement import row_of, statement
 
 log = logging.getLogger("infermux.budgets")
@@ -93,6 +94,10 @@ class Treasury:
         self.budgets = budgets
         self.rules = Rules(budgets)
         self.keeper.watch(wanted(budgets, keyed=keyed))
+
+    def adopt_share(self, share: Share) -> None:
+        """Of what is left of every budget, that part is ours from now on."""
+        self.purses.adopt_share(share)
 
     async def expect(self, budgets: tuple[Budget, ...], *, keyed: bool = False) -> None:
         """These are to be adopted: see what was spent of them, unless that takes too long. `adopt` has to follow."""
@@ -266,10 +271,11 @@ class Account(msgspec.Struct, eq=False):
 
 def _error(refused: Refused) -> BudgetExceeded:
     purse, claim = refused.purse, refused.claim
+    others = f", ${_dollars(purse.elsewhere)} left to other routers" if purse.elsewhere else ""
     return BudgetExceeded(
         f"the budget {claim.key.said} of ${_dollars(claim.limit)} has no room for this request, which may cost "
-        f"${_dollars(refused.amount)}: ${_dollars(purse.spent)} are spent, ${_dollars(purse.reserved)} held for "
-        "requests under way",
+        f"${_dollars(refused.amount)}: ${_dollars(purse.spent)} are spent, ${_dollars(purse.promised)} held for "
+        f"requests under way{others}",
         retry_after=refused.until,
     )
 

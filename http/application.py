@@ -14,6 +14,7 @@ import trio
 from infermux.actors.fleet import ROUTER_SLACK, AdapterMaker, Fleet, open_fleet
 from infermux.actors.keys import Keys, start_keys
 from infermux.actors.ledger import Books, open_ledger
+from infermux.actors.share import WHOLE, Share
 from infermux.config.settings import AuthMode, Config
 from infermux.config.values import address
 from infermux.database.budgets import DatabaseBudgets
@@ -67,11 +68,12 @@ async def open_application(
     environ: Mapping[str, str] | None = None,
     adapters: AdapterMaker | None = None,
     load: Load | None = None,
+    share: Share = WHOLE,
 ) -> AsyncGenerator[Application]:
     """Run the actors of `config` and make the handlers for them. Leaving the block ends the actors.
 
-    `load` reads the configuration again for a reload; without it there is none. Whoever holds the event loop meanwhile
-    is logged and counted.
+    `load` reads the configuration again for a reload; without it there is none. `share` is what is ours of every limit.
+    Whoever holds the event loop meanwhile is logged and counted.
     """
     env = os.environ if environ is None else environ
     watchdog = Watchdog()
@@ -79,7 +81,9 @@ async def open_application(
         _database(config) as database,
         # With connections of its own: a long report must not put a revocation off, nor what others have spent.
         _database(config) as of_keys,
-        open_fleet(config, environ=env, adapters=adapters, budget_store=_budgets(database, of_keys)) as fleet,
+        open_fleet(
+            config, environ=env, adapters=adapters, budget_store=_budgets(database, of_keys), share=share
+        ) as fleet,
         _books(fleet, database) as books,
     ):
         if books is not None:
@@ -154,7 +158,10 @@ def _budgets(database: Database | None, short: Database | None) -> DatabaseBudge
 async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Keys:
     """The keys of `database`, read before anybody is let in, unless that takes too long."""
     capacity = fleet.config.limits.max_concurrent_requests + ROUTER_SLACK
-    keys = await start_keys(fleet.supervisor, DatabaseKeys(database), capacity=capacity)
+    buckets = None if fleet.supply is None else fleet.supply.of_key
+    keys = await start_keys(fleet.supervisor, DatabaseKeys(database), capacity=capacity, buckets=buckets)
+    keys.table.adopt_share(fleet.share, trio.current_time())
+    fleet.sharers.append(keys.table)
 
     def adopt(config: Config) -> None:
         wanted = config.auth.mode is AuthMode.KEYS

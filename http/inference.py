@@ -21,11 +21,13 @@ from infermux.actors.key_access import check_model
 from infermux.actors.key_table import Known
 from infermux.actors.keys import Keys, Permit
 from infermux.actors.pump import Sink
+from infermux.actors.supply import REQUEST_WAITS
 from infermux.errors import (
     CallerLeft,
     InfermuxError,
     InternalError,
     Overloaded,
+    RateLimited,
     ShuttingDown,
     UnsupportedMediaType,
 )
@@ -115,7 +117,7 @@ class Inference:
             run = draft.run = await self._received(exchange, endpoint, draft, found, carried)
             run.killed = draft.killed
             if found.key is not None:
-                permit = self._permit(found.key, run)
+                permit = await self._permit(found.key, run)
             if self.caching is not None:
                 await self.caching.serve(exchange, run, draft, self._served)
             elif run.call.stream:
@@ -172,11 +174,22 @@ class Inference:
         if content_type is not None and b"json" not in content_type.lower() and head.path in ROUTES:
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
 
-    def _permit(self, key: Known, run: Run) -> Permit:
-        """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited."""
+    async def _permit(self, key: Known, run: Run) -> Permit:
+        """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited.
+
+        It waits only where nodes share the limit, and this one has nothing left of it: what it asked for is to come.
+        """
         assert self.keys is not None
         check_model(key.stored, run.want, self.fleet.catalogue)
-        return self.keys.admit(key, run.want, run.started_at)
+        now, supply = run.started_at, self.fleet.supply
+        deadline = now + REQUEST_WAITS
+        while True:
+            try:
+                return self.keys.admit(key, run.want, now)
+            except RateLimited:
+                if supply is None or not await supply.coming(deadline):
+                    raise
+            now = trio.current_time()
 
     async def _received(
         self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted, carried: Carried

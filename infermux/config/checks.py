@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-from .bookkeeping import MANAGEMENT_TOKEN, check_ledger, check_pricing, check_telemetry
+from .bookkeeping import MANAGEMENT_TOKEN, check_ledger, check_pricing, check_state, check_telemetry
 from .budgets import check_budgets
 from .caching import check_cache
 from .certificates import authorities_problem, chain_problem
@@ -47,6 +47,7 @@ def check(config: Config, reading: Reading) -> None:
     check_budgets(config, reading)
     check_cache(config, reading)
     check_ledger(config, reading)
+    check_state(config, reading)
     check_telemetry(config, reading)
     _open_to_strangers(config, reading)
     if _known(config, reading, "name"):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from infermux.database.place import Place
+from infermux.shared.place import check_url
 
 from . import values
 from .kinds import TEXT_TAGS, ListOf, Value, text
@@ -66,6 +67,11 @@ def _strategy(written: str) -> str:
 
 def _database(written: str) -> str:
     Place.of(written)
+    return written
+
+
+def _state(written: str) -> str:
+    check_url(written)
     return written
 
 
@@ -226,6 +232,14 @@ DATABASE = Value(
     json={"type": "string", "pattern": "^(sqlite|postgresql|postgres|postgresql\\+psycopg)://"},
     secret=True,
     shown=lambda value: value.reveal(),  # of a default, which is no secret
+)
+STATE = Value(
+    what="a Redis or Valkey: redis://USER:PASSWORD@HOST:PORT/DB, rediss:// (TLS), valkey://, valkeys:// or unix:///PATH",
+    convert=_state,
+    tags=TEXT_TAGS,
+    json={"type": "string", "pattern": "^(rediss?|valkeys?|unix)://"},
+    secret=True,
+    nullable=True,
 )
 PROXY = Value(
     what="the http:// or https:// URL of a proxy, with a host",

@@ -30,6 +30,7 @@ from .scalars import (
     SHARE,
     SHARE_ABOVE_ZERO,
     SIZE,
+    STATE,
     STICKY_KEY,
     STRATEGY,
     SWITCH,
@@ -335,9 +336,17 @@ CACHE = section_of(
     ),
 )
 
+STATE_SECTION = section_of(
+    settings.StateSettings,
+    keys_of(
+        settings.StateSettings,
+        ("url", STATE, "The Redis or Valkey; null: each router has its limits for itself."),
+        ("prefix", NAME, "What every key in it begins with: routers of one prefix share their limits."),
+    ),
+)
+
 _LATER_SECTIONS = later(
     ("workers", COUNT, 1, "Worker processes."),
-    ("state", Section(keys=later(("url", TEXT.or_null(), None, "Redis."))), {}, "State shared by several nodes."),
 )
 
 ROOT = Section(
@@ -387,6 +396,7 @@ ROOT = Section(
             ("pricing", PRICING, "Prices by provider name and model, before those of the price library."),
             ("budgets", ListOf(item=BUDGET, what="a list of budgets"), "What callers, keys, tags or groups may spend."),
             ("ledger", LEDGER, "Where requests are written down, and keys kept."),
+            ("state", STATE_SECTION, "What several routers share; see docs/shared-state.md."),
             ("cache", CACHE, "Answers that are given again to the same request; see docs/caching.md."),
             ("telemetry", TELEMETRY, "Traces."),
         ),

@@ -312,6 +312,14 @@ class LedgerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class StateSettings:
+    """What several nodes share. `url` may hold a password. None: nothing. `prefix` begins every key."""
+
+    url: Secret | None = None
+    prefix: str = "infermux"
+
+
+@attrs.frozen(kw_only=True)
 class CacheSettings:
     """Exact answers, kept `ttl` seconds in at most `max_bytes` of memory. `shared`: who asks makes no difference."""
 
@@ -354,6 +362,7 @@ class Config:
     pricing: Mapping[str, Mapping[str, Price]] = _frozen_dict()
     budgets: tuple[Budget, ...] = ()
     ledger: LedgerSettings = attrs.field(factory=LedgerSettings)
+    state: StateSettings = attrs.field(factory=StateSettings)
     cache: CacheSettings = attrs.field(factory=CacheSettings)
     telemetry: TelemetrySettings = attrs.field(factory=TelemetrySettings)
     source: str | None = None

@@ -25,6 +25,10 @@ STRATEGIES = (
     "or a strategy an installed plugin registers"
 )
 LIMIT = "a whole number above zero, or null for no limit"
+STATE = (
+    "must be a Redis or Valkey: redis://USER:PASSWORD@HOST:PORT/DB, rediss:// (TLS), valkey://, valkeys:// or "
+    "unix:///PATH"
+)
 LATER = "is not available in this version; only its default is accepted"
 
 
@@ -394,14 +398,16 @@ TOGETHER = [
         '6: log.level: must be debug, info, warn or error, not "x"',
         "7: bogus: unknown key; known here: listen, management_listen, management_hosts, log, tls, auth, limits, "
         "shutdown_grace, providers, providers_file, circuit_breaker, routing, retry, rescue, hedge, queue, pricing, "
-        "budgets, ledger, cache, telemetry, workers, state",
+        "budgets, ledger, state, cache, telemetry, workers",
         '8: routing.groups[0].providers[0]: no provider has the name "b"; there are: a',
     ),
 ]
 
 LATER_KEYS = [
     _added("workers", "workers: 4\n", f"5: workers: {LATER}: 1"),
-    _added("state", "state: {url: 'redis://h'}\n", f"5: state.url: {LATER}: null"),
+    _added("state of another kind", "state: {url: 'http://h'}\n", f"5: state.url: {STATE}"),
+    _added("state nowhere", "state: {url: 'redis://:secret@'}\n", f"5: state.url: {STATE}"),
+    _added("state with an option nobody knows", "state: {url: 'redis://h?timeout=1'}\n", f"5: state.url: {STATE}"),
 ]
 
 ALL = FILES + KEYS + VALUES + INTERPOLATION + TOGETHER + LATER_KEYS

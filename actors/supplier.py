@@ -1,0 +1,100 @@
+"""The actor that speaks to Redis: one round after the other, for as long as there is something to say.
+
+No request waits for it, but for up to five milliseconds where a limit has nothing on this node and was just asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import attrs
+import trio
+
+from infermux.config.settings import StateSettings
+from infermux.shared.client import Redis, Session, Shared, StateUnavailable
+
+from .actor import BaseActor, Context
+from .supervisor import Backoff
+from .supply import Supply
+
+log = logging.getLogger("infermux.state")
+
+SUPPLIER: Final = "infermux.supplier"
+AGAIN: Final = Backoff(base=0.05, max=1.0)  # between two attempts to reach Redis
+START_PATIENCE: Final = 2.0  # seconds a start waits for the first answer
+FAREWELL: Final = 1.0  # seconds the last round may take
+
+
+@attrs.define(eq=False, kw_only=True)
+class SupplierActor(BaseActor[Any]):
+    """Keeps `supply` supplied, for as long as it lives."""
+
+    supply: Supply
+    shared: Shared
+    _context: Context[Any] | None = None
+
+    async def started(self, context: Context[Any]) -> None:
+        context.start_soon(self._keep)
+
+    async def _keep(self) -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self.shared.use(self._attend)
+            except StateUnavailable as gone:
+                if self.supply.lose(str(gone)):
+                    attempt = 0
+                    log.warning(
+                        "%s is gone (%s): limits are held by this node's fair share, 1 of %d",
+                        self.shared.place,
+                        gone,
+                        self.supply.share.of,
+                    )
+            await trio.sleep(AGAIN.delay(max(attempt, 1)))
+
+    async def _attend(self, session: Session) -> None:
+        """Speak with Redis for as long as it answers."""
+        supply = self.supply
+        supply.find()
+        while True:
+            await self._round(session)
+            with trio.CancelScope(deadline=supply.next_at()):
+                await supply.wanted.wait()
+            supply.wanted = trio.Event()
+
+    async def _round(self, session: Session) -> None:
+        supply, began = self.supply, trio.current_time()
+        calls, buckets = supply.round(began)
+        if not calls:
+            return
+        try:
+            answers = await session.run(calls)
+        except StateUnavailable:
+            supply.numbers.failures += 1
+            raise
+        if supply.lost_at is not None:
+            supply.lost_at = None
+            log.info("limits are shared by way of %s", self.shared.place)
+        supply.take(calls, buckets, answers, began)
+
+
+def shared_state(settings: StateSettings) -> Shared | None:
+    """What `state` of the configuration says; None: nothing is shared."""
+    return None if settings.url is None else Redis(url=settings.url)
+
+
+async def say_farewell(supply: Supply, shared: Shared) -> None:
+    """Give back what is not used. Bounded in time; without Redis there is nobody to give it to."""
+    if supply.is_degraded:
+        return
+
+    async def work(session: Session) -> None:
+        await session.run(supply.farewell(trio.current_time()))
+
+    with trio.move_on_after(FAREWELL):
+        try:
+            await shared.use(work)
+        except StateUnavailable as gone:
+            log.info("what was not used of the limits could not be given back: %s", gone)
