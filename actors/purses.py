@@ -86,8 +86,8 @@ class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
     `spent` is by everybody, as far as is known here: `kept`, of it, what the store has, and `own` what we have spent
-    since we run. `reserved` has our promises and `elsewhere`: what others who share the purse may spend beyond what is known of them,
-    out of the room below `limit`, its lowest hard limit (None: there is none, or nobody else).
+    since we run. `reserved` has our promises and `elsewhere`: what others who share the purse may spend beyond what is
+    known of them, out of the room below `limit`, its lowest hard limit (None: there is none, or nobody else).
     """
 
     key: PurseKey
