@@ -353,4 +353,5 @@ _NONE: Final = frozenset[Endpoint]()
 
 def stops(adapter: Adapter) -> frozenset[Endpoint]:
     """Nothing for an adapter that does not say so."""
-    return cast("Stopping", adapter).stops if hasattr(adapter, "stops") else _NONE
+    found: frozenset[Endpoint] = getattr(adapter, "stops", _NONE)
+    return found
