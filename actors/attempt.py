@@ -65,6 +65,7 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
     connecting: bool = False
     waits_on: Stoppable | None = None  # see `transport.Asker`
     alarms: Alarms | None = None
+    now: Callable[[], float] = trio.current_time
     _cancelled: bool = False
     _timeout: FailureKind | None = None
     _holding: list[bytes] | None = None
@@ -313,7 +314,7 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
             if usage is None or not usage.is_plausible:
                 usage = self._believed(usage, len(answer.body) // 4 if self.want.endpoint in GENERATING else 0)
             self.usage = usage
-            now = trio.current_time()
+            now = self.now()
             self._release(Outcome(status=answer.status, latency=self._seconds(now), usage=usage), now)
             return usage
         assert stream is not None
@@ -383,7 +384,7 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
     @property
     def seconds(self) -> float:
         """What the provider has had of time, without that in which it waited for the caller."""
-        return self._seconds(trio.current_time())
+        return self._seconds(self.now())
 
     def _seconds(self, now: float) -> float:
         upload = self.call.upload

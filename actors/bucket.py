@@ -46,12 +46,7 @@ class TokenBucket:
 
     def take(self, n: int, now: float) -> bool:
         """Take `n` tokens if they are covered; False and nothing taken otherwise."""
-        tick, at = int(now * _TICKS), self._at
-        level = self._level + (tick - at) * self.capacity
-        if tick > at and level <= self._brim:
-            self._at, self._level = tick, level  # as `_refill` does: nearly always, and a call less
-        else:
-            level = self._refill(now)
+        level = self._refill(now)
         parts = n * _TOKEN
         if parts > level:
             return False

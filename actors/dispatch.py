@@ -79,6 +79,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     deadline: Deadline
     leasing: Leasing
     started_at: float
+    now: Callable[[], float] = trio.current_time
     attempt: Attempt | None = None
     usage: Usage | None = None
     trail: list[Lease] = []
@@ -181,6 +182,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
             choice=plan.last,
             homes=self.homes,
             alarms=self.alarms,
+            now=self.now,
         )
 
     def _count_from(self, at: float) -> None:
@@ -305,7 +307,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         It is what `Advance` would be answered with, by the same decisions in the same order, with no message sent.
         """
         try:
-            granted: Lease | InfermuxError | NotNow | None = self.router.call("lease", self.plan, trio.current_time())
+            granted: Lease | InfermuxError | NotNow | None = self.router.call("lease", self.plan, self.now())
         except ActorDied:
             return None  # who asks it now learns so too, and waits for its restart
         if granted is None or granted is NOT_NOW:

@@ -83,6 +83,7 @@ class Fleet:
     homes: Homes = attrs.field(factory=Homes)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
     spans: bool = False  # each attempt has a span of its own, which its provider is told
+    now: Callable[[], float] = trio.current_time  # once it is open the clock's own, with two calls less
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
@@ -110,7 +111,7 @@ class Fleet:
         treasury, account = self.treasury, None
         if treasury.is_needed:
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
-        caller, retry, now = caller or Anyone(), self.config.retry, trio.current_time() if now is None else now
+        caller, retry, now = caller or Anyone(), self.config.retry, self.now() if now is None else now
         deadline = Deadline.of(now, timeout)
         plan = Plan(want, deadline=deadline.at)
         return Run(
@@ -132,6 +133,7 @@ class Fleet:
             deadline=deadline,
             leasing=Leasing(self.router, plan, caller, deadline),
             started_at=now,
+            now=self.now,
         )
 
     async def add(self, settings: ProviderSettings) -> None:
@@ -441,6 +443,7 @@ async def open_fleet(
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
     treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
+    fleet.now = trio.lowlevel.current_clock().current_time
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -117,8 +117,6 @@ class Connection:
                 sent = wire.send_now(data)
                 if sent < len(data) or wire.unsent:
                     await self._upload(memoryview(data)[sent:])
-                else:
-                    await self.advance(waits=True)
             else:
                 await self._upload(memoryview(head), memoryview(body))
         except WireBroken:
@@ -172,17 +170,13 @@ class Connection:
             if self.status >= 300:
                 return
 
-    async def advance(self, *, waits: bool = False) -> None:
-        """Receive once and parse it. `waits`: nothing can be here yet, so that it need not be tried before waiting.
-
-        Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP.
-        """
+    async def advance(self) -> None:
+        """Receive once and parse it. Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP."""
         try:
-            if waits:
-                await self.wire.wait_readable()
-            self._arrived(await self.wire.receive())
+            data = await self.wire.receive()
         except WireBroken as error:
             raise self._torn(error) from error
+        self._arrived(data)
 
     def advance_now(self) -> bool:
         """As `advance`, without waiting: False when nothing has come."""
@@ -224,10 +218,8 @@ class Connection:
             return False
         headers = [(name.lower(), value) for name, value in fields]
         framing = [header for header in headers if header[0] in _FRAMING]
-        if len(framing) != 1 or framing[0][0] != b"content-length" or not framing[0][1].isdigit():
-            return False
-        if len(framing[0][1]) > 10 or int(framing[0][1]) != len(data) - end - 2:
-            return False
+        if len(framing) != 1 or framing[0] != (b"content-length", b"%d" % (len(data) - end - 2)):
+            return False  # written in another way it may be right as well, and the parser says
         self.status, self.headers = int(line[1]), headers
         if len(data) > end + 2:
             self.pieces.append(data[end + 2 :])
