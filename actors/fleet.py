@@ -91,6 +91,7 @@ class Fleet:
     shared: Shared | None = None
     supply: Supply | None = None  # of limits that nodes share by way of Redis
     spans: bool = False  # each attempt has a span of its own, which its provider is told
+    now: Callable[[], float] = trio.current_time  # once it is open the clock's own, with two calls less
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
@@ -118,7 +119,7 @@ class Fleet:
         treasury, account = self.treasury, None
         if treasury.is_needed:
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
-        caller, retry, now = caller or Anyone(), self.config.retry, trio.current_time() if now is None else now
+        caller, retry, now = caller or Anyone(), self.config.retry, self.now() if now is None else now
         deadline = Deadline.of(now, timeout)
         plan = Plan(want, deadline=deadline.at)
         return Run(
@@ -140,6 +141,7 @@ class Fleet:
             deadline=deadline,
             leasing=Leasing(self.router, plan, caller, deadline, supply=self.supply),
             started_at=now,
+            now=self.now,
         )
 
     async def add(self, settings: ProviderSettings) -> None:
@@ -497,6 +499,7 @@ async def open_fleet(
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury, share=share)
     fleet.shared = shared or shared_state(config.state)
     fleet.supply = None if fleet.shared is None else Supply(prefix=config.state.prefix)
+    fleet.now = trio.lowlevel.current_clock().current_time
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -53,6 +53,7 @@ class Head(msgspec.Struct, eq=False):
 
     The heads of one connection's requests are mostly the same: they are then one object, so that what was found out of
     it need not be found out again. `passed` and `checked` are for those who do: see `inference` and `admission`.
+    `is_plain`: none of the `RARE` headers is there.
     """
 
     method: bytes
@@ -62,8 +63,11 @@ class Head(msgspec.Struct, eq=False):
     client: tuple[str, int] | None = None
     passed: object = None
     checked: tuple[Any, Any] | None = None
-    _plain: bool | None = None
+    is_plain: bool = False
     _first: dict[bytes, bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.is_plain = self.lacks(RARE)
 
     def __repr__(self) -> str:
         """Without the query and the headers: callers put keys there."""
@@ -75,14 +79,6 @@ class Head(msgspec.Struct, eq=False):
         if first is None:
             first = self._first = dict(reversed(self.headers))
         return first.get(name)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether none of the `RARE` headers is there."""
-        plain = self._plain
-        if plain is None:
-            plain = self._plain = self.lacks(RARE)
-        return plain
 
     def of_length(self, length: bytes) -> Head:
         """The same with another Content-Length."""

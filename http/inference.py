@@ -100,8 +100,10 @@ class Inference:
         """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
         head = exchange.head
         endpoint = ROUTES.get(head.path)
+        fleet = self.fleet
         draft = Draft(
-            journal=self.fleet.journal,
+            began=fleet.now(),
+            journal=fleet.journal,
             id=self._request_id(head),
             endpoint=ENDPOINT_NAMES[endpoint] if endpoint is not None else passed_name(head.path),
         )
@@ -123,7 +125,11 @@ class Inference:
             elif run.call.stream:
                 await self._stream(exchange, run, draft)
             else:
-                await self._answer(exchange, run, await run.begin(), draft)
+                answer = await run.begin()
+                if isinstance(answer, Answer):
+                    await self._respond(exchange, run, answer, draft)
+                else:
+                    await self._answer(exchange, run, answer, draft)
             draft.ended_well()
         except InfermuxError as error:
             await self._refuse(exchange, error, draft)
@@ -136,7 +142,7 @@ class Inference:
         finally:
             self.in_flight -= 1
             del self.running[draft]
-            now = trio.current_time()
+            now = fleet.now()
             if draft.run is not None:
                 draft.run.close()
                 if permit is not None:
@@ -201,7 +207,7 @@ class Inference:
                 return await passed(fleet, rules, exchange, found=found, carried=carried)
             body = await exchange.body()
         finally:
-            now = trio.current_time()
+            now = fleet.now()
             draft.received = now - draft.began
         return read(fleet, rules, exchange, endpoint=endpoint, body=body, found=found, carried=carried, now=now)
 
@@ -237,7 +243,7 @@ class Inference:
                 usage.prompt_tokens,
                 usage.completion_tokens,
             )
-            dollars = run.lease.cost if run.lease else None
+            dollars = None if (lease := run.lease) is None else lease.cost
             if dollars is not None:
                 lines += b"x-infermux-cost: %.8f\r\n" % dollars
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
@@ -305,7 +311,7 @@ class Inference:
         return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
             same,
             request_id,
-            int((trio.current_time() - run.started_at) * 1000),  # of a float the formatting costs an exception
+            int((self.fleet.now() - run.started_at) * 1000),  # of a float the formatting costs an exception
             run.attempts,
         )
 

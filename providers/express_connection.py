@@ -130,8 +130,6 @@ class Connection:
                 sent = wire.send_now(data)
                 if sent < len(data) or wire.unsent:
                     await self._upload(memoryview(data)[sent:])
-                else:
-                    await self.advance(waits=True)
             else:
                 await self._upload(memoryview(head), memoryview(body))
         except WireBroken:
@@ -185,17 +183,13 @@ class Connection:
             if self.status >= 300:
                 return
 
-    async def advance(self, *, waits: bool = False) -> None:
-        """Receive once and parse it. `waits`: nothing can be here yet, so that it need not be tried before waiting.
-
-        Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP.
-        """
+    async def advance(self) -> None:
+        """Receive once and parse it. Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP."""
         try:
-            if waits:
-                await self.wire.wait_readable()
-            self._arrived(await self.wire.receive())
+            data = await self.wire.receive()
         except WireBroken as error:
             raise self._torn(error) from error
+        self._arrived(data)
 
     def advance_now(self) -> bool:
         """As `advance`, without waiting: False when nothing has come."""

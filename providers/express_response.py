@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from .arrivals import Polled
 from .express_connection import Connection, broken
-from .transport import BODY_LIMIT, Headers, first, too_large
+from .transport import BODY_LIMIT, Headers, too_large
 
 
 class ExpressResponse(Polled):
     """The answer on a `Connection`, which goes to `give_back` as soon as the last byte has arrived."""
 
-    __slots__ = ("_connection", "_ended", "_give_back", "_headers", "_pieces", "framed", "status")
+    __slots__ = ("_connection", "_ended", "_first", "_give_back", "_headers", "_pieces", "framed", "status")
 
     def __init__(self, connection: Connection, give_back: Callable[[Connection], None]) -> None:
         self.status = connection.status
@@ -22,8 +22,11 @@ class ExpressResponse(Polled):
         self._give_back = give_back
         self._ended = False
         self._connection: Connection | None = connection
+        self._first: dict[bytes, bytes] | None = None
         if connection.complete:
-            self._release(connection)
+            self._connection = None
+            self._ended = True
+            give_back(connection)
 
     def __repr__(self) -> str:
         return f"ExpressResponse(status={self.status}, ended={self._ended})"
@@ -33,7 +36,10 @@ class ExpressResponse(Polled):
         return self._headers
 
     def get(self, name: bytes) -> bytes | None:
-        return first(self._headers, name)
+        found = self._first
+        if found is None:
+            found = self._first = dict(reversed(self._headers))
+        return found.get(name)
 
     @property
     def content_type(self) -> bytes:
@@ -75,6 +81,7 @@ class ExpressResponse(Polled):
             return b""
         if self._headers:
             self._headers.clear()
+            self._first = None
         try:
             connection.advance_now()
         except BaseException:
