@@ -62,6 +62,10 @@ class PurseKeeper:
     _asking: trio.Lock = attrs.field(factory=trio.Lock)
     _trouble: str | None = None
     _unkept: set[PurseKey] = attrs.field(factory=set[PurseKey])
+    _stirred: trio.Event = attrs.field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.purses.told = lambda: self._stirred.set()
 
     def watch(self, wanted: Mapping[Pair, frozenset[str]]) -> None:
         """Purses of these names count from now on, and no others; see `wanted`."""
@@ -73,13 +77,23 @@ class PurseKeeper:
             elif ANYBODY not in before and not names <= before:
                 self._gaps.setdefault(pair, Gap(None))
         self._watched = dict.fromkeys(self._watched, frozenset[str]()) | dict(wanted)
+        if self._gaps:
+            self._stirred.set()
 
     async def run(self) -> None:
-        """Read what is not known yet, and keep what is spent. For ever."""
+        """Read what is not known yet, and keep what is spent. For ever; it sleeps while there is neither."""
         while self.store is not None:
             known = await self._all_known()
+            if known:
+                await self._wait()
             await trio.sleep(SAVE_EVERY if known else STORE_PATIENCE)
             await self.save()
+
+    async def _wait(self) -> None:
+        """Return when there is something to read or to keep."""
+        self._stirred = trio.Event()
+        if not self.purses.changed and not self._gaps:
+            await self._stirred.wait()
 
     async def ready(self) -> None:
         """Wait until the store has told what was spent, for a moment at most: one that is away stops no router."""

@@ -8,7 +8,7 @@ several.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -156,12 +156,14 @@ class Refused:
 class Purses:
     """All purses of the running periods. It outlives its actor: a crash must not refill a purse.
 
-    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over.
+    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over; `told` is
+    called when there is a first one.
     """
 
     current: dict[PurseKey, Purse] = attrs.field(factory=dict[PurseKey, Purse])
     changed: dict[Purse, None] = attrs.field(factory=dict[Purse, None])
     most: int = MOST_PURSES
+    told: Callable[[], None] | None = None
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
 
     def purse(self, key: PurseKey, at: float) -> Purse:
@@ -224,6 +226,8 @@ class Purses:
                 purse.unpriced += 1
             if amount:
                 purse.spent += amount
+                if not changed:
+                    self._tell()
                 changed[purse] = None
         return [
             (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
@@ -242,6 +246,11 @@ class Purses:
             if int(purse.start) == row.start and spent != purse.spent:
                 purse.spent = spent
                 self.changed[purse] = None
+                self._tell()
+
+    def _tell(self) -> None:
+        if self.told is not None:
+            self.told()
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:
