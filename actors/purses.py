@@ -8,7 +8,7 @@ several.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -199,13 +199,15 @@ class Refused:
 class Purses:
     """All purses of the running periods. It outlives its actor: a crash must not refill a purse.
 
-    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over.
+    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over; `told` is
+    called when there is a first one.
     """
 
     current: dict[PurseKey, Purse] = attrs.field(factory=dict[PurseKey, Purse])
     changed: dict[Purse, None] = attrs.field(factory=dict[Purse, None])
     most: int = MOST_PURSES
     share: Share = WHOLE
+    told: Callable[[], None] | None = None
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
 
     def purse(self, key: PurseKey, at: float) -> Purse:
@@ -271,6 +273,8 @@ class Purses:
             if amount:
                 purse.spent += amount
                 purse.own += amount
+                if not changed:
+                    self._tell()
                 changed[purse] = None
         return [
             (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
@@ -315,6 +319,7 @@ class Purses:
                 self.changed[purse] = None
                 if not self.share.is_whole:
                     purse.claim(self.share)
+                self._tell()
 
     def catch_up(self, rows: Iterable[Spent], at: float) -> None:
         """The store has these amounts now, with all that was added to it; what is more than before, others spent."""
@@ -325,6 +330,10 @@ class Purses:
                 purse.spent += more
                 purse.kept += more
                 purse.leave(max(purse.elsewhere - more, 0))
+
+    def _tell(self) -> None:
+        if self.told is not None:
+            self.told()
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:

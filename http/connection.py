@@ -35,10 +35,8 @@ from .watch import LeaveWatch, leave_watch
 
 _HEAD_READ = 16384
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
-SWEEP_INTERVAL = 0.5
-"""Seconds between two looks at the deadlines: they are exact to this much."""
-IDLE_TIMEOUT = 75.0
-"""Seconds a connection is kept for the next request."""
+SWEEP_INTERVAL = 0.5  # seconds between two looks at the deadlines: they are exact to this much
+IDLE_TIMEOUT = 75.0  # seconds a connection is kept for the next request
 LINGER_TIMEOUT = 2.0
 """Seconds for which a refused caller's further bytes are read away, so that the refusal is not lost to a reset."""
 
@@ -102,15 +100,14 @@ class Lane:
     in_flight: int = attrs.field(default=0, init=False)
     requests: int = attrs.field(default=0, init=False)
     last: tuple[Again, Head] | None = attrs.field(default=None, init=False, repr=False)  # read by any connection
+    opened: trio.Event = attrs.field(factory=trio.Event, init=False)  # some connection is
     _emptied: trio.Event = attrs.field(factory=trio.Event, init=False)
     _date: int = attrs.field(default=0, init=False)
     _date_lines: bytes = attrs.field(default=b"", init=False)
 
     def statistics(self) -> Statistics:
-        idle = sum(connection.phase is Phase.IDLE for connection in self.connections)
-        return Statistics(
-            connections=len(self.connections), idle=idle, in_flight=self.in_flight, requests=self.requests
-        )
+        idle, count = sum(each.phase is Phase.IDLE for each in self.connections), len(self.connections)
+        return Statistics(connections=count, idle=idle, in_flight=self.in_flight, requests=self.requests)
 
     async def run(self) -> None:
         """Sweep and watch until cancelled; without it no deadline and no leaving is noticed."""
@@ -120,6 +117,9 @@ class Lane:
 
     async def _sweep(self) -> None:
         while True:
+            if not self.connections:
+                self.opened = trio.Event()
+                await self.opened.wait()
             await trio.sleep(self.sweep_interval)
             now = trio.current_time()
             for connection in [each for each in self.connections if each.deadline < now]:
@@ -191,6 +191,7 @@ class Connection:
         """Serve requests until one side is done. The connection is closed in every case."""
         self.lane.connections.add(self)
         self._now = trio.lowlevel.current_clock().current_time  # the same with two calls less
+        self.lane.opened.set()
         if self.sock is not None:
             self.lane.watch.add(self.sock, self.on_left)
         try:
