@@ -307,7 +307,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         while self._phase is not Phase.DONE:
             attempt = self._streaming()
             try:
-                failure = await pump(attempt, sink, self.caller, self.arrivals)
+                failure = await pump(attempt, sink, self.caller, self.arrivals, self.alarms)
             except (InfermuxError, CallerLeft):
                 self.close()
                 raise
