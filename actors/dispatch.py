@@ -264,7 +264,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         pair = (attempt.lease.provider, attempt.lease.model)
         refusal.__traceback__ = None  # it is kept with the decision, and its frames have the body
         self.passed_over.setdefault(pair, refusal)
-        self.plan.tried.add(pair)
+        self.plan.tried |= {pair}
         self.plan.parked = False
         self.trail = [lease for lease in self.trail if lease is not attempt.lease]
         self.attempt = None
@@ -275,10 +275,10 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         plan.staying = None
         entry = Failed(lease.provider, lease.model, failure, lease.other_keys > 0, goes_without(lease.settings))
         self.history.failed.append(entry)
-        plan.tried.add((lease.provider, lease.model))
+        plan.tried |= {(lease.provider, lease.model)}
         plan.parked = False  # a further wait for a first probe has a bound of its own
         if failure.kind.is_timeout:
-            plan.silent.add(lease.provider)
+            plan.silent |= {lease.provider}
         attempt.failed(failure)
 
     # Leases.
@@ -341,7 +341,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         while self._phase is not Phase.DONE:
             attempt = self._streaming()
             try:
-                failure = await pump(attempt, sink, self.caller, self.arrivals)
+                failure = await pump(attempt, sink, self.caller, self.arrivals, self.alarms)
             except (InfermuxError, CallerLeft):
                 self.close()
                 raise

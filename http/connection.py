@@ -199,7 +199,10 @@ class Connection:
                 await self._http2()
             else:
                 self._wait_for(Phase.IDLE, self.lane.limits.header_timeout)
-                while await self._one_request():
+                while (found := await self._next_request()) is not None:
+                    (parsed, head), found = found, None
+                    if not await (self._answer(parsed, head) if head else self.lane.elsewhere.answer(self, parsed)):
+                        break
                     self._wait_for(Phase.IDLE, self.lane.idle_timeout)
         except WireBroken:
             pass
@@ -290,34 +293,34 @@ class Connection:
         data, self.buffer = self.buffer[:count], self.buffer[count:]
         return data
 
-    async def _one_request(self) -> bool:
+    async def _next_request(self) -> tuple[ParsedHead, Head | None] | None:
+        """The next request's head, in both forms where it is inference; None: there is none."""
         try:
             raw = await self._read_head()
             if not raw:
-                return False
+                return None
             if raw == HTTP2_PREFACE:
                 self.buffer = raw + self.buffer
                 await self._http2()
-                return False
+                return None
             known = self._known(raw)
             if known is not None:
-                del raw  # an answer may take long
-                return await self._answer(*known)
+                return known
             head = check_head(raw)
             path, _, query = head.target.partition(b"?")
             if self.lane.is_inference(head.method, path):
                 self._again = Again(raw, head)
                 self._head = Head(head.method, path, query, head.headers, self.client)
                 self.lane.last = self._again, self._head
-                return await self._answer(head, self._head)
+                return head, self._head
             if head.length is not None and head.length > self.lane.limits.max_body_bytes:
                 raise too_large(self.lane.limits.max_body_bytes)
         except InfermuxError as refusal:
             self._refuse(refusal)
             await self.linger()
-            return False
+            return None
         self.phase, self.deadline = Phase.ELSEWHERE, inf
-        return await self.lane.elsewhere.answer(self, head)
+        return head, None
 
     def _known(self, raw: bytes) -> tuple[ParsedHead, Head] | None:
         """A head like the last one, of this connection or at first of any: 5000 copies of one are several megabytes."""

@@ -122,14 +122,8 @@ class Inference:
                 permit = await self._permit(found.key, run)
             if self.caching is not None:
                 await self.caching.serve(exchange, run, draft, self._served)
-            elif run.call.stream:
-                await self._stream(exchange, run, draft)
             else:
-                answer = await run.begin()
-                if isinstance(answer, Answer):
-                    await self._respond(exchange, run, answer, draft)
-                else:
-                    await self._answer(exchange, run, answer, draft)
+                await self._served(exchange, run, draft)
             draft.ended_well()
         except InfermuxError as error:
             await self._refuse(exchange, error, draft)
@@ -221,16 +215,33 @@ class Inference:
 
     async def _served(self, exchange: Exchange, run: Run, draft: Draft) -> None:
         """Have it answered by a provider."""
+        opening: Opening | None = None
         if run.call.stream:
-            await self._stream(exchange, run, draft)
+            opening = Opening(self, exchange, run, draft)
+            answer = await self._begun(exchange, run, opening)
         else:
-            await self._answer(exchange, run, await run.begin(), draft)
-
-    async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> None:
+            answer = await run.begin()
         if isinstance(answer, Answer):
             await self._respond(exchange, run, answer, draft)
-        else:
-            await self._pump(exchange, run, Opening(self, exchange, run, draft), answer)
+        elif answer is not None:
+            opening = opening or Opening(self, exchange, run, draft)
+            try:
+                # Called from here: a method between would be a frame of each open stream.
+                await run.pump(opening.open(answer))
+            except Exception as error:
+                await self._ended_badly(exchange, run, opening, error)
+            else:
+                await exchange.finish(_trailers(exchange.head, run))
+
+    async def _begun(self, exchange: Exchange, run: Run, opening: Opening) -> Answer | Stream | None:
+        """The answer to a request for a stream, which may begin before its first content; None: it was broken off."""
+        try:
+            return await run.begin(opening.commit)
+        except InfermuxError as error:
+            if not opening.is_open:
+                raise
+            await self._break_off(exchange, run, opening, error)
+            return None
 
     async def _respond(self, exchange: Exchange, run: Run, answer: Answer, draft: Draft) -> None:
         draft.status = answer.status
@@ -248,34 +259,16 @@ class Inference:
                 lines += b"x-infermux-cost: %.8f\r\n" % dollars
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
-    async def _stream(self, exchange: Exchange, run: Run, draft: Draft) -> None:
-        """A request for a stream: its answer may have to begin before its first content is there."""
-        opening = Opening(self, exchange, run, draft)
-        try:
-            answer = await run.begin(opening.commit)
-        except InfermuxError as error:
-            if not opening.is_open:
-                raise
+    async def _ended_badly(self, exchange: Exchange, run: Run, opening: Opening, error: Exception) -> None:
+        """Tell the caller in its stream. Raises CallerLeft."""
+        if isinstance(error, CallerLeft):
+            raise error
+        if isinstance(error, InfermuxError):
             await self._break_off(exchange, run, opening, error)
             return
-        if isinstance(answer, Answer):
-            await self._respond(exchange, run, answer, draft)
-        else:
-            await self._pump(exchange, run, opening, answer)
-
-    async def _pump(self, exchange: Exchange, run: Run, opening: Opening, stream: Stream) -> None:
-        sink = opening.open(stream)
-        try:
-            await run.pump(sink)
-        except InfermuxError as error:
-            await self._break_off(exchange, run, opening, error)
-            return
-        except CallerLeft:
-            raise
-        except Exception:
-            log.exception("request %s crashed while streaming", opening.draft.id.decode("latin-1"))
-            opening.draft.broke(_crashed())
-            exchange.send_now(_told_in_band(_crashed(), exchange.head, opening))
+        log.error("request %s crashed while streaming", opening.draft.id.decode("latin-1"), exc_info=error)
+        opening.draft.broke(_crashed())
+        exchange.send_now(_told_in_band(_crashed(), exchange.head, opening))
         await exchange.finish(_trailers(exchange.head, run))
 
     async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:

@@ -17,7 +17,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 from .express_connection import Connection, Unanswered
 from .express_pool import IdlePool
 from .express_response import ExpressResponse
-from .tcp import connect
+from .tcp import connect, connect_here, is_here
 from .tls_wire import TlsWire
 from .transport import (
     BODYLESS,
@@ -51,6 +51,9 @@ async def dial(origin: Origin, context: ssl.SSLContext | None = None) -> Wire:
     return await TlsWire.handshake(wire, context or http1_context(), server_hostname=origin.host)
 
 
+_BY_TCP: Final = dial
+
+
 class ExpressTransport:
     """See `Transport`. `dial` is how a connection is made: another one in tests and for other kinds of sockets."""
 
@@ -69,6 +72,7 @@ class ExpressTransport:
         self._origin = origin
         self._connect_timeout = connect_timeout
         self._dial = dial
+        self._is_here = dial is _BY_TCP and not origin.tls and is_here(origin.host)
         self._pool: IdlePool[Connection] = IdlePool(idle_seconds=idle_seconds, max_idle=max_idle)
         self._now = trio.current_time
 
@@ -124,6 +128,9 @@ class ExpressTransport:
         self._pool.give(connection, self._now())
 
     async def _connect(self, asker: Asker | None) -> Connection:
+        self._now = trio.lowlevel.current_clock().current_time  # the same with two calls less
+        if self._is_here and (wire := self._connected_here()) is not None:
+            return Connection(wire)
         until = trio.current_time() + self._connect_timeout
         with trio.CancelScope(deadline=until) as scope:
             if asker is not None:
@@ -137,16 +144,27 @@ class ExpressTransport:
         message = f"no connection to {self._origin} within {self._connect_timeout:g} s"
         raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message)
 
-    async def _connected(self) -> Connection:
-        origin = self._origin
-        self._now = trio.lowlevel.current_clock().current_time  # the same with two calls less
-        if self._pool.closed:
-            raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {origin} was closed")
+    def _connected_here(self) -> Wire | None:
+        """Without a wait, and so without what bounds one. None where it would take one."""
+        self._check_open()
         try:
-            return Connection(await self._dial(origin))
+            return connect_here(self._origin.host, self._origin.port)
+        except OSError as error:
+            raise self._no_connection(error) from error
+
+    async def _connected(self) -> Connection:
+        self._check_open()
+        try:
+            return Connection(await self._dial(self._origin))
         except (OSError, WireBroken, UnicodeError) as error:
-            message = f"cannot connect to {origin}: {reason(error)}"
-            raise UpstreamFailure(FailureKind.CONNECT, message) from error
+            raise self._no_connection(error) from error
+
+    def _check_open(self) -> None:
+        if self._pool.closed:
+            raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {self._origin} was closed")
+
+    def _no_connection(self, error: Exception) -> UpstreamFailure:
+        return UpstreamFailure(FailureKind.CONNECT, f"cannot connect to {self._origin}: {reason(error)}")
 
     def expire(self) -> None:
         """Close the connections that were idle for too long; otherwise that happens with the next request."""

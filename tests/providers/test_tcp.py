@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from infermux.providers.tcp import connect, family_of
+from infermux.providers.tcp import connect, connect_here, family_of, is_here
 from infermux.providers.wire import SocketWire
 
 
@@ -49,6 +49,32 @@ async def test_what_listens_here_is_connected_to_without_a_wait(listener: socket
         assert wire.send_now(b"hello") == 5
         assert there.recv(5) == b"hello"
     wire.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("127.8.9.10", True), ("::1", True), ("10.0.0.1", False), ("localhost", False)],
+)
+def test_what_is_here(host: str, here: bool) -> None:
+    assert is_here(host) is here
+
+
+async def test_what_is_here_is_connected_to_or_refuses_at_once(listener: socket.socket) -> None:
+    wire = connect_here("127.0.0.1", port_of(listener))
+    assert wire is not None
+    wire.close()
+    answered = await filled(listener)
+    assert connect_here("127.0.0.1", port_of(listener)) is None  # it would have to be waited for
+    for each in answered:
+        each.close()
+    listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        connect_here("127.0.0.1", port_of_closed())
+
+
+def port_of_closed() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as briefly:
+        return port_of(briefly)
 
 
 async def test_a_name_is_resolved(listener: socket.socket) -> None:
