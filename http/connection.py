@@ -95,6 +95,7 @@ class Lane:
     sweep_interval: float = SWEEP_INTERVAL
     refused: Refused = untold  # what never became an exchange, and is not elsewhere either
     watch: LeaveWatch = attrs.field(factory=leave_watch)
+    leaving: bool = False  # answers close their connections, so that callers go elsewhere
     shutting_down: bool = False
     connections: set[Connection] = attrs.field(factory=set["Connection"], init=False)
     in_flight: int = attrs.field(default=0, init=False)
@@ -139,7 +140,7 @@ class Lane:
 
     def shut_down(self) -> None:
         """Close what is idle; the others close after the answer they are at."""
-        self.shutting_down = True
+        self.leaving = self.shutting_down = True
         self.close_idle(inf)
 
     def close_idle(self, count: float) -> int:

@@ -86,7 +86,7 @@ class ExpressExchange:
         """Whether the connection is to serve another request after this one."""
         ended_well = self._keep and self._answer is _DONE and not self._connection.left
         # A head sent before the drain promised to keep the connection; an idle one would hold the drain to its end.
-        return ended_well and not self._connection.lane.shutting_down
+        return ended_well and not self._connection.lane.leaving
 
     @property
     def body_unread(self) -> bool:
@@ -259,7 +259,7 @@ class ExpressExchange:
         if self._body is None:
             self._keep = self._skip_body() and self._keep
         lane = self._connection.lane
-        if lane.shutting_down:
+        if lane.leaving:
             self._keep = False
         if not self._keep:
             framing += b"connection: close\r\n"

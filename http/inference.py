@@ -73,6 +73,7 @@ def is_inference(method: bytes, path: bytes) -> bool:
 class Inference:
     """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
 
+    `leaving`: it soon will, and who looks whether to send requests here is told so.
     `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace; `caching` keeps answers.
     `running` has those that are served, in the order of their coming; `decisions` what was decided of the last ones
     that have ended.
@@ -84,6 +85,7 @@ class Inference:
     sampler: Sampler | None = None
     caching: Caching | None = None
     in_flight: int = 0
+    leaving: bool = False
     draining: bool = False
     running: dict[Draft, None] = attrs.field(factory=dict[Draft, None])
     decisions: Decisions = attrs.field(factory=Decisions)

@@ -63,7 +63,7 @@ from .rules import Rules
 from .sign_in import Door
 
 PREFIX = "/_infermux"
-EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
+EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/accepting", f"{PREFIX}/ready"})
 MAX_BODY = 64 * 1024
 
 
@@ -147,7 +147,7 @@ def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
 
 
 def _guard(management: Management, managed: bool) -> None:
-    """All of `/_infermux/` asks for the token, but for `health` and `ready`.
+    """All of `/_infermux/` asks for the token, but for `health`, `accepting` and `ready`.
 
     A browser that has signed in shows its cookie instead, for the dashboard's own files.
     Where it is not served, it is like any path.
@@ -242,9 +242,15 @@ def _add_health(app: QuartTrio, management: Management) -> None:
     async def health() -> dict[str, Any]:
         return {"status": "ok", "version": __version__}
 
+    @app.get(f"{PREFIX}/accepting")
+    async def accepting() -> tuple[dict[str, Any], int]:
+        if inference.leaving or inference.draining:
+            return {"accepting": False, "reason": "draining"}, 503
+        return {"accepting": True}, 200
+
     @app.get(f"{PREFIX}/ready")
     async def ready() -> tuple[dict[str, Any], int]:
-        if inference.draining:
+        if inference.leaving or inference.draining:
             return {"ready": False, "reason": "draining"}, 503
         if not fleet.is_ready():
             return {"ready": False, "reason": "no routable provider"}, 503
@@ -256,8 +262,8 @@ def _add_health(app: QuartTrio, management: Management) -> None:
         return {
             "version": __version__,
             "uptime_seconds": round(trio.current_time() - management.started_at, 3),
-            "ready": fleet.is_ready() and not inference.draining,
-            "draining": inference.draining,
+            "ready": fleet.is_ready() and not inference.leaving and not inference.draining,
+            "draining": inference.leaving or inference.draining,
             "in_flight": inference.in_flight,
             "strategy": fleet.config.routing.strategy,
             "default_model": fleet.catalogue.default_model,

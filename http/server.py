@@ -103,6 +103,11 @@ class Running:
         for lane in self._lanes:
             lane.limits = limits
 
+    def leave(self) -> None:
+        """It is about to end: take what comes, and close each connection after its answer."""
+        for lane in self._lanes:
+            lane.leaving = True
+
     def statistics(self) -> Statistics:
         """Of all lanes together."""
         each = [lane.statistics() for lane in self._lanes]

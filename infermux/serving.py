@@ -117,13 +117,14 @@ def _cancelled_by_signals(scope: trio.CancelScope) -> Generator[None]:
 async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
     config = serving.config
     async with open_application(config, load=serving.load) as application, trio.open_nursery() as nursery:
-        shutdown = trio.Event()
-        await nursery.start(_watch_signals, application, shutdown)
+        leaving, shutdown = trio.Event(), trio.Event()
+        await nursery.start(_watch_signals, application, leaving, shutdown)
         try:
             running: Running = await nursery.start(_listen, application, tls, shutdown, nursery.cancel_scope)
         except OSError as unusable:
             nursery.cancel_scope.cancel()
             return unusable
+        nursery.start_soon(_leave, running, leaving)
         application.reloader.then.append(partial(_adopt, running, tls))
         if serving.watch and config.source is not None:
             await nursery.start(
@@ -184,7 +185,14 @@ def _bindable(text: str) -> tuple[str, int]:
     return where.host, where.port
 
 
-async def _watch_signals(application: Application, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+async def _leave(running: Running, leaving: trio.Event) -> None:
+    await leaving.wait()
+    running.leave()
+
+
+async def _watch_signals(
+    application: Application, leaving: trio.Event, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]
+) -> None:
     """First SIGTERM or SIGINT: drain. Second: now. SIGHUP: reload."""
     wanted = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     with trio.open_signal_receiver(*wanted) as signals:
@@ -195,20 +203,29 @@ async def _watch_signals(application: Application, shutdown: trio.Event, *, task
                 if name == "SIGHUP":
                     nursery.start_soon(application.reloader.reload_and_log, name)
                     continue
-                if shutdown.is_set():
+                if leaving.is_set():
                     log.warning("second %s: stopping now", name)
                     application.fleet.revoke_all("the server was told to stop at once")
                     await trio.sleep(DRAIN_POLL)
                     os._exit(0)
-                grace = application.config.shutdown_grace
-                log.info("%s: finishing %d requests, at most %g s", name, application.inference.in_flight, grace)
-                application.inference.draining = True
-                shutdown.set()
-                nursery.start_soon(_cut_when_over, application, grace)
+                leaving.set()
+                nursery.start_soon(_drain, application, name, shutdown)
 
 
-async def _cut_when_over(application: Application, grace: float) -> None:
-    """At the end of the grace every stream still running gets its in-band error."""
+async def _drain(application: Application, why: str, shutdown: trio.Event) -> None:
+    """Whoever sends requests here learns of the end some seconds late, so that it is told before it comes.
+
+    At the end of the grace every stream still running gets its in-band error.
+    """
+    inference, delay = application.inference, application.config.shutdown_delay
+    inference.leaving = True
+    if delay:
+        log.info("%s: taking requests for another %g s", why, delay)
+        await trio.sleep(delay)
+    grace = application.config.shutdown_grace
+    log.info("%s: finishing %d requests, at most %g s", why, inference.in_flight, grace)
+    inference.draining = True
+    shutdown.set()
     await trio.sleep(grace)
     application.fleet.revoke_all(f"the server shut down and its grace of {grace:g} s is over")
 
@@ -263,7 +280,7 @@ def _seen(application: Application) -> Seen:
         config=config.source,
         in_flight=inference.in_flight,
         draining=inference.draining,
-        grace=config.shutdown_grace,
+        grace=config.shutdown_delay + config.shutdown_grace,
     )
 
 

@@ -366,7 +366,12 @@ ROOT = Section(
             ("tls", TLS, "The server's own certificate; with both files set it serves HTTPS."),
             ("auth", AUTH, "Who may call."),
             ("limits", LIMITS, "Of the front end."),
-            ("shutdown_grace", DURATION_OR_ZERO, "Time running requests have after SIGTERM."),
+            (
+                "shutdown_delay",
+                DURATION_OR_ZERO,
+                "Time after SIGTERM in which new requests are still taken, while readiness says no.",
+            ),
+            ("shutdown_grace", DURATION_OR_ZERO, "Time running requests have after that."),
         ),
         Key(
             name="providers",

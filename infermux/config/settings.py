@@ -350,6 +350,7 @@ class Config:
     tls: TlsSettings = attrs.field(factory=TlsSettings)
     auth: AuthSettings = attrs.field(factory=AuthSettings)
     limits: LimitSettings = attrs.field(factory=LimitSettings)
+    shutdown_delay: float = 0.0
     shutdown_grace: float = 30.0
     providers: tuple[ProviderSettings, ...] = ()
     providers_file: str | None = None

@@ -397,8 +397,8 @@ TOGETHER = [
         "5: providers[0].weight: must be a number above zero, not -1",
         '6: log.level: must be debug, info, warn or error, not "x"',
         "7: bogus: unknown key; known here: listen, management_listen, management_hosts, log, tls, auth, limits, "
-        "shutdown_grace, providers, providers_file, circuit_breaker, routing, retry, rescue, hedge, queue, pricing, "
-        "budgets, ledger, state, cache, telemetry, workers",
+        "shutdown_delay, shutdown_grace, providers, providers_file, circuit_breaker, routing, retry, rescue, hedge, "
+        "queue, pricing, budgets, ledger, state, cache, telemetry, workers",
         '8: routing.groups[0].providers[0]: no provider has the name "b"; there are: a',
     ),
 ]
