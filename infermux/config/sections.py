@@ -36,6 +36,7 @@ from .scalars import (
     TAG,
     TEXT,
     URL,
+    WORKERS,
 )
 from .section import Key, Section, keys_of, later, section_of
 from .values import name
@@ -336,7 +337,6 @@ CACHE = section_of(
 )
 
 _LATER_SECTIONS = later(
-    ("workers", COUNT, 1, "Worker processes."),
     ("state", Section(keys=later(("url", TEXT.or_null(), None, "Redis."))), {}, "State shared by several nodes."),
 )
 
@@ -352,6 +352,12 @@ ROOT = Section(
                 "management_hosts",
                 ListOf(item=HOST, what="a list of host names"),
                 "Host names that may be used to reach management besides loopback names and the listen address.",
+            ),
+            (
+                "workers",
+                WORKERS,
+                "Processes that share the port and the limits; `auto`: as many as there are processors; see "
+                "docs/workers.md.",
             ),
             ("log", LOG, "Logging."),
             ("tls", TLS, "The server's own certificate; with both files set it serves HTTPS."),

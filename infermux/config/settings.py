@@ -333,11 +333,13 @@ class Config:
     """A whole, checked configuration. `source` is the file it came from.
 
     `providers_file` is the providers.json whose entries follow those of `source`, whether there is one by now or not.
+    `workers` "auto": as many as there are processors.
     """
 
     listen: str = "127.0.0.1:8080"
     management_listen: str | None = None
     management_hosts: tuple[str, ...] = ()
+    workers: int | Literal["auto"] = 1
     log: LogSettings = attrs.field(factory=LogSettings)
     tls: TlsSettings = attrs.field(factory=TlsSettings)
     auth: AuthSettings = attrs.field(factory=AuthSettings)

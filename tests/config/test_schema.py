@@ -79,7 +79,7 @@ def test_what_is_refused_for_its_shape_fails_the_schema(case: Bad) -> None:
 
 def test_later_keys_are_marked_as_such() -> None:
     later = {f"{section}.{key}".lstrip(".") for section, key, part in reference.keys(SCHEMA) if part.get("x-later")}
-    assert {"workers", "state.url"} <= later
+    assert {"state.url"} <= later
     assert not {"listen", "retry.max_attempts", "providers[].name", "providers[].command", "cache.ttl"} & later
     assert LATER_KEYS
 
