@@ -6,7 +6,7 @@ Numbers are summed and lists joined, unless the key says otherwise; of states th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -112,7 +112,7 @@ def provider(rows: Said) -> Json:
 
 
 def _word(value: Any) -> Any:
-    return value["state"] if isinstance(value, dict) else value
+    return cast("Json", value)["state"] if isinstance(value, dict) else value
 
 
 def providers(said: Said) -> list[Json]:

@@ -32,7 +32,7 @@ async def serve_siblings(
         await _serve(application.local_app, listener, task_status)
 
 
-async def _serve(app: AsgiApp, listener: socket.socket, task_status: trio.TaskStatus[None]) -> None:
+async def _serve(app: AsgiApp, listener: socket.socket, task_status: trio.TaskStatus[Running]) -> None:
     await serve(
         listen=[listener],
         handler=_nobody,

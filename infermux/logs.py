@@ -90,11 +90,8 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter):
         return super().format(record)
 
     def _as_json(self, record: logging.LogRecord, said: Fields) -> str:
-        line: dict[str, Any] = {
-            "event": said.event,
-            "level": _LINE_NAMES.get(record.levelno, "info"),
-            "logger": record.name,
-        }
+        level = _LINE_NAMES.get(record.levelno, "info")
+        line: dict[str, Any] = {"event": said.event, "level": level, "logger": record.name}
         if self._timestamps:
             line["timestamp"] = _iso(record.created)
         line.update(said.fields())

@@ -48,7 +48,9 @@ class NotStarted(InfermuxError):
 class Crew:
     """The workers of `config`, whose ports are fixed. `counted` are the places whose limits are dealt out.
 
-    `folder` has the workers' sockets, `leader` is the end of a pipe that they watch. `reload` is what an operator asks."""
+    `folder` has the workers' sockets, `leader` is the end of a pipe that they watch. `reload` is what
+    an operator asks.
+    """
 
     config: Config
     reload: Any
