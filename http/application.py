@@ -28,13 +28,16 @@ from infermux.watchdog import Watchdog
 
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
 from .caching import caching_of
+from .dashboard import pages
 from .door_log import DoorLog
 from .errors import error_answer
 from .inference import Inference
-from .management import Management, management_app
+from .management import PREFIX, Management, local_app, management_app
 from .observing import observe, overlook
 from .reloading import Load, Reloader
 from .rules import Rules
+from .siblings import Siblings
+from .sign_in import Door, Visits
 
 CLOSE_GRACE = 2.0  # seconds the database has to close
 FLUSH_PATIENCE = 1.0  # ... and its rows, to be written before budgets are looked up in them
@@ -45,7 +48,8 @@ TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 class Application:
     """A running router and its handlers: `inference` for exchanges, `app` (ASGI) for everything else on `listen`,
 
-    `management_app` for `management_listen` where that is set. `door_log` is to be told of heads that a server refuses.
+    `management_app` for `management_listen` where that is set, `local_app` for the other workers, if there are any: it
+    answers for this one alone. `door_log` is to be told of heads that a server refuses.
     """
 
     fleet: Fleet
@@ -54,6 +58,7 @@ class Application:
     door_log: DoorLog
     app: Any
     management_app: Any | None
+    local_app: Any | None = None
 
     @property
     def config(self) -> Config:
@@ -69,11 +74,13 @@ async def open_application(
     adapters: AdapterMaker | None = None,
     load: Load | None = None,
     share: Share = WHOLE,
+    siblings: Siblings | None = None,
 ) -> AsyncGenerator[Application]:
     """Run the actors of `config` and make the handlers for them. Leaving the block ends the actors.
 
-    `load` reads the configuration again for a reload; without it there is none. `share` is what is ours of every limit.
-    Whoever holds the event loop meanwhile is logged and counted.
+    `load` reads the configuration again for a reload; without it there is none. `share` is what is ours of every limit,
+    `siblings` are all workers where there are several: whichever is asked answers for all. Whoever holds the event loop
+    meanwhile is logged and counted.
     """
     env = os.environ if environ is None else environ
     watchdog = Watchdog()
@@ -106,6 +113,8 @@ async def open_application(
             hub=overlook(inference, watchdog),
             books=books,
             door_log=DoorLog(),
+            siblings=siblings,
+            door=Door(PREFIX, pages(PREFIX), Visits() if siblings is None else Visits(key=siblings.cookies)),
         )
         management.metrics.more.append(management.door_log.values)
         separate = config.management_listen is not None
@@ -118,6 +127,7 @@ async def open_application(
             management_app=let_finish(management_app(management, public=False), management.door_log)
             if separate
             else None,
+            local_app=None if siblings is None else local_app(management),
         )
         with watchdog.watching():  # not while the pages are put together, which takes its time
             if (arrivals := running()) is not None:

@@ -23,10 +23,13 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING
 _LINE_NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 
 
-def set_up_logging(settings: LogSettings) -> None:
-    """Send everything logged below `infermux` (and warnings of the libraries) to stderr as `settings` ask."""
+def set_up_logging(settings: LogSettings, *, worker: int | None = None) -> None:
+    """Send everything logged below `infermux` (and warnings of the libraries) to stderr as `settings` ask.
+
+    `worker`: which of several processes this is, which every line says then.
+    """
     handler = Lines(sys.stderr)
-    handler.setFormatter(LineFormatter(settings, colors=sys.stderr.isatty()))
+    handler.setFormatter(LineFormatter(settings, colors=sys.stderr.isatty(), worker=worker))
     # What no line shows need not be found out (https://docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
@@ -38,12 +41,14 @@ def set_up_logging(settings: LogSettings) -> None:
     logging.getLogger("infermux").setLevel(_LEVELS[settings.level])
 
 
-def _chain(settings: LogSettings) -> list[Any]:
+def _chain(settings: LogSettings, worker: int | None) -> list[Any]:
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
     ]
+    if worker is not None:
+        shared.append(lambda _logger, _name, said: {**said, "worker": worker})
     if settings.timestamps:
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     if settings.format == "json":
@@ -54,7 +59,9 @@ def _chain(settings: LogSettings) -> list[Any]:
 class LineFormatter(structlog.stdlib.ProcessorFormatter):
     """structlog's rendering; `Fields` are rendered here, to the same look at a twentieth of the cost."""
 
-    def __init__(self, settings: LogSettings, *, colors: bool = False) -> None:
+    def __init__(self, settings: LogSettings, *, colors: bool = False, worker: int | None = None) -> None:
+        self._worker = worker
+        self._mark = "" if worker is None else f" worker={worker}"
         self._json = settings.format == "json"
         self._timestamps = settings.timestamps
         renderer: Any
@@ -66,7 +73,7 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter):
                 colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
             )
         super().__init__(
-            foreign_pre_chain=_chain(settings),
+            foreign_pre_chain=_chain(settings, worker),
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
         self._colors = colors
@@ -79,14 +86,15 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter):
             if not self._colors:
                 level = _LINE_NAMES.get(record.levelno, "info")
                 when = f"{_iso(record.created)} " if self._timestamps else ""
-                return f"{when}[{level:<9}] {said.event} [{record.name}] {said}"
+                return f"{when}[{level:<9}] {said.event} [{record.name}] {said}{self._mark}"
         return super().format(record)
 
     def _as_json(self, record: logging.LogRecord, said: Fields) -> str:
         line = _json_head(said.event, record.levelno, record.name)
         if self._timestamps:
             line = f'{line},"timestamp":"{_iso(record.created)}"'
-        fields = _ENCODER.encode(said.fields()).decode()[1:]
+        own = said.fields() if self._worker is None else {**said.fields(), "worker": self._worker}
+        fields = _ENCODER.encode(own).decode()[1:]
         return line + fields if fields == "}" else f"{line},{fields}"
 
 

@@ -37,8 +37,9 @@ from .scalars import (
     TAG,
     TEXT,
     URL,
+    WORKERS,
 )
-from .section import Key, Section, keys_of, later, section_of
+from .section import Key, Section, keys_of, section_of
 from .values import name
 
 
@@ -345,10 +346,6 @@ STATE_SECTION = section_of(
     ),
 )
 
-_LATER_SECTIONS = later(
-    ("workers", COUNT, 1, "Worker processes."),
-)
-
 ROOT = Section(
     make=_config,
     what="a mapping of sections such as `providers:`",
@@ -361,6 +358,12 @@ ROOT = Section(
                 "management_hosts",
                 ListOf(item=HOST, what="a list of host names"),
                 "Host names that may be used to reach management besides loopback names and the listen address.",
+            ),
+            (
+                "workers",
+                WORKERS,
+                "Processes that share the port and the limits; `auto`: as many as there are processors; see "
+                "docs/workers.md.",
             ),
             ("log", LOG, "Logging."),
             ("tls", TLS, "The server's own certificate; with both files set it serves HTTPS."),
@@ -405,6 +408,5 @@ ROOT = Section(
             ("cache", CACHE, "Answers that are given again to the same request; see docs/caching.md."),
             ("telemetry", TELEMETRY, "Traces."),
         ),
-        *_LATER_SECTIONS,
     ),
 )
