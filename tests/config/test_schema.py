@@ -17,7 +17,7 @@ from infermux.config.demo import DEMO, demo_config
 from infermux.config.schema import json_schema
 from infermux.config.settings import Config
 
-from .bad import KEYS, STATES, VALUES, Bad
+from .bad import KEYS, VALUES, Bad
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json_schema()
