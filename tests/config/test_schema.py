@@ -77,6 +77,9 @@ def test_what_is_refused_for_its_shape_fails_the_schema(case: Bad) -> None:
     assert problems(case.text) != []
 
 
+@pytest.mark.parametrize(
+    "text", ["timeout: '${T:-5s}'", "http2: '${X:-no}'", "weight: '${W:-2}'", "models: ['${M:-a}']"]
+)
 def test_references_satisfy_the_schema_wherever_the_loader_takes_them(text: str) -> None:
     whole = f"providers:\n  - name: a\n    type: ollama\n    {text}\n"
     load_text(whole, environ={})
