@@ -10,10 +10,15 @@ import re
 from typing import Final
 
 _LONGEST_LINE: Final = 16384
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_SIZE_BEGUN: Final = re.compile(rb"[0-9A-Fa-f]{1,15}(?:[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?)?\r?")
-_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n")
-_TRAILER_BEGUN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*(?:(?<=.):[\t\x20-\x7e\x80-\xff]*)?\r?")
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_HEX: Final = rb"[0-9A-Fa-f]{1,15}"
+_QUOTED: Final = rb'"[\t\x20!\x23-\x5b\x5d-\x7e]*'  # up to its end
+_EXTENSIONS: Final = rb"(?:;" + _TOKEN + rb"+(?:=(?:" + _TOKEN + rb"+|" + _QUOTED + rb'"))?)*'
+_SIZE: Final = re.compile(rb"(" + _HEX + rb")" + _EXTENSIONS + rb"\r\n")
+_EXTENSION_BEGUN: Final = rb";(?:" + _TOKEN + rb"+(?:=(?:" + _TOKEN + rb"*|" + _QUOTED + rb'"?))?)?'
+_SIZE_BEGUN: Final = re.compile(_HEX + _EXTENSIONS + rb"(?:\r|" + _EXTENSION_BEGUN + rb")?")
+_TRAILER: Final = re.compile(_TOKEN + rb"+:[\t\x20-\x7e\x80-\xff]*\r\n")
+_TRAILER_BEGUN: Final = re.compile(_TOKEN + rb"*(?:(?<=.):[\t\x20-\x7e\x80-\xff]*)?\r?")
 
 
 class NotChunked(Exception):
