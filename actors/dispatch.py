@@ -49,7 +49,6 @@ from .router_messages import Advance, Longer
 from .treasury import Account
 from .verdict import Failed, History, Move, broken_error
 
-
 _NEVER: Final = math.inf
 
 

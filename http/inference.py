@@ -9,9 +9,9 @@ import itertools
 import logging
 import re
 import secrets
+from collections.abc import Awaitable
 
 import attrs
-import trio
 
 from infermux.actors.decisions import Decisions
 from infermux.actors.dispatch import Run
@@ -123,11 +123,7 @@ class Inference:
             elif run.call.stream:
                 await self._stream(exchange, run, draft)
             else:
-                answer = await run.begin()
-                if isinstance(answer, Answer):
-                    await self._respond(exchange, run, answer, draft)
-                else:
-                    await self._answer(exchange, run, answer, draft)
+                await self._answer(exchange, run, await run.begin(), draft)
             draft.ended_well()
         except InfermuxError as error:
             await self._refuse(exchange, error, draft)
@@ -213,11 +209,10 @@ class Inference:
         else:
             await self._answer(exchange, run, await run.begin(), draft)
 
-    async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> None:
+    def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> Awaitable[None]:
         if isinstance(answer, Answer):
-            await self._respond(exchange, run, answer, draft)
-        else:
-            await self._pump(exchange, run, Opening(self, exchange, run, draft), answer)
+            return self._respond(exchange, run, answer, draft)
+        return self._pump(exchange, run, Opening(self, exchange, run, draft), answer)
 
     async def _respond(self, exchange: Exchange, run: Run, answer: Answer, draft: Draft) -> None:
         draft.status = answer.status
