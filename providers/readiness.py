@@ -9,6 +9,7 @@ readable for good.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import outcome
@@ -70,12 +71,15 @@ class Readiness:
         if task is not None:
             _reschedule(task, outcome.Error(trio.ClosedResourceError("another task closed this socket")))
 
-    async def wait(self) -> None:
-        """Until something has come, or it is over. Raises ClosedResourceError; BusyResourceError: another one waits."""
+    def wait(self) -> Awaitable[Any]:
+        """To be awaited at once, until something has come, or it is over: a function, as a coroutine is a frame more.
+
+        Raises ClosedResourceError; BusyResourceError: another task waits.
+        """
         if self._task is not None:
             raise trio.BusyResourceError("another task is reading from this socket already")
         self._task = _current_task()
-        await _wait_task_rescheduled(self._abort)
+        return _wait_task_rescheduled(self._abort)
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None

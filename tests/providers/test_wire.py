@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from infermux.providers.arrivals import Arrivals
 from infermux.providers.tls_wire import TlsWire
 from infermux.providers.wire import SocketWire, Wire, WireBroken, accepted, connect, memory_pair
 from tests.providers._tls import Authority
@@ -65,9 +66,13 @@ KINDS: dict[str, Callable[[], Awaitable[Pair]]] = {
 }
 
 
-@pytest.fixture(params=list(KINDS))
-async def pair(request: pytest.FixtureRequest) -> Pair:
-    return await KINDS[request.param]()
+@pytest.fixture(params=[*KINDS, "tcp, kept", "tls over tcp, kept"])
+async def pair(request: pytest.FixtureRequest, nursery: trio.Nursery) -> Pair:
+    kind, _, kept = request.param.partition(", ")
+    if kept:
+        nursery.start_soon(Arrivals().run)
+        await trio.testing.wait_all_tasks_blocked()
+    return await KINDS[kind]()
 
 
 async def all_of(wire: Wire, size: int) -> bytes:
