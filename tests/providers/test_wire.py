@@ -120,7 +120,7 @@ async def test_a_large_message_waits_for_its_reader_and_arrives_whole(pair: Pair
     one, other = pair
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.send, MEGABYTE * 4)
-        await trio.testing.wait_all_tasks_blocked(0.005)
+        await trio.sleep(0.005)  # a wait for all to be blocked has no end where arrivals are looked after
         assert await all_of(other, len(MEGABYTE) * 4) == MEGABYTE * 4
     assert one.unsent == 0
     both_closed(one, other)
@@ -195,7 +195,7 @@ async def test_closing_wakes_who_waits(pair: Pair, full: bool) -> None:
     with trio.fail_after(1):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            await trio.testing.wait_all_tasks_blocked(0.005)
+            await trio.sleep(0.005)  # a wait for all to be blocked has no end where arrivals are looked after
             one.close()
     both_closed(other)
 
