@@ -11,7 +11,6 @@ import re
 import secrets
 
 import attrs
-import trio
 
 from infermux.actors.decisions import Decisions
 from infermux.actors.dispatch import Run

@@ -125,7 +125,7 @@ class Arrivals(trio.abc.Instrument):
         return kept
 
     def drop(self, descriptor: int) -> None:
-        """The opposite of `keep`, before the descriptor is closed. Who waits is interrupted; no call of `add` is left."""
+        """The opposite of `keep`, before the descriptor is closed. Who waits is interrupted, no call of `add` left."""
         kept = self._kept.pop(descriptor, None)
         if kept is None:
             return
