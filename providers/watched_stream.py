@@ -82,7 +82,7 @@ class WatchedStream(Polled):
 
     @property
     def over(self) -> bool:
-        return self._done or self._polled is None or self._polled.over
+        return self._done or (self._polled is not None and self._polled.over)
 
     def receive_now(self) -> bytes:
         if self._done or self._polled is None:
@@ -137,6 +137,8 @@ class WatchedStream(Polled):
     async def _drain(self) -> None:
         """Read to the end of the framing if it comes at once. The stream has ended well, whatever happens here."""
         self._drained = True
+        if self._polled is not None and self._polled.over:
+            return
         with trio.move_on_after(DRAIN_SECONDS):
             try:
                 while await self._response.receive() is not None:
