@@ -44,7 +44,7 @@ class Polled(ABC):
     @property
     @abstractmethod
     def over(self) -> bool:
-        """`receive` has what is left, an end or a failure without a wait, but for a moment for the end of the framing."""
+        """`receive` has what is left, an end or a failure without a wait, or with a moment's for the framing's end."""
 
 
 def polled(source: object) -> Polled | None:
