@@ -190,7 +190,7 @@ class Inference:
             except RateLimited:
                 if supply is None or not await supply.coming(deadline):
                     raise
-            now = trio.current_time()
+            now = self.fleet.now()
 
     async def _received(
         self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted, carried: Carried
