@@ -21,7 +21,7 @@ from infermux.actors.kit import supervise
 from infermux.actors.ledger import Ledger, open_ledger
 from infermux.actors.record import Record
 from infermux.actors.treasury import Treasury
-from infermux.database.budgets import NANO
+from infermux.database.budgets import NANO, Added, Batch, add
 from infermux.database.place import Place
 from infermux.database.store import Store
 from infermux.database.worker import Database
@@ -175,6 +175,22 @@ def test_routers_that_start_at_once_make_the_tables_once(place: str) -> None:
         thread.join(30)
     assert troubles == []
     assert asked(place, "SELECT count(*) = max(version) FROM schema_version") == [(True,)]
+
+
+@REAL
+def test_nothing_is_left_prepared_on_a_connection_that_a_pooler_gives_to_others(url: str) -> None:
+    store = Store(Place.of(url))
+    for number in range(1, 20):
+        batch = Batch(1, number, [Added("all", "", "month", 0, 1, 1), Added("caller", "a", "month", 0, 1, 1)])
+        store.write(partial(add, batch=batch))
+    assert store.read(lambda connection: connection.exec_driver_sql("TABLE pg_prepared_statements").all()) == []
+    store.close()
+
+
+@REAL
+def test_of_several_hosts_the_one_that_answers_is_taken(server: Cluster, url: str) -> None:
+    several = url.replace("host=", f"target_session_attrs=read-write&host={server.folder}/none,")
+    assert asked(several, "SELECT count(*) FROM requests") == [(0,)]
 
 
 @REAL
