@@ -233,7 +233,7 @@ class PurseKeeper:
         self._doubt = None
         self._trouble = None
         for purse, row in zip(purses, sending.batch.rows, strict=True):
-            purse.kept += row.more
+            purse.is_kept(row.more)
         return True
 
     def _say(self, what: str, trouble: Exception, *, exc_info: bool = False) -> None:
