@@ -85,9 +85,10 @@ class Claim(NamedTuple):
 class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
-    `spent` is by everybody, as far as is known here: `kept`, of it, what the store has, and `own` what we have spent
-    since we run. `reserved` has our promises and `elsewhere`: what others who share the purse may spend beyond what is
-    known of them, out of the room below `limit`, its lowest hard limit (None: there is none, or nobody else).
+    `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run. The store
+    has `kept` of what all have, and `sent` of our own. `reserved` has our promises and `elsewhere`: what others who
+    share the purse may spend beyond what is known of them, out of the room below `limit`, its lowest hard limit (None:
+    there is none, or nobody else).
     """
 
     key: PurseKey
@@ -96,17 +97,28 @@ class Purse:
     spent: int = 0
     reserved: int = 0
     unpriced: int = 0
-    kept: int = 0
     own: int = 0
+    kept: int = 0
+    sent: int = 0
     elsewhere: int = 0
     limit: int | None = None
     _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
 
     @property
     def row(self) -> Added:
-        """What is to be kept of it."""
-        more, least = self.spent - self.kept, self.spent
-        return Added(*self.key, int(self.start), min(more, MOST_NANO), min(least, MOST_NANO))
+        """What is to be kept of it: what others have spent, they tell themselves."""
+        more = self.unsent
+        return Added(*self.key, int(self.start), min(more, MOST_NANO), min(self.kept + more, MOST_NANO))
+
+    @property
+    def unsent(self) -> int:
+        """What we have spent and the store does not have, as far as is known."""
+        return self.own - self.sent
+
+    def is_kept(self, more: int) -> None:
+        """The store has so much more of our own."""
+        self.sent += more
+        self.kept += more
 
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
@@ -314,22 +326,23 @@ class Purses:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
             spent = purse.spent + row.amount if adding else max(purse.spent, row.amount)
             if int(purse.start) == row.start and spent != purse.spent:
-                purse.kept += spent - purse.spent
                 purse.spent = spent
+                purse.kept = max(purse.kept, spent - purse.unsent)
                 self.changed[purse] = None
                 if not self.share.is_whole:
                     purse.claim(self.share)
                 self._tell()
 
     def catch_up(self, rows: Iterable[Spent], at: float) -> None:
-        """The store has these amounts now, with all that was added to it; what is more than before, others spent."""
+        """The store has these amounts now, with all that we have sent; what is more than before, others spent."""
         for row in rows:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
-            more = row.amount - purse.kept
-            if more > 0 and purse.key.name == row.name and int(purse.start) == row.start:
-                purse.spent += more
-                purse.kept += more
-                purse.leave(max(purse.elsewhere - more, 0))
+            if purse.key.name == row.name and int(purse.start) == row.start:
+                purse.kept = max(purse.kept, row.amount)
+                more = row.amount + purse.unsent - purse.spent
+                if more > 0:
+                    purse.spent += more
+                    purse.leave(max(purse.elsewhere - more, 0))
 
     def _tell(self) -> None:
         if self.told is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import event
@@ -20,13 +20,15 @@ from .place import Place
 BUSY_TIMEOUT = 5.0  # seconds SQLite waits for another process's transaction
 CONNECT_TIMEOUT = 5  # seconds, per address of the server
 UNANSWERED = 10_000  # milliseconds after which a server whose machine does not answer any more counts as gone
-_LIBPQ = {
+_POSTGRESQL: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_TIMEOUT,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": UNANSWERED,
     "application_name": "infermux",
+    # Behind a pooler that gives each transaction another connection, the server knows none that was prepared before.
+    "prepare_threshold": None,
 }
 READ_ONLY = "infermux_read_only"
 
@@ -84,7 +86,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _postgresql(place: Place) -> Engine:
     try:
         # Two connections: one for what is written, one for what is read.
-        return _engine(place.url, _LIBPQ, pool_size=2, max_overflow=0, pool_pre_ping=True)
+        return _engine(place.url, _POSTGRESQL, pool_size=2, max_overflow=0, pool_pre_ping=True)
     except ModuleNotFoundError:
         raise DatabaseUnavailable(f"{place}: PostgreSQL needs a driver: pip install 'infermux[postgres]'") from None
 

@@ -64,7 +64,7 @@ async def main(url: str, name: str, count: int) -> None:
         # The end is not what is tried here: it waits a few seconds for a server, and the test may be slow to start it.
         while not await books.flush(within=30):  # noqa: ASYNC110 - the server has no event
             await trio.sleep(0.1)
-        while any(purse.kept < purse.spent for purse in treasury.purses.current.values()):  # noqa: ASYNC110
+        while any(purse.unsent for purse in treasury.purses.current.values()):  # noqa: ASYNC110
             await trio.sleep(0.1)
 
 

@@ -16,15 +16,23 @@ import pytest
 import trio
 from sqlalchemy.engine import Connection
 
+from infermux.actors.identity import Identity
 from infermux.actors.journal import Journal
+from infermux.actors.keys import Keys, start_keys
 from infermux.actors.kit import supervise
-from infermux.actors.ledger import Ledger, open_ledger
+from infermux.actors.ledger import ORIGIN_BITS, Ledger, open_ledger
+from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Record
 from infermux.actors.treasury import Treasury
-from infermux.database.budgets import NANO
+from infermux.database.budgets import NANO, Added, Batch, add
+from infermux.database.keys import DatabaseKeys
 from infermux.database.place import Place
+from infermux.database.rows import write_entries
 from infermux.database.store import Store
 from infermux.database.worker import Database
+from infermux.errors import KeysUnavailable, Unauthorized
+from infermux.keys import Allowance, new_key
+from infermux.secret import Secret
 from tests.database._node import COST, end_requests, node
 from tests.database._postgresql import Cluster
 from tests.e2e._process import ROOT, minimal_environ
@@ -130,6 +138,32 @@ async def test_what_one_router_spends_the_others_know_soon(place: str) -> None:
     assert asked(place, "SELECT amount FROM budgets_spent") == [(8 * round(COST * NANO),)]
 
 
+async def test_what_one_router_does_to_a_key_the_others_know_soon(place: str) -> None:
+    def lets_in(keys: Keys, secret: Secret) -> bool:
+        try:
+            return keys.find(secret.reveal().encode()).stored.name == "team-a"
+        except (Unauthorized, KeysUnavailable):  # the latter before its first look
+            return False
+
+    databases = [Database.at(Place.of(place)) for _ in range(2)]
+    async with supervise() as one, supervise() as two:
+        first = await start_keys(one, DatabaseKeys(databases[0]), capacity=10)
+        second = await start_keys(two, DatabaseKeys(databases[1]), capacity=10)
+        for keys in (first, second):
+            keys.watch(wanted=True)
+        old, stored = new_key(name="team-a", allows=Allowance(), now=time.time())
+        await first.create(stored)
+        assert lets_in(first, old)
+        await until(lambda: lets_in(second, old))
+        new, _ = await second.rotate("team-a", keep_old=0)
+        await until(lambda: lets_in(first, new) and not lets_in(first, old))
+        await first.revoke("team-a")
+        assert not lets_in(first, new)
+        await until(lambda: not lets_in(second, new))
+    for database in databases:
+        await database.aclose()
+
+
 async def test_routers_that_count_alike_lose_no_row(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Two of forty routers have drawn the same bits, as likely as not; here all have, and the same microseconds.
     monkeypatch.setattr("infermux.actors.ledger.time.time_ns", partial(int, 1_795_000_000_000_000_000))
@@ -175,6 +209,41 @@ def test_routers_that_start_at_once_make_the_tables_once(place: str) -> None:
         thread.join(30)
     assert troubles == []
     assert asked(place, "SELECT count(*) = max(version) FROM schema_version") == [(True,)]
+
+
+@REAL
+def test_nothing_is_left_prepared_on_a_connection_that_a_pooler_gives_to_others(url: str) -> None:
+    store = Store(Place.of(url))
+    for number in range(1, 20):
+        batch = Batch(1, number, [Added("all", "", "month", 0, 1, 1), Added("caller", "a", "month", 0, 1, 1)])
+        store.write(partial(add, batch=batch))
+    assert store.read(lambda connection: connection.exec_driver_sql("TABLE pg_prepared_statements").all()) == []
+    store.close()
+
+
+@REAL
+def test_tables_of_a_part_a_day_take_rows_as_before(server: Cluster, url: str) -> None:
+    store = Store(Place.of(url))
+    today, tomorrow = (int(time.time() + later) * 1_000_000 << ORIGIN_BITS for later in (0, 86_400))
+    unforeseen = tomorrow + (30 * 86_400_000_000 << ORIGIN_BITS)
+    records = [Record(id=str(number), at=time.time(), who=Identity(tags={"a": "b"})) for number in range(2)]
+    before, after = (entry_of(today + number, record) for number, record in enumerate(records))
+    store.write(partial(write_entries, entries=[before]))
+    store.close()
+    server.run_file(url, ROOT / "docs" / "deploy" / "partitions.sql")
+    later = [after, before, *(entry_of(number, records[0]) for number in (tomorrow, unforeseen))]
+    for _ in range(2):
+        assert store.write(partial(write_entries, entries=later)) == 0
+    for table in ("requests", "tags"):
+        parts = asked(url, f"SELECT count(*), count(DISTINCT tableoid) FROM {table}")
+        assert parts == [(4, 3)]
+    store.close()
+
+
+@REAL
+def test_of_several_hosts_the_one_that_answers_is_taken(server: Cluster, url: str) -> None:
+    several = url.replace("host=", f"target_session_attrs=read-write&host={server.folder}/none,")
+    assert asked(several, "SELECT count(*) FROM requests") == [(0,)]
 
 
 @REAL
