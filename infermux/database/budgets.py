@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import attrs
 
+from .session import Session
 from .worker import Database
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
 
 NANO: Final = 1_000_000_000
 MOST_NANO: Final = 2**63 - 1  # a column holds no more
@@ -19,7 +17,7 @@ KEPT: Final = 100 * 86_400  # seconds; a month and what somebody may want to loo
 
 # Amounts only grow within a period, so a write that is late, or sent twice, does no harm.
 _KEEP: Final = """
-INSERT INTO budgets_spent (scope, name, period, start, amount) VALUES (:scope, :name, :period, :start, :amount)
+INSERT INTO budgets_spent (scope, name, period, start, amount) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (scope, name, period, start) DO UPDATE SET amount = excluded.amount
 WHERE budgets_spent.amount < excluded.amount
 """
@@ -43,71 +41,57 @@ class Term(NamedTuple):
     start: int
 
 
-def save(connection: Connection, rows: Sequence[Spent]) -> None:
+def save(session: Session, rows: Sequence[Spent]) -> None:
     """Keep these amounts, in the place of smaller ones."""
-    from sqlalchemy import text
-
-    connection.execute(text(_KEEP), [row._asdict() for row in rows])
+    session.change_each(_KEEP, rows)
 
 
-def forget(connection: Connection, before: int) -> None:
+def forget(session: Session, before: int) -> None:
     """Drop what was spent in periods that began before that moment."""
-    from sqlalchemy import delete
-
-    from .tables import BUDGETS_SPENT
-
-    connection.execute(delete(BUDGETS_SPENT).where(BUDGETS_SPENT.c.start < before))
+    session.change("DELETE FROM budgets_spent WHERE start < ?", (before,))
 
 
-def load(connection: Connection, terms: Sequence[Term], until: float) -> list[Spent]:
+def load(session: Session, terms: Sequence[Term], until: float) -> list[Spent]:
     """What was spent in the running periods: the larger of what was kept and of what the ledger adds up to.
 
     Either may lack what the other has: the last moments before a process was killed, rows that were shed.
     """
     found: dict[tuple[str, str, str, int], int] = {}
     for term in terms:
-        for row in (*_kept(connection, term), *_ledgered(connection, term, until)):
+        for row in (*_kept(session, term), *_ledgered(session, term, until)):
             key = row[:4]
             found[key] = max(found.get(key, 0), row.amount)
     return [Spent(*key, amount) for key, amount in found.items()]
 
 
-def _kept(connection: Connection, term: Term) -> Iterator[Spent]:
-    from sqlalchemy import select
-
-    from .tables import BUDGETS_SPENT as KEPT_ROWS
-
-    columns = KEPT_ROWS.c
-    same = (columns.scope == term.scope) & (columns.period == term.period) & (columns.start == term.start)
-    for name, amount in connection.execute(select(columns.name, columns.amount).where(same)):
+def _kept(session: Session, term: Term) -> Iterator[Spent]:
+    question = "SELECT name, amount FROM budgets_spent WHERE scope = ? AND period = ? AND start = ?"
+    for name, amount in session.rows(question, (term.scope, term.period, term.start)):
         yield Spent(term.scope, name, term.period, term.start, amount)
 
 
-def _ledgered(connection: Connection, term: Term, until: float) -> Iterator[Spent]:
-    for name, dollars in _sums(connection, term, until):
+def _ledgered(session: Session, term: Term, until: float) -> Iterator[Spent]:
+    for name, dollars in _sums(session, term, until):
         if dollars:
             yield Spent(term.scope, name, term.period, term.start, min(round(dollars * NANO), MOST_NANO))
 
 
-def _sums(connection: Connection, term: Term, until: float) -> Iterable[tuple[str, float]]:
-    from sqlalchemy import func, literal, select
+_SUM: Final = "sum(requests.cost) FROM requests"
+# Between: what is no number is neither.
+_WHEN: Final = "WHERE requests.at >= ? AND requests.at < ? AND requests.cost BETWEEN 0.0 AND ?"
+_NAMES: Final = {"caller": "requests.caller", "key": "requests.key", "group": "requests.route_group"}
 
-    from .tables import REQUESTS, TAGS
 
-    columns = REQUESTS.c
-    total = func.sum(columns.cost)
-    # Between: what is no number is neither.
-    when = (columns.at >= term.start) & (columns.at < until) & columns.cost.between(0.0, DEAREST)
-    match term.scope:
-        case "tag":
-            names = (TAGS.c.name, TAGS.c.value)
-            tagged = select(*names, total).join(REQUESTS, columns.seq == TAGS.c.seq).where(when).group_by(*names)
-            return [(f"{name}={value}", dollars) for name, value, dollars in connection.execute(tagged)]
-        case "caller" | "key" | "group":
-            column = columns["route_group" if term.scope == "group" else term.scope]
-            rows = connection.execute(select(column, total).where(when).group_by(column))
-        case _:
-            rows = connection.execute(select(literal(""), total).where(when))
+def _sums(session: Session, term: Term, until: float) -> Iterable[tuple[str, float]]:
+    values, name = (term.start, until, DEAREST), _NAMES.get(term.scope)
+    if term.scope == "tag":
+        tagged = f"{_SUM} JOIN tags ON requests.seq = tags.seq {_WHEN} GROUP BY tags.name, tags.value"
+        rows = session.rows(f"SELECT tags.name, tags.value, {tagged}", values)
+        return [(f"{tag}={value}", dollars) for tag, value, dollars in rows]
+    if name is not None:
+        rows = session.rows(f"SELECT {name}, {_SUM} {_WHEN} GROUP BY {name}", values)
+    else:
+        rows = session.rows(f"SELECT '', {_SUM} {_WHEN}", values)
     return [(name, dollars or 0.0) for name, dollars in rows]
 
 
@@ -119,16 +103,16 @@ class DatabaseBudgets:
     _tidied: bool = False
 
     async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
-        return await self.database.read(lambda connection: load(connection, terms, at))
+        return await self.database.read(lambda session: load(session, terms, at))
 
     async def save(self, rows: Sequence[Spent]) -> None:
         """Also, once, forget what is long over."""
         oldest = None if self._tidied else max(row.start for row in rows) - KEPT
 
-        def work(connection: Connection) -> None:
-            save(connection, rows)
+        def work(session: Session) -> None:
+            save(session, rows)
             if oldest is not None:
-                forget(connection, oldest)
+                forget(session, oldest)
 
         await self.database.write(work)
         self._tidied = True
