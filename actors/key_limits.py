@@ -69,9 +69,8 @@ class KeyLimits:
         reserved = 0
         if bucket is not None:
             reserved = min(max(tokens, 1), bucket.capacity)
-            if not bucket.can_take(reserved, now):
+            if not bucket.take(reserved, now):
                 return Overrun("tokens_per_minute", bucket.capacity, bucket.ready_at(reserved, now))
-            bucket.take(reserved, now)
         if requests is not None:
             requests.take(1, now)
         self.in_flight += 1
