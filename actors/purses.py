@@ -85,8 +85,8 @@ class Claim(NamedTuple):
 class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
-    `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run. The store
-    has `kept` of what all have, and `sent` of our own. `reserved` has our promises and `elsewhere`: what others who
+    `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run. The
+    store has `kept` of what all have, and `sent` of our own. `reserved` has our promises and `elsewhere`: what others who
     share the purse may spend beyond what is known of them, out of the room below `limit`, its lowest hard limit (None:
     there is none, or nobody else).
     """
