@@ -99,6 +99,10 @@ class PurseKeeper:
         if len(held) < len(taken):
             await self._keep(self.store, [purse for purse in taken if _pair(purse) not in unknown])
 
+    def knows(self, purse: Purse) -> bool:
+        """Whether what was spent of it before is in it: until then nobody else should hear of it."""
+        return self.store is None or _pair(purse) not in self._gaps
+
     async def aclose(self) -> None:
         """Keep what is not kept yet. Bounded in time."""
         with trio.move_on_after(STORE_PATIENCE):
