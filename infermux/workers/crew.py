@@ -13,7 +13,7 @@ import secrets
 import signal
 import tempfile
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -41,6 +41,10 @@ ENDS_WITHIN = 5.0  # seconds beside its grace
 RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
 
 
+Launch = Callable[[int, int, Callable[[bytes], None]], Child]
+"""Starts a worker at a place; see `process.start`."""
+
+
 class NotStarted(InfermuxError):
     """A worker did not come up when all were started."""
 
@@ -54,7 +58,8 @@ class Crew:
     """
 
     config: Config
-    reload: Any
+    reload: Callable[[bool], Awaitable[dict[str, object]]]
+    launch: Launch = start
     of: int = attrs.field(init=False)
     children: dict[int, Child] = attrs.field(factory=dict[int, Child])
     counted: set[int] = attrs.field(factory=set[int])
@@ -122,7 +127,7 @@ class Crew:
         restarts = self._restarts.setdefault(place, Restarts(RESTARTS))
         first = True
         while not self.ending.is_set():
-            child = start(place, self.leader, partial(to_stderr, self._writing))
+            child = self.launch(place, self.leader, partial(to_stderr, self._writing))
             self.children[place] = child
             if first:
                 task_status.started()
@@ -274,7 +279,7 @@ class Crew:
 
 
 @asynccontextmanager
-async def open_crew(config: Config, reload: Any) -> AsyncGenerator[Crew]:
+async def open_crew(config: Config, reload: Callable[[bool], Awaitable[dict[str, object]]]) -> AsyncGenerator[Crew]:
     """A crew that is not started yet. When the block is left, however, none of its processes is."""
     crew = Crew(config, reload)
     reading, writing = os.pipe()  # the only end to write to is ours: it closes when this process ends
