@@ -192,6 +192,10 @@ class PurseKeeper:
         if not self._gaps:  # else there is something that cannot be read
             self._trouble = None
 
+    def knows(self, purse: Purse) -> bool:
+        """Whether what was spent of it before is in it: until then nobody else should hear of it."""
+        return self.store is None or _pair(purse) not in self._gaps
+
     async def aclose(self) -> None:
         """Keep what is not kept yet. Bounded in time, and more so where the store is away already."""
         with trio.move_on_after(STORE_PATIENCE if self._trouble is None else PATIENCE_AWAY):

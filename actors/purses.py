@@ -211,6 +211,7 @@ class Refused:
 class Purses:
     """All purses of the running periods. It outlives its actor: a crash must not refill a purse.
 
+    `banked`: others are told of them, see `bank`; and who is the only one by now is told what is left, as before.
     `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over; `told` is
     called when there is a first one.
     """
@@ -220,7 +221,14 @@ class Purses:
     most: int = MOST_PURSES
     share: Share = WHOLE
     told: Callable[[], None] | None = None
+    banked: bool = False
+    moved: dict[Purse, None] = attrs.field(factory=dict[Purse, None])  # what others are to hear of, while it is shared
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
+
+    @property
+    def is_shared(self) -> bool:
+        """Others may spend of them too."""
+        return self.banked or not self.share.is_whole
 
     def purse(self, key: PurseKey, at: float) -> Purse:
         """The purse of the period in which `at` lies. A clock that goes backwards stays in the period it was in."""
@@ -250,7 +258,7 @@ class Purses:
             return kept
         current = self.current
         held = Held.by(claims, [self.purse(claim.key, at) for claim in claims])
-        if not self.share.is_whole:
+        if self.is_shared:
             self._divide(held)
         if isinstance(claims, tuple) and self.current is current:
             if len(self._kept) >= CLAIMS_KEPT:
@@ -263,6 +271,8 @@ class Purses:
         held = self._hold(claims, at)
         for limit, purse in held.hard:
             if not 0 < limit - purse.spent - purse.reserved >= amount:
+                if purse.elsewhere:  # others may have more than they need
+                    self.moved[purse] = None
                 return _refused(held.claims, amount, at)
         for purse in held.purses:
             purse.reserved += amount
@@ -288,6 +298,8 @@ class Purses:
                 if not changed:
                     self._tell()
                 changed[purse] = None
+        if self.is_shared:
+            self.moved.update(dict.fromkeys(held.purses))
         return [
             (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
         ]
@@ -297,23 +309,31 @@ class Purses:
 
         Where it was shared before, it shrinks at most: others may have spent what we do not know of.
         """
-        shared, self.share = not self.share.is_whole, share
+        shared, self.share = self.is_shared, share
         self._kept.clear()
         for purse in self.current.values():
             former = purse.elsewhere
-            if share.is_whole:
+            if not self.is_shared:
                 purse.limit = None
                 purse.leave(0)
             elif purse.limit is not None:
                 purse.claim(share)
                 purse.leave(max(purse.elsewhere, former if shared else 0))
+                self.moved[purse] = None
 
     def _divide(self, held: Held) -> None:
         lowest: dict[Purse, int] = {}
         for limit, purse in held.hard:
             lowest[purse] = min(limit, lowest.get(purse, limit))
         for purse, limit in lowest.items():
-            purse.divide(limit, self.share)
+            if purse.limit != limit:
+                purse.divide(limit, self.share)
+                self.moved[purse] = None
+
+    def take_moved(self) -> tuple[Purse, ...]:
+        """Those that others are to hear of; `moved` is empty then."""
+        taken, self.moved = self.moved, {}
+        return tuple(taken)
 
     def take_changed(self) -> tuple[Purse, ...]:
         """Those whose amount is to be kept; `changed` is empty then. What cannot be kept goes back into it."""
@@ -329,7 +349,7 @@ class Purses:
                 purse.spent = spent
                 purse.kept = max(purse.kept, spent - purse.unsent)
                 self.changed[purse] = None
-                if not self.share.is_whole:
+                if self.is_shared:
                     purse.claim(self.share)
                 self._tell()
 

@@ -48,12 +48,23 @@ def _chain(settings: LogSettings, worker: int | None) -> list[Any]:
         structlog.stdlib.ExtraAdder(),
     ]
     if worker is not None:
-        shared.append(lambda _logger, _name, said: {**said, "worker": worker})
+        shared.append(_Mark(worker))
     if settings.timestamps:
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     if settings.format == "json":
         shared.append(structlog.processors.format_exc_info)
     return shared
+
+
+class _Mark:
+    """A processor that says which worker a line is from."""
+
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+
+    def __call__(self, _logger: object, _name: str, said: dict[str, Any]) -> dict[str, Any]:
+        said["worker"] = self._worker
+        return said
 
 
 class LineFormatter(structlog.stdlib.ProcessorFormatter, FieldsFormatter):
