@@ -19,6 +19,7 @@ import trio
 from infermux.config.checks import goes_without
 from infermux.config.settings import Retry
 from infermux.errors import (
+    BudgetExceeded,
     CallerLeft,
     InfermuxError,
     NotCarried,
@@ -133,7 +134,10 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         Cancellation ends the attempt; `close` releases its lease.
         """
         if self.account is not None:
-            self.account.open()
+            try:
+                self.account.open()
+            except BudgetExceeded as refused:
+                await self.account.open_when_supplied(refused)
         message: Any = Advance(self.plan)
         if commit is not None and self._rescuer is not None:
             commit = self._rescuer.committing(commit)

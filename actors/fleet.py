@@ -191,9 +191,17 @@ class Fleet:
         await self.treasury.expect(config.budgets, keyed=config.auth.is_keyed)
 
     def adopt_share(self, share: Share) -> None:
-        """Our part of every limit is another one from now on. What is left of it stays, up to what it is now."""
+        """Our part of every limit is another one from now on. What is left of it stays, up to what it is now.
+
+        Where limits are shared by way of Redis, that alone says what is ours.
+        """
+        if self.supply is None:
+            self.treasury.adopt_share(share)
+            self.deal(share)
+
+    def deal(self, share: Share) -> None:
+        """Our part of every limit that is held by parts is another one from now on."""
         self.share, now = share, trio.current_time()
-        self.treasury.adopt_share(share)
         for limits in self._limits():
             limits.adopt_share(share, now)
         for member in self.members.values():
@@ -496,7 +504,10 @@ async def open_fleet(
     treasury.adopt_share(share)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury, share=share)
     fleet.shared = shared or shared_state(config.state)
-    fleet.supply = None if fleet.shared is None else Supply(prefix=config.state.prefix)
+    if fleet.shared is not None:
+        start = Share(0, config.state.nodes)
+        fleet.supply = Supply(prefix=config.state.prefix, share=start, place=fleet.shared.place, dealt=fleet.deal)
+        treasury.share_by(fleet.supply)
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -74,6 +74,10 @@ class PurseKeeper:
                 self._gaps.setdefault(pair, Gap(None))
         self._watched = dict.fromkeys(self._watched, frozenset[str]()) | dict(wanted)
 
+    def knows(self, purse: Purse) -> bool:
+        """Whether what was spent of a purse before is in it, as far as a store has it."""
+        return self.store is None or _pair(purse) not in self._gaps
+
     async def run(self) -> None:
         """Read what is not known yet, and keep what is spent. For ever."""
         while self.store is not None:

@@ -8,9 +8,9 @@ several.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 import msgspec
@@ -22,10 +22,14 @@ from infermux.database.budgets import MOST_NANO, NANO, Spent
 from .identity import Identity
 from .share import WHOLE, Share
 
+if TYPE_CHECKING:
+    from .shared_purse import SharedPurse
+
 MOST_PURSES = 100_000  # callers choose their names, so what is remembered of them is bounded ...
 OTHERS = "*"  # ... and whoever comes then shares a purse
 ANYBODY = "*"
 CLAIMS_KEPT = 4096
+UNLIMITED = 2**52 * 1000  # nano-dollars: of a purse that has soft budgets only
 _DAY = timedelta(days=1)
 
 
@@ -98,6 +102,7 @@ class Purse:
     unpriced: int = 0
     own: int = 0
     elsewhere: int = 0
+    lease: SharedPurse | None = None
     limit: int | None = None
     _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
 
@@ -204,6 +209,7 @@ class Purses:
     changed: dict[Purse, None] = attrs.field(factory=dict[Purse, None])
     most: int = MOST_PURSES
     share: Share = WHOLE
+    lease: Callable[[Purse], SharedPurse] | None = None  # where nodes share them by way of Redis
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
 
     def purse(self, key: PurseKey, at: float) -> Purse:
@@ -234,7 +240,9 @@ class Purses:
             return kept
         current = self.current
         held = Held.by(claims, [self.purse(claim.key, at) for claim in claims])
-        if not self.share.is_whole:
+        if self.lease is not None:
+            self._lease(held, self.lease)
+        elif not self.share.is_whole:
             self._divide(held)
         if isinstance(claims, tuple) and self.current is current:
             if len(self._kept) >= CLAIMS_KEPT:
@@ -247,9 +255,12 @@ class Purses:
         held = self._hold(claims, at)
         for limit, purse in held.hard:
             if not 0 < limit - purse.spent - purse.reserved >= amount:
+                self._lack(held, amount)
                 return _refused(held.claims, amount, at)
         for purse in held.purses:
             purse.reserved += amount
+            if purse.lease is not None:
+                purse.lease.took(amount)
         return Ticket(amount, held)
 
     def taken(self, claims: Sequence[Claim], at: float) -> Ticket:
@@ -291,11 +302,21 @@ class Purses:
                 purse.leave(max(purse.elsewhere, former if shared else 0))
 
     def _divide(self, held: Held) -> None:
-        lowest: dict[Purse, int] = {}
-        for limit, purse in held.hard:
-            lowest[purse] = min(limit, lowest.get(purse, limit))
-        for purse, limit in lowest.items():
+        for purse, limit in _lowest(held).items():
             purse.divide(limit, self.share)
+
+    def _lease(self, held: Held, lease: Callable[[Purse], SharedPurse]) -> None:
+        lowest = _lowest(held)
+        for purse in held.purses:
+            if purse.lease is None:
+                purse.lease = lease(purse)
+            purse.lease.allow(lowest.get(purse, UNLIMITED))
+
+    def _lack(self, held: Held, amount: int) -> None:
+        """A budget has no room on this node: it may have where it is shared."""
+        for limit, purse in held.hard:
+            if purse.lease is not None and _is_over(purse.left(limit), amount):
+                purse.lease.lacks(amount)
 
     def take_changed(self) -> tuple[Purse, ...]:
         """Those whose amount is to be kept; `changed` is empty then. What cannot be kept goes back into it."""
@@ -312,6 +333,14 @@ class Purses:
                 self.changed[purse] = None
                 if not self.share.is_whole:
                     purse.claim(self.share)
+
+
+def _lowest(held: Held) -> dict[Purse, int]:
+    """The lowest hard limit of each purse that has one."""
+    lowest: dict[Purse, int] = {}
+    for limit, purse in held.hard:
+        lowest[purse] = min(limit, lowest.get(purse, limit))
+    return lowest
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:

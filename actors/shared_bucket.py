@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from infermux.shared.scripts import Call
+
 from .bucket import TokenBucket
 from .share import WHOLE, Share
 
@@ -185,8 +187,8 @@ class SharedBucket(TokenBucket):
         held, want = self.held, self.wanted(now)
         return self._refills or self._level < self._low or self._short > 0 or held < 0 or held > 2 * want + 1
 
-    def order(self, now: float) -> Sequence[int]:
-        """The arguments of limit.lua after the node's name. What is over is set aside at once: it may go back."""
+    def call(self, now: float) -> Call:
+        """What Redis is told and asked. What is held too much is set aside at once, for it goes back."""
         at, used = self._before
         if now > at:
             self._rate += (max(0, self.used - used) / (now - at) - self._rate) * GAIN
@@ -198,7 +200,8 @@ class SharedBucket(TokenBucket):
         self.number += 1
         self._asked = max(want, self.need)
         level, seen_at = self._seen
-        return (self.number, self.limit, self.used, want, self.need, self.granted, level, seen_at)
+        numbers = (self.number, self.limit, self.used, want, self.need, self.granted, level, seen_at)
+        return Call("limit", (self.key,), (self.node, *numbers))
 
     def answered(self, answer: Sequence[int], now: float) -> bool:
         """What Redis said to the last order. Returns whether it had lost something that this node has written back."""

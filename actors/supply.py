@@ -11,25 +11,65 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
 
 from infermux.shared.scripts import VERSION, Call
 
+from .purses import Purse
 from .share import WHOLE, Share
 from .shared_bucket import SharedBucket
+from .shared_purse import SharedPurse
 
 log = logging.getLogger("infermux.state")
 
 BEAT_EVERY: Final = 1.0  # seconds
 NODE_GONE_AFTER: Final = 5.0  # seconds without a heartbeat
 FORGET_AFTER: Final = 600.0  # seconds after which a limit that nobody uses keeps nothing
+BEATS_UNTIL_KNOWN: Final = 3  # heartbeats after which every other node has seen one that is new
 PER_ROUND: Final = 256  # limits that are spoken of at a time
 LOOKED_AT: Final = 500  # limits that are looked at with a heartbeat
 REQUEST_WAITS: Final = 0.005  # seconds a request waits for what was asked for, at most
 TOKENS_OF_REQUEST: Final = 1000.0  # that a request takes, as long as nobody knows
+
+
+class Leased(Protocol):
+    """A limit that is shared, or a budget: what of it is this node's. All times are trio's.
+
+    `number` counts the rounds it took part in, `held` is granted and not used. `keeps`: it may keep a little while it
+    is not used, which it was at `used_at` last. `next_at` is when it may be spoken of again.
+    """
+
+    share: Share
+    number: int
+    keeps: bool
+    used_at: float
+    next_at: float
+
+    @property
+    def held(self) -> int: ...
+
+    def is_due(self, now: float) -> bool:
+        """Whether there is something to tell or to ask."""
+        ...
+
+    def call(self, now: float) -> Call:
+        """What Redis is told and asked."""
+        ...
+
+    def answered(self, answer: Sequence[int], now: float) -> bool:
+        """The answer to the last call. Returns whether Redis had lost something that was written back."""
+        ...
+
+    def lose(self, share: Share, since: float, now: float) -> None:
+        """Redis is gone since then: go on by this part. Idempotent."""
+        ...
+
+
+def _ignore(share: Share) -> None:
+    """Nothing is dealt by parts."""
 
 
 def _nobody() -> None:
@@ -60,6 +100,8 @@ class Supply:
     node: str = attrs.field(factory=lambda: secrets.token_hex(6))
     numbers: Numbers = attrs.field(factory=Numbers)
     share: Share = WHOLE
+    place: str = ""
+    dealt: Callable[[Share], None] = _ignore  # told which part of what may run at once is ours
     lost_at: float | None = -math.inf
     trouble: str = "not reached yet"
     heard: trio.Event = attrs.field(factory=trio.Event)  # once Redis has answered, or said that it does not
@@ -68,10 +110,12 @@ class Supply:
     epoch: str = ""
     news: int = 0  # the number of the last news that Redis has
     clock_ahead: float = 0.0  # seconds that Redis's clock is ahead of trio's
-    _active: dict[SharedBucket, None] = attrs.field(factory=dict[SharedBucket, None])  # that hold or want something
-    _pending: dict[SharedBucket, None] = attrs.field(factory=dict[SharedBucket, None])
+    _active: dict[Leased, None] = attrs.field(factory=dict[Leased, None])  # that hold or want something
+    _pending: dict[Leased, None] = attrs.field(factory=dict[Leased, None])
     _beat_at: float = 0.0
     _made: int = 0
+    _beats: int = 0
+    _last_dealt: Share = WHOLE
 
     @property
     def is_degraded(self) -> bool:
@@ -80,12 +124,35 @@ class Supply:
     def key(self, *parts: str) -> str:
         return ":".join((self.prefix, VERSION, *parts))
 
+    def as_json(self) -> dict[str, Any]:
+        """For the status."""
+        numbers = self.numbers
+        return {
+            "place": self.place,
+            "degraded": self.is_degraded,
+            "trouble": self.trouble if self.is_degraded else None,
+            "node": self.node,
+            "nodes": self.share.of,
+            "rounds": numbers.rounds,
+            "failures": numbers.failures,
+            "outages": numbers.outages,
+            "written_back": numbers.written_back,
+        }
+
     # Limits.
 
     def bucket(self, limit_per_minute: int, *parts: str, unit: float = 1.0) -> SharedBucket:
         """A bucket of the limit of that name. Redis takes each for a node of its own."""
         self._made += 1
         made = SharedBucket(self.key("limit", *parts), f"{self.node}.{self._made}", limit_per_minute, self.ask, unit)
+        made.share = self.share
+        return made
+
+    def purse(self, purse: Purse, known: Callable[[], bool]) -> SharedPurse:
+        """The lease on a purse, once `known`: that what was spent of it before is in it."""
+        self._made += 1
+        key = self.key("purse", *purse.key, str(int(purse.start)))
+        made = SharedPurse(purse, key, f"{self.node}.{self._made}", self.ask, known, trio.current_time)
         made.share = self.share
         return made
 
@@ -97,7 +164,7 @@ class Supply:
         """The limits of a key, filled once it is used."""
         return Limits(self, ("key", key))
 
-    def ask(self, bucket: SharedBucket) -> None:
+    def ask(self, bucket: Leased) -> None:
         """There is something to ask for `bucket`."""
         if bucket in self._pending:
             return
@@ -123,21 +190,21 @@ class Supply:
         """When the next round is due."""
         return min([self._beat_at, *(bucket.next_at for bucket in self._pending)])
 
-    def round(self, now: float) -> tuple[list[Call], list[SharedBucket]]:
+    def round(self, now: float) -> tuple[list[Call], list[Leased]]:
         """What Redis is to be told and asked now: the calls of these buckets and, last, the heartbeat if it is due."""
         beats = now >= self._beat_at
         if beats:
             self._look(now)
-        buckets: list[SharedBucket] = []
+        due: list[Leased] = []
         for bucket in [each for each in self._pending if now >= each.next_at][:PER_ROUND]:
             del self._pending[bucket]
             if bucket.is_due(now):
-                buckets.append(bucket)
-        calls = [Call("limit", (bucket.key,), (bucket.node, *bucket.order(now))) for bucket in buckets]
+                due.append(bucket)
+        calls = [each.call(now) for each in due]
         if beats:
             self._beat_at = now + BEAT_EVERY
             calls.append(self._beat(leaves=False))
-        return calls, buckets
+        return calls, due
 
     def _beat(self, *, leaves: bool) -> Call:
         keys = (self.key("nodes"), self.key("epoch"), self.key("news", "number"))
@@ -154,7 +221,7 @@ class Supply:
                 self._active[bucket] = None
 
     def take(
-        self, calls: Sequence[Call], buckets: Sequence[SharedBucket], answers: Sequence[Any], began: float
+        self, calls: Sequence[Call], buckets: Sequence[Leased], answers: Sequence[Any], began: float
     ) -> None:
         """The answers to a round that began at that time. Redis is there."""
         now, numbers = trio.current_time(), self.numbers
@@ -176,10 +243,16 @@ class Supply:
         self.clock_ahead = at / 1000 - now
         names = sorted(nodes)
         share = Share(names.index(self.node) if self.node in names else 0, max(1, len(names)))
+        self._beats += 1
         if share != self.share:
             self.share = share
             for bucket in self._active:
                 bucket.share = share
+        # Those who were here before us hold all that may run at once, until they have seen us.
+        dealt = attrs.evolve(share, late=share.of > 1 and self._beats <= BEATS_UNTIL_KNOWN)
+        if dealt != self._last_dealt:
+            self._last_dealt = dealt
+            self.dealt(dealt)
 
     def farewell(self, now: float) -> list[Call]:
         """The last round: what is not used goes back."""
@@ -187,7 +260,7 @@ class Supply:
         for bucket in self._active:
             if bucket.number:
                 bucket.keeps, bucket.used_at = False, -math.inf
-                calls.append(Call("limit", (bucket.key,), (bucket.node, *bucket.order(now))))
+                calls.append(bucket.call(now))
         return [*calls, self._beat(leaves=True)]
 
     # Redis goes and comes.

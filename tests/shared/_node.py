@@ -99,9 +99,10 @@ class Node:
             nursery.cancel_scope.cancel()
 
 
-async def main(url: str, board: Path, place: int, requests: int, tokens: int, callers: int) -> None:
-    await Node(url, board, place, requests, tokens).run(callers)
+async def main(url: str, board: str, *numbers: str) -> None:
+    place, requests, tokens, callers = map(int, numbers)
+    await Node(url, Path(board), place, requests, tokens).run(callers)
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    trio.run(main, *sys.argv[1:])

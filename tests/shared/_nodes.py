@@ -88,7 +88,7 @@ class Nodes:
         return [counts[place] for place in self.processes]
 
     def ratio(self) -> float:
-        """What was admitted of the scarcer limit, as a part of what may have been; over that it is by blocks at most."""
+        """What was admitted of the scarcer limit, as a part of what may have been. Above it are blocks at most."""
         before = time.monotonic()
         counts = self.counts()
         after = time.monotonic()
