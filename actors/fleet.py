@@ -32,6 +32,7 @@ from .catalogue import Catalogue, Entry
 from .description import Description, describe
 from .dispatch import Run
 from .gate import Gate
+from .gossip import Gossip
 from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack
 from .homes import Homes
@@ -90,6 +91,7 @@ class Fleet:
     sharers: list[Sharer] = attrs.field(factory=list[Sharer])  # what else has limits
     shared: Shared | None = None
     supply: Supply | None = None  # of limits that nodes share by way of Redis
+    gossip: Gossip | None = None  # of providers, between those nodes
     spans: bool = False  # each attempt has a span of its own, which its provider is told
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
@@ -285,7 +287,9 @@ class Fleet:
         supply, shared = self.supply, self.shared
         if supply is None or shared is None:
             return
-        await self.supervisor.start_child(Child(SUPPLIER, lambda: SupplierActor(supply=supply, shared=shared)))
+        gossip = self.gossip = Gossip(supply, lambda name: self.members.get(name))
+        actor = partial(SupplierActor, supply=supply, shared=shared, gossip=gossip)
+        await self.supervisor.start_child(Child(SUPPLIER, actor))
         with trio.move_on_after(START_PATIENCE):
             await supply.heard.wait()
 
@@ -315,6 +319,8 @@ class Fleet:
         gate = Gate(settings, self.config.routing, unavailable, buckets=self._buckets(settings.name))
         if not self.share.is_whole:
             gate.adopt_share(self.share, trio.current_time())
+        if self.gossip is not None:
+            gate.moved = partial(self.gossip.note, settings.name)
         former = self._former.get(settings.name)
         if former is not None:
             gate.inherit(former, trio.current_time())

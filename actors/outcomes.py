@@ -35,6 +35,8 @@ def worked(gate: Gate, lease: Lease, latency: float, now: float) -> None:
     """A request succeeded, as far as the circuit asks: where that closes it the provider comes back slowly."""
     was_closed = gate.breaker.is_closed
     gate.breaker.record_success(now, latency, probe=lease.probe, epoch=lease.epoch)
+    if gate.breaker.is_closed is not was_closed and gate.moved is not None:
+        gate.moved()
     if gate.breaker.is_closed and not was_closed:
         gate.slow_start.begin(now)
 
@@ -52,6 +54,8 @@ def succeeded(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
         gate.ring.succeeded(lease.key_index, now)
     was = gate.health.health
     gate.health.note_success(now)
+    if gate.health.health is not was and gate.moved is not None:
+        gate.moved()
     _health_moved(gate, was, now)
     decay, few = gate.routing.least_latency.ewma_decay, gate.routing.least_latency.min_samples
     # Who explores a provider that has its samples is there because nobody was for long.
@@ -71,6 +75,8 @@ def _health_moved(gate: Gate, was: Health, now: float) -> None:
 
 def ended_otherwise(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
     """An attempt failed, or was cancelled."""
+    if gate.moved is not None:
+        gate.moved()
     failure = outcome.failure
     badly = failure in BREAKER_FAILURES
     gate.slow_start.ended(lease.granted_at, well=False, now=now, badly=badly)
@@ -113,6 +119,8 @@ def _refused_credentials(gate: Gate, lease: Lease, status: int | None, now: floa
 
 def probed(gate: Gate, failure: UpstreamFailure | None, key: int | None, now: float) -> None:
     """A health probe ended; see `Gate.probe_ended`."""
+    if gate.moved is not None:
+        gate.moved()
     ring, was = gate.ring, gate.health.health
     if ring is not None and key is not None:
         if failure is None:

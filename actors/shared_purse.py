@@ -34,6 +34,7 @@ class SharedPurse:
     def __init__(
         self,
         purse: Purse,
+        *,
         key: str,
         node: str,
         ask: Callable[[SharedPurse], None],
@@ -122,7 +123,19 @@ class SharedPurse:
         if version < 0:
             total = spent = -(-(self.purse.spent - self.purse.own) // MICRO)
         ends = round(max(0.0, self.purse.end - self.wall()) * 1000) + KEPT_AFTER
-        numbers = (self.number, self.limit, used, want, self._need, self.granted, total, version, spending, self._booked, spent)
+        numbers = (
+            self.number,
+            self.limit,
+            used,
+            want,
+            self._need,
+            self.granted,
+            total,
+            version,
+            spending,
+            self._booked,
+            spent,
+        )
         return Call("purse", (self.key,), (self.node, *numbers, ends))
 
     def answered(self, answer: Sequence[int], now: float) -> bool:

@@ -12,9 +12,10 @@ import attrs
 import trio
 
 from infermux.config.settings import StateSettings
-from infermux.shared.client import Redis, Session, Shared, StateUnavailable
+from infermux.shared.client import Redis, Session, Shared, StateUnavailable, sole
 
 from .actor import BaseActor, Context
+from .gossip import Gossip
 from .supervisor import Backoff
 from .supply import Supply
 
@@ -32,6 +33,7 @@ class SupplierActor(BaseActor[Any]):
 
     supply: Supply
     shared: Shared
+    gossip: Gossip | None = None
     _context: Context[Any] | None = None
 
     async def started(self, context: Context[Any]) -> None:
@@ -56,10 +58,21 @@ class SupplierActor(BaseActor[Any]):
 
     async def _attend(self, session: Session) -> None:
         """Speak with Redis for as long as it answers."""
+        try:
+            async with trio.open_nursery() as nursery:
+                if self.gossip is not None:
+                    nursery.start_soon(session.listen, self.gossip.channel, self.gossip.published)
+                await self._speak(session)
+        except ExceptionGroup as group:
+            raise sole(group) from group
+
+    async def _speak(self, session: Session) -> None:
         supply = self.supply
         supply.find()
         while True:
             await self._round(session)
+            if self.gossip is not None:
+                await self._exchange(session, self.gossip)
             with trio.CancelScope(deadline=supply.next_at()):
                 await supply.wanted.wait()
             supply.wanted = trio.Event()
@@ -78,6 +91,15 @@ class SupplierActor(BaseActor[Any]):
             supply.lost_at = None
             log.info("limits are shared by way of %s", self.shared.place)
         supply.take(calls, buckets, answers, began)
+
+    async def _exchange(self, session: Session, gossip: Gossip) -> None:
+        """Tell other nodes what has become of providers here, and hear what has elsewhere."""
+        call = gossip.call(trio.current_time())
+        if call is not None:
+            await session.run([call])
+        if gossip.is_behind:
+            number = self.supply.news
+            gossip.hear(await session.read(gossip.keys[0]), number, trio.current_time())
 
 
 def shared_state(settings: StateSettings) -> Shared | None:

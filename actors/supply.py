@@ -152,7 +152,9 @@ class Supply:
         """The lease on a purse, once `known`: that what was spent of it before is in it."""
         self._made += 1
         key = self.key("purse", *purse.key, str(int(purse.start)))
-        made = SharedPurse(purse, key, f"{self.node}.{self._made}", self.ask, known, trio.current_time)
+        made = SharedPurse(
+            purse, key=key, node=f"{self.node}.{self._made}", ask=self.ask, known=known, clock=trio.current_time
+        )
         made.share = self.share
         return made
 
@@ -208,7 +210,7 @@ class Supply:
 
     def _beat(self, *, leaves: bool) -> Call:
         keys = (self.key("nodes"), self.key("epoch"), self.key("news", "number"))
-        return Call("beat", keys, (self.node, round(NODE_GONE_AFTER * 1000), self.node, int(leaves)))
+        return Call("beat", keys, (self.node, round(NODE_GONE_AFTER * 1000), f"{self.node}.{self._beats}", int(leaves)))
 
     def _look(self, now: float) -> None:
         """Some of the limits that nobody asked for may have something to give back. Those without are left alone."""
@@ -220,9 +222,7 @@ class Supply:
             if bucket.held or bucket.keeps or bucket in self._pending:
                 self._active[bucket] = None
 
-    def take(
-        self, calls: Sequence[Call], buckets: Sequence[Leased], answers: Sequence[Any], began: float
-    ) -> None:
+    def take(self, calls: Sequence[Call], buckets: Sequence[Leased], answers: Sequence[Any], began: float) -> None:
         """The answers to a round that began at that time. Redis is there."""
         now, numbers = trio.current_time(), self.numbers
         numbers.rounds += 1

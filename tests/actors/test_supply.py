@@ -29,7 +29,7 @@ async def nodes(
     """So many nodes that know of each other."""
     async with AsyncExitStack() as stack:
         made = [await stack.enter_async_context(world(*providers, shared=shared, **config)) for _ in range(count)]
-        while not all(supply(each.fleet).share.of == count for each in made):
+        while not all(supply(each.fleet).share.of == count for each in made):  # noqa: ASYNC110 - virtual time
             await trio.sleep(0.5)
         await trio.sleep(3.5)  # until the last knows that the others know of it
         yield made

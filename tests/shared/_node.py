@@ -2,8 +2,8 @@
 
     python -m tests.shared._node URL BOARD PLACE REQUESTS TOKENS CALLERS
 
-What it has admitted is in the file BOARD, eight numbers at its PLACE, written with each admission: so it is known to the
-last one when the process is killed.
+What it has admitted is in the file BOARD, eight numbers at its PLACE, written with each admission: so it is known to
+the last one when the process is killed.
 """
 
 from __future__ import annotations
@@ -105,4 +105,4 @@ async def main(url: str, board: str, *numbers: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(partial(main, sys.argv[1], sys.argv[2], *sys.argv[3:]))
