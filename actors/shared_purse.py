@@ -17,6 +17,7 @@ from .share import WHOLE, Share
 
 if TYPE_CHECKING:
     from .purses import Purse
+    from .supply import Leased
 
 MICRO: Final = 1000  # nano-dollars
 HORIZON: Final = 1.0  # seconds of its spending that a node holds
@@ -37,7 +38,7 @@ class SharedPurse:
         *,
         key: str,
         node: str,
-        ask: Callable[[SharedPurse], None],
+        ask: Callable[[Leased], None],
         known: Callable[[], bool],
         clock: Callable[[], float],
         wall: Callable[[], float] = time.time,
@@ -53,6 +54,7 @@ class SharedPurse:
         self.used_at = -math.inf
         self._need = self._low = 0
         self._lost = True
+        self._tells = False
         self._seen = (0, -1, 0)  # total, version and what is spent, as Redis told last
         self._booked = 0  # of our spending, in what Redis told
         self._said = 0
@@ -107,9 +109,14 @@ class SharedPurse:
         unbooked = -(-self.purse.own // MICRO) > self._booked
         return self._lost or self._need > 0 or unbooked or held < min(self._low, want) or held < 0 or held > 2 * want
 
-    def call(self, now: float) -> Call:
-        """What Redis is told and asked."""
-        used, spending, want = self.used, -(-self.purse.own // MICRO), self.wanted(now)
+    def is_low(self, now: float) -> bool:
+        return now >= self.next_at and self.known() and 4 * self.held < 3 * self.wanted(now)
+
+    def call(self, now: float, *, telling: bool = False) -> Call:
+        """What Redis is told and asked. `telling`: nothing is asked for."""
+        self._tells = telling
+        used, spending = self.used, -(-self.purse.own // MICRO)
+        want, need = (0, 0) if telling else (self.wanted(now), self._need)
         at, before = self._before
         if now > at:
             self._rate += (max(0, used - before) / (now - at) - self._rate) * GAIN
@@ -128,7 +135,7 @@ class SharedPurse:
             self.limit,
             used,
             want,
-            self._need,
+            need,
             self.granted,
             total,
             version,
@@ -142,6 +149,8 @@ class SharedPurse:
         granted, total, version, spent, restored = answer
         lacked = self._need
         self.granted, self._seen, self._booked = granted, (total, version, spent), self._said
+        if self._tells:
+            return bool(restored)
         self._lost, self._need = False, 0
         self._low = self.wanted(now) // 2
         purse = self.purse

@@ -23,6 +23,8 @@ log = logging.getLogger("infermux.state")
 
 SUPPLIER: Final = "infermux.supplier"
 AGAIN: Final = Backoff(base=0.05, max=1.0)  # between two attempts to reach Redis
+SETTLING: Final = 1.5  # seconds for all nodes to have reached Redis again, and told what they used
+TELL_EVERY: Final = 0.25
 START_PATIENCE: Final = 2.0  # seconds a start waits for the first answer
 FAREWELL: Final = 1.0  # seconds the last round may take
 
@@ -68,6 +70,7 @@ class SupplierActor(BaseActor[Any]):
 
     async def _speak(self, session: Session) -> None:
         supply = self.supply
+        await self._settle(session)
         supply.find()
         while True:
             await self._round(session)
@@ -76,6 +79,16 @@ class SupplierActor(BaseActor[Any]):
             with trio.CancelScope(deadline=supply.next_at()):
                 await supply.wanted.wait()
             supply.wanted = trio.Event()
+
+    async def _settle(self, session: Session) -> None:
+        """Before anything is taken every node is to have told what it used without Redis: they come back one by one."""
+        supply, began = self.supply, trio.current_time()
+        while supply.has_used and trio.current_time() < began + SETTLING:
+            calls, leased = supply.account(trio.current_time())
+            answers = await session.run(calls)
+            for each, answer in zip(leased, answers, strict=False):
+                each.answered(answer, trio.current_time())
+            await trio.sleep(TELL_EVERY)
 
     async def _round(self, session: Session) -> None:
         supply, began = self.supply, trio.current_time()

@@ -29,6 +29,7 @@ BEAT_EVERY: Final = 1.0  # seconds
 NODE_GONE_AFTER: Final = 5.0  # seconds without a heartbeat
 FORGET_AFTER: Final = 600.0  # seconds after which a limit that nobody uses keeps nothing
 BEATS_UNTIL_KNOWN: Final = 3  # heartbeats after which every other node has seen one that is new
+FEW: Final = 64  # limits that are looked through with each round, whether one of them can go along
 PER_ROUND: Final = 256  # limits that are spoken of at a time
 LOOKED_AT: Final = 500  # limits that are looked at with a heartbeat
 REQUEST_WAITS: Final = 0.005  # seconds a request waits for what was asked for, at most
@@ -55,8 +56,12 @@ class Leased(Protocol):
         """Whether there is something to tell or to ask."""
         ...
 
-    def call(self, now: float) -> Call:
-        """What Redis is told and asked."""
+    def is_low(self, now: float) -> bool:
+        """Whether it can go along with others that are asked for."""
+        ...
+
+    def call(self, now: float, *, telling: bool = False) -> Call:
+        """What Redis is told and asked. `telling`: only told; it goes on by its part of the whole."""
         ...
 
     def answered(self, answer: Sequence[int], now: float) -> bool:
@@ -120,6 +125,11 @@ class Supply:
     @property
     def is_degraded(self) -> bool:
         return self.lost_at is not None
+
+    @property
+    def has_used(self) -> bool:
+        """Whether Redis was there before, and limits were in use."""
+        return any(each.number for each in self._active)
 
     def key(self, *parts: str) -> str:
         return ":".join((self.prefix, VERSION, *parts))
@@ -202,6 +212,8 @@ class Supply:
             del self._pending[bucket]
             if bucket.is_due(now):
                 due.append(bucket)
+        if due and len(self._active) <= FEW:
+            due.extend(each for each in self._active if each not in due and each.is_low(now))
         calls = [each.call(now) for each in due]
         if beats:
             self._beat_at = now + BEAT_EVERY
@@ -282,6 +294,11 @@ class Supply:
         self.heard.set()
         self.answered.set()
         self.answered = trio.Event()
+
+    def account(self, now: float) -> tuple[list[Call], list[Leased]]:
+        """What is used is told, and nothing asked for."""
+        active = [each for each in self._active if each.number]
+        return [*(each.call(now, telling=True) for each in active), self._beat(leaves=False)], active
 
     def find(self) -> None:
         """Redis is there: every limit tells what was used meanwhile, and goes on by what it is granted."""

@@ -155,9 +155,11 @@ def _is_unknown(answer: Any) -> bool:
 
 def sole(error: Exception) -> Exception:
     """What a group of errors is about: the first of them."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    inner: Any = error
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, Exception)
+    return inner
 
 
 def _said(error: Exception) -> str:
