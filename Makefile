@@ -91,5 +91,5 @@ routing-quality: $(DEV_READY)  ## latency and success of every strategy under fa
 	@$(PY) -m bench.routing_quality $(ARGS)
 
 clean:  ## remove .venv, .applications, caches and what was built
-	rm -rf .venv .hadolint $(APPLICATIONS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage bench/build
+	rm -rf .venv .hadolint .kubernetes $(APPLICATIONS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage bench/build
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

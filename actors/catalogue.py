@@ -91,6 +91,9 @@ class Route:
     is_judged: bool = attrs.field(init=False)  # whether a request may be one that a candidate does not take
     prices: tuple[Price, ...] = attrs.field(init=False)  # of all candidates, the others' too
     unpriced: tuple[str, str] | None = attrs.field(init=False)  # provider and model of one without a price
+    is_empty: bool = attrs.field(init=False)
+    walk: tuple[tuple[Route, tuple[Candidate, ...]], ...] = attrs.field(init=False, repr=False, eq=False)
+    """All tiers in their order, the fallbacks' too, each with the route it is of."""
 
     def __attrs_post_init__(self) -> None:
         judged = any(c.is_judged for tier in self.tiers for c in tier)
@@ -105,10 +108,10 @@ class Route:
         object.__setattr__(self, "prices", tuple(prices.values()))
         unpriced = [(c.entry.name, c.model) for c in asked if c.price is None]
         object.__setattr__(self, "unpriced", unpriced[-1] if unpriced else None)
-
-    @property
-    def is_empty(self) -> bool:
-        return not any(self.tiers) and all(route.is_empty for route in self.fallbacks)
+        empty = not any(self.tiers) and all(route.is_empty for route in self.fallbacks)
+        object.__setattr__(self, "is_empty", empty)
+        walk = tuple((route, tier) for route in (self, *self.fallbacks) for tier in route.tiers)
+        object.__setattr__(self, "walk", walk)
 
 
 @attrs.define(eq=False)

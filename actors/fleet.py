@@ -93,6 +93,7 @@ class Fleet:
     supply: Supply | None = None  # of limits that nodes share by way of Redis
     gossip: Gossip | None = None  # of providers, between those nodes
     spans: bool = False  # each attempt has a span of its own, which its provider is told
+    now: Callable[[], float] = trio.current_time  # once it is open the clock's own, with two calls less
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
@@ -120,7 +121,7 @@ class Fleet:
         treasury, account = self.treasury, None
         if treasury.is_needed:
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
-        caller, retry, now = caller or Anyone(), self.config.retry, trio.current_time() if now is None else now
+        caller, retry, now = caller or Anyone(), self.config.retry, self.now() if now is None else now
         deadline = Deadline.of(now, timeout)
         plan = Plan(want, deadline=deadline.at)
         return Run(
@@ -142,6 +143,7 @@ class Fleet:
             deadline=deadline,
             leasing=Leasing(self.router, plan, caller, deadline, supply=self.supply),
             started_at=now,
+            now=self.now,
         )
 
     async def add(self, settings: ProviderSettings) -> None:
@@ -280,6 +282,9 @@ class Fleet:
         if any(member.described != member.entry.found for member in self.members.values()):
             self._found(next(iter(self.members)))  # there was nobody yet who could be told
         await self.treasury.keeper.ready()
+        if self.supply is not None:
+            with trio.move_on_after(START_PATIENCE):
+                await self.supply.filled()
         await self._strict_ones()
 
     async def _start_supply(self) -> None:
@@ -514,6 +519,7 @@ async def open_fleet(
         start = Share(0, config.state.nodes)
         fleet.supply = Supply(prefix=config.state.prefix, share=start, place=fleet.shared.place, dealt=fleet.deal)
         treasury.share_by(fleet.supply)
+    fleet.now = trio.lowlevel.current_clock().current_time
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:

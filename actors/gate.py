@@ -24,7 +24,7 @@ from .learned import LearnedTokens
 from .learned_limits import LearnedLimits, Mark
 from .lease import Grant, Lease
 from .messages import Health, Outcome, Reason, Standing, Want
-from .obstacles import HEALTH_REASONS, why_blocked
+from .obstacles import why_blocked
 from .outcomes import ended_otherwise, probed, succeeded, worked
 from .penalty import Penalty
 from .plan import AS_IT_TOLD, Refusal
@@ -173,17 +173,20 @@ class Gate:
 
         `insists`: nobody else can take the request, so slow start does not hold it back.
         """
-        blocked = self._blocked(now, insists=insists) or self._blocked_for_model(model, now)
-        if blocked is not None:
-            return blocked
+        tokens = self.tokens
+        if self.set_aside.until or not self._is_open(now, insists=insists):
+            blocked = self._blocked(now, insists=insists) or self._blocked_for_model(model, now)
+            if blocked is not None:
+                return blocked
         size = reserved = 0
-        if self.tokens is not None or self.told is not None:
-            capacity = None if self.tokens is None else self.tokens.capacity
+        if tokens is not None or self.told is not None:
+            capacity = None if tokens is None else tokens.capacity
             size = self.learned.reservation(model, want.prompt_tokens, want.max_tokens, capacity)
-        if self.tokens is not None:
+        if tokens is not None:
             reserved = size
-            if not self.tokens.can_take(reserved, now):
-                return self.because(Reason.TOKEN_LIMIT, self.tokens.ready_at(reserved, now))
+            if not tokens.can_take(reserved, now):
+                blocked = self._blocked(now, insists=insists)  # where there is not even one token
+                return blocked or self.because(Reason.TOKEN_LIMIT, tokens.ready_at(reserved, now))
         key, other_keys = None, 0
         if self.ring is not None or self.told is not None:
             keys = self._keys(want, model, size, now)
@@ -224,23 +227,26 @@ class Gate:
         self.leases.add(lease)
         self._exploring += lease.explore
 
-    def _blocked(self, now: float, *, insists: bool = False) -> Refusal | None:
-        """What keeps every request out, whatever its model and size."""
-        requests, tokens = self.requests, self.tokens
+    def _is_open(self, now: float, *, insists: bool) -> bool:
+        """Whether nothing keeps a request out but its model and size. False: something may, see `why_blocked`."""
+        requests = self.requests
         limit = self._fixed_limit if self.adaptive is None else self.adaptive.limit
-        if (
+        return (
             self.enabled
             and not self.draining
             and self.unavailable is None
-            and self.health.health not in HEALTH_REASONS
+            and self.health.passes
             and self.breaker.is_closed
-            and now >= self.cooldown.blocked_until(now)
+            and now >= self.cooldown.until
             and (limit is None or len(self.leases) < limit)
             and (requests is None or requests.can_take(1, now))
-            and (tokens is None or tokens.can_take(1, now))
             and (self.ring is None or not self.ring.blocked_until(now))
             and (insists or self.slow_start.is_over)
-        ):
+        )
+
+    def _blocked(self, now: float, *, insists: bool = False) -> Refusal | None:
+        """What keeps every request out, whatever its model, and its size too unless that is more than one token."""
+        if self._is_open(now, insists=insists) and (self.tokens is None or self.tokens.can_take(1, now)):
             return None
         return why_blocked(self, now, insists=insists)
 
@@ -252,7 +258,7 @@ class Gate:
         return f"{blocked.reason.value}: {blocked.detail}" if blocked.detail else blocked.reason.value
 
     def _blocked_for_model(self, model: str, now: float) -> Refusal | None:
-        if not self.set_aside:
+        if not self.set_aside.until:
             return None
         until = self.set_aside.blocked_until(model, now)
         return self.because(Reason.MODEL_SET_ASIDE, until, model) if now < until else None

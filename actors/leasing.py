@@ -123,7 +123,7 @@ class Leasing(msgspec.Struct, eq=False):
     async def _after_death(self, restarts: int, died: ActorDied) -> None:
         """A provider's actor crashed under us: go on without it. The router's own: wait for its restart."""
         if died.name != self.router.name:
-            self.plan.silent.add(died.name)
+            self.plan.silent |= {died.name}
             self.plan.refuse(Refusal(died.name, Reason.CRASHED))
         elif restarts > ROUTER_RESTARTS:
             raise NoHealthyProviders("the router is restarting; try again", retry_after=1) from died

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from infermux.database.rows import write_entries
+from infermux.database.rows import NumbersTaken, write_entries
 from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
 
@@ -38,6 +38,7 @@ LEDGER = "infermux.ledger"  # no provider can be called so
 FLUSH_EVERY = 0.25  # seconds a row waits for company: with the writing itself well below the second that may be lost
 BATCH = 256  # rows at once; with so many waiting it is not waited any longer. The event loop stands still for a
 # millisecond or two while they are made, so more would be felt; fewer would cost more transactions
+ORIGIN_BITS = 11
 MAX_PENDING = 50_000  # rows, of about 1 KiB each
 OPENS_AFTER = 1.0  # seconds without a row: the server shall listen before the imports take the processor
 BACKOFF = Backoff(base=0.25, max=10.0)
@@ -48,14 +49,17 @@ Numbered = tuple[int, Record]
 
 
 class Shelf(Protocol):
-    """Where rows are kept. Both raise DatabaseUnavailable."""
+    """Where rows are kept, by several routers perhaps. Both raise DatabaseUnavailable."""
 
     async def open(self) -> None:
         """See that rows can be kept."""
         ...
 
     async def keep(self, rows: Sequence[Numbered]) -> int:
-        """Keep these rows, those that are there already left as they are; how many of them can never be kept."""
+        """Keep these rows, those that are there already left as they are; how many of them can never be kept.
+
+        Raises NumbersTaken, and keeps none of them, where other rows have some of the numbers.
+        """
         ...
 
 
@@ -106,7 +110,7 @@ class Ledger:
     _writing: int = 0
     _shed_before: int = 0  # this outage
     _last: int = 0  # microseconds since 1970 in the last number
-    _origin: int = attrs.field(factory=lambda: secrets.randbits(11))
+    _origin: int = attrs.field(factory=lambda: secrets.randbits(ORIGIN_BITS))
 
     @property
     def pending(self) -> int:
@@ -173,7 +177,7 @@ class Ledger:
         self._writing += len(rows)
         kept = False
         try:
-            refused = await self.shelf.keep(rows)
+            refused = await self._keep(rows)
             kept = True
         except DatabaseUnavailable as error:
             self._fails(error)
@@ -199,10 +203,25 @@ class Ledger:
             log.warning("rows are written again; %s", f"{lost} were shed" if lost else "none was lost")
             self.error = None
 
+    async def _keep(self, rows: list[Numbered]) -> int:
+        """`Shelf.keep`; `rows` then have the numbers under which they were kept, or are to be tried again."""
+        while True:
+            try:
+                return await self.shelf.keep(rows)
+            except NumbersTaken as clash:
+                # Another router has drawn our origin: with a new one it will not happen again soon. A row whose number
+                # is a stranger's was never written, so that it does not come twice by this.
+                self._origin = secrets.randbits(ORIGIN_BITS)
+                rows[:] = [(self._number() if seq in clash.numbers else seq, record) for seq, record in rows]
+                log.info("%d rows have new numbers: another router counted as this one did", len(clash.numbers))
+
     def _number(self) -> int:
-        """Unique, ascending, 63 bits: the microsecond, and 11 bits that tell this router from those beside it."""
+        """Ascending, 63 bits: the microsecond, and 11 bits that tell this router from those beside it, mostly.
+
+        Of forty routers two have drawn the same bits, as likely as not: `NumbersTaken` says where that shows.
+        """
         self._last = max(self._last + 1, time.time_ns() // 1000)
-        return self._last << 11 | self._origin
+        return self._last << ORIGIN_BITS | self._origin
 
 
 @attrs.frozen

@@ -33,11 +33,14 @@ _AWAY: Final = frozenset({Health.UNHEALTHY, Health.CONFIG_ERROR})
 
 def worked(gate: Gate, lease: Lease, latency: float, now: float) -> None:
     """A request succeeded, as far as the circuit asks: where that closes it the provider comes back slowly."""
-    was_closed = gate.breaker.is_closed
-    gate.breaker.record_success(now, latency, probe=lease.probe, epoch=lease.epoch)
-    if gate.breaker.is_closed is not was_closed and gate.moved is not None:
+    breaker = gate.breaker
+    was_closed = breaker.is_closed
+    breaker.record_success(now, latency, probe=lease.probe, epoch=lease.epoch)
+    if breaker.is_closed is was_closed:
+        return
+    if gate.moved is not None:
         gate.moved()
-    if gate.breaker.is_closed and not was_closed:
+    if not was_closed:
         gate.slow_start.begin(now)
 
 
@@ -52,20 +55,23 @@ def succeeded(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
         gate.cooldown.succeeded(now)
     elif lease.key_index is not None:
         gate.ring.succeeded(lease.key_index, now)
-    was = gate.health.health
-    gate.health.note_success(now)
-    if gate.health.health is not was and gate.moved is not None:
-        gate.moved()
-    _health_moved(gate, was, now)
-    decay, few = gate.routing.least_latency.ewma_decay, gate.routing.least_latency.min_samples
+    health = gate.health
+    was = health.health
+    health.note_success(now)
+    if health.health is not was:
+        _health_moved(gate, was, now)
+        if gate.moved is not None:
+            gate.moved()
+    averages, settings = gate.averages, gate.routing.least_latency
     # Who explores a provider that has its samples is there because nobody was for long.
-    renewed = lease.explore and gate.averages.response.samples >= few
-    gate.averages.observe(model, outcome.latency, first_token, decay, renewed=renewed)
+    renewed = lease.explore and averages.response.samples >= settings.min_samples
+    averages.observe(model, outcome.latency, first_token, settings.ewma_decay, renewed=renewed)
     if gate.adaptive is not None:
         latency = outcome.latency if first_token is None else first_token
         gate.adaptive.succeeded(latency, (model, first_token is None), lease.granted_at, now)
-    if outcome.usage is not None and not outcome.usage.estimated:
-        gate.learned.observe(model, outcome.usage.completion_tokens)
+    usage = outcome.usage
+    if usage is not None and not usage.estimated:
+        gate.learned.observe(model, usage.completion_tokens)
 
 
 def _health_moved(gate: Gate, was: Health, now: float) -> None:

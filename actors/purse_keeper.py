@@ -1,11 +1,17 @@
 """What was spent of budgets, in a store: read where a budget begins to count, written twice a second while it does.
 
+Several routers may have one store. Each adds to it what its own requests have spent, and looks every second at what
+that of the others comes to.
+
 Nothing that the store does ends the treasury: what cannot be read is asked again, what cannot be written is kept.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -13,7 +19,7 @@ import attrs
 import trio
 
 from infermux.config.settings import Budget
-from infermux.database.budgets import Spent, Term
+from infermux.database.budgets import Batch, Looked, Spent, Term
 from infermux.errors import DatabaseUnavailable
 
 from .purses import ANYBODY, Purse, PurseKey, Purses, bounds, scope_of
@@ -21,6 +27,7 @@ from .purses import ANYBODY, Purse, PurseKey, Purses, bounds, scope_of
 log = logging.getLogger("infermux.budgets")
 
 SAVE_EVERY: Final = 0.5  # seconds
+LOOK_EVERY: Final = 1.0  # seconds
 STORE_PATIENCE: Final = 5.0  # seconds the store may take, before requests and at the end
 PERIODS: Final = ("day", "week", "month")
 
@@ -34,8 +41,12 @@ class BudgetStore(Protocol):
         """What was spent before `at` in these periods, which are running then."""
         ...
 
-    async def save(self, rows: Sequence[Spent]) -> None:
-        """Keep these amounts, in the place of smaller ones."""
+    async def add(self, batch: Batch) -> None:
+        """Add these amounts to what is kept; nothing, where that batch was added before."""
+        ...
+
+    async def look(self, since: float) -> Looked:
+        """What has changed since the look that told `since`, and perhaps some that has not; 0: everything."""
         ...
 
 
@@ -47,6 +58,14 @@ class Gap:
     """
 
     until: float | None
+
+
+@attrs.frozen(eq=False)
+class _Sending:
+    """A batch of which it is not known whether the store has it. In the order of its rows, `purses`."""
+
+    batch: Batch
+    purses: Sequence[Purse]
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -62,6 +81,18 @@ class PurseKeeper:
     _asking: trio.Lock = attrs.field(factory=trio.Lock)
     _trouble: str | None = None
     _unkept: set[PurseKey] = attrs.field(factory=set[PurseKey])
+    _writer: int = attrs.field(factory=lambda: secrets.randbits(62))
+    _batches: int = 0
+    _waiting: deque[Sequence[Purse]] = attrs.field(factory=deque[Sequence[Purse]])
+    _doubt: _Sending | None = None  # sent, perhaps not kept
+    _saving: trio.Lock = attrs.field(factory=trio.Lock)
+    _looked: float = -math.inf  # when, by the clock of trio
+    _seen: float = 0.0  # what the last look told
+    _starts: dict[Pair, int] = attrs.field(factory=dict[Pair, int])
+    _stirred: trio.Event = attrs.field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.purses.told = lambda: self._stirred.set()
 
     def watch(self, wanted: Mapping[Pair, frozenset[str]]) -> None:
         """Purses of these names count from now on, and no others; see `wanted`."""
@@ -73,17 +104,33 @@ class PurseKeeper:
             elif ANYBODY not in before and not names <= before:
                 self._gaps.setdefault(pair, Gap(None))
         self._watched = dict.fromkeys(self._watched, frozenset[str]()) | dict(wanted)
+        if self._gaps:
+            self._stirred.set()
 
     def knows(self, purse: Purse) -> bool:
         """Whether what was spent of a purse before is in it, as far as a store has it."""
         return self.store is None or _pair(purse) not in self._gaps
 
     async def run(self) -> None:
-        """Read what is not known yet, and keep what is spent. For ever."""
+        """Read what is not known yet, keep what is spent, see what others spend. For ever; it sleeps while no budget is
+        looked after.
+        """
         while self.store is not None:
             known = await self._all_known()
+            if known:
+                await self._wait()
             await trio.sleep(SAVE_EVERY if known else STORE_PATIENCE)
             await self.save()
+            if trio.current_time() >= self._looked + LOOK_EVERY:
+                await self.look()
+
+    async def _wait(self) -> None:
+        """Return when there is something to read or to keep, or it is nearly time to look at what others have spent."""
+        self._stirred = trio.Event()
+        if self.purses.changed or self._gaps or self._waiting or self._doubt is not None:
+            return
+        with trio.move_on_after(LOOK_EVERY - SAVE_EVERY if self._watched else math.inf):
+            await self._stirred.wait()
 
     async def ready(self) -> None:
         """Wait until the store has told what was spent, for a moment at most: one that is away stops no router."""
@@ -93,15 +140,60 @@ class PurseKeeper:
 
     async def save(self) -> None:
         """Keep what has changed. What cannot be kept now is tried again the next time."""
-        if self.store is None or not self.purses.changed:
+        if self.store is None:
             return
-        # Before it is known what was spent before, an amount is too small: kept, it would be added twice.
-        unknown = {pair for pair, gap in self._gaps.items() if gap.until is not None}
+        async with self._saving:
+            if self._doubt is None and not self._waiting:
+                self._take_changed()
+            while self._doubt is not None or self._waiting:
+                if self._doubt is None:
+                    self._doubt = self._batch(self._waiting.popleft())
+                if not await self._send(self.store, self._doubt):
+                    break
+
+    def _take_changed(self) -> None:
+        # Before it is known what was spent before, nothing is added: it would be told as spent before.
+        unknown = self._unknown()
         taken = self.purses.take_changed()
-        held = [purse for purse in taken if _pair(purse) in unknown]
-        self.purses.changed.update(dict.fromkeys(held))
-        if len(held) < len(taken):
-            await self._keep(self.store, [purse for purse in taken if _pair(purse) not in unknown])
+        self.purses.changed.update(dict.fromkeys(purse for purse in taken if _pair(purse) in unknown))
+        known = [purse for purse in taken if _pair(purse) not in unknown]
+        if known:
+            self._waiting.append(known)
+
+    def _batch(self, purses: Sequence[Purse]) -> _Sending:
+        self._batches += 1
+        return _Sending(Batch(self._writer, self._batches, [purse.row for purse in purses]), purses)
+
+    def _unknown(self) -> set[Pair]:
+        return {pair for pair, gap in self._gaps.items() if gap.until is not None}
+
+    async def look(self) -> None:
+        """See what others have spent. While it is not known what the store has of ours, that cannot be told apart."""
+        if self.store is None or self._doubt is not None or not self._watched:
+            return
+        async with self._saving, self._asking:
+            self._looked = trio.current_time()
+            try:
+                looked = await self.store.look(self._seen)
+            except DatabaseUnavailable as trouble:
+                self._say("what others have spent is not known now: %s", trouble)
+            except Exception as bug:
+                self._say("what others have spent cannot be read: %s", bug, exc_info=True)
+            else:
+                self._catch_up(looked)
+
+    def _catch_up(self, looked: Looked) -> None:
+        """What is still to be read from its begin is not for now. Then, and with a new period, the next look is at all.
+
+        A router whose clock is ahead has begun the period before, and what it spent was passed over here.
+        """
+        at, unknown = self.clock(), self._unknown()
+        starts = {pair: int(bounds(pair[1], at)[0]) for pair in self._watched if pair not in unknown}
+        self.purses.catch_up((row for row in looked.rows if starts.get((row.scope, row.period)) == row.start), at)
+        self._seen = 0.0 if unknown or starts != self._starts else looked.at
+        self._starts = starts
+        if not self._gaps:  # else there is something that cannot be read
+            self._trouble = None
 
     async def aclose(self) -> None:
         """Keep what is not kept yet. Bounded in time."""
@@ -139,27 +231,28 @@ class PurseKeeper:
         for pair in closed:
             del self._gaps[pair]
 
-    async def _keep(self, store: BudgetStore, purses: Sequence[Purse]) -> None:
-        """One that no store takes must not keep the others out: it is left out, and logged."""
-        kept = False
+    async def _send(self, store: BudgetStore, sending: _Sending) -> bool:
+        """Whether the store has it, or never will. A purse that no store takes must not keep the others out."""
+        purses = sending.purses
         try:
-            await store.save([purse.row for purse in purses])
-            kept = True
-            self._trouble = None
+            await store.add(sending.batch)
         except DatabaseUnavailable as trouble:
             self._say("what was spent cannot be kept now: %s", trouble)
+            return False
         except Exception:
-            kept = True
+            self._doubt = None
             if len(purses) > 1:
                 half = len(purses) // 2
-                await self._keep(store, purses[:half])
-                await self._keep(store, purses[half:])
+                self._waiting.extendleft([purses[half:], purses[:half]])
             elif purses[0].key not in self._unkept:
                 self._unkept.add(purses[0].key)
                 log.exception("what was spent of %s cannot be kept", purses[0].key)
-        finally:
-            if not kept:  # cancelled, too
-                self.purses.changed.update(dict.fromkeys(purses))
+            return True
+        self._doubt = None
+        self._trouble = None
+        for purse, row in zip(purses, sending.batch.rows, strict=True):
+            purse.kept += row.more
+        return True
 
     def _say(self, what: str, trouble: Exception, *, exc_info: bool = False) -> None:
         """Once per outage."""

@@ -17,7 +17,7 @@ import msgspec
 
 from infermux.config.settings import Budget
 from infermux.config.values import MOST_DOLLARS
-from infermux.database.budgets import MOST_NANO, NANO, Spent
+from infermux.database.budgets import MOST_NANO, NANO, Added, Spent
 
 from .identity import Identity
 from .share import WHOLE, Share
@@ -89,9 +89,9 @@ class Claim(NamedTuple):
 class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
-    `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run.
-    `reserved` has our promises and `elsewhere`: what others who share the purse may spend beyond what is known of them,
-    out of the room below `limit`, its lowest hard limit (None: there is none, or nobody else).
+    `spent` is by everybody, as far as is known here: `kept`, of it, what the store has, and `own` what we have spent
+    since we run. `reserved` has our promises and `elsewhere`: what others who share the purse may spend beyond what is
+    known of them, out of the room below `limit`, its lowest hard limit (None: there is none, or nobody else).
     """
 
     key: PurseKey
@@ -100,6 +100,7 @@ class Purse:
     spent: int = 0
     reserved: int = 0
     unpriced: int = 0
+    kept: int = 0
     own: int = 0
     elsewhere: int = 0
     lease: SharedPurse | None = None
@@ -107,9 +108,10 @@ class Purse:
     _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
 
     @property
-    def row(self) -> Spent:
+    def row(self) -> Added:
         """What is to be kept of it."""
-        return Spent(*self.key, int(self.start), min(self.spent, MOST_NANO))
+        more, least = self.spent - self.kept, self.spent
+        return Added(*self.key, int(self.start), min(more, MOST_NANO), min(least, MOST_NANO))
 
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
@@ -202,7 +204,8 @@ class Refused:
 class Purses:
     """All purses of the running periods. It outlives its actor: a crash must not refill a purse.
 
-    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over.
+    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over; `told` is
+    called when there is a first one.
     """
 
     current: dict[PurseKey, Purse] = attrs.field(factory=dict[PurseKey, Purse])
@@ -210,6 +213,7 @@ class Purses:
     most: int = MOST_PURSES
     share: Share = WHOLE
     lease: Callable[[Purse], SharedPurse] | None = None  # where nodes share them by way of Redis
+    told: Callable[[], None] | None = None
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
 
     def purse(self, key: PurseKey, at: float) -> Purse:
@@ -280,6 +284,8 @@ class Purses:
             if amount:
                 purse.spent += amount
                 purse.own += amount
+                if not changed:
+                    self._tell()
                 changed[purse] = None
         return [
             (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
@@ -329,10 +335,26 @@ class Purses:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
             spent = purse.spent + row.amount if adding else max(purse.spent, row.amount)
             if int(purse.start) == row.start and spent != purse.spent:
+                purse.kept += spent - purse.spent
                 purse.spent = spent
                 self.changed[purse] = None
                 if not self.share.is_whole:
                     purse.claim(self.share)
+                self._tell()
+
+    def catch_up(self, rows: Iterable[Spent], at: float) -> None:
+        """The store has these amounts now, with all that was added to it; what is more than before, others spent."""
+        for row in rows:
+            purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
+            more = row.amount - purse.kept
+            if more > 0 and purse.key.name == row.name and int(purse.start) == row.start:
+                purse.spent += more
+                purse.kept += more
+                purse.leave(max(purse.elsewhere - more, 0))
+
+    def _tell(self) -> None:
+        if self.told is not None:
+            self.told()
 
 
 def _lowest(held: Held) -> dict[Purse, int]:

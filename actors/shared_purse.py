@@ -24,6 +24,8 @@ HORIZON: Final = 1.0  # seconds of its spending that a node holds
 REQUESTS: Final = 4  # promises' worth that a node holds at least
 OF_WHAT_IS_LEFT: Final = 8  # that part of its fair share of what is left is the most it holds
 IDLE: Final = 2.0
+REFRESH: Final = 2.0  # seconds after which Redis is asked what others have spent
+STALE: Final = 10.0  # seconds after which nobody knows any more what others have left
 PAUSE: Final = 0.1  # seconds between two rounds that brought less than was needed
 KEPT_AFTER: Final = 86_400_000  # ms that a purse is kept after its period
 GAIN: Final = 0.3
@@ -55,6 +57,8 @@ class SharedPurse:
         self._need = self._low = 0
         self._lost = True
         self._tells = False
+        self._heard_at = -math.inf
+        self._beyond = 0  # what is ours beyond what was granted, while Redis is gone
         self._seen = (0, -1, 0)  # total, version and what is spent, as Redis told last
         self._booked = 0  # of our spending, in what Redis told
         self._said = 0
@@ -92,14 +96,19 @@ class SharedPurse:
         return -(-(self.purse.own + self.purse.promised) // MICRO)
 
     @property
+    def is_waiting(self) -> bool:
+        """Something was lacking that Redis has not answered to."""
+        return self._need > 0
+
+    @property
     def held(self) -> int:
         return self.granted - self.used
 
     def wanted(self, now: float) -> int:
         """How much beyond what is used this node is to hold now."""
-        if now - self.used_at > IDLE:
-            return 0
         most = max(0, self.limit - self._seen[0]) // (OF_WHAT_IS_LEFT * self.share.of)
+        if now - self.used_at > IDLE:
+            return min(most, math.ceil(self._unit)) if self.keeps else 0
         return min(most, math.ceil(max(self._rate * HORIZON, REQUESTS * self._unit)))
 
     def is_due(self, now: float) -> bool:
@@ -107,7 +116,8 @@ class SharedPurse:
             return False
         held, want = self.held, self.wanted(now)
         unbooked = -(-self.purse.own // MICRO) > self._booked
-        return self._lost or self._need > 0 or unbooked or held < min(self._low, want) or held < 0 or held > 2 * want
+        told = self._lost or unbooked or now - self._heard_at > REFRESH
+        return told or self._need > 0 or held < min(self._low, want) or held < 0 or held > 2 * want
 
     def is_low(self, now: float) -> bool:
         return now >= self.next_at and self.known() and 4 * self.held < 3 * self.wanted(now)
@@ -154,7 +164,10 @@ class SharedPurse:
         self._lost, self._need = False, 0
         self._low = self.wanted(now) // 2
         purse = self.purse
-        purse.spent = (spent - self._said) * MICRO + purse.own
+        more = (spent - self._said) * MICRO + purse.own - purse.spent
+        purse.spent += more
+        purse.kept += more  # by those who spent it
+        self._heard_at = now
         self._divide()
         self.next_at = now + (PAUSE if lacked and self.held < lacked else 0.002)
         if lacked:
@@ -164,16 +177,25 @@ class SharedPurse:
     def lose(self, share: Share, since: float, now: float) -> None:
         """Redis is gone: our part of what was left for all is ours."""
         del since, now
-        self._lost, self.share = True, share
+        self.share = share
+        self.fall_back()
+
+    def fall_back(self) -> None:
+        """Redis takes its time: until it answers our part of what was left for all is ours, if that is known."""
+        if not self._lost:
+            known = self.clock() - self._heard_at <= STALE
+            self._beyond = self.share.part(max(0, self.limit - self._seen[0])) if known else 0
+            self._lost = True
         self._divide()
 
     def _divide(self) -> None:
         """The purse promises what is granted; while Redis is gone, beyond that our part of what nobody has."""
-        purse = self.purse
-        ours = self.granted
-        if self._lost:
-            total = self._seen[0] if self._seen[1] >= 0 else -(-(purse.spent - purse.own) // MICRO)
-            ours += self.share.part(max(0, self.limit - total))
+        purse, ours = self.purse, self.granted
+        if self._seen[1] < 0:  # it was never there
+            spent = -(-(purse.spent - purse.own) // MICRO)
+            ours += self.share.part(max(0, self.limit - spent))
+        elif self._lost:
+            ours += self._beyond
         purse.leave(self.limit * MICRO - (purse.spent - purse.own) - ours * MICRO)
 
 

@@ -33,7 +33,7 @@ FEW: Final = 64  # limits that are looked through with each round, whether one o
 PER_ROUND: Final = 256  # limits that are spoken of at a time
 LOOKED_AT: Final = 500  # limits that are looked at with a heartbeat
 REQUEST_WAITS: Final = 0.005  # seconds a request waits for what was asked for, at most
-TOKENS_OF_REQUEST: Final = 1000.0  # that a request takes, as long as nobody knows
+TOKENS_OF_REQUEST: Final = 2000.0  # that a request takes, as long as nobody knows
 
 
 class Leased(Protocol):
@@ -195,6 +195,11 @@ class Supply:
             await self.answered.wait()
             return self.lost_at is None
         return False
+
+    async def filled(self) -> None:
+        """Wait until all that was asked for has been answered, or there is nobody who answers."""
+        while self.lost_at is None and self._pending:
+            await self.answered.wait()
 
     # Rounds.
 

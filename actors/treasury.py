@@ -258,7 +258,19 @@ class Account(msgspec.Struct, eq=False):
                 refused = error
             else:
                 return
+        if supply is not None and self._falls_back():
+            self.open()
+            return
         raise refused
+
+    def _falls_back(self) -> bool:
+        """Redis has not answered in time: whether some budget goes on by its fair share of what was left."""
+        at = self.treasury.clock()
+        leases = [self.treasury.purses.purse(claim.key, at).lease for claim in self.claims if claim.hard]
+        waiting = [lease for lease in leases if lease is not None and lease.is_waiting]
+        for lease in waiting:
+            lease.fall_back()
+        return bool(waiting)
 
     def close(self, trail: Iterable[Lease]) -> None:
         """Settle what the attempts have used. Synchronous, idempotent; without `open` there is nothing to settle."""

@@ -95,20 +95,20 @@ async def _rounds(url: str, rounds: int) -> list[Round]:
         supervise() as supervisor,
         open_ledger(supervisor, journal, Database.at(Place.of(url))) as books,
     ):
-        journal.tell(_record(0))
+        journal.tell(record(0))
         await _written(books, 1)
         return [await _round(journal, books) for _ in range(rounds)]
 
 
 async def _round(journal: Journal, books: Books) -> Round:
-    records = [_record(number) for number in range(ROWS)]
+    records = [record(number) for number in range(ROWS)]
     until = books.ledger.written + ROWS
     late: list[float] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_look, late)
         since, cpu = time.perf_counter(), time.process_time()
-        for number, record in enumerate(records):
-            journal.tell(record)
+        for number, each in enumerate(records):
+            journal.tell(each)
             if number % AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         await _written(books, until)
@@ -137,7 +137,7 @@ async def _look(late: list[float]) -> None:
         late.append(trio.current_time() - due)
 
 
-def _record(number: int) -> Record:
+def record(number: int) -> Record:
     usage = Usage(prompt_tokens=380, completion_tokens=120, cached_tokens=256)
     answered = Tried(
         provider="openai", model="gpt-4o-mini", started=0.001, ended=0.9, status=200, usage=usage, cost=1e-4

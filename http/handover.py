@@ -75,7 +75,7 @@ class Hypercorn:
 
     async def answer(self, connection: Connection, head: ParsedHead) -> bool:
         websocket = head.upgrade == _WEBSOCKET and head.method == b"GET" and head.minor == 1 and not head.has_body
-        reuse = head.keep_alive and head.minor == 1 and not connection.lane.shutting_down
+        reuse = head.keep_alive and head.minor == 1 and not connection.lane.leaving
         stream = replay_stream(connection, connection.lane.limits)
         stream.replay(render_head(head, reuse=reuse, websocket=websocket))
         if websocket:
@@ -93,7 +93,7 @@ class Hypercorn:
         finally:
             connection.leave_callback = None
         if stream.finished and reuse:
-            return not connection.left and not connection.lane.shutting_down
+            return not connection.left and not connection.lane.leaving
         if not connection.closed and (connection.buffer or head.has_body):
             await connection.linger()
         return False

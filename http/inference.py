@@ -73,6 +73,7 @@ def is_inference(method: bytes, path: bytes) -> bool:
 class Inference:
     """Answers inference requests, by `rules`. `in_flight` counts those under way, `draining` refuses new ones.
 
+    `leaving`: it soon will, and who looks whether to send requests here is told so.
     `keys` are those of `auth.mode: keys`; with `sampler` every request has a place in a trace; `caching` keeps answers.
     `running` has those that are served, in the order of their coming; `decisions` what was decided of the last ones
     that have ended.
@@ -84,6 +85,7 @@ class Inference:
     sampler: Sampler | None = None
     caching: Caching | None = None
     in_flight: int = 0
+    leaving: bool = False
     draining: bool = False
     running: dict[Draft, None] = attrs.field(factory=dict[Draft, None])
     decisions: Decisions = attrs.field(factory=Decisions)
@@ -100,8 +102,10 @@ class Inference:
         """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
         head = exchange.head
         endpoint = ROUTES.get(head.path)
+        fleet = self.fleet
         draft = Draft(
-            journal=self.fleet.journal,
+            began=fleet.now(),
+            journal=fleet.journal,
             id=self._request_id(head),
             endpoint=ENDPOINT_NAMES[endpoint] if endpoint is not None else passed_name(head.path),
         )
@@ -120,10 +124,8 @@ class Inference:
                 permit = await self._permit(found.key, run)
             if self.caching is not None:
                 await self.caching.serve(exchange, run, draft, self._served)
-            elif run.call.stream:
-                await self._stream(exchange, run, draft)
             else:
-                await self._answer(exchange, run, await run.begin(), draft)
+                await self._served(exchange, run, draft)
             draft.ended_well()
         except InfermuxError as error:
             await self._refuse(exchange, error, draft)
@@ -136,7 +138,7 @@ class Inference:
         finally:
             self.in_flight -= 1
             del self.running[draft]
-            now = trio.current_time()
+            now = fleet.now()
             if draft.run is not None:
                 draft.run.close()
                 if permit is not None:
@@ -201,7 +203,7 @@ class Inference:
                 return await passed(fleet, rules, exchange, found=found, carried=carried)
             body = await exchange.body()
         finally:
-            now = trio.current_time()
+            now = fleet.now()
             draft.received = now - draft.began
         return read(fleet, rules, exchange, endpoint=endpoint, body=body, found=found, carried=carried, now=now)
 
@@ -215,16 +217,33 @@ class Inference:
 
     async def _served(self, exchange: Exchange, run: Run, draft: Draft) -> None:
         """Have it answered by a provider."""
+        opening: Opening | None = None
         if run.call.stream:
-            await self._stream(exchange, run, draft)
+            opening = Opening(self, exchange, run, draft)
+            answer = await self._begun(exchange, run, opening)
         else:
-            await self._answer(exchange, run, await run.begin(), draft)
-
-    async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> None:
+            answer = await run.begin()
         if isinstance(answer, Answer):
             await self._respond(exchange, run, answer, draft)
-        else:
-            await self._pump(exchange, run, Opening(self, exchange, run, draft), answer)
+        elif answer is not None:
+            opening = opening or Opening(self, exchange, run, draft)
+            try:
+                # Called from here: a method between would be a frame of each open stream.
+                await run.pump(opening.open(answer))
+            except Exception as error:
+                await self._ended_badly(exchange, run, opening, error)
+            else:
+                await exchange.finish(_trailers(exchange.head, run))
+
+    async def _begun(self, exchange: Exchange, run: Run, opening: Opening) -> Answer | Stream | None:
+        """The answer to a request for a stream, which may begin before its first content; None: it was broken off."""
+        try:
+            return await run.begin(opening.commit)
+        except InfermuxError as error:
+            if not opening.is_open:
+                raise
+            await self._break_off(exchange, run, opening, error)
+            return None
 
     async def _respond(self, exchange: Exchange, run: Run, answer: Answer, draft: Draft) -> None:
         draft.status = answer.status
@@ -237,39 +256,21 @@ class Inference:
                 usage.prompt_tokens,
                 usage.completion_tokens,
             )
-            dollars = run.lease.cost if run.lease else None
+            dollars = None if (lease := run.lease) is None else lease.cost
             if dollars is not None:
                 lines += b"x-infermux-cost: %.8f\r\n" % dollars
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
-    async def _stream(self, exchange: Exchange, run: Run, draft: Draft) -> None:
-        """A request for a stream: its answer may have to begin before its first content is there."""
-        opening = Opening(self, exchange, run, draft)
-        try:
-            answer = await run.begin(opening.commit)
-        except InfermuxError as error:
-            if not opening.is_open:
-                raise
+    async def _ended_badly(self, exchange: Exchange, run: Run, opening: Opening, error: Exception) -> None:
+        """Tell the caller in its stream. Raises CallerLeft."""
+        if isinstance(error, CallerLeft):
+            raise error
+        if isinstance(error, InfermuxError):
             await self._break_off(exchange, run, opening, error)
             return
-        if isinstance(answer, Answer):
-            await self._respond(exchange, run, answer, draft)
-        else:
-            await self._pump(exchange, run, opening, answer)
-
-    async def _pump(self, exchange: Exchange, run: Run, opening: Opening, stream: Stream) -> None:
-        sink = opening.open(stream)
-        try:
-            await run.pump(sink)
-        except InfermuxError as error:
-            await self._break_off(exchange, run, opening, error)
-            return
-        except CallerLeft:
-            raise
-        except Exception:
-            log.exception("request %s crashed while streaming", opening.draft.id.decode("latin-1"))
-            opening.draft.broke(_crashed())
-            exchange.send_now(_told_in_band(_crashed(), exchange.head, opening))
+        log.error("request %s crashed while streaming", opening.draft.id.decode("latin-1"), exc_info=error)
+        opening.draft.broke(_crashed())
+        exchange.send_now(_told_in_band(_crashed(), exchange.head, opening))
         await exchange.finish(_trailers(exchange.head, run))
 
     async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:
@@ -305,7 +306,7 @@ class Inference:
         return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
             same,
             request_id,
-            int((trio.current_time() - run.started_at) * 1000),  # of a float the formatting costs an exception
+            int((self.fleet.now() - run.started_at) * 1000),  # of a float the formatting costs an exception
             run.attempts,
         )
 

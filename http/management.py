@@ -51,6 +51,7 @@ from .exposition import Metrics
 from .inference import Inference
 from .key_pages import add_keys
 from .live_requests import add_requests
+from .merging import add_look, add_merged
 from .metrics_page import ROOT as METRICS
 from .metrics_page import add_metrics
 from .models_page import add_models, asked_head
@@ -60,10 +61,11 @@ from .overview import add_overview
 from .queries import check_query
 from .reloading import Reloader
 from .rules import Rules
+from .siblings import Siblings
 from .sign_in import Door
 
 PREFIX = "/_infermux"
-EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/ready"})
+EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/accepting", f"{PREFIX}/ready"})
 MAX_BODY = 64 * 1024
 
 
@@ -71,7 +73,8 @@ MAX_BODY = 64 * 1024
 class Management:
     """What the pages need.
 
-    `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one.
+    `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one. `siblings` are all
+    workers, where there are several.
     """
 
     fleet: Fleet
@@ -85,6 +88,7 @@ class Management:
     metrics: Metrics
     hub: Hub
     door_log: DoorLog
+    siblings: Siblings | None = None
     door: Door = attrs.field(factory=lambda: Door(PREFIX, pages(PREFIX)))
 
     @property
@@ -93,45 +97,69 @@ class Management:
         return self.inference.rules
 
 
+def local_app(management: Management) -> QuartTrio:
+    """What answers for this worker alone, to the others: no token is asked for, and nothing logged."""
+    app = _bare_app()
+    _add_errors(app)
+    _add_pages(app, management, public=True)
+    add_look(app, lambda: management.inference.keys, PREFIX)
+    return app
+
+
 def management_app(management: Management, *, public: bool = True, managed: bool = True) -> QuartTrio:
     """The application: `public` serves `/v1/models`, `managed` serves `/_infermux/`."""
+    app = _bare_app()
+    _add_guard(app, management, managed)
+    management.door_log.add(app, PREFIX)
+    _add_errors(app)
+    if public:
+        add_models(app, management.inference)
+    if managed:
+        if management.siblings is not None:
+            add_merged(app, management.siblings, management.fleet.nursery, PREFIX)
+        _add_pages(app, management, public=public)
+    return app
+
+
+def _bare_app() -> QuartTrio:
     app = QuartTrio(__name__, static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None  # it would also cut streams
     app.config["BODY_TIMEOUT"] = 10
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a 405 as on every path: no other origin may ask, preflight or not
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    _add_guard(app, management, managed)
-    management.door_log.add(app, PREFIX)
+    return app
+
+
+def _add_errors(app: QuartTrio) -> None:
     app.register_error_handler(ConfigError, _refused_config)
     app.register_error_handler(InfermuxError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash(app))
-    if public:
-        add_models(app, management.inference)
-    if managed:
-        _add_health(app, management)
-        _add_providers(app, management)
-        _add_configuration(app, management)
-        add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
-        add_keys(app, lambda: management.inference.keys, management.fleet)
-        add_money(app, management.fleet, PREFIX)
-        add_costs(app, management.books)
-        add_requests(app, management.inference, PREFIX)
-        add_cache(app, management.inference, PREFIX)
-        add_explain(app, management.inference, PREFIX)
-        add_overview(app, management.hub.overview, PREFIX)
-        add_events(app, management.hub, PREFIX)
-        add_dashboard(app, PREFIX)
-        add_openapi(
-            app,
-            PREFIX,
-            mode=lambda: management.rules.config.auth.mode,
-            token=management.token is not None or management.token_required,
-            separate=not public,
-        )
-        management.door.add(app)
-    return app
+
+
+def _add_pages(app: QuartTrio, management: Management, *, public: bool) -> None:
+    _add_health(app, management)
+    _add_providers(app, management)
+    _add_configuration(app, management)
+    add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
+    add_keys(app, lambda: management.inference.keys, management.fleet)
+    add_money(app, management.fleet, PREFIX)
+    add_costs(app, management.books)
+    add_requests(app, management.inference, PREFIX)
+    add_cache(app, management.inference, PREFIX)
+    add_explain(app, management.inference, PREFIX)
+    add_overview(app, management.hub.overview, PREFIX)
+    add_events(app, management.hub, PREFIX)
+    add_dashboard(app, PREFIX)
+    add_openapi(
+        app,
+        PREFIX,
+        mode=lambda: management.rules.config.auth.mode,
+        token=management.token is not None or management.token_required,
+        separate=not public,
+    )
+    management.door.add(app)
 
 
 def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
@@ -147,7 +175,7 @@ def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
 
 
 def _guard(management: Management, managed: bool) -> None:
-    """All of `/_infermux/` asks for the token, but for `health` and `ready`.
+    """All of `/_infermux/` asks for the token, but for `health`, `accepting` and `ready`.
 
     A browser that has signed in shows its cookie instead, for the dashboard's own files.
     Where it is not served, it is like any path.
@@ -242,9 +270,15 @@ def _add_health(app: QuartTrio, management: Management) -> None:
     async def health() -> dict[str, Any]:
         return {"status": "ok", "version": __version__}
 
+    @app.get(f"{PREFIX}/accepting")
+    async def accepting() -> tuple[dict[str, Any], int]:
+        if inference.leaving or inference.draining:
+            return {"accepting": False, "reason": "draining"}, 503
+        return {"accepting": True}, 200
+
     @app.get(f"{PREFIX}/ready")
     async def ready() -> tuple[dict[str, Any], int]:
-        if inference.draining:
+        if inference.leaving or inference.draining:
             return {"ready": False, "reason": "draining"}, 503
         if not fleet.is_ready():
             return {"ready": False, "reason": "no routable provider"}, 503
@@ -256,8 +290,8 @@ def _add_health(app: QuartTrio, management: Management) -> None:
         return {
             "version": __version__,
             "uptime_seconds": round(trio.current_time() - management.started_at, 3),
-            "ready": fleet.is_ready() and not inference.draining,
-            "draining": inference.draining,
+            "ready": fleet.is_ready() and not inference.leaving and not inference.draining,
+            "draining": inference.leaving or inference.draining,
             "in_flight": inference.in_flight,
             "strategy": fleet.config.routing.strategy,
             "default_model": fleet.catalogue.default_model,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from infermux.actors.fleet import Fleet
 
-from .live_values import COUNTER, Value
+from .live_values import Value
+from .metric_text import COUNTER
 
 
 def state_values(fleet: Fleet) -> Iterator[Value]:

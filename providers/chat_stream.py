@@ -52,6 +52,8 @@ class UsageObject(msgspec.Struct):
     completion_tokens_details: Details | None = None
 
     def usage(self) -> Usage:
+        if self.prompt_tokens_details is None and self.completion_tokens_details is None:
+            return Usage(self.prompt_tokens or 0, self.completion_tokens or 0)
         return counted(
             self.prompt_tokens, self.completion_tokens, self.prompt_tokens_details, self.completion_tokens_details
         )

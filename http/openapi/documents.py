@@ -54,6 +54,7 @@ def documents() -> dict[str, Schema]:
         **types.components,
         **config.components,
         "Health": record({"status": {"const": "ok"}, "version": TEXT}),
+        "Accepting": record({"accepting": FLAG}, optional={"reason": {"const": "draining"}}),
         "Ready": _ready(),
         "Status": _status(),
         "Provider": provider(),

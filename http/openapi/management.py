@@ -87,6 +87,12 @@ def _link(operation: str, **parameters: str) -> dict[str, Any]:
 def _router() -> Iterator[Found]:
     alive = {"200": json_answer("It lives", ref("Health"))}
     yield "/health", "get", Operation(id="health", tag="Router", summary="Whether the process lives", answers=alive)
+    accepting = {
+        "200": json_answer("It takes requests", ref("Accepting")),
+        "503": json_answer("It drains, or is about to", ref("Accepting")),
+    }
+    summary = "Whether new callers are to come here, whatever the providers do"
+    yield "/accepting", "get", Operation(id="accepting", tag="Router", summary=summary, answers=accepting)
     ready = {
         "200": json_answer("A provider is routable, and the router does not drain", ref("Ready")),
         "503": json_answer("Not ready, with the reason", ref("Ready")),

@@ -17,6 +17,7 @@ from .script import clashes, never_reached
 from .settings import AuthMode, Config, Group, ProviderSettings
 from .types import BUILT_IN_TYPES, HOSTED_TYPES
 from .values import Address, address
+from .workers import check_workers
 
 # Further checks, run after the built-in ones: whoever embeds infermux or adds a provider type may append its own.
 EXTRA_CHECKS: list[Callable[[Config, Reading], None]] = []
@@ -49,6 +50,7 @@ def check(config: Config, reading: Reading) -> None:
     check_ledger(config, reading)
     check_state(config, reading)
     check_telemetry(config, reading)
+    check_workers(config, reading)
     _open_to_strangers(config, reading)
     if _known(config, reading, "name"):
         _groups(config, reading)

@@ -128,6 +128,13 @@ LIMIT = Value(
     json={"type": ["integer", "null"], "minimum": 1},
     nullable=True,
 )
+WORKERS = Value(
+    what="a whole number above zero, or auto",
+    convert=_limit_or_auto,
+    tags=frozenset({"int"}) | TEXT_TAGS,
+    json={"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]},
+    words=("auto",),
+)
 LIMIT_OR_AUTO = Value(
     what="a whole number above zero, auto, or null for no limit",
     convert=_limit_or_auto,

@@ -37,8 +37,9 @@ from .scalars import (
     TAG,
     TEXT,
     URL,
+    WORKERS,
 )
-from .section import Key, Section, keys_of, later, section_of
+from .section import Key, Section, keys_of, section_of
 from .values import name
 
 
@@ -346,10 +347,6 @@ STATE_SECTION = section_of(
     ),
 )
 
-_LATER_SECTIONS = later(
-    ("workers", COUNT, 1, "Worker processes."),
-)
-
 ROOT = Section(
     make=_config,
     what="a mapping of sections such as `providers:`",
@@ -363,11 +360,22 @@ ROOT = Section(
                 ListOf(item=HOST, what="a list of host names"),
                 "Host names that may be used to reach management besides loopback names and the listen address.",
             ),
+            (
+                "workers",
+                WORKERS,
+                "Processes that share the port and the limits; `auto`: as many as there are processors; see "
+                "docs/workers.md.",
+            ),
             ("log", LOG, "Logging."),
             ("tls", TLS, "The server's own certificate; with both files set it serves HTTPS."),
             ("auth", AUTH, "Who may call."),
             ("limits", LIMITS, "Of the front end."),
-            ("shutdown_grace", DURATION_OR_ZERO, "Time running requests have after SIGTERM."),
+            (
+                "shutdown_delay",
+                DURATION_OR_ZERO,
+                "Time after SIGTERM in which new requests are still taken, while readiness says no.",
+            ),
+            ("shutdown_grace", DURATION_OR_ZERO, "Time running requests have after that."),
         ),
         Key(
             name="providers",
@@ -401,6 +409,5 @@ ROOT = Section(
             ("cache", CACHE, "Answers that are given again to the same request; see docs/caching.md."),
             ("telemetry", TELEMETRY, "Traces."),
         ),
-        *_LATER_SECTIONS,
     ),
 )

@@ -1,7 +1,6 @@
 """The shapes and defaults of `infermux.yml`, one frozen class per section. Durations are seconds, sizes bytes.
 
-These are plain values: reading a file, interpolation and all checks live beside this module. Sections of later
-versions are here too where they are parsed; anything but their defaults is refused by the loader.
+These are plain values: reading a file, interpolation and all checks live beside this module.
 """
 
 from __future__ import annotations
@@ -345,15 +344,18 @@ class Config:
     """A whole, checked configuration. `source` is the file it came from.
 
     `providers_file` is the providers.json whose entries follow those of `source`, whether there is one by now or not.
+    `workers` "auto": as many as there are processors.
     """
 
     listen: str = "127.0.0.1:8080"
     management_listen: str | None = None
     management_hosts: tuple[str, ...] = ()
+    workers: int | Literal["auto"] = 1
     log: LogSettings = attrs.field(factory=LogSettings)
     tls: TlsSettings = attrs.field(factory=TlsSettings)
     auth: AuthSettings = attrs.field(factory=AuthSettings)
     limits: LimitSettings = attrs.field(factory=LimitSettings)
+    shutdown_delay: float = 0.0
     shutdown_grace: float = 30.0
     providers: tuple[ProviderSettings, ...] = ()
     providers_file: str | None = None

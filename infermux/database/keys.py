@@ -16,6 +16,7 @@ import msgspec
 from infermux.errors import Conflict
 from infermux.keys import Allowance, StoredKey
 
+from .stamp import Seen, Stamp
 from .store import Store
 from .worker import Database
 
@@ -90,14 +91,21 @@ def _key(row: Mapping[str, Any]) -> StoredKey:
     return StoredKey(**fields)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class DatabaseKeys:
     """The `KeyStore` of a running router. Raises DatabaseUnavailable from every call."""
 
     database: Database
+    _seen: Seen = attrs.field(factory=Seen)
 
     async def revision(self) -> int:
-        return await self.database.read(revision)
+        """A file that nobody has written to is not read again: it is asked every two seconds, for ever."""
+        stamp = Stamp.of(self.database.place)
+        found = self._seen.still(stamp)
+        if found is None:
+            found = await self.database.read(revision)
+            self._seen.note(stamp, found)
+        return found
 
     async def load(self) -> Sequence[StoredKey]:
         return await self.database.read(load)

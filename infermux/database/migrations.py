@@ -86,6 +86,16 @@ STEPS = (
             )""",
         ),
     ),
+    Step(
+        4,
+        "budgets of several routers",
+        (
+            "ALTER TABLE budgets_spent ADD COLUMN changed DOUBLE PRECISION NOT NULL DEFAULT 0",
+            """CREATE TABLE budget_writers (
+                writer {int64} PRIMARY KEY, batch {int64} NOT NULL, at DOUBLE PRECISION NOT NULL
+            )""",
+        ),
+    ),
 )
 NEWEST = STEPS[-1].version
 

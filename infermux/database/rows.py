@@ -69,6 +69,14 @@ ATTEMPTS: Final = Columns(
 TAGS: Final = Columns("tags", ("seq", "name", "value"))
 
 
+class NumbersTaken(Exception):
+    """Other rows have these numbers already: those of a router that happens to count as this one does."""
+
+    def __init__(self, numbers: frozenset[int]) -> None:
+        super().__init__(f"{len(numbers)} numbers are taken")
+        self.numbers = numbers
+
+
 @attrs.define(eq=False)
 class Entry:
     """One request as the tables have it: its row, those of its attempts where it had several, those of its tags."""
@@ -81,7 +89,8 @@ class Entry:
 def write_entries(connection: Connection, entries: Sequence[Entry]) -> int:
     """Insert what is not there yet: after a lost connection nobody knows what was committed, so it is sent again.
 
-    One row that cannot be kept must not keep the others out: it is left out, and logged. How many there were.
+    One row that cannot be kept must not keep the others out: it is left out, and logged. How many there were. Raises
+    NumbersTaken, and writes nothing, where a number is another row's: silently left out, that row would be lost.
     """
     from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
@@ -89,6 +98,8 @@ def write_entries(connection: Connection, entries: Sequence[Entry]) -> int:
         with connection.begin_nested():
             _write(connection, entries)
         return 0
+    except NumbersTaken:
+        raise
     except Exception as error:
         if isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError):
             raise  # the database is the reason, not a row
@@ -101,20 +112,36 @@ def write_entries(connection: Connection, entries: Sequence[Entry]) -> int:
 
 
 def _write(connection: Connection, entries: Sequence[Entry]) -> None:
-    _insert(connection, REQUESTS, [entry.request for entry in entries])
+    if _insert(connection, REQUESTS, [entry.request for entry in entries]) < len(entries):
+        _see_whose(connection, entries)
     _insert(connection, ATTEMPTS, [row for entry in entries for row in entry.attempts])
     _insert(connection, TAGS, [row for entry in entries for row in entry.tags])
 
 
-def _insert(connection: Connection, columns: Columns, rows: Sequence[Row]) -> None:
+def _see_whose(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Some were there before: these very ones, sent again, or those of another router. Raises NumbersTaken."""
+    from sqlalchemy import select
+
+    from .tables import REQUESTS as TABLE
+
+    ours = {entry.request[0]: entry.request[1:3] for entry in entries}
+    there = select(TABLE.c.seq, TABLE.c.id, TABLE.c.at).where(TABLE.c.seq.in_(ours))
+    taken = frozenset(seq for seq, *whose in connection.execute(there) if tuple(whose) != ours[seq])
+    if taken:
+        raise NumbersTaken(taken)
+
+
+def _insert(connection: Connection, columns: Columns, rows: Sequence[Row]) -> int:
+    """How many of the rows were not there yet."""
     if not rows:
-        return
+        return 0
     if connection.dialect.name == "postgresql":
         named = [dict(zip(columns.names, row, strict=True)) for row in rows]
-        connection.exec_driver_sql(_json_insertion(columns), (msgspec.json.encode(named).decode(),))
-        return
-    for some in _parted(rows):
-        connection.exec_driver_sql(_insertion(columns, len(some)), tuple(chain.from_iterable(some)))
+        return connection.exec_driver_sql(_json_insertion(columns), (msgspec.json.encode(named).decode(),)).rowcount
+    return sum(
+        connection.exec_driver_sql(_insertion(columns, len(some)), tuple(chain.from_iterable(some))).rowcount
+        for some in _parted(rows)
+    )
 
 
 def _parted(rows: Sequence[Row]) -> Generator[Sequence[Row]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from .place import Place
@@ -60,7 +61,7 @@ class Store:
             engine = self._opened()
             pool = engine.pool
             try:
-                with engine.execution_options(**{READ_ONLY: read_only}).begin() as connection:
+                with engine.execution_options(**{READ_ONLY: read_only}).begin() as connection, _left(connection):
                     return work(connection)
             finally:
                 if self._engine is not engine:  # closed meanwhile, without this connection: it was in use
@@ -87,6 +88,21 @@ class Store:
                     raise
                 self._engine, self._file = engine, _identity(self.place)
             return self._engine
+
+
+@contextmanager
+def _left(connection: Connection) -> Generator[None]:
+    """A server that fails may be one that only reads from now on, after another took over: the next try looks anew."""
+    from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+    try:
+        yield
+    except (DataError, IntegrityError):
+        raise
+    except DBAPIError:
+        if connection.dialect.name == "postgresql":
+            connection.invalidate()
+        raise
 
 
 def _identity(place: Place) -> tuple[int, int] | None:

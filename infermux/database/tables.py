@@ -81,11 +81,22 @@ API_KEYS = Table(
     *_filled(BigInteger, "revision"),
 )
 
-# What budgets have spent, by whose they are and in which period; `amount` in nano-dollars.
+# What budgets have spent, by whose they are and in which period; `amount` in nano-dollars, of all routers together.
+# `changed` is by the database's clock.
 BUDGETS_SPENT = Table(
     "budgets_spent",
     METADATA,
     *(Column(name, Text, primary_key=True) for name in ("scope", "name", "period")),
     Column("start", BigInteger, primary_key=True, autoincrement=False),
     Column("amount", BigInteger, nullable=False),
+    Column("changed", Double, nullable=False),
+)
+
+# The last batch of amounts that each running router has added, so that none is added twice.
+BUDGET_WRITERS = Table(
+    "budget_writers",
+    METADATA,
+    Column("writer", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
 )

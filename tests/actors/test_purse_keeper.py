@@ -13,10 +13,10 @@ from trio.testing import MockClock
 
 from infermux.actors.actor import spawn
 from infermux.actors.identity import Identity
-from infermux.actors.purses import nano
+from infermux.actors.purses import Refused, nano
 from infermux.actors.treasury import TREASURY, Treasury, TreasuryActor
 from infermux.config.settings import Budget
-from infermux.database.budgets import MOST_NANO, Spent, Term
+from infermux.database.budgets import MOST_NANO, Batch, Looked, Spent, Term
 from infermux.errors import DatabaseUnavailable
 from infermux.keys import KeyBudget
 
@@ -33,6 +33,8 @@ class Shelf:
         self.away = False
         self.asked: list[tuple[Sequence[Term], float]] = []
         self.saved = 0
+        self.batches: dict[int, int] = {}
+        self.loses_answers = False
         self.refused: set[str] = set()  # names of which a row is an error
         self.unreadable = False
 
@@ -46,15 +48,25 @@ class Shelf:
         wanted = {(term.scope, term.period) for term in terms}
         return [Spent(*key, amount) for key, amount in self.rows.items() if (key[0], key[2]) in wanted]
 
-    async def save(self, rows: Sequence[Spent]) -> None:
+    async def add(self, batch: Batch) -> None:
         await trio.lowlevel.checkpoint()
         if self.away:
             raise DatabaseUnavailable("away")
-        if any(row.name in self.refused for row in rows):
+        if any(row.name in self.refused for row in batch.rows):
             raise OverflowError("Python int too large to convert to SQLite INTEGER")
-        self.saved += 1
-        for row in rows:
-            self.rows[row[:4]] = max(row.amount, self.rows.get(row[:4], 0))
+        if batch.number > self.batches.get(batch.writer, 0):
+            self.batches[batch.writer] = batch.number
+            self.saved += 1
+            for row in batch.rows:
+                self.rows[row[:4]] = min(MOST_NANO, max(row.least, self.rows.get(row[:4], 0) + row.more))
+        if self.loses_answers:
+            raise DatabaseUnavailable("the connection broke")
+
+    async def look(self, since: float) -> Looked:
+        await trio.lowlevel.checkpoint()
+        if self.away:
+            raise DatabaseUnavailable("away")
+        return Looked([Spent(*key, amount) for key, amount in self.rows.items()], since + 1)
 
 
 MONTH = ("caller", "team-a", "month", 1_793_491_200)  # since 1 November
@@ -137,6 +149,60 @@ async def test_what_was_spent_since_the_start_is_not_asked_for_again(autojump_cl
         shelf.away = False
         await trio.sleep(10)
     assert [at for _, at in shelf.asked] == [START]
+
+
+async def test_what_others_spend_is_known_within_two_seconds(autojump_clock: MockClock) -> None:
+    shelf = Shelf()
+    async with kept(shelf) as first, kept(shelf) as second:
+        for treasury, dollars in ((first, 4), (second, 5), (first, 0.5)):
+            spend(treasury, dollars)
+            await trio.sleep(2)
+            assert amounts(first) == amounts(second)
+        assert amounts(first) == {"caller:team-a/month": 9.5}
+        refused = second.purses.reserve(second.rules.claims(TEAM, ""), nano(0.6), second.clock())
+        assert isinstance(refused, Refused)
+    assert shelf.rows == {MONTH: nano(9.5)}
+
+
+async def test_what_was_kept_though_nobody_said_so_is_not_added_again(autojump_clock: MockClock) -> None:
+    shelf = Shelf()
+    async with kept(shelf) as treasury, kept(shelf) as other:
+        spend(other, 2)
+        await trio.sleep(2)
+        shelf.loses_answers = True
+        for _ in range(3):
+            spend(treasury, 1)
+            await trio.sleep(2)
+        shelf.loses_answers = False
+        await trio.sleep(2)
+        assert amounts(treasury) == amounts(other) == {"caller:team-a/month": 5}
+    assert shelf.rows == {MONTH: nano(5)}
+
+
+async def test_a_store_that_was_replaced_by_an_older_one_gets_what_is_known_here(autojump_clock: MockClock) -> None:
+    shelf = Shelf()
+    async with kept(shelf) as first, kept(shelf) as second:
+        spend(first, 4)
+        await trio.sleep(2)
+        shelf.rows.clear()
+        shelf.batches.clear()
+        spend(second, 1)
+        await trio.sleep(2)
+        assert amounts(first) == amounts(second) == {"caller:team-a/month": 5}
+    assert shelf.rows == {MONTH: nano(5)}
+
+
+async def test_with_the_next_period_what_others_spent_in_it_counts(autojump_clock: MockClock) -> None:
+    shelf, daily = Shelf(), Budget(limit_usd=10, period="day")
+    async with kept(shelf, daily) as treasury:
+        spend(treasury, 4)
+        tomorrow = ("all", "", "day", int(START) + 43_200)
+        await trio.sleep(2)
+        treasury.clock = lambda: START + 43_195 + trio.current_time()
+        shelf.rows[tomorrow] = nano(3)  # by one whose clock is ahead
+        assert amounts(treasury) == {"all/day": 4}
+        await trio.sleep(8)
+        assert amounts(treasury) == {"all/day": 3}
 
 
 # A store that fails

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from infermux.actors.identity import NOBODY, Identity
 from infermux.actors.purses import OTHERS, Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano
 from infermux.config.settings import Budget
-from infermux.database.budgets import Spent
+from infermux.database.budgets import Added, Spent
 from tests._properties import examples
 
 
@@ -141,7 +141,7 @@ def test_what_was_promised_before_midnight_is_spent_before_midnight() -> None:
     purses.settle(before, nano(0.4))
     assert after.held.purses[0].spent == 0
     assert [purse.row for purse in purses.take_changed()] == [
-        Spent("caller", "a", "day", int(at("2026-11-22")), nano(0.4))
+        Added("caller", "a", "day", int(at("2026-11-22")), nano(0.4), nano(0.4))
     ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from infermux.actors.identity import Identity
 from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Record, Tried
-from infermux.database.budgets import KEPT, MOST_NANO, DatabaseBudgets, Spent, Term, load, save
+from infermux.database.budgets import KEPT, MOST_NANO, Added, Batch, DatabaseBudgets, Spent, Term, add, load, look
 from infermux.database.place import Place
 from infermux.database.rows import write_entries
 from infermux.database.store import Store
@@ -25,8 +27,25 @@ WHO = Identity(caller="team-a", key="k1", tags={"env": "prod", "x": "1"})
 def memory(*rows: Spent) -> Store:
     store = Store(Place.of("sqlite://"))
     if rows:
-        store.write(lambda connection: save(connection, rows))
+        keep(store, *rows)
     return store
+
+
+def keep(store: Store, *rows: Spent, writer: int = 1, number: int = 1) -> bool:
+    """Add amounts that were spent, by a writer that knows of no others."""
+    batch = Batch(writer, number, [Added(*row, row.amount) for row in rows])
+    return store.write(lambda connection: add(connection, batch))
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.needs("initdb", "pg_ctl", "psql")]),
+    ],
+    name="place",
+)
+def _place(request: pytest.FixtureRequest) -> str:
+    return "sqlite://" if request.param == "sqlite" else str(request.getfixturevalue("url"))
 
 
 def note(store: Store, *records: Record) -> None:
@@ -55,12 +74,41 @@ def test_other_periods_are_not() -> None:
     assert spent(store, ("caller", "month")) == {}
 
 
-def test_an_amount_only_grows() -> None:
-    store = memory(Spent("caller", "a", "month", MONTH, 5))
-    larger, smaller = (Spent("caller", "a", "month", MONTH, amount) for amount in (9, 3))
-    store.write(lambda connection: save(connection, [larger]))
-    store.write(lambda connection: save(connection, [smaller]))
-    assert spent(store, ("caller", "month")) == {("caller", "a", "month"): 9}
+def test_what_several_routers_spend_adds_up(place: str) -> None:
+    store = Store(Place.of(place))
+    for writer in (1, 2):
+        assert keep(store, Spent("caller", "a", "month", MONTH, 5), Spent("all", "", "month", MONTH, 1), writer=writer)
+    assert spent(store, ("caller", "month")) == {("caller", "a", "month"): 10}
+    store.close()
+
+
+def test_a_batch_that_is_sent_again_is_added_once(place: str) -> None:
+    store, row = Store(Place.of(place)), Spent("caller", "a", "month", MONTH, 5)
+    told = [keep(store, row), keep(store, row), keep(store, row, number=2), keep(store, row, number=1)]
+    assert told == [True, False, True, False]
+    assert spent(store, ("caller", "month")) == {("caller", "a", "month"): 10}
+    store.close()
+
+
+def test_what_the_database_has_lost_is_there_again_with_the_next_amount(place: str) -> None:
+    store = Store(Place.of(place))
+    for writer, more, least in ((1, 1, 100), (2, 2, 90), (3, 3, 3)):
+        batch = Batch(writer, 7, [Added("caller", "a", "month", MONTH, more, least)])
+        assert store.write(partial(add, batch=batch))
+    assert spent(store, ("caller", "month")) == {("caller", "a", "month"): 105}
+    store.close()
+
+
+def test_a_look_tells_what_has_changed_since_the_one_before(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infermux.database.budgets.OVERLAP", 0.0)
+    store, today = Store(Place.of(place)), int(time.time())
+    first, second = (Spent("caller", name, "month", today, 5) for name in "ab")
+    keep(store, first, Spent("caller", "old", "month", MONTH, 5))
+    looked = store.read(lambda connection: look(connection, 0.0))
+    assert looked.rows == [first]
+    keep(store, second, writer=2)
+    assert store.read(lambda connection: look(connection, looked.at)).rows == [second]
+    store.close()
 
 
 @pytest.mark.parametrize(
@@ -93,8 +141,8 @@ async def test_a_router_keeps_and_forgets(tmp_path: Path) -> None:
     database = Database.at(Place.of(f"sqlite:///{tmp_path}/ledger.db"))
     old = Spent("all", "", "month", MONTH - KEPT - DAY, 1)
     new = Spent("all", "", "month", MONTH, 2)
-    await DatabaseBudgets(database).save([old])
-    await DatabaseBudgets(database).save([new])
+    for number, row in enumerate((old, new), 1):
+        await DatabaseBudgets(database).add(Batch(1, number, [Added(*row, row.amount)]))
     assert list(await DatabaseBudgets(database).load([Term("all", "month", MONTH)], NOW)) == [new]
     assert list(await DatabaseBudgets(database).load([Term("all", "month", old.start)], NOW)) == []
     await database.aclose()
@@ -109,7 +157,9 @@ def test_rows_of_requests_that_cannot_have_cost_that_are_not_added_up() -> None:
     }
 
 
-def test_the_largest_amount_can_be_kept() -> None:
-    assert spent(memory(Spent("all", "", "month", MONTH, MOST_NANO)), ("all", "month")) == {
-        ("all", "", "month"): MOST_NANO
-    }
+def test_the_largest_amount_can_be_kept_and_stays(place: str) -> None:
+    store, most = Store(Place.of(place)), Spent("all", "", "month", MONTH, MOST_NANO)
+    for number in (1, 2):
+        keep(store, most, number=number)
+    assert spent(store, ("all", "month")) == {("all", "", "month"): MOST_NANO}
+    store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import cast
 
 import httpx
 import pytest
@@ -46,6 +47,54 @@ async def test_a_request_that_waits_for_a_first_probe_is_told_after_the_grace() 
         ] * 2
         assert await process.ended() == 0
         assert "Traceback" not in process.output
+
+
+async def test_with_a_delay_it_says_that_it_leaves_answers_what_comes_and_then_finishes_the_streams() -> None:
+    """What a rolling update needs: nobody who was sent here before that was known is refused."""
+    ended = trio.Event()
+    words = iter(lambda: None if ended.is_set() else "word ", None)
+    ask = {"model": "gpt-4o", "messages": HELLO}
+    async with (
+        OpenAIUpstream(default=Reply(tokens=cast("tuple[str, ...]", words), interval=0.02)) as upstream,
+        serving(provider("one", upstream), shutdown_delay="3s", shutdown_grace="10m") as process,
+        httpx.AsyncClient(base_url=process.url, trust_env=False, verify=False, timeout=30) as web,
+        web.stream("POST", "/v1/chat/completions", json={**ask, "stream": True}) as stream,
+    ):
+        parts = stream.aiter_text()
+        await anext(parts)
+        for path in ("ready", "accepting"):
+            assert (await web.get(f"/_infermux/{path}")).status_code == 200
+        upstream.default = Reply()
+        process.send(signal.SIGTERM)
+        await process.says("taking requests for another 3 s")
+        for path in ("ready", "accepting"):
+            told = await web.get(f"/_infermux/{path}")
+            assert (told.status_code, told.json()["reason"]) == (503, "draining")
+        assert (await web.get("/_infermux/health")).status_code == 200
+        answer = await web.post("/v1/chat/completions", json=ask)
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        await process.says("finishing 1 requests")
+        await until_refused(process.port)
+        await anext(parts)
+        ended.set()
+        rest = "".join([part async for part in parts])
+        assert rest.endswith("data: [DONE]\n\n")
+        assert await process.ended() == 0
+
+
+async def test_a_second_signal_ends_the_delay_too() -> None:
+    async with OpenAIUpstream() as upstream, serving(provider("one", upstream), shutdown_delay="10m") as process:
+        process.send(signal.SIGTERM)
+        await process.says("taking requests for another 600 s")
+        process.send(signal.SIGTERM)
+        assert await process.ended() == 0
+        assert "second SIGTERM" in process.output
+
+
+async def until_refused(port: int) -> None:
+    with trio.fail_after(30):
+        while not await is_refused(port):
+            pass
 
 
 async def is_refused(port: int) -> bool:

@@ -11,8 +11,9 @@ import pytest
 import trio
 import trio.testing
 
+from infermux.providers.tcp import connect
 from infermux.providers.tls_wire import TlsWire
-from infermux.providers.wire import SocketWire, Wire, WireBroken, accepted, connect, memory_pair
+from infermux.providers.wire import SocketWire, Wire, WireBroken, accepted, memory_pair
 from tests.providers._tls import Authority
 
 Pair = tuple[Wire, Wire]

@@ -1,0 +1,187 @@
+"""Several routers on one database: every row once, every amount once, whatever becomes of the database meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from sqlalchemy.engine import Connection
+
+from infermux.actors.journal import Journal
+from infermux.actors.kit import supervise
+from infermux.actors.ledger import Ledger, open_ledger
+from infermux.actors.record import Record
+from infermux.actors.treasury import Treasury
+from infermux.database.budgets import NANO
+from infermux.database.place import Place
+from infermux.database.store import Store
+from infermux.database.worker import Database
+from tests.database._node import COST, end_requests, node
+from tests.database._postgresql import Cluster
+from tests.e2e._process import ROOT, minimal_environ
+
+pytestmark = pytest.mark.slow
+
+REAL = pytest.mark.needs("initdb", "pg_ctl", "psql")
+NODES = 4
+REQUESTS = 1000
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=REAL)], name="place")
+def _place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/ledger.db" if request.param == "sqlite" else str(request.getfixturevalue("url"))
+
+
+def asked(url: str, question: str) -> list[Any]:
+    """What the database answers, as tuples."""
+
+    def read(connection: Connection) -> list[Any]:
+        return [tuple(row) for row in connection.exec_driver_sql(question)]
+
+    store = Store(Place.of(url))
+    try:
+        return store.read(read)
+    finally:
+        store.close()
+
+
+def kept(url: str) -> dict[str, Any]:
+    """By caller: rows and money."""
+    found = asked(url, "SELECT caller, count(DISTINCT id), count(*), sum(cost) FROM requests GROUP BY caller")
+    assert all(different == rows for _, different, rows, _ in found)
+    return {caller: (rows, pytest.approx(money)) for caller, _, rows, money in found}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with trio.fail_after(30):
+        while not holds():  # noqa: ASYNC110 - a database has no event
+            await trio.sleep(0.02)
+
+
+@contextmanager
+def processes(url: str, home: Path, names: Iterable[str]) -> Generator[list[subprocess.Popen[str]]]:
+    """Nodes that have all begun; those that still run at the end of the block are killed."""
+    with ExitStack() as stack:
+        started: list[subprocess.Popen[str]] = []
+        for name in names:
+            command = [sys.executable, "-m", "tests.database._node", url, name, str(REQUESTS)]
+            environ = minimal_environ(str(home), {})
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            started.append(process)
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begins\n"
+        yield started
+
+
+@REAL
+def test_four_processes_lose_and_double_nothing_while_the_server_restarts_hangs_and_dies(
+    server: Cluster, url: str, tmp_path: Path
+) -> None:
+    names = [f"node-{number}" for number in range(NODES)]
+    with processes(url, tmp_path, names) as started:
+        for end in (server.stop, server.kill):
+            time.sleep(0.4)  # some rows are under way by then, and it does not matter how many
+            end()
+            server.start()
+        time.sleep(0.2)
+        with server.frozen():
+            time.sleep(0.3)
+        assert [process.wait(120) for process in started] == [0] * NODES
+    assert kept(url) == dict.fromkeys(names, (REQUESTS, REQUESTS * COST))
+    assert asked(url, "SELECT scope, amount FROM budgets_spent") == [("all", NODES * REQUESTS * round(COST * NANO))]
+
+
+async def test_four_routers_in_one_process_lose_and_double_nothing(place: str) -> None:
+    async def run(name: str) -> None:
+        async with node(place) as (journal, _, treasury):
+            await end_requests(journal, treasury, name, 200)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(NODES):
+            nursery.start_soon(run, f"node-{number}")
+    assert kept(place) == {f"node-{number}": (200, 200 * COST) for number in range(NODES)}
+    assert asked(place, "SELECT amount FROM budgets_spent") == [(NODES * 200 * round(COST * NANO),)]
+
+
+async def test_what_one_router_spends_the_others_know_soon(place: str) -> None:
+    def spent(treasury: Treasury) -> float:
+        return float(treasury.statement()[0]["spent_usd"])
+
+    async with node(place) as (journal, _, first), node(place) as (_, _, second):
+        await end_requests(journal, first, "a", 3)
+        await end_requests(Journal(), second, "a", 4)
+        await until(lambda: spent(first) == spent(second) == 7 * COST)
+        async with node(place) as (_, _, third):
+            assert spent(third) == 7 * COST
+            await end_requests(Journal(), third, "a", 1)
+            await until(lambda: spent(first) == spent(second) == 8 * COST)
+    assert asked(place, "SELECT amount FROM budgets_spent") == [(8 * round(COST * NANO),)]
+
+
+async def test_routers_that_count_alike_lose_no_row(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two of forty routers have drawn the same bits, as likely as not; here all have, and the same microseconds.
+    monkeypatch.setattr("infermux.actors.ledger.time.time_ns", partial(int, 1_795_000_000_000_000_000))
+    journals, databases = [Journal() for _ in range(NODES)], [Database.at(Place.of(place)) for _ in range(NODES)]
+    async with supervise() as first, supervise() as second, supervise() as third, supervise() as fourth:
+        ledgers: list[Ledger] = []
+        async with (
+            open_ledger(first, journals[0], databases[0]) as one,
+            open_ledger(second, journals[1], databases[1]) as two,
+            open_ledger(third, journals[2], databases[2]) as three,
+            open_ledger(fourth, journals[3], databases[3]) as four,
+        ):
+            ledgers = [each.ledger for each in (one, two, three, four)]
+            for ledger in ledgers:
+                ledger._origin = 7  # pyright: ignore[reportPrivateUsage]
+            for number in range(300):
+                for name, journal in enumerate(journals):
+                    journal.tell(Record(id=f"{name}-{number}", at=float(number)))
+    assert [(ledger.written, ledger.shed) for ledger in ledgers] == [(300, 0)] * NODES
+    ids = [each for (each,) in asked(place, "SELECT id FROM requests")]
+    assert sorted(ids) == sorted(f"{name}-{number}" for name in range(NODES) for number in range(300))
+    for database in databases:
+        await database.aclose()
+
+
+def test_routers_that_start_at_once_make_the_tables_once(place: str) -> None:
+    stores, troubles = [Store(Place.of(place)) for _ in range(8)], list[BaseException]()
+    together = threading.Barrier(len(stores))
+
+    def start(store: Store) -> None:
+        together.wait(30)
+        try:
+            store.write(lambda connection: connection.exec_driver_sql("SELECT count(*) FROM requests").scalar_one())
+        except BaseException as trouble:
+            troubles.append(trouble)
+        finally:
+            store.close()
+
+    threads = [threading.Thread(target=start, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert troubles == []
+    assert asked(place, "SELECT count(*) = max(version) FROM schema_version") == [(True,)]
+
+
+@REAL
+def test_a_server_that_only_reads_from_now_on_is_left(url: str) -> None:
+    store = Store(Place.of(url))
+    store.write(lambda connection: connection.exec_driver_sql("SET default_transaction_read_only = on"))
+    with pytest.raises(Exception, match="read-only transaction"):
+        store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE x (y int)"))
+    store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE x (y int)"))  # another connection
+    store.close()
