@@ -173,6 +173,26 @@ class Breaker:
         if not self._is_stale(epoch) and self.state(now) is _HALF_OPEN:
             self._probing = False
 
+    def hear_open(self, now: float, until: float, why: str) -> None:
+        """Another node's circuit is open: so is this one until then, unless its own probe is out."""
+        state = self.state(now)
+        if state is _OPEN:
+            self._open_until = max(self._open_until, until)
+        elif not self._probing:
+            event = Event.TRIP if state is _CLOSED else Event.PROBE_FAILED
+            self._move(now, event, why)
+            self._open_until = until
+
+    def hear_closed(self, now: float, why: str) -> bool:
+        """Another node's probe succeeded. Returns whether this closed the circuit."""
+        state = self.state(now)
+        if state is _CLOSED:
+            return False
+        if state is _OPEN:
+            self._move(now, Event.RECOVERY_PASSED, why)
+        self._move(now, Event.PROBE_SUCCEEDED, why)
+        return True
+
     def adopt(self, settings: CircuitBreaker) -> None:
         """Judge by other settings from now on. The state stays; a window of another length begins empty."""
         if settings.window_seconds != self._settings.window_seconds:

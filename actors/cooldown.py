@@ -41,6 +41,10 @@ class Cooldown:
             self._next = min(self._next * 2, LONGEST)
         return self.until
 
+    def hear(self, until: float) -> None:
+        """Another node was told to leave the provider alone until then."""
+        self.until = max(self.until, until)
+
     def succeeded(self, now: float) -> None:
         """A request succeeded."""
         if now >= self.until:

@@ -19,6 +19,7 @@ import trio
 from infermux.config.checks import goes_without
 from infermux.config.settings import Retry
 from infermux.errors import (
+    BudgetExceeded,
     CallerLeft,
     InfermuxError,
     NotCarried,
@@ -138,7 +139,10 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         Cancellation ends the attempt; `close` releases its lease.
         """
         if self.account is not None:
-            self.account.open()
+            try:
+                self.account.open()
+            except BudgetExceeded as refused:
+                await self.account.open_when_supplied(refused)
         message: Any = None  # of a new request: nothing has to be told, if those who are asked are idle
         if commit is not None and self._rescuer is not None:
             commit = self._rescuer.committing(commit)
@@ -313,6 +317,8 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
             return None
         if isinstance(granted, Lease):
             return self._noted(granted)
+        if self.leasing.supply is not None:
+            return None  # what it lacks may be on its way from Redis
         raise granted
 
     def _noted(self, granted: Lease) -> Lease:

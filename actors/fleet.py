@@ -32,6 +32,7 @@ from .catalogue import Catalogue, Entry
 from .description import Description, describe
 from .dispatch import Run
 from .gate import Gate
+from .gossip import Gossip
 from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack
 from .homes import Homes
@@ -90,6 +91,7 @@ class Fleet:
     sharers: list[Sharer] = attrs.field(factory=list[Sharer])  # what else has limits
     shared: Shared | None = None
     supply: Supply | None = None  # of limits that nodes share by way of Redis
+    gossip: Gossip | None = None  # of providers, between those nodes
     spans: bool = False  # each attempt has a span of its own, which its provider is told
     now: Callable[[], float] = trio.current_time  # once it is open the clock's own, with two calls less
     catalogue: Catalogue = attrs.field(init=False)
@@ -193,9 +195,17 @@ class Fleet:
         await self.treasury.expect(config.budgets, keyed=config.auth.is_keyed)
 
     def adopt_share(self, share: Share) -> None:
-        """Our part of every limit is another one from now on. What is left of it stays, up to what it is now."""
+        """Our part of every limit is another one from now on. What is left of it stays, up to what it is now.
+
+        Where limits are shared by way of Redis, that alone says what is ours.
+        """
+        if self.supply is None:
+            self.treasury.adopt_share(share)
+            self.deal(share)
+
+    def deal(self, share: Share) -> None:
+        """Our part of every limit that is held by parts is another one from now on."""
         self.share, now = share, trio.current_time()
-        self.treasury.adopt_share(share)
         for limits in self._limits():
             limits.adopt_share(share, now)
         for member in self.members.values():
@@ -272,6 +282,9 @@ class Fleet:
         if any(member.described != member.entry.found for member in self.members.values()):
             self._found(next(iter(self.members)))  # there was nobody yet who could be told
         await self.treasury.keeper.ready()
+        if self.supply is not None:
+            with trio.move_on_after(START_PATIENCE):
+                await self.supply.filled()
         await self._strict_ones()
 
     async def _start_supply(self) -> None:
@@ -279,7 +292,9 @@ class Fleet:
         supply, shared = self.supply, self.shared
         if supply is None or shared is None:
             return
-        await self.supervisor.start_child(Child(SUPPLIER, lambda: SupplierActor(supply=supply, shared=shared)))
+        gossip = self.gossip = Gossip(supply, lambda name: self.members.get(name))
+        actor = partial(SupplierActor, supply=supply, shared=shared, gossip=gossip)
+        await self.supervisor.start_child(Child(SUPPLIER, actor))
         with trio.move_on_after(START_PATIENCE):
             await supply.heard.wait()
 
@@ -309,6 +324,8 @@ class Fleet:
         gate = Gate(settings, self.config.routing, unavailable, buckets=self._buckets(settings.name))
         if not self.share.is_whole:
             gate.adopt_share(self.share, trio.current_time())
+        if self.gossip is not None:
+            gate.moved = partial(self.gossip.note, settings.name)
         former = self._former.get(settings.name)
         if former is not None:
             gate.inherit(former, trio.current_time())
@@ -498,7 +515,10 @@ async def open_fleet(
     treasury.adopt_share(share)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury, share=share)
     fleet.shared = shared or shared_state(config.state)
-    fleet.supply = None if fleet.shared is None else Supply(prefix=config.state.prefix)
+    if fleet.shared is not None:
+        start = Share(0, config.state.nodes)
+        fleet.supply = Supply(prefix=config.state.prefix, share=start, place=fleet.shared.place, dealt=fleet.deal)
+        treasury.share_by(fleet.supply)
     fleet.now = trio.lowlevel.current_clock().current_time
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None

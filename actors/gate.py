@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 
@@ -50,6 +51,7 @@ class Gate:
     life: int = 0
     share: Share = WHOLE  # what is ours of its limits
     buckets: Buckets | None = None  # where its limits are shared by way of Redis
+    moved: Callable[[], None] | None = None  # told when circuit, cool-down or health may be others
     enabled: bool = True
     draining: bool = False
     averages: Averages = attrs.field(factory=Averages)
@@ -395,6 +397,8 @@ class Gate:
         if self.ring is not None:
             self.ring.reset()
         self.operator.append(Transition(now, "", "reset", "operator"))
+        if self.moved is not None:
+            self.moved()
 
     # What is published.
 

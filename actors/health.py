@@ -71,6 +71,11 @@ class HealthState:
         self._note_error(error)
         self._become(Health.CONFIG_ERROR, now, "credentials refused")
 
+    def hear_bad(self, target: Health, now: float, error: str) -> None:
+        """Another node's probe failed. Ours is due: it has the last word here."""
+        self._note_error(error)
+        self._become(target, now, "another node's probe failed")
+
     def next_due(self, interval: float, jitter: float) -> float | None:
         """When the next probe is due: `interval` seconds after the last sign, give or take its `jitter` (-0.1..0.1).
 

@@ -36,7 +36,11 @@ def worked(gate: Gate, lease: Lease, latency: float, now: float) -> None:
     breaker = gate.breaker
     was_closed = breaker.is_closed
     breaker.record_success(now, latency, probe=lease.probe, epoch=lease.epoch)
-    if not was_closed and breaker.is_closed:
+    if breaker.is_closed is was_closed:
+        return
+    if gate.moved is not None:
+        gate.moved()
+    if not was_closed:
         gate.slow_start.begin(now)
 
 
@@ -56,6 +60,8 @@ def succeeded(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
     health.note_success(now)
     if health.health is not was:
         _health_moved(gate, was, now)
+        if gate.moved is not None:
+            gate.moved()
     averages, settings = gate.averages, gate.routing.least_latency
     # Who explores a provider that has its samples is there because nobody was for long.
     renewed = lease.explore and averages.response.samples >= settings.min_samples
@@ -75,6 +81,8 @@ def _health_moved(gate: Gate, was: Health, now: float) -> None:
 
 def ended_otherwise(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
     """An attempt failed, or was cancelled."""
+    if gate.moved is not None:
+        gate.moved()
     failure = outcome.failure
     badly = failure in BREAKER_FAILURES
     gate.slow_start.ended(lease.granted_at, well=False, now=now, badly=badly)
@@ -117,6 +125,8 @@ def _refused_credentials(gate: Gate, lease: Lease, status: int | None, now: floa
 
 def probed(gate: Gate, failure: UpstreamFailure | None, key: int | None, now: float) -> None:
     """A health probe ended; see `Gate.probe_ended`."""
+    if gate.moved is not None:
+        gate.moved()
     ring, was = gate.ring, gate.health.health
     if ring is not None and key is not None:
         if failure is None:

@@ -108,6 +108,10 @@ class PurseKeeper:
         if self._gaps:
             self._stirred.set()
 
+    def knows(self, purse: Purse) -> bool:
+        """Whether what was spent of a purse before is in it, as far as a store has it."""
+        return self.store is None or _pair(purse) not in self._gaps
+
     async def run(self) -> None:
         """Read what is not known yet, keep what is spent, see what others spend. For ever; it sleeps while no budget is
         looked after.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 import msgspec
@@ -22,10 +22,14 @@ from infermux.database.budgets import MOST_NANO, NANO, Added, Spent
 from .identity import Identity
 from .share import WHOLE, Share
 
+if TYPE_CHECKING:
+    from .shared_purse import SharedPurse
+
 MOST_PURSES = 100_000  # callers choose their names, so what is remembered of them is bounded ...
 OTHERS = "*"  # ... and whoever comes then shares a purse
 ANYBODY = "*"
 CLAIMS_KEPT = 4096
+UNLIMITED = 2**52 * 1000  # nano-dollars: of a purse that has soft budgets only
 _DAY = timedelta(days=1)
 
 
@@ -86,9 +90,9 @@ class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
     `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run. The
-    store has `kept` of what all have, and `sent` of our own. `reserved` has our promises and `elsewhere`: what others who
-    share the purse may spend beyond what is known of them, out of the room below `limit`, its lowest hard limit (None:
-    there is none, or nobody else).
+    store has `kept` of what all have, and `sent` of our own. `reserved` has our promises and `elsewhere`: what others
+    who share the purse may spend beyond what is known of them, out of the room below `limit`, its lowest hard limit
+    (None: there is none, or nobody else).
     """
 
     key: PurseKey
@@ -101,6 +105,7 @@ class Purse:
     kept: int = 0
     sent: int = 0
     elsewhere: int = 0
+    lease: SharedPurse | None = None
     limit: int | None = None
     _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
 
@@ -220,6 +225,7 @@ class Purses:
     changed: dict[Purse, None] = attrs.field(factory=dict[Purse, None])
     most: int = MOST_PURSES
     share: Share = WHOLE
+    lease: Callable[[Purse], SharedPurse] | None = None  # where nodes share them by way of Redis
     told: Callable[[], None] | None = None
     banked: bool = False
     moved: dict[Purse, None] = attrs.field(factory=dict[Purse, None])  # what others are to hear of, while it is shared
@@ -258,7 +264,9 @@ class Purses:
             return kept
         current = self.current
         held = Held.by(claims, [self.purse(claim.key, at) for claim in claims])
-        if self.is_shared:
+        if self.lease is not None:
+            self._lease(held, self.lease)
+        elif self.is_shared:
             self._divide(held)
         if isinstance(claims, tuple) and self.current is current:
             if len(self._kept) >= CLAIMS_KEPT:
@@ -273,9 +281,12 @@ class Purses:
             if not 0 < limit - purse.spent - purse.reserved >= amount:
                 if purse.elsewhere:  # others may have more than they need
                     self.moved[purse] = None
+                self._lack(held, amount)
                 return _refused(held.claims, amount, at)
         for purse in held.purses:
             purse.reserved += amount
+            if purse.lease is not None:
+                purse.lease.took(amount)
         return Ticket(amount, held)
 
     def taken(self, claims: Sequence[Claim], at: float) -> Ticket:
@@ -322,10 +333,7 @@ class Purses:
                 self.moved[purse] = None
 
     def _divide(self, held: Held) -> None:
-        lowest: dict[Purse, int] = {}
-        for limit, purse in held.hard:
-            lowest[purse] = min(limit, lowest.get(purse, limit))
-        for purse, limit in lowest.items():
+        for purse, limit in _lowest(held).items():
             if purse.limit != limit:
                 purse.divide(limit, self.share)
                 self.moved[purse] = None
@@ -334,6 +342,19 @@ class Purses:
         """Those that others are to hear of; `moved` is empty then."""
         taken, self.moved = self.moved, {}
         return tuple(taken)
+
+    def _lease(self, held: Held, lease: Callable[[Purse], SharedPurse]) -> None:
+        lowest = _lowest(held)
+        for purse in held.purses:
+            if purse.lease is None:
+                purse.lease = lease(purse)
+            purse.lease.allow(lowest.get(purse, UNLIMITED))
+
+    def _lack(self, held: Held, amount: int) -> None:
+        """A budget has no room on this node: it may have where it is shared."""
+        for limit, purse in held.hard:
+            if purse.lease is not None and _is_over(purse.left(limit), amount):
+                purse.lease.lacks(amount)
 
     def take_changed(self) -> tuple[Purse, ...]:
         """Those whose amount is to be kept; `changed` is empty then. What cannot be kept goes back into it."""
@@ -367,6 +388,14 @@ class Purses:
     def _tell(self) -> None:
         if self.told is not None:
             self.told()
+
+
+def _lowest(held: Held) -> dict[Purse, int]:
+    """The lowest hard limit of each purse that has one."""
+    lowest: dict[Purse, int] = {}
+    for limit, purse in held.hard:
+        lowest[purse] = min(limit, lowest.get(purse, limit))
+    return lowest
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:

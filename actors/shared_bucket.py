@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from infermux.shared.scripts import Call
+
 from .bucket import TokenBucket
 from .share import WHOLE, Share
 
@@ -49,6 +51,7 @@ class SharedBucket(TokenBucket):
         "_refills",
         "_seen",
         "_short",
+        "_tells",
         "_unit",
         "ask",
         "granted",
@@ -76,7 +79,7 @@ class SharedBucket(TokenBucket):
         self.granted = self.used = self.number = self.need = 0
         self.next_at = 0.0  # when it is asked for again at the earliest
         self._level = self._low = 0
-        self._refills = False
+        self._refills = self._tells = False
         self._asked = self._short = 0
         self._before = (0.0, 0)  # when it was asked for last, and what had been used by then
         self._seen = (-1, -1)  # level (Redis's parts) and time (ms) as Redis told them last
@@ -185,26 +188,38 @@ class SharedBucket(TokenBucket):
         held, want = self.held, self.wanted(now)
         return self._refills or self._level < self._low or self._short > 0 or held < 0 or held > 2 * want + 1
 
-    def order(self, now: float) -> Sequence[int]:
-        """The arguments of limit.lua after the node's name. What is over is set aside at once: it may go back."""
+    def is_low(self, now: float) -> bool:
+        """Whether it can go along with others that are asked for."""
+        return now >= self.next_at and now - self.used_at < IDLE and 4 * self._level < 3 * self.wanted(now) * TOKEN
+
+    def call(self, now: float, *, telling: bool = False) -> Call:
+        """What Redis is told and asked. What is held too much is set aside at once, for it goes back.
+
+        `telling`: nothing is asked for, and it goes on refilling by itself.
+        """
+        self._tells = telling
         at, used = self._before
         if now > at:
             self._rate += (max(0, self.used - used) / (now - at) - self._rate) * GAIN
             self._before = now, self.used
-        want = self.wanted(now)
+        want = 0 if telling else self.wanted(now)
         if not self._refills and self.held > want:
             self.granted = self.used + want
             self._level = want * TOKEN
         self.number += 1
-        self._asked = max(want, self.need)
+        need = 0 if telling else self.need
+        self._asked = max(want, need)
         level, seen_at = self._seen
-        return (self.number, self.limit, self.used, want, self.need, self.granted, level, seen_at)
+        numbers = (self.number, self.limit, self.used, want, need, self.granted, level, seen_at)
+        return Call("limit", (self.key,), (self.node, *numbers))
 
     def answered(self, answer: Sequence[int], now: float) -> bool:
         """What Redis said to the last order. Returns whether it had lost something that this node has written back."""
         granted, level, at, restored = answer
         was_short = self._short or self.need
         self.granted, self._seen = granted, (level, at)
+        if self._tells:
+            return bool(restored)
         self._refills = False
         self.capacity = self.limit
         self._level = self.held * TOKEN

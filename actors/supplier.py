@@ -12,9 +12,10 @@ import attrs
 import trio
 
 from infermux.config.settings import StateSettings
-from infermux.shared.client import Redis, Session, Shared, StateUnavailable
+from infermux.shared.client import Redis, Session, Shared, StateUnavailable, sole
 
 from .actor import BaseActor, Context
+from .gossip import Gossip
 from .supervisor import Backoff
 from .supply import Supply
 
@@ -22,6 +23,8 @@ log = logging.getLogger("infermux.state")
 
 SUPPLIER: Final = "infermux.supplier"
 AGAIN: Final = Backoff(base=0.05, max=1.0)  # between two attempts to reach Redis
+SETTLING: Final = 1.5  # seconds for all nodes to have reached Redis again, and told what they used
+TELL_EVERY: Final = 0.25
 START_PATIENCE: Final = 2.0  # seconds a start waits for the first answer
 FAREWELL: Final = 1.0  # seconds the last round may take
 
@@ -32,6 +35,7 @@ class SupplierActor(BaseActor[Any]):
 
     supply: Supply
     shared: Shared
+    gossip: Gossip | None = None
     _context: Context[Any] | None = None
 
     async def started(self, context: Context[Any]) -> None:
@@ -56,13 +60,35 @@ class SupplierActor(BaseActor[Any]):
 
     async def _attend(self, session: Session) -> None:
         """Speak with Redis for as long as it answers."""
+        try:
+            async with trio.open_nursery() as nursery:
+                if self.gossip is not None:
+                    nursery.start_soon(session.listen, self.gossip.channel, self.gossip.published)
+                await self._speak(session)
+        except ExceptionGroup as group:
+            raise sole(group) from group
+
+    async def _speak(self, session: Session) -> None:
         supply = self.supply
+        await self._settle(session)
         supply.find()
         while True:
             await self._round(session)
+            if self.gossip is not None:
+                await self._exchange(session, self.gossip)
             with trio.CancelScope(deadline=supply.next_at()):
                 await supply.wanted.wait()
             supply.wanted = trio.Event()
+
+    async def _settle(self, session: Session) -> None:
+        """Before anything is taken every node is to have told what it used without Redis: they come back one by one."""
+        supply, began = self.supply, trio.current_time()
+        while supply.has_used and trio.current_time() < began + SETTLING:
+            calls, leased = supply.account(trio.current_time())
+            answers = await session.run(calls)
+            for each, answer in zip(leased, answers, strict=False):
+                each.answered(answer, trio.current_time())
+            await trio.sleep(TELL_EVERY)
 
     async def _round(self, session: Session) -> None:
         supply, began = self.supply, trio.current_time()
@@ -78,6 +104,15 @@ class SupplierActor(BaseActor[Any]):
             supply.lost_at = None
             log.info("limits are shared by way of %s", self.shared.place)
         supply.take(calls, buckets, answers, began)
+
+    async def _exchange(self, session: Session, gossip: Gossip) -> None:
+        """Tell other nodes what has become of providers here, and hear what has elsewhere."""
+        call = gossip.call(trio.current_time())
+        if call is not None:
+            await session.run([call])
+        if gossip.is_behind:
+            number = self.supply.news
+            gossip.hear(await session.read(gossip.keys[0]), number, trio.current_time())
 
 
 def shared_state(settings: StateSettings) -> Shared | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 import msgspec
+import trio
 
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO
@@ -32,6 +33,7 @@ from .purse_keeper import BudgetStore, PurseKeeper, wanted
 from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, nano
 from .share import Share
 from .statement import row_of, statement
+from .supply import REQUEST_WAITS, Supply
 
 log = logging.getLogger("infermux.budgets")
 
@@ -79,6 +81,7 @@ class Treasury:
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     keyed: bool = False
+    supply: Supply | None = None
     rules: Rules = attrs.field(init=False)
     keeper: PurseKeeper = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
@@ -103,6 +106,11 @@ class Treasury:
         """These are to be adopted: see what was spent of them, unless that takes too long. `adopt` has to follow."""
         self.keeper.watch(wanted((*self.budgets, *budgets), keyed=keyed))
         await self.keeper.ready()
+
+    def share_by(self, supply: Supply) -> None:
+        """Budgets are shared with other nodes by way of Redis from now on."""
+        self.supply = supply
+        self.purses.lease = lambda purse: supply.purse(purse, lambda: self.keeper.knows(purse))
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` of every budget that is used up, once per period. It must not wait."""
@@ -239,6 +247,31 @@ class Account(msgspec.Struct, eq=False):
         if promised.held.soft:
             over = [claim for claim, purse in promised.held.soft if purse.spent >= claim.limit]
             self.exceeded = tuple(str(claim.key) for claim in over)
+
+    async def open_when_supplied(self, refused: BudgetExceeded) -> None:
+        """`open` again, when what was lacking on this node may have come from Redis. Raises BudgetExceeded."""
+        supply = self.treasury.supply
+        deadline = trio.current_time() + REQUEST_WAITS
+        while supply is not None and await supply.coming(deadline):
+            try:
+                self.open()
+            except BudgetExceeded as error:
+                refused = error
+            else:
+                return
+        if supply is not None and self._falls_back():
+            self.open()
+            return
+        raise refused
+
+    def _falls_back(self) -> bool:
+        """Redis has not answered in time: whether some budget goes on by its fair share of what was left."""
+        at = self.treasury.clock()
+        leases = [self.treasury.purses.purse(claim.key, at).lease for claim in self.claims if claim.hard]
+        waiting = [lease for lease in leases if lease is not None and lease.is_waiting]
+        for lease in waiting:
+            lease.fall_back()
+        return bool(waiting)
 
     def close(self, trail: Iterable[Lease]) -> None:
         """Settle what the attempts have used. Synchronous, idempotent; without `open` there is nothing to settle."""

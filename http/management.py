@@ -298,6 +298,7 @@ def _add_health(app: QuartTrio, management: Management) -> None:
             "routable": sum(row["routable"] for row in rows),
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "event_loop": management.watchdog.statistics(),
+            "state": None if fleet.supply is None else fleet.supply.as_json(),
             "ledger": None if management.books is None else management.books.as_json(),
             "providers": rows,
         }

@@ -174,6 +174,8 @@ def _status() -> Schema:
         "circuit": values_of(Circuit),
         "in_flight": COUNT,
     }
+    counts = dict.fromkeys(("nodes", "rounds", "failures", "outages", "written_back"), COUNT)
+    state = {"place": TEXT, "degraded": FLAG, "trouble": maybe(TEXT), "node": TEXT, **counts}
     ledger = {"database": TEXT, **Types().members(LedgerStatistics)}
     return record(
         {
@@ -181,6 +183,7 @@ def _status() -> Schema:
             "default_model": maybe(TEXT),
             "routable": COUNT,
             "tasks": COUNT,
+            "state": maybe(record(state)),
             "ledger": maybe(record(ledger)),
             "providers": listed(_with(record(row), {"workers": listed(_seen_by_worker())})),
         }

@@ -343,6 +343,7 @@ STATE_SECTION = section_of(
         settings.StateSettings,
         ("url", STATE, "The Redis or Valkey; null: each router has its limits for itself."),
         ("prefix", NAME, "What every key in it begins with: routers of one prefix share their limits."),
+        ("nodes", COUNT, "How many routers there are taken to be while it cannot be reached and has not told yet."),
     ),
 )
 

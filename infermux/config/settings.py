@@ -312,10 +312,14 @@ class LedgerSettings:
 
 @attrs.frozen(kw_only=True)
 class StateSettings:
-    """What several nodes share. `url` may hold a password. None: nothing. `prefix` begins every key."""
+    """What several nodes share. `url` may hold a password. None: nothing. `prefix` begins every key.
+
+    `nodes`: as many there are taken to be until Redis has told how many there are.
+    """
 
     url: Secret | None = None
     prefix: str = "infermux"
+    nodes: int = 1
 
 
 @attrs.frozen(kw_only=True)

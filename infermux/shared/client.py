@@ -87,9 +87,9 @@ class Redis:
                 try:
                     await work(_CoredisSession(client, self.scripts))
                 except Exception as error:
-                    broken = _sole(error)  # the library's nursery would wrap it in a group
+                    broken = sole(error)  # the library's nursery would wrap it in a group
         except* (RedisError, OSError) as failed:
-            broken = broken or _sole(failed)
+            broken = broken or sole(failed)
         if isinstance(broken, (RedisError, OSError)):
             raise StateUnavailable(_said(broken)) from broken
         if broken is not None:
@@ -153,11 +153,13 @@ def _is_unknown(answer: Any) -> bool:
     return isinstance(answer, NoScriptError)
 
 
-def _sole(error: Exception) -> Exception:
+def sole(error: Exception) -> Exception:
     """What a group of errors is about: the first of them."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    inner: Any = error
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, Exception)
+    return inner
 
 
 def _said(error: Exception) -> str:

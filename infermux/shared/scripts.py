@@ -41,5 +41,5 @@ class Call:
 
 def load_scripts() -> Mapping[str, Script]:
     """All scripts by name."""
-    folder = files(__package__) / "lua"
+    folder = files("infermux.shared") / "lua"
     return {name: Script(name, (folder / f"{name}.lua").read_text("utf-8")) for name in NAMES}

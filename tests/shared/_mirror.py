@@ -126,9 +126,6 @@ class Mirror:
             purse.spent = max(purse.spent, spent_seen)
             purse.base, purse.based = max(seen, purse.base), version
             purse.version, restored = max(purse.version, version), 1
-        elif found is not None and version < 0 and purse.based < 0 and seen > purse.base:
-            more = seen - purse.base
-            purse.total, purse.base, purse.spent = purse.total + more, seen, purse.spent + more
         purse.spent += spending - in_spent
         target = used + want
         if target <= granted:

@@ -1,9 +1,9 @@
 """One node as a process: the limits of one provider, shared, under callers that ask for more than there is.
 
-    python -m tests.shared._node URL BOARD PLACE REQUESTS TOKENS CALLERS
+    python -m tests.shared._node URL BOARD PLACE REQUESTS TOKENS CALLERS PAUSE_MS
 
-What it has admitted is in the file BOARD, eight numbers at its PLACE, written with each admission: so it is known to the
-last one when the process is killed.
+What it has admitted is in the file BOARD, eight numbers at its PLACE, written with each admission: so it is known to
+the last one when the process is killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from infermux.actors.supply import Supply
 from infermux.secret import Secret
 from infermux.shared.client import Redis
 
-PAUSE: Final = 0.05  # seconds between two requests of a caller, on average
 RESERVED: Final = 100
 NUMBERS: Final = struct.Struct("8q")
 
@@ -58,11 +57,11 @@ class Node:
     def tell(self) -> None:
         NUMBERS.pack_into(self.board, self.place, *attrs.astuple(self.counts))
 
-    async def call(self) -> None:
+    async def call(self, pause: float) -> None:
         """Ask again and again; what is admitted takes its time and uses less than was reserved."""
         counts = self.counts
         while True:
-            await trio.sleep(random.expovariate(1 / PAUSE))
+            await trio.sleep(random.expovariate(1 / pause))
             now = trio.current_time()
             counts.asked += 1
             if self.requests.can_take(1, now) and self.tokens.take(RESERVED, now):
@@ -82,7 +81,7 @@ class Node:
             self.tell()
             await trio.sleep(0.02)
 
-    async def run(self, callers: int) -> None:
+    async def run(self, callers: int, pause: float) -> None:
         supervisor = Supervisor(intensity=None)
         async with trio.open_nursery() as nursery:
             await nursery.start(supervisor.run)
@@ -92,16 +91,17 @@ class Node:
             await trio.to_thread.run_sync(sys.stdin.readline)  # everybody is there
             async with trio.open_nursery() as calls:
                 for _ in range(callers):
-                    calls.start_soon(self.call)
+                    calls.start_soon(self.call, pause)
                 await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
                 calls.cancel_scope.cancel()
             await say_farewell(self.supply, self.shared)
             nursery.cancel_scope.cancel()
 
 
-async def main(url: str, board: Path, place: int, requests: int, tokens: int, callers: int) -> None:
-    await Node(url, board, place, requests, tokens).run(callers)
+async def main(url: str, board: str, *numbers: str) -> None:
+    place, requests, tokens, callers, pause = map(int, numbers)
+    await Node(url, Path(board), place, requests, tokens).run(callers, pause / 1000)
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    trio.run(partial(main, sys.argv[1], sys.argv[2], *sys.argv[3:]))

@@ -28,6 +28,7 @@ class Nodes:
     requests: int
     tokens: int
     callers: int
+    pause: float = 0.05  # seconds between two requests of a caller, on average
     board: Path = attrs.field(init=False)
     processes: dict[int, subprocess.Popen[str]] = attrs.field(factory=dict[int, "subprocess.Popen[str]"])
     began: float = 0.0
@@ -41,7 +42,7 @@ class Nodes:
     def add(self) -> int:
         """Another node; it waits to be told to begin."""
         place, self._next = self._next, self._next + 1
-        limits = [str(each) for each in (place, self.requests, self.tokens, self.callers)]
+        limits = [str(each) for each in (place, self.requests, self.tokens, self.callers, round(self.pause * 1000))]
         command = [sys.executable, "-m", "tests.shared._node", self.redis.url.reveal(), str(self.board), *limits]
         self.processes[place] = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd=ROOT)
         return place
@@ -88,7 +89,7 @@ class Nodes:
         return [counts[place] for place in self.processes]
 
     def ratio(self) -> float:
-        """What was admitted of the scarcer limit, as a part of what may have been; over that it is by blocks at most."""
+        """What was admitted of the scarcer limit, as a part of what may have been. Above it are blocks at most."""
         before = time.monotonic()
         counts = self.counts()
         after = time.monotonic()
@@ -101,6 +102,11 @@ class Nodes:
             assert over <= BLOCKS, f"{admitted} {name} admitted, {allowed:.0f} allowed"
             found.append(admitted / (limit + limit * (before - self.began) / 60))
         return max(found)
+
+    def during(self, seconds: float) -> None:
+        """Look for so long that not too much is admitted."""
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() >= end)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait, looking all the time that not too much is admitted."""
@@ -126,10 +132,10 @@ class Nodes:
 
 
 @contextmanager
-def nodes(count: int, *, requests: int, tokens: int, callers: int) -> Generator[Nodes]:
+def nodes(count: int, *, requests: int, tokens: int, callers: int, pause: float = 0.05) -> Generator[Nodes]:
     """`count` nodes that know of each other, their callers begun."""
     with redis_server() as redis:
-        made = Nodes(redis=redis, requests=requests, tokens=tokens, callers=callers)
+        made = Nodes(redis=redis, requests=requests, tokens=tokens, callers=callers, pause=pause)
         try:
             places = [made.add() for _ in range(count)]
             made.until_together()

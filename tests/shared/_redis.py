@@ -19,9 +19,10 @@ PATIENCE = 30.0
 
 @attrs.define(eq=False)
 class RedisServer:
-    """Without persistence: what is killed has lost everything."""
+    """Without persistence: what is killed has lost everything. `password`: it asks for one."""
 
     folder: Path
+    password: str = ""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -30,11 +31,12 @@ class RedisServer:
 
     @property
     def url(self) -> Secret:
-        return Secret(f"unix://{self.socket}")
+        return Secret(f"unix://{f':{self.password}@' if self.password else ''}{self.socket}")
 
     def start(self) -> None:
         self.socket.unlink(missing_ok=True)
         options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.folder)]
+        options += ["--requirepass", self.password] if self.password else []
         self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + PATIENCE
         while not self.socket.exists():
@@ -64,9 +66,9 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server() -> Generator[RedisServer]:
+def redis_server(password: str = "") -> Generator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="infermux-redis-") as folder:
-        server = RedisServer(Path(folder))
+        server = RedisServer(Path(folder), password)
         server.start()
         try:
             yield server

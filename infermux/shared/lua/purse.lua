@@ -40,8 +40,6 @@ if found[6] then
 elseif found[1] and version > based then -- written back by one who knew less
   total, spent = total + math.max(0, seen - base), math.max(spent, spent_seen)
   base, based, counter, restored = math.max(seen, base), version, math.max(counter, version), 1
-elseif found[1] and version < 0 and based < 0 and seen > base then -- a store has caught up
-  total, base, spent = total + (seen - base), seen, spent + (seen - base)
 end
 
 spent = spent + (spending - in_spent)
