@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage applications faults security soak bench micro install properties campaign api-fuzz routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults security soak shared bench micro install properties campaign api-fuzz routing-quality clean
 
 PYTHON ?=
 ARGS ?=
@@ -68,6 +68,9 @@ security: $(DEV_READY)  ## canary secrets in every place and hostile callers, th
 
 soak: $(DEV_READY)  ## twenty minutes of mixed traffic and faults: memory, latency, tasks, descriptors; ARGS="--seconds 60"
 	@$(PY) -m bench.soak $(ARGS)
+
+shared: $(DEV_READY)  ## four nodes sharing limits while Redis is killed, paused and flushed and nodes die; ARGS="--seconds 2"
+	@$(PY) -m tests.shared.run $(ARGS)
 
 bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 	@$(PY) -m bench.run $(ARGS)

@@ -35,9 +35,14 @@ class BaseActor(Generic[M]):
 
     `eager`: a message that finds the actor idle is handled at once, in the sender's task, without a wake-up (several
     microseconds, twice for an ask). Only for actors whose `receive` is synchronous and quick; all promises hold.
+
+    `direct` names methods of an eager actor that `Ref.call` may call in place of a message, when it is idle: they do
+    what a message would have it do, and return what it would answer. They are synchronous and quick too, and
+    `batch_done` is theirs to do. An exception is the actor's crash.
     """
 
     eager: ClassVar[bool] = False
+    direct: ClassVar[tuple[str, ...]] = ()
 
     def receive(self, message: M, reply: Reply[Any] | None) -> Awaitable[None] | None:
         """See `Actor.receive`."""
@@ -170,6 +175,7 @@ async def _live(
         task_status.started()
         if hooks.eager:
             mailbox.eager = at_once
+            mailbox.direct = {name: getattr(actor, name) for name in hooks.direct}
         while True:
             await mailbox.wait()
             if cell.dead():

@@ -45,5 +45,5 @@ class Alarms:
                 await self._sooner.wait()
             now = trio.current_time()
             for what in [what for what, at in self._limits.items() if at <= now]:
+                self._limits[what] = math.inf  # before it is told: it may ask for another time
                 what.cancel()
-                self._limits[what] = math.inf

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from random import getrandbits
+from typing import Final
 
 import msgspec
 import trio
@@ -32,6 +33,7 @@ from .strategy import Choice
 
 log = logging.getLogger("infermux.requests")
 
+_TOTAL_TIMEOUT: Final = FailureKind.TOTAL_TIMEOUT  # a member of an enum is looked up in Python code
 _OF_ACCOUNT = frozenset({FailureKind.RATE_LIMITED, FailureKind.MODEL_NOT_FOUND})
 
 Commit = Callable[[Stream, bytes], None]
@@ -63,6 +65,7 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
     connecting: bool = False
     waits_on: Stoppable | None = None  # see `transport.Asker`
     alarms: Alarms | None = None
+    now: Callable[[], float] = trio.current_time
     _cancelled: bool = False
     _timeout: FailureKind | None = None
     _holding: list[bytes] | None = None
@@ -79,8 +82,22 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
         failure: UpstreamFailure | None = None
         self._commit = commit
         bound = self._bound()
-        if self.alarms is not None and self._is_simple():
-            failure = await self._send_simply(caller, bound, self.alarms)
+        alarms = self.alarms
+        if alarms is not None and self._is_simple():
+            # The straight path: one whole answer over a connection that can be closed from elsewhere. No scope is
+            # needed, which would cost a tenth of all that a request does.
+            if caller is not None:
+                caller.watch(self)
+            self.lease.run_in(self)
+            if not self._cancelled:
+                alarms.add(self, bound)
+                try:
+                    failure = await self._send(None)
+                except Stopped:
+                    pass
+                finally:
+                    alarms.remove(self)
+                    self.waits_on = None
             return failure or (None if self.answer is not None else self._why_cancelled(caller))
         with trio.CancelScope(deadline=bound) as scope:
             if caller is not None:
@@ -95,29 +112,10 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
                 return None
         return failure or self._why_cancelled(caller)
 
-    # The straight path: one whole answer over a connection that can be closed from elsewhere. No scope is needed, which
-    # would cost a tenth of all that a request does.
-
     def _is_simple(self) -> bool:
         """Whether whatever ends it before its time can do so by closing the connection it waits on."""
         call, lease = self.call, self.lease
         return not call.stream and lease.bound is None and call.endpoint in stops(lease.adapter)
-
-    async def _send_simply(self, caller: Caller | None, bound: float, alarms: Alarms) -> UpstreamFailure | None:
-        """None when it has an answer, or when it was cancelled."""
-        if caller is not None:
-            caller.watch(self)
-        self.lease.run_in(self)
-        if self._cancelled:
-            return None
-        alarms.add(self, bound)
-        try:
-            return await self._send(None)
-        except Stopped:
-            return None
-        finally:
-            alarms.remove(self)
-            self.waits_on = None
 
     def cancel(self) -> None:
         """End it at its next wait, without an answer. Nothing when it has ended."""
@@ -144,8 +142,11 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
                 call = traced(call, lease.span)
             if self.homes is not None:
                 call = msgspec.structs.replace(call, kept=self._kept)
-            CONNECTING.set(self)
-            answer = await lease.adapter.send(call)
+            asking = CONNECTING.set(self)
+            try:
+                answer = await lease.adapter.send(call)
+            finally:
+                CONNECTING.reset(asking)  # or the connection's task would keep it until its next request
             if isinstance(answer, Answer):
                 self.answer = answer
             else:
@@ -239,16 +240,19 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
         if stream:
             seconds, kind = settings.first_token_timeout, FailureKind.FIRST_TOKEN_TIMEOUT
         else:
-            seconds, kind = settings.timeout, FailureKind.TOTAL_TIMEOUT
+            seconds, kind = settings.timeout, _TOTAL_TIMEOUT
         total = settings.timeouts.total
         if total is not None and total <= seconds:
-            seconds, kind = total, FailureKind.TOTAL_TIMEOUT
+            seconds, kind = total, _TOTAL_TIMEOUT
         if lease.bound is not None:
             # A stream shows life with its first token; only a whole answer may need longer than the probe's timeout.
             seconds = min(seconds, settings.circuit_breaker.probe_timeout if stream else lease.bound)
-        at = lease.granted_at + seconds
-        self._timeout = kind if at <= self.deadline.at else None
-        return min(at, self.deadline.at)
+        at, last = lease.granted_at + seconds, self.deadline.at
+        if at <= last:
+            self._timeout = kind
+            return at
+        self._timeout = None
+        return last
 
     def _why_cancelled(self, caller: Caller | None) -> UpstreamFailure:
         """The attempt's scope was cancelled: by the caller's leaving, a revoked lease, or a deadline."""
@@ -309,9 +313,12 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
         """A whole answer, or a stream's genuine end: returns what it used."""
         answer, stream = self.answer, self.stream
         if answer is not None:
-            said = len(answer.body) // 4 if self.want.endpoint in GENERATING else 0
-            usage = self.usage = self._believed(answer.usage, said)
-            self._release(Outcome(status=answer.status, latency=self.seconds, usage=usage))
+            usage = answer.usage
+            if usage is None or not usage.is_plausible:
+                usage = self._believed(usage, len(answer.body) // 4 if self.want.endpoint in GENERATING else 0)
+            self.usage = usage
+            now = self.now()
+            self._release(Outcome(status=answer.status, latency=self._seconds(now), usage=usage), now)
             return usage
         assert stream is not None
         usage = self.usage = self._believed(stream.usage, stream.estimated_tokens)
@@ -361,12 +368,15 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
             log.warning("provider %s told a usage that cannot be: it is estimated instead", self.lease.provider)
         return estimated(self.want, said)
 
-    def _release(self, outcome: Outcome) -> None:
-        self.lease.scope = None
-        if self.stream is not None and self.stream.malformed_events:
-            outcome = msgspec.structs.replace(outcome, malformed_events=self.stream.malformed_events)
-        self.lease.release(outcome)
-        self._drop_stream()
+    def _release(self, outcome: Outcome, now: float | None = None) -> None:
+        lease, stream = self.lease, self.stream
+        lease.scope = None
+        if stream is not None and stream.malformed_events:
+            outcome = msgspec.structs.replace(outcome, malformed_events=stream.malformed_events)
+        lease.release(outcome, now)
+        if stream is not None:
+            self._drop_stream()
+        self._commit = None
 
     def _drop_stream(self) -> None:
         stream, self.stream = self.stream, None
@@ -377,9 +387,11 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
     @property
     def seconds(self) -> float:
         """What the provider has had of time, without that in which it waited for the caller."""
+        return self._seconds(self.now())
+
+    def _seconds(self, now: float) -> float:
         upload = self.call.upload
-        waited = 0.0 if upload is None else upload.waited
-        return trio.current_time() - self.lease.granted_at - waited
+        return now - self.lease.granted_at - (0.0 if upload is None else upload.waited)
 
 
 def crashed(lease: Lease, bug: Exception) -> UpstreamFailure:

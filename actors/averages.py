@@ -38,9 +38,12 @@ class Averages:
 
 
 def _observe_model(averages: dict[str, Ewma], model: str, sample: float, decay: float) -> None:
-    if model not in averages and len(averages) >= KEPT_MODELS:
-        averages.pop(next(iter(averages)))
-    averages[model] = observe(averages.get(model, _NOTHING), sample, decay)
+    known = averages.get(model)
+    if known is None:
+        if len(averages) >= KEPT_MODELS:
+            averages.pop(next(iter(averages)))
+        known = _NOTHING
+    averages[model] = observe(known, sample, decay)
 
 
 _NOTHING: Final = Ewma()

@@ -74,7 +74,8 @@ class Breaker:
     """One circuit. Times are seconds on one monotonic clock. Every admission comes back exactly once.
 
     What counts as a failure is the caller's to decide; what is neither (429, 4xx, the caller leaving) is not recorded,
-    but a probe that ends so must be given back with `release_probe`.
+    but a probe that ends so must be given back with `release_probe`. `is_closed` is true while every request goes
+    through, and only the breaker's to change; while it is not, `blocked_until` has more to say.
     """
 
     __slots__ = (
@@ -86,6 +87,7 @@ class Breaker:
         "_settings",
         "_state",
         "_window",
+        "is_closed",
         "transitions",
     )
 
@@ -93,6 +95,7 @@ class Breaker:
         self._settings = settings
         self._window = Window(settings.window_seconds)
         self._state = Circuit.CLOSED
+        self.is_closed = True
         self._open_until = 0.0
         self._probing = False
         self._consecutive = 0
@@ -108,11 +111,6 @@ class Breaker:
     @property
     def consecutive_failures(self) -> int:
         return self._consecutive
-
-    @property
-    def is_closed(self) -> bool:
-        """True while every request goes through; False when `blocked_until` has more to say."""
-        return self._state is _CLOSED
 
     @property
     def probing(self) -> bool:
@@ -146,15 +144,16 @@ class Breaker:
 
     def record_success(self, now: float, latency: float, probe: bool = False, *, epoch: int | None = None) -> None:
         """A request succeeded after `latency` seconds. A streaming probe's verdict may be given at its first token."""
-        if self._is_stale(epoch):
+        if epoch is not None and epoch != self._epoch:
             return
-        state = self.state(now)
+        state = _CLOSED if self.is_closed else self.state(now)
         if state is _HALF_OPEN and probe and self._probing:
             self._move(now, Event.PROBE_SUCCEEDED, "probe succeeded")
         elif state is _CLOSED:
             self._consecutive = 0
-            self._window.record(now, failed=False, latency=latency)
-            if self._window.has_failures or self._settings.latency_p95_ms is not None:
+            window = self._window
+            window.record(now, failed=False, latency=latency)
+            if window.has_failures or self._settings.latency_p95_ms is not None:
                 self._trip_if_due(now)
 
     def record_failure(self, now: float, probe: bool = False, *, epoch: int | None = None) -> None:
@@ -173,6 +172,26 @@ class Breaker:
         """The probe ended without a verdict: the next request may probe. Harmless when no probe is out."""
         if not self._is_stale(epoch) and self.state(now) is _HALF_OPEN:
             self._probing = False
+
+    def hear_open(self, now: float, until: float, why: str) -> None:
+        """Another node's circuit is open: so is this one until then, unless its own probe is out."""
+        state = self.state(now)
+        if state is _OPEN:
+            self._open_until = max(self._open_until, until)
+        elif not self._probing:
+            event = Event.TRIP if state is _CLOSED else Event.PROBE_FAILED
+            self._move(now, event, why)
+            self._open_until = until
+
+    def hear_closed(self, now: float, why: str) -> bool:
+        """Another node's probe succeeded. Returns whether this closed the circuit."""
+        state = self.state(now)
+        if state is _CLOSED:
+            return False
+        if state is _OPEN:
+            self._move(now, Event.RECOVERY_PASSED, why)
+        self._move(now, Event.PROBE_SUCCEEDED, why)
+        return True
 
     def adopt(self, settings: CircuitBreaker) -> None:
         """Judge by other settings from now on. The state stays; a window of another length begins empty."""
@@ -216,6 +235,7 @@ class Breaker:
     def _move(self, now: float, event: Event, why: str) -> None:
         source, target = self._state, TRANSITIONS[self._state, event]
         self._state = target
+        self.is_closed = target is _CLOSED
         self._probing = False
         if target is _OPEN:
             self._open_until = now + self._settings.recovery_window

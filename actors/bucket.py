@@ -8,28 +8,33 @@ ever rounded in the caller's favour and no error adds up, however many steps are
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Protocol
+
+from .share import WHOLE, Share
 
 _TICKS = 2.0**30
 _TOKEN = 60 * 2**30
 
 
 class TokenBucket:
-    """`limit_per_minute` tokens, refilled continuously, full at first; at most that many saved up.
+    """`limit_per_minute` tokens, refilled continuously, at most that many saved up. Full at first, or empty at a time.
 
-    In any span of t seconds it admits at most limit + limit * t / 60 tokens, plus what settling gave back.
+    In any span of t seconds it admits at most limit + limit * t / 60 tokens, plus what settling gave back. A limit of 0
+    admits nothing: that can be the part which one of several routers has of a small limit.
     Times are seconds; one before the latest counts as the latest.
     """
 
     __slots__ = ("_at", "_brim", "_full", "_level", "capacity")
 
-    def __init__(self, limit_per_minute: int) -> None:
-        if limit_per_minute < 1:
-            raise ValueError(f"a limit must be at least 1 per minute, not {limit_per_minute}")
+    def __init__(self, limit_per_minute: int, *, empty_at: float | None = None) -> None:
+        if limit_per_minute < 0:
+            raise ValueError(f"a limit must be at least 0 per minute, not {limit_per_minute}")
         self.capacity = limit_per_minute
         self._full = limit_per_minute * _TOKEN
         self._brim = self._full - limit_per_minute
-        self._level = self._full
-        self._at = 0
+        self._level = self._full if empty_at is None else 0
+        self._at = 0 if empty_at is None else math.ceil(empty_at * _TICKS)
 
     def available(self, now: float) -> float:
         """Tokens that could be taken now; negative while a debt is refilled."""
@@ -86,9 +91,11 @@ class TokenBucket:
     def ready_at(self, n: int, now: float) -> float:
         """The earliest time at which `n` tokens (capped to `capacity`) are covered if nobody else takes any.
 
-        `now` when they are covered already.
+        `now` when they are covered already; never, infinity, where nothing is refilled.
         """
         self._refill(now)
+        if not self.capacity:
+            return math.inf
         missing = min(n, self.capacity) * _TOKEN - self._level
         if missing <= 0:
             return now
@@ -126,9 +133,34 @@ class TokenBucket:
         self._level = min(self._level, self._full)
 
 
-def resized(bucket: TokenBucket | None, limit_per_minute: int | None, now: float) -> TokenBucket | None:
-    """The bucket of a limit that was another one, or none, before; the same object where there was one."""
-    if bucket is None or limit_per_minute is None:
-        return TokenBucket(limit_per_minute) if limit_per_minute else None
+class Buckets(Protocol):
+    """Where the buckets of limits come from that are shared otherwise than by parts."""
+
+    def requests(self, limit_per_minute: int) -> TokenBucket: ...
+
+    def tokens(self, limit_per_minute: int) -> TokenBucket: ...
+
+
+def resized(
+    bucket: TokenBucket | None,
+    limit: int | None,
+    now: float,
+    share: Share = WHOLE,
+    make: Callable[[int], TokenBucket] | None = None,
+) -> TokenBucket | None:
+    """The bucket of our share of a limit per minute that was another one, or none, before.
+
+    It is the same object where there was one. `make` is for one that knows by itself what is ours of the limit.
+    """
+    if limit is None:
+        return None
+    if make is not None:
+        if bucket is None:
+            return make(limit)
+        bucket.resize(limit, now)
+        return bucket
+    limit_per_minute = share.part(limit)
+    if bucket is None:
+        return TokenBucket(limit_per_minute, empty_at=now if share.late else None)
     bucket.resize(limit_per_minute, now)
     return bucket

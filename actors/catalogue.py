@@ -91,6 +91,9 @@ class Route:
     is_judged: bool = attrs.field(init=False)  # whether a request may be one that a candidate does not take
     prices: tuple[Price, ...] = attrs.field(init=False)  # of all candidates, the others' too
     unpriced: tuple[str, str] | None = attrs.field(init=False)  # provider and model of one without a price
+    is_empty: bool = attrs.field(init=False)
+    walk: tuple[tuple[Route, tuple[Candidate, ...]], ...] = attrs.field(init=False, repr=False, eq=False)
+    """All tiers in their order, the fallbacks' too, each with the route it is of."""
 
     def __attrs_post_init__(self) -> None:
         judged = any(c.is_judged for tier in self.tiers for c in tier)
@@ -105,10 +108,10 @@ class Route:
         object.__setattr__(self, "prices", tuple(prices.values()))
         unpriced = [(c.entry.name, c.model) for c in asked if c.price is None]
         object.__setattr__(self, "unpriced", unpriced[-1] if unpriced else None)
-
-    @property
-    def is_empty(self) -> bool:
-        return not any(self.tiers) and all(route.is_empty for route in self.fallbacks)
+        empty = not any(self.tiers) and all(route.is_empty for route in self.fallbacks)
+        object.__setattr__(self, "is_empty", empty)
+        walk = tuple((route, tier) for route in (self, *self.fallbacks) for tier in route.tiers)
+        object.__setattr__(self, "walk", walk)
 
 
 @attrs.define(eq=False)
@@ -123,6 +126,7 @@ class Catalogue:
     _open_ended: list[Entry] = attrs.field(factory=list, repr=False)
     _groups: list[tuple[re.Pattern[str], Group]] = attrs.field(factory=list, repr=False)
     _kept: OrderedDict[tuple[str, Endpoint], Route] = attrs.field(factory=OrderedDict, repr=False)
+    _told: str | None = attrs.field(default=None, repr=False)  # what is declared, as errors tell it
     is_judged: bool = False  # whether any provider says what its models do not take
     # Before the first one with models: the default model is one of theirs, if they still say which they have.
     unlisted: tuple[str, ...] = ()
@@ -197,9 +201,10 @@ class Catalogue:
         without = self.without(endpoint, model)
         if without:
             return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
-        known = list(self.names())
-        shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-        return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"
+        if self._told is None:  # once: callers can ask for as many unknown models as they like
+            known = list(self.names())
+            self._told = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+        return f"no provider serves the model {model!r}; declared here: {self._told or 'none'}"
 
     def _resolve(self, name: str, endpoint: Endpoint) -> Route:
         own = self._own_route(name, endpoint)

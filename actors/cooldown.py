@@ -20,43 +20,47 @@ class Cooldown:
 
     A 429 during a cool-down answers a request sent before it: one burst is one offence, so it does not double the wait,
     and it never shortens it; a longer `Retry-After` extends it. Likewise a success during a cool-down does not reset
-    the doubling.
+    the doubling. `until` is the time up to which it is left alone, as of the last 429.
     """
 
-    __slots__ = ("_next", "_until")
+    __slots__ = ("_next", "until")
 
     def __init__(self) -> None:
-        self._until = 0.0
+        self.until = 0.0
         self._next = FIRST
 
     def rate_limited(self, now: float, retry_after: float | None = None) -> float:
         """A 429 came. Returns the time until which the provider is left alone."""
         asked = _sane(retry_after)
-        active = now < self._until
+        active = now < self.until
         if asked is not None:
-            self._until = max(self._until, now + asked)
+            self.until = max(self.until, now + asked)
         elif not active:
-            self._until = now + self._next
+            self.until = now + self._next
         if not active:
             self._next = min(self._next * 2, LONGEST)
-        return self._until
+        return self.until
+
+    def hear(self, until: float) -> None:
+        """Another node was told to leave the provider alone until then."""
+        self.until = max(self.until, until)
 
     def succeeded(self, now: float) -> None:
         """A request succeeded."""
-        if now >= self._until:
+        if now >= self.until:
             self._next = FIRST
 
     def blocked_until(self, now: float) -> float:
         """0 when requests may go out, else the time from which they may."""
-        return self._until if now < self._until else 0.0
+        return self.until if now < self.until else 0.0
 
     def reset(self) -> None:
         """End the cool-down and forget the 429s."""
-        self._until = 0.0
+        self.until = 0.0
         self._next = FIRST
 
     def __repr__(self) -> str:
-        return f"<Cooldown until={self._until} next={self._next}>"
+        return f"<Cooldown until={self.until} next={self._next}>"
 
 
 def _sane(retry_after: float | None) -> float | None:
@@ -68,39 +72,40 @@ def _sane(retry_after: float | None) -> float | None:
 class SetAside:
     """Models of one provider that it said not to have: each is left alone for 60 s.
 
-    At most 1000 are remembered; the one set aside longest ago is forgotten first.
+    At most 1000 are remembered; the one set aside longest ago is forgotten first. `until` has them, some of whose time
+    may be over.
     """
 
-    __slots__ = ("_until",)
+    __slots__ = ("until",)
 
     def __init__(self) -> None:
-        self._until: OrderedDict[str, float] = OrderedDict()
+        self.until: OrderedDict[str, float] = OrderedDict()
 
     def set_aside(self, model: str, now: float) -> float:
         """The provider answered that it has no `model`. Returns the time until which it is not asked for it."""
         until = now + SET_ASIDE_FOR
-        self._until[model] = until
-        self._until.move_to_end(model)
-        if len(self._until) > MODELS_KEPT:
-            self._until.popitem(last=False)
+        self.until[model] = until
+        self.until.move_to_end(model)
+        if len(self.until) > MODELS_KEPT:
+            self.until.popitem(last=False)
         return until
 
     def blocked_until(self, model: str, now: float) -> float:
         """0 when `model` may be asked for, else the time from which it may."""
-        until = self._until.get(model)
+        until = self.until.get(model)
         if until is None:
             return 0.0
         if now < until:
             return until
-        del self._until[model]
+        del self.until[model]
         return 0.0
 
     def models(self, now: float) -> dict[str, float]:
         """The models set aside now, each with the time that ends it."""
-        return {model: until for model, until in self._until.items() if now < until}
+        return {model: until for model, until in self.until.items() if now < until}
 
     def clear(self) -> None:
-        self._until.clear()
+        self.until.clear()
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self.until)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 import trio
@@ -19,6 +19,7 @@ import trio
 from infermux.config.checks import goes_without
 from infermux.config.settings import Retry
 from infermux.errors import (
+    BudgetExceeded,
     CallerLeft,
     InfermuxError,
     NotCarried,
@@ -35,8 +36,10 @@ from .caller import Caller, Deadline
 from .hedging import Hedging, Race, beside
 from .hold_back import HoldBack
 from .homes import Homes
+from .kit_errors import ActorDied
 from .lease import Lease
 from .leasing import Leasing
+from .mailbox import NOT_NOW, NotNow
 from .messages import Want
 from .phase import Phase
 from .plan import Plan
@@ -46,6 +49,8 @@ from .rescue import Rescue, Rescued, Rescuer
 from .router_messages import Advance, Longer
 from .treasury import Account
 from .verdict import Failed, History, Move, broken_error
+
+_NEVER: Final = math.inf
 
 
 class Run(msgspec.Struct, eq=False, kw_only=True):
@@ -74,6 +79,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     deadline: Deadline
     leasing: Leasing
     started_at: float
+    now: Callable[[], float] = trio.current_time
     attempt: Attempt | None = None
     usage: Usage | None = None
     trail: list[Lease] = []
@@ -133,18 +139,23 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         Cancellation ends the attempt; `close` releases its lease.
         """
         if self.account is not None:
-            self.account.open()
-        message: Any = Advance(self.plan)
+            try:
+                self.account.open()
+            except BudgetExceeded as refused:
+                await self.account.open_when_supplied(refused)
+        message: Any = None  # of a new request: nothing has to be told, if those who are asked are idle
         if commit is not None and self._rescuer is not None:
             commit = self._rescuer.committing(commit)
         while True:
             if self.killed is not None:
                 raise self.killed
             self._phase = Phase.LEASING
-            lease = await self.obtain(message)
+            lease = self._leased_at_once() if message is None else None
+            if lease is None:
+                lease = await self.obtain(message or Advance(self.plan))
             attempt = self.attempt = self._attempt(lease, self.plan)
             self._phase = Phase.WAITING
-            after = self._hedge_after(attempt)
+            after = None if self.hedging is None else self._hedge_after(attempt)
             try:
                 if after is None or self.hedging is None:
                     failure = await attempt.begin(self.caller, self.hold_back, commit)
@@ -166,9 +177,16 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
 
     def _attempt(self, lease: Lease, plan: Plan) -> Attempt:
         want, call, deadline = self.want, self.call, self.deadline
-        made = Attempt(lease=lease, want=want, call=call, deadline=deadline, choice=plan.last, homes=self.homes)
-        made.alarms = self.alarms
-        return made
+        return Attempt(
+            lease=lease,
+            want=want,
+            call=call,
+            deadline=deadline,
+            choice=plan.last,
+            homes=self.homes,
+            alarms=self.alarms,
+            now=self.now,
+        )
 
     def _count_from(self, at: float) -> None:
         route = self.plan.route
@@ -249,7 +267,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         pair = (attempt.lease.provider, attempt.lease.model)
         refusal.__traceback__ = None  # it is kept with the decision, and its frames have the body
         self.passed_over.setdefault(pair, refusal)
-        self.plan.tried.add(pair)
+        self.plan.tried |= {pair}
         self.plan.parked = False
         self.trail = [lease for lease in self.trail if lease is not attempt.lease]
         self.attempt = None
@@ -260,10 +278,10 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         plan.staying = None
         entry = Failed(lease.provider, lease.model, failure, lease.other_keys > 0, goes_without(lease.settings))
         self.history.failed.append(entry)
-        plan.tried.add((lease.provider, lease.model))
+        plan.tried |= {(lease.provider, lease.model)}
         plan.parked = False  # a further wait for a first probe has a bound of its own
         if failure.kind.is_timeout:
-            plan.silent.add(lease.provider)
+            plan.silent |= {lease.provider}
         attempt.failed(failure)
 
     # Leases.
@@ -281,14 +299,35 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         """A lease on the next candidate; the pause before the same provider is asked again is made here."""
         granted = await self.leasing.obtain(message)
         if isinstance(granted, Lease):
-            if self.deadline.at == math.inf:
-                # From here on: who waits in the queue, or for a first probe, has a bound of another kind.
-                self._count_from(granted.granted_at)
-            self.trail.append(granted)
-            return granted
+            return self._noted(granted)
         if self.history.failed or granted is None:
             raise self.history.error()
         raise next(iter(self.passed_over.values()), granted)
+
+    def _leased_at_once(self) -> Lease | None:
+        """A new plan's lease where the actors it needs are idle, as mostly; None: `obtain` has to.
+
+        It is what `Advance` would be answered with, by the same decisions in the same order, with no message sent.
+        """
+        try:
+            granted: Lease | InfermuxError | NotNow | None = self.router.call("lease", self.plan, self.now())
+        except ActorDied:
+            return None  # who asks it now learns so too, and waits for its restart
+        if granted is None or granted is NOT_NOW:
+            return None
+        if isinstance(granted, Lease):
+            return self._noted(granted)
+        if self.leasing.supply is not None:
+            return None  # what it lacks may be on its way from Redis
+        raise granted
+
+    def _noted(self, granted: Lease) -> Lease:
+        deadline = self.deadline
+        if deadline.at == _NEVER:
+            # From here on: who waits in the queue, or for a first probe, has a bound of another kind.
+            self._count_from(granted.granted_at)
+        self.trail.append(granted)
+        return granted
 
     # After the commit point: nothing is replaced, an end is honest. Where it is turned on, another provider goes on.
 
@@ -307,7 +346,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         while self._phase is not Phase.DONE:
             attempt = self._streaming()
             try:
-                failure = await pump(attempt, sink, self.caller, self.arrivals)
+                failure = await pump(attempt, sink, self.caller, self.arrivals, self.alarms)
             except (InfermuxError, CallerLeft):
                 self.close()
                 raise
@@ -398,8 +437,9 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     def close(self) -> None:
         """End what is under way: the lease is released as cancelled, the upstream closed. Synchronous, idempotent."""
         self.caller.watch(None)
-        if self.attempt is not None:
-            self.attempt.abandon()
+        attempt = self.attempt
+        if attempt is not None and (attempt.stream is not None or not attempt.lease.is_released):
+            attempt.abandon()
         if self.account is not None:
             self.account.close(self.trail)
         self._phase = Phase.DONE

@@ -24,6 +24,7 @@ from infermux.providers.interface import Adapter, Endpoint, Lasting, lasting
 from infermux.providers.prices import PriceBook, library_for, loaded_library, unpriced
 from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
 from infermux.providers.unavailable import Unavailable
+from infermux.shared.client import Shared
 
 from .alarms import Alarms
 from .caller import Anyone, Caller, Deadline
@@ -31,6 +32,7 @@ from .catalogue import Catalogue, Entry
 from .description import Description, describe
 from .dispatch import Run
 from .gate import Gate
+from .gossip import Gossip
 from .hedging import Hedging, hedging_of
 from .hold_back import HoldBack
 from .homes import Homes
@@ -42,15 +44,18 @@ from .messages import Want
 from .plan import Plan
 from .probe_bill import bill
 from .provider import ProviderActor
-from .provider_messages import Command, Describe, LookAgain, Revoke, Verb
+from .provider_messages import Command, Describe, LimitsChanged, LookAgain, Revoke, Verb
 from .purse_keeper import BudgetStore
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
 from .router import RouterActor
 from .router_messages import HealthKnown, Serve, TurnAway
+from .share import WHOLE, Share, Sharer
 from .strategies import load_strategy_plugins
 from .supervisor import Backoff, Child, Restart, Supervisor
+from .supplier import START_PATIENCE, SUPPLIER, SupplierActor, say_farewell, shared_state
+from .supply import Limits, Supply
 from .treasury import TREASURY, Treasury, TreasuryActor
 from .verdict import History
 
@@ -82,7 +87,13 @@ class Fleet:
     rescue: Rescue | None = None
     homes: Homes = attrs.field(factory=Homes)
     shares_keys: bool = False  # some provider has several keys, so that requests need to know their conversation
+    share: Share = WHOLE  # what is ours of every limit
+    sharers: list[Sharer] = attrs.field(factory=list[Sharer])  # what else has limits
+    shared: Shared | None = None
+    supply: Supply | None = None  # of limits that nodes share by way of Redis
+    gossip: Gossip | None = None  # of providers, between those nodes
     spans: bool = False  # each attempt has a span of its own, which its provider is told
+    now: Callable[[], float] = trio.current_time  # once it is open the clock's own, with two calls less
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
@@ -110,7 +121,7 @@ class Fleet:
         treasury, account = self.treasury, None
         if treasury.is_needed:
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
-        caller, retry, now = caller or Anyone(), self.config.retry, trio.current_time() if now is None else now
+        caller, retry, now = caller or Anyone(), self.config.retry, self.now() if now is None else now
         deadline = Deadline.of(now, timeout)
         plan = Plan(want, deadline=deadline.at)
         return Run(
@@ -130,8 +141,9 @@ class Fleet:
             plan=plan,
             history=History(retry, call.stream),
             deadline=deadline,
-            leasing=Leasing(self.router, plan, caller, deadline),
+            leasing=Leasing(self.router, plan, caller, deadline, supply=self.supply),
             started_at=now,
+            now=self.now,
         )
 
     async def add(self, settings: ProviderSettings) -> None:
@@ -182,6 +194,32 @@ class Fleet:
         """See what was spent of the budgets of a configuration that is about to be served."""
         await self.treasury.expect(config.budgets, keyed=config.auth.is_keyed)
 
+    def adopt_share(self, share: Share) -> None:
+        """Our part of every limit is another one from now on. What is left of it stays, up to what it is now.
+
+        Where limits are shared by way of Redis, that alone says what is ours.
+        """
+        if self.supply is None:
+            self.treasury.adopt_share(share)
+            self.deal(share)
+
+    def deal(self, share: Share) -> None:
+        """Our part of every limit that is held by parts is another one from now on."""
+        self.share, now = share, trio.current_time()
+        for limits in self._limits():
+            limits.adopt_share(share, now)
+        for member in self.members.values():
+            member.ref.deliver(LimitsChanged())
+
+    @property
+    def is_over(self) -> bool:
+        """Somewhere more runs at once than our part allows, since it has shrunk."""
+        return any(limits.is_over for limits in self._limits())
+
+    def _limits(self) -> Iterable[Sharer]:
+        gates = (member.gate for member in (*self.members.values(), *self._departing.values()))
+        return (*gates, *self._former.values(), *self.sharers)
+
     def difference(self, config: Config) -> Difference:
         """What `reload(config)` would change now."""
         names = {provider.name for provider in config.providers}
@@ -231,6 +269,7 @@ class Fleet:
         """Start the providers' actors, then the router's. ProviderNotStarted: a strict one did not come up."""
         await library_for(*unpriced(self.config))
         await self.supervisor.start_child(Child(TREASURY, lambda: TreasuryActor(self.treasury)))
+        await self._start_supply()
         self._number()  # prices, for the first probes
         for settings in self.config.providers:
             self.members[settings.name] = await self.hire(settings)
@@ -243,7 +282,21 @@ class Fleet:
         if any(member.described != member.entry.found for member in self.members.values()):
             self._found(next(iter(self.members)))  # there was nobody yet who could be told
         await self.treasury.keeper.ready()
+        if self.supply is not None:
+            with trio.move_on_after(START_PATIENCE):
+                await self.supply.filled()
         await self._strict_ones()
+
+    async def _start_supply(self) -> None:
+        """Begin to share limits with other nodes, and wait a moment for what they have left."""
+        supply, shared = self.supply, self.shared
+        if supply is None or shared is None:
+            return
+        gossip = self.gossip = Gossip(supply, lambda name: self.members.get(name))
+        actor = partial(SupplierActor, supply=supply, shared=shared, gossip=gossip)
+        await self.supervisor.start_child(Child(SUPPLIER, actor))
+        with trio.move_on_after(START_PATIENCE):
+            await supply.heard.wait()
 
     async def _strict_ones(self) -> None:
         """Wait for the providers that are declared `strict`. All are being started, whichever is waited for first."""
@@ -268,7 +321,11 @@ class Fleet:
         if last is not None:
             await last.gone.wait()
         adapter, unavailable = self.adapter(settings)
-        gate = Gate(settings, self.config.routing, unavailable)
+        gate = Gate(settings, self.config.routing, unavailable, buckets=self._buckets(settings.name))
+        if not self.share.is_whole:
+            gate.adopt_share(self.share, trio.current_time())
+        if self.gossip is not None:
+            gate.moved = partial(self.gossip.note, settings.name)
         former = self._former.get(settings.name)
         if former is not None:
             gate.inherit(former, trio.current_time())
@@ -288,6 +345,16 @@ class Fleet:
             raise
         self.launch(member, adapter)
         return member
+
+    def _buckets(self, name: str) -> Limits | None:
+        """Those of a provider, where nodes share their limits."""
+
+        def supplied() -> None:
+            member = self.members.get(name)
+            if member is not None:
+                member.ref.deliver(LimitsChanged())
+
+        return None if self.supply is None else self.supply.of_provider(name, supplied)
 
     def adapter(self, settings: ProviderSettings) -> tuple[Adapter, str | None]:
         """A new wire, and why it cannot be used where that is so."""
@@ -415,6 +482,8 @@ class Fleet:
     async def aclose(self) -> None:
         """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
         await self.treasury.keeper.aclose()
+        if self.supply is not None and self.shared is not None:
+            await say_farewell(self.supply, self.shared)
         for member in self.members.values():
             await close(member.adapter, member.settings.name)
 
@@ -427,20 +496,30 @@ async def open_fleet(
     rng: random.Random | None = None,
     adapters: AdapterMaker | None = None,
     budget_store: BudgetStore | None = None,
+    share: Share = WHOLE,
+    shared: Shared | None = None,
 ) -> AsyncGenerator[Fleet]:
     """Run the actors of `config` in a nursery of their own.
 
     `adapters` replaces how a provider's adapter is made (tests, embedding). `budget_store` keeps what was spent of
-    budgets; without one they begin anew with each start. A crash that the supervisor cannot mend is raised here, in a
-    group; what the block itself raises comes out as it is, and so does a failed start. Leaving the block ends all
-    actors and closes every connection.
+    budgets; without one they begin anew with each start. `share` is what is ours of every limit; `shared` is
+    where limits are shared with other nodes, in the place of what `state` says. A crash that the supervisor cannot mend
+    is raised here, in a group; what the block itself raises comes out as it is, and so does a failed start. Leaving the
+    block ends all actors and closes every connection.
     """
     env = os.environ if environ is None else environ
     kept: ThinkingStores = {}
     maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
     treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
-    fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury)
+    treasury.adopt_share(share)
+    fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury, share=share)
+    fleet.shared = shared or shared_state(config.state)
+    if fleet.shared is not None:
+        start = Share(0, config.state.nodes)
+        fleet.supply = Supply(prefix=config.state.prefix, share=start, place=fleet.shared.place, dealt=fleet.deal)
+        treasury.share_by(fleet.supply)
+    fleet.now = trio.lowlevel.current_clock().current_time
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:

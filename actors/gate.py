@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 
@@ -14,7 +15,7 @@ from infermux.providers.ratelimits import Quotas
 
 from .averages import Averages
 from .breaker import Breaker
-from .bucket import TokenBucket, resized
+from .bucket import Buckets, TokenBucket, resized
 from .concurrency import AdaptiveLimit
 from .cooldown import Cooldown, SetAside
 from .health import HealthState
@@ -23,10 +24,11 @@ from .learned import LearnedTokens
 from .learned_limits import LearnedLimits, Mark
 from .lease import Grant, Lease
 from .messages import Health, Outcome, Reason, Standing, Want
-from .obstacles import HEALTH_REASONS, why_blocked
+from .obstacles import why_blocked
 from .outcomes import ended_otherwise, probed, succeeded, worked
 from .penalty import Penalty
 from .plan import AS_IT_TOLD, Refusal
+from .share import WHOLE, Share
 from .slow_start import SlowStart
 from .transition import KEPT, Transition
 
@@ -47,6 +49,9 @@ class Gate:
     leases: set[Lease] = attrs.field(factory=set)
     seen: int = 0
     life: int = 0
+    share: Share = WHOLE  # what is ours of its limits
+    buckets: Buckets | None = None  # where its limits are shared by way of Redis
+    moved: Callable[[], None] | None = None  # told when circuit, cool-down or health may be others
     enabled: bool = True
     draining: bool = False
     averages: Averages = attrs.field(factory=Averages)
@@ -73,8 +78,9 @@ class Gate:
         limits = self.settings.rate_limits
         self.health = HealthState(disabled=self.is_unchecked)
         self.breaker = Breaker(self.settings.circuit_breaker)
-        self.requests = TokenBucket(limits.requests_per_minute) if limits.requests_per_minute else None
-        self.tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
+        of_requests, of_tokens = (None, None) if self.buckets is None else (self.buckets.requests, self.buckets.tokens)
+        self.requests = resized(None, limits.requests_per_minute, 0.0, make=of_requests)
+        self.tokens = resized(None, limits.tokens_per_minute, 0.0, make=of_tokens)
         self._limit_concurrency()
         self.ring = self._new_ring()
 
@@ -90,7 +96,7 @@ class Gate:
     def _limit_concurrency(self) -> None:
         """By the settings; what was found out is kept where it still is to be."""
         limit = self.settings.rate_limits.max_concurrent
-        self._fixed_limit = limit if isinstance(limit, int) else None
+        self._fixed_limit = self.share.slots(limit) if isinstance(limit, int) else None
         self.adaptive = (self.adaptive or AdaptiveLimit()) if limit == "auto" else None
 
     @property
@@ -120,14 +126,32 @@ class Gate:
         """Take over the limits of a provider of this name that was taken out: coming back must not refill them."""
         self._inherit_limits(other, now)
 
+    def adopt_share(self, share: Share, now: float) -> None:
+        """Go on with another part of the limits, but for the one that is found out."""
+        self.share = share
+        if share.late and self.buckets is None:
+            self.requests = self.tokens = None
+        self._inherit_limits(self, now)
+
+    @property
+    def has_no_part(self) -> bool:
+        """Its part of a limit is nothing: so it is where the limit is smaller than the number of those who share it."""
+        return any(bucket is not None and not bucket.capacity for bucket in (self.requests, self.tokens))
+
+    @property
+    def is_over(self) -> bool:
+        """More is in flight than may be, since its part of the limit has shrunk."""
+        return self._fixed_limit is not None and len(self.leases) > self._fixed_limit
+
     def is_settled(self, now: float) -> bool:
         """True when nothing of its limits is used up."""
         return all(bucket is None or bucket.is_full(now) for bucket in (self.requests, self.tokens))
 
     def _inherit_limits(self, other: Gate, now: float) -> None:
         limits = self.settings.rate_limits
-        self.requests = resized(other.requests, limits.requests_per_minute, now)
-        self.tokens = resized(other.tokens, limits.tokens_per_minute, now)
+        of_requests, of_tokens = (None, None) if self.buckets is None else (self.buckets.requests, self.buckets.tokens)
+        self.requests = resized(other.requests, limits.requests_per_minute, now, self.share, of_requests)
+        self.tokens = resized(other.tokens, limits.tokens_per_minute, now, self.share, of_tokens)
         self._limit_concurrency()
 
     def _begin_anew(self, now: float) -> None:
@@ -149,17 +173,20 @@ class Gate:
 
         `insists`: nobody else can take the request, so slow start does not hold it back.
         """
-        blocked = self._blocked(now, insists=insists) or self._blocked_for_model(model, now)
-        if blocked is not None:
-            return blocked
+        tokens = self.tokens
+        if self.set_aside.until or not self._is_open(now, insists=insists):
+            blocked = self._blocked(now, insists=insists) or self._blocked_for_model(model, now)
+            if blocked is not None:
+                return blocked
         size = reserved = 0
-        if self.tokens is not None or self.told is not None:
-            capacity = None if self.tokens is None else self.tokens.capacity
+        if tokens is not None or self.told is not None:
+            capacity = None if tokens is None else tokens.capacity
             size = self.learned.reservation(model, want.prompt_tokens, want.max_tokens, capacity)
-        if self.tokens is not None:
+        if tokens is not None:
             reserved = size
-            if not self.tokens.can_take(reserved, now):
-                return self.because(Reason.TOKEN_LIMIT, self.tokens.ready_at(reserved, now))
+            if not tokens.can_take(reserved, now):
+                blocked = self._blocked(now, insists=insists)  # where there is not even one token
+                return blocked or self.because(Reason.TOKEN_LIMIT, tokens.ready_at(reserved, now))
         key, other_keys = None, 0
         if self.ring is not None or self.told is not None:
             keys = self._keys(want, model, size, now)
@@ -200,23 +227,26 @@ class Gate:
         self.leases.add(lease)
         self._exploring += lease.explore
 
-    def _blocked(self, now: float, *, insists: bool = False) -> Refusal | None:
-        """What keeps every request out, whatever its model and size."""
-        requests, tokens = self.requests, self.tokens
+    def _is_open(self, now: float, *, insists: bool) -> bool:
+        """Whether nothing keeps a request out but its model and size. False: something may, see `why_blocked`."""
+        requests = self.requests
         limit = self._fixed_limit if self.adaptive is None else self.adaptive.limit
-        if (
+        return (
             self.enabled
             and not self.draining
             and self.unavailable is None
-            and self.health.health not in HEALTH_REASONS
+            and self.health.passes
             and self.breaker.is_closed
-            and now >= self.cooldown.blocked_until(now)
+            and now >= self.cooldown.until
             and (limit is None or len(self.leases) < limit)
             and (requests is None or requests.can_take(1, now))
-            and (tokens is None or tokens.can_take(1, now))
             and (self.ring is None or not self.ring.blocked_until(now))
             and (insists or self.slow_start.is_over)
-        ):
+        )
+
+    def _blocked(self, now: float, *, insists: bool = False) -> Refusal | None:
+        """What keeps every request out, whatever its model, and its size too unless that is more than one token."""
+        if self._is_open(now, insists=insists) and (self.tokens is None or self.tokens.can_take(1, now)):
             return None
         return why_blocked(self, now, insists=insists)
 
@@ -228,7 +258,7 @@ class Gate:
         return f"{blocked.reason.value}: {blocked.detail}" if blocked.detail else blocked.reason.value
 
     def _blocked_for_model(self, model: str, now: float) -> Refusal | None:
-        if not self.set_aside:
+        if not self.set_aside.until:
             return None
         until = self.set_aside.blocked_until(model, now)
         return self.because(Reason.MODEL_SET_ASIDE, until, model) if now < until else None
@@ -297,7 +327,12 @@ class Gate:
     # Probes and the operator.
 
     def reserve_probe(self, tokens: int, now: float) -> float:
-        """Take what a probe draws from the buckets; the time at which it may go (now, or when the buckets cover it)."""
+        """Take what a probe draws from the buckets; the time at which it may go (now, or when the buckets cover it).
+
+        Never, infinity, while a limit leaves nothing for us: nothing is taken then.
+        """
+        if self.has_no_part:
+            return math.inf
         at = now
         for bucket, amount in ((self.requests, 1), (self.tokens, tokens)):
             if bucket is not None:
@@ -362,6 +397,8 @@ class Gate:
         if self.ring is not None:
             self.ring.reset()
         self.operator.append(Transition(now, "", "reset", "operator"))
+        if self.moved is not None:
+            self.moved()
 
     # What is published.
 

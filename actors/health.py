@@ -12,6 +12,7 @@ credentials (401, 402, 403) is a configuration error at once; only a probe that 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from infermux.errors import FailureKind
 
@@ -20,23 +21,28 @@ from .transition import KEPT, Transition
 
 ERROR_LENGTH = 300
 
+# Members of an enum are looked up in Python code, and these at every request.
+_HEALTHY: Final = Health.HEALTHY
+_UNKNOWN: Final = Health.UNKNOWN
+_UNCHECKED: Final = Health.UNCHECKED
+_CONFIG_ERROR: Final = Health.CONFIG_ERROR
+
 
 class HealthState:
-    """One provider's health. Times are seconds on one monotonic clock."""
+    """One provider's health. Times are seconds on one monotonic clock.
 
-    __slots__ = ("_disabled", "_last", "health", "last_error", "transitions")
+    `passes`: requests may go out, as far as health is concerned. Only changed here, as `health` is.
+    """
+
+    __slots__ = ("_disabled", "_last", "health", "last_error", "passes", "transitions")
 
     def __init__(self, *, disabled: bool = False) -> None:
         self._disabled = disabled
         self._last: float | None = None
-        self.health = Health.UNCHECKED if disabled else Health.UNKNOWN
+        self.health = _UNCHECKED if disabled else _UNKNOWN
+        self.passes = disabled
         self.last_error: str | None = None
         self.transitions: deque[Transition[Health]] = deque(maxlen=KEPT)
-
-    @property
-    def passes(self) -> bool:
-        """May requests go out, as far as health is concerned?"""
-        return self.health is Health.HEALTHY or self.health is Health.UNCHECKED
 
     def probe_succeeded(self, now: float) -> None:
         self._last = now
@@ -52,10 +58,11 @@ class HealthState:
 
     def note_success(self, now: float) -> None:
         """A live request succeeded."""
-        if self.health is Health.CONFIG_ERROR:
+        health = self.health
+        if health is _CONFIG_ERROR:
             return
         self._last = now
-        if self.health is not Health.HEALTHY:
+        if health is not _HEALTHY and health is not _UNCHECKED:
             self.last_error = None
             self._become(Health.HEALTHY, now, "live request succeeded")
 
@@ -63,6 +70,11 @@ class HealthState:
         """A live request was refused for our credentials."""
         self._note_error(error)
         self._become(Health.CONFIG_ERROR, now, "credentials refused")
+
+    def hear_bad(self, target: Health, now: float, error: str) -> None:
+        """Another node's probe failed. Ours is due: it has the last word here."""
+        self._note_error(error)
+        self._become(target, now, "another node's probe failed")
 
     def next_due(self, interval: float, jitter: float) -> float | None:
         """When the next probe is due: `interval` seconds after the last sign, give or take its `jitter` (-0.1..0.1).
@@ -95,3 +107,4 @@ class HealthState:
             return
         self.transitions.append(Transition(now, self.health, target, why))
         self.health = target
+        self.passes = target is _HEALTHY

@@ -109,7 +109,8 @@ async def beside(first: Attempt, plan: Plan, router: Ref[Any], hedging: Hedging)
     if not hedging.take():
         return None
     provider, model = first.lease.provider, first.lease.model
-    aside = Plan(plan.want, beside=model, tried={*plan.tried, (provider, model)}, silent={*plan.silent, provider})
+    tried, silent = plan.tried | {(provider, model)}, plan.silent | {provider}
+    aside = Plan(plan.want, beside=model, tried=tried, silent=silent)
     granted: Any = None
     try:
         reply = router.request(Advance(aside))

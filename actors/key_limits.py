@@ -9,7 +9,8 @@ import msgspec
 
 from infermux.keys import Allowance
 
-from .bucket import TokenBucket, resized
+from .bucket import Buckets, TokenBucket, resized
+from .share import WHOLE, Share
 
 UNKNOWN_WAIT = 1.0  # seconds a caller is told to wait where another request of the key has to end first
 
@@ -40,15 +41,37 @@ class KeyLimits:
     """
 
     in_flight: int = 0
+    buckets: Buckets | None = None  # where they are shared by way of Redis
+    _allows: Allowance = attrs.field(factory=Allowance)
+    _share: Share = WHOLE
     _max_concurrent: int | None = None
     _requests: TokenBucket | None = None
     _tokens: TokenBucket | None = None
 
     def adopt(self, allows: Allowance, now: float) -> None:
         """Go on by these limits."""
-        self._max_concurrent = allows.max_concurrent
-        self._requests = resized(self._requests, allows.requests_per_minute, now)
-        self._tokens = resized(self._tokens, allows.tokens_per_minute, now)
+        self._allows = allows
+        self._divide(now)
+
+    def adopt_share(self, share: Share, now: float) -> None:
+        """Go on with another part of them."""
+        if share.late and self.buckets is None:
+            self._requests = self._tokens = None
+        self._share = share
+        self._divide(now)
+
+    def _divide(self, now: float) -> None:
+        allows, share = self._allows, self._share
+        at_once = allows.max_concurrent
+        self._max_concurrent = None if at_once is None else share.slots(at_once)
+        of_requests, of_tokens = (None, None) if self.buckets is None else (self.buckets.requests, self.buckets.tokens)
+        self._requests = resized(self._requests, allows.requests_per_minute, now, share, of_requests)
+        self._tokens = resized(self._tokens, allows.tokens_per_minute, now, share, of_tokens)
+
+    @property
+    def is_over(self) -> bool:
+        """More run at once than may, since its part has shrunk."""
+        return self._max_concurrent is not None and self.in_flight > self._max_concurrent
 
     @property
     def capacity(self) -> int | None:
@@ -62,20 +85,23 @@ class KeyLimits:
         a debt, in place of being refused for ever.
         """
         if self._max_concurrent is not None and self.in_flight >= self._max_concurrent:
-            return Overrun("max_concurrent", self._max_concurrent)
+            return self._overrun("max_concurrent", math.inf)
         requests, bucket = self._requests, self._tokens
         if requests is not None and not requests.can_take(1, now):
-            return Overrun("requests_per_minute", requests.capacity, requests.ready_at(1, now))
+            return self._overrun("requests_per_minute", requests.ready_at(1, now))
         reserved = 0
         if bucket is not None:
-            reserved = min(max(tokens, 1), bucket.capacity)
-            if not bucket.can_take(reserved, now):
-                return Overrun("tokens_per_minute", bucket.capacity, bucket.ready_at(reserved, now))
-            bucket.take(reserved, now)
+            reserved = max(min(tokens, bucket.capacity), 1)
+            if not bucket.take(reserved, now):
+                return self._overrun("tokens_per_minute", bucket.ready_at(reserved, now))
         if requests is not None:
             requests.take(1, now)
         self.in_flight += 1
         return reserved
+
+    def _overrun(self, limit: str, until: float) -> Overrun:
+        """The bound that is told is that of the key, whatever our part of it."""
+        return Overrun(limit, getattr(self._allows, limit), until if math.isfinite(until) else None)
 
     def settle(self, reserved: int, used: int, now: float) -> None:
         """A request that was admitted has ended: what it used takes the place of what was reserved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
@@ -10,10 +10,12 @@ import attrs
 from infermux.errors import KeysUnavailable, Unauthorized
 from infermux.keys import StoredKey, read_key
 
+from .bucket import Buckets
 from .identity import Identity
 from .key_limits import KeyLimits
 from .learned import LearnedTokens
 from .messages import Priority
+from .share import WHOLE, Share
 
 LOOK_EVERY: Final = 2.0  # seconds between two looks at the store
 NO_KEY: Final = "this router asks for a key: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
@@ -41,13 +43,16 @@ class Known:
 
 @attrs.define(eq=False)
 class KeyTable:
-    """All keys that are known, by id. It outlives its actor: a crash must not refill a limit.
+    """All keys that are known, by id. It outlives its actor: a crash must not refill a limit. `share` is our part.
+
+    `buckets` makes those of a key, by its id, where limits are shared by way of Redis.
 
     `watched`: callers are asked for keys, so the store is looked at. `loaded`: it was read at least once. `trouble` is
     why it could not be asked last time. `changes` counts what was put in by hand, so that what was read before it is
     not taken for newer.
     """
 
+    share: Share = WHOLE
     keys: dict[str, Known] = attrs.field(factory=dict[str, Known])
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     watched: bool = False
@@ -55,6 +60,7 @@ class KeyTable:
     trouble: str | None = None
     revision: int = -1
     changes: int = 0
+    buckets: Callable[[str], Buckets] | None = None
 
     def find(self, given: bytes | None, wall: float) -> Known:
         """The key that `given` is; `wall` in seconds since 1970.
@@ -84,6 +90,17 @@ class KeyTable:
             raise Unauthorized(f"the key {stored.name!r} {'has expired' if state == 'expired' else 'was revoked'}")
         return known
 
+    def adopt_share(self, share: Share, now: float) -> None:
+        """Our part of every key's limits is another one."""
+        self.share = share
+        for known in self.keys.values():
+            known.limits.adopt_share(share, now)
+
+    @property
+    def is_over(self) -> bool:
+        """Of some key more requests run at once than its part is now."""
+        return any(known.limits.is_over for known in self.keys.values())
+
     def adopt(self, keys: Iterable[StoredKey], now: float) -> None:
         """These are all keys there are."""
         found = {stored.id: stored for stored in keys}
@@ -100,6 +117,9 @@ class KeyTable:
     def _set(self, stored: StoredKey, now: float) -> None:
         known = self.keys.get(stored.id)
         if known is None:
-            self.keys[stored.id] = Known(stored)
+            buckets = None if self.buckets is None else self.buckets(stored.id)
+            known = self.keys[stored.id] = Known(stored, KeyLimits(buckets=buckets))
+            if not self.share.is_whole:
+                known.limits.adopt_share(self.share, now)
         elif known.stored != stored:
             known.adopt(stored, now)

@@ -26,6 +26,7 @@ from infermux.keys import KeyBudget, StoredKey, pick, rotated
 from infermux.secret import Secret
 
 from .actor import BaseActor, Context
+from .bucket import Buckets
 from .key_limits import Overrun
 from .key_table import LOOK_EVERY, KeyTable, Known
 from .kit_errors import ActorDied, MailboxFull
@@ -261,9 +262,17 @@ class Keys:
 
 
 async def start_keys(
-    supervisor: Supervisor, store: KeyStore, *, capacity: int, wall: Callable[[], float] = time.time
+    supervisor: Supervisor,
+    store: KeyStore,
+    *,
+    capacity: int,
+    wall: Callable[[], float] = time.time,
+    buckets: Callable[[str], Buckets] | None = None,
 ) -> Keys:
-    """Start the actor. `capacity` is how many requests may wait for it. Nothing is read before it is told to watch."""
-    table = KeyTable()
+    """Start the actor. `capacity` is how many requests may wait for it. Nothing is read before it is told to watch.
+
+    `buckets`: see `KeyTable`.
+    """
+    table = KeyTable(buckets=buckets)
     ref = await supervisor.start_child(Child(NAME, lambda: KeysActor(table=table, store=store), capacity=capacity))
     return Keys(ref=ref, table=table, store=store, wall=wall)

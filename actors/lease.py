@@ -14,7 +14,9 @@ from infermux.providers.ratelimits import Quotas
 from infermux.providers.transport import Stoppable
 from infermux.secret import Secret
 
+from .kit_errors import ActorDied
 from .learned_limits import Mark
+from .mailbox import NOT_NOW
 from .messages import Outcome
 
 if TYPE_CHECKING:
@@ -107,14 +109,22 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
     def is_released(self) -> bool:
         return self._released
 
-    def release(self, outcome: Outcome) -> None:
-        """Give the lease back. Synchronous and never raises, so it works in `finally`; only the first call counts."""
+    def release(self, outcome: Outcome, now: float | None = None) -> None:
+        """Give the lease back. Synchronous and never raises, so it works in `finally`; only the first call counts.
+
+        Where its provider's actor is idle it is settled at once, otherwise in its turn. `now` is the time, for who has
+        just looked.
+        """
         if not self._released:
             self._released = True
             self.outcome = outcome
             if self.price is not None and outcome.usage is not None:
                 self.cost = cost(self.price, outcome.usage)
-            self.ref.deliver(Release(self, outcome))
+            try:
+                if self.ref.call("settle", self, outcome, now) is NOT_NOW:
+                    self.ref.deliver(Release(self, outcome))
+            except ActorDied:
+                pass  # it crashed in this: the next incarnation goes on with the gate as it is
 
     def passed_first_token(self, now: float) -> None:
         """The first token came: for a half-open probe that is the verdict, a long stream need not end first."""

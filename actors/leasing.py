@@ -23,9 +23,11 @@ from .phase import Phase
 from .plan import Plan, Refusal
 from .ref import Ref
 from .router_messages import Advance, Again, Stay
+from .supply import REQUEST_WAITS, Supply
 
 T = TypeVar("T")
 
+_SHARED = frozenset({Reason.REQUEST_LIMIT, Reason.TOKEN_LIMIT})
 ROUTER_RESTARTS = 20  # waits for a crashed router actor ...
 ROUTER_PAUSE = 0.1  # ... seconds each
 
@@ -43,6 +45,8 @@ class Leasing(msgspec.Struct, eq=False):
     pause: float = 0.0
     waited: float = 0.0
     phase: Phase | None = None
+    supply: Supply | None = None
+    _supplied_by: float = 0.0  # until when it waits for a limit that was asked for
     _scope: trio.CancelScope | None = None
     _killed: InfermuxError | None = None
 
@@ -67,11 +71,24 @@ class Leasing(msgspec.Struct, eq=False):
                 await self._after_death(restarts, died)
                 message = Advance(self.plan)
                 continue
+            if self.supply is not None and isinstance(granted, InfermuxError) and await self._resupplied(self.supply):
+                message = Advance(self.plan)
+                continue
             if granted is not Stay.HERE:
                 answer: Lease | InfermuxError | None = granted
                 return answer
             await self._wait(Phase.PAUSING, partial(trio.sleep, self.pause))
             message = Again(self.plan)
+
+    async def _resupplied(self, supply: Supply) -> bool:
+        """Whether a limit that nodes share, and that this one has nothing left of, was asked for anew meanwhile."""
+        if not any(refusal.reason in _SHARED for refusal in self.plan.refusals.values()):
+            return False
+        self._supplied_by = self._supplied_by or trio.current_time() + REQUEST_WAITS
+        if not await self._wait(Phase.QUEUED, partial(supply.coming, self._supplied_by)):
+            return False
+        self.plan.restart()
+        return True
 
     async def follow(self, over: Callable[[], Awaitable[None]]) -> None:
         """Wait until `over` returns; raises what ends a wait."""
@@ -106,7 +123,7 @@ class Leasing(msgspec.Struct, eq=False):
     async def _after_death(self, restarts: int, died: ActorDied) -> None:
         """A provider's actor crashed under us: go on without it. The router's own: wait for its restart."""
         if died.name != self.router.name:
-            self.plan.silent.add(died.name)
+            self.plan.silent |= {died.name}
             self.plan.refuse(Refusal(died.name, Reason.CRASHED))
         elif restarts > ROUTER_RESTARTS:
             raise NoHealthyProviders("the router is restarting; try again", retry_after=1) from died

@@ -75,11 +75,11 @@ class DatabaseShelf:
     async def keep(self, rows: Sequence[Numbered]) -> int:
         # The rows are made in the thread too.
         return await self.database.write(
-            lambda connection: write_entries(connection, [entry_of(seq, record) for seq, record in rows])
+            lambda session: write_entries(session, [entry_of(seq, record) for seq, record in rows])
         )
 
 
-def _nothing(connection: object) -> None:
+def _nothing(session: object) -> None:
     """To have it opened is enough."""
 
 

@@ -9,14 +9,15 @@ comes meanwhile is queued, so messages are still handled one at a time and in th
 
 from __future__ import annotations
 
+import enum
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Generic, TypeVar
 
 import outcome
 import trio
 
-from .kit_errors import MailboxFull
+from .kit_errors import ActorDied, MailboxFull
 from .reply import Reply
 
 M = TypeVar("M")
@@ -25,14 +26,24 @@ M = TypeVar("M")
 _reschedule = trio.lowlevel.reschedule
 
 
+class NotNow(enum.Enum):
+    """The answer of a call that cannot be made now."""
+
+    NOT_NOW = enum.auto()
+
+
+NOT_NOW: Final = NotNow.NOT_NOW
+
+
 class Mailbox(Generic[M]):
     """Envelopes, first in first out, at most `capacity` of them (see docs/actors.md on choosing it).
 
     `items` is the queue itself: its one consumer pops from the left, nobody else touches it. `eager` is how an eager
-    consumer handles a message at once, None for the others.
+    consumer handles a message at once, None for the others. `direct` is what may be called in place of a message, by
+    its name.
     """
 
-    __slots__ = ("_consumer", "_lent", "capacity", "eager", "items", "name")
+    __slots__ = ("_consumer", "_lent", "capacity", "direct", "eager", "items", "name")
 
     def __init__(self, name: str, capacity: int) -> None:
         if capacity < 1:
@@ -41,6 +52,7 @@ class Mailbox(Generic[M]):
         self.capacity = capacity
         self.items: deque[tuple[M, Reply[Any] | None]] = deque()
         self.eager: Callable[[M, Reply[Any] | None], None] | None = None
+        self.direct: Mapping[str, Callable[..., Any]] = {}
         self._consumer: trio.lowlevel.Task | None = None
         self._lent: trio.lowlevel.Task | None = None  # the parked consumer while a message is handled for it
 
@@ -89,6 +101,32 @@ class Mailbox(Generic[M]):
             handle(message, reply)
         except Exception as error:
             crash = error
+        self._give_back(task, crash)
+
+    def call(self, name: str, *args: Any) -> Any:
+        """What the actor's method of that name returns, called at once in place of a message: see `BaseActor.direct`.
+
+        `NOT_NOW`, and nothing has happened, where the actor is down or not idle, or does not offer that: send it the
+        message then. Never blocks. Raises ActorDied when it crashes in it.
+        """
+        task = self._consumer
+        method = self.direct.get(name)
+        if task is None or method is None:
+            return NOT_NOW
+        self._consumer, self._lent = None, task
+        try:
+            result = method(*args)
+        except Exception as crash:
+            self._give_back(task, crash)
+            raise ActorDied(self.name, crash) from crash
+        if self._lent is task and not self.items:
+            self._lent, self._consumer = None, task
+        else:
+            self._give_back(task, None)
+        return result
+
+    def _give_back(self, task: trio.lowlevel.Task, crash: Exception | None) -> None:
+        """The consumer is itself again: parked, or woken for its crash or for what came meanwhile."""
         if self._lent is not task:
             return  # the handler had its own actor cancelled: trio wakes the task
         self._lent = None

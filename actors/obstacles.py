@@ -16,6 +16,8 @@ HEALTH_REASONS: Final = {
     Health.CONFIG_ERROR: Reason.CONFIG_ERROR,
 }
 
+NO_PART: Final = "the limit is smaller than the number of workers, and this one has no part of it"
+
 
 def why_blocked(gate: Gate, now: float, *, insists: bool) -> Refusal | None:
     """The order is the order of how final it is."""
@@ -25,6 +27,9 @@ def why_blocked(gate: Gate, now: float, *, insists: bool) -> Refusal | None:
         return gate.because(Reason.DISABLED)
     if gate.draining:
         return gate.because(Reason.DRAINING)
+    if gate.has_no_part:  # no probe is sent then, so that nothing is known of its health
+        none = gate.requests is not None and not gate.requests.capacity
+        return gate.because(Reason.REQUEST_LIMIT if none else Reason.TOKEN_LIMIT, detail=NO_PART)
     reason = HEALTH_REASONS.get(gate.health.health)
     if reason is not None:
         return gate.because(reason, detail=gate.health.last_error or "")

@@ -33,9 +33,14 @@ _AWAY: Final = frozenset({Health.UNHEALTHY, Health.CONFIG_ERROR})
 
 def worked(gate: Gate, lease: Lease, latency: float, now: float) -> None:
     """A request succeeded, as far as the circuit asks: where that closes it the provider comes back slowly."""
-    was_closed = gate.breaker.is_closed
-    gate.breaker.record_success(now, latency, probe=lease.probe, epoch=lease.epoch)
-    if gate.breaker.is_closed and not was_closed:
+    breaker = gate.breaker
+    was_closed = breaker.is_closed
+    breaker.record_success(now, latency, probe=lease.probe, epoch=lease.epoch)
+    if breaker.is_closed is was_closed:
+        return
+    if gate.moved is not None:
+        gate.moved()
+    if not was_closed:
         gate.slow_start.begin(now)
 
 
@@ -50,18 +55,23 @@ def succeeded(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
         gate.cooldown.succeeded(now)
     elif lease.key_index is not None:
         gate.ring.succeeded(lease.key_index, now)
-    was = gate.health.health
-    gate.health.note_success(now)
-    _health_moved(gate, was, now)
-    decay, few = gate.routing.least_latency.ewma_decay, gate.routing.least_latency.min_samples
+    health = gate.health
+    was = health.health
+    health.note_success(now)
+    if health.health is not was:
+        _health_moved(gate, was, now)
+        if gate.moved is not None:
+            gate.moved()
+    averages, settings = gate.averages, gate.routing.least_latency
     # Who explores a provider that has its samples is there because nobody was for long.
-    renewed = lease.explore and gate.averages.response.samples >= few
-    gate.averages.observe(model, outcome.latency, first_token, decay, renewed=renewed)
+    renewed = lease.explore and averages.response.samples >= settings.min_samples
+    averages.observe(model, outcome.latency, first_token, settings.ewma_decay, renewed=renewed)
     if gate.adaptive is not None:
         latency = outcome.latency if first_token is None else first_token
         gate.adaptive.succeeded(latency, (model, first_token is None), lease.granted_at, now)
-    if outcome.usage is not None and not outcome.usage.estimated:
-        gate.learned.observe(model, outcome.usage.completion_tokens)
+    usage = outcome.usage
+    if usage is not None and not usage.estimated:
+        gate.learned.observe(model, usage.completion_tokens)
 
 
 def _health_moved(gate: Gate, was: Health, now: float) -> None:
@@ -71,6 +81,8 @@ def _health_moved(gate: Gate, was: Health, now: float) -> None:
 
 def ended_otherwise(gate: Gate, lease: Lease, outcome: Outcome, now: float) -> None:
     """An attempt failed, or was cancelled."""
+    if gate.moved is not None:
+        gate.moved()
     failure = outcome.failure
     badly = failure in BREAKER_FAILURES
     gate.slow_start.ended(lease.granted_at, well=False, now=now, badly=badly)
@@ -113,6 +125,8 @@ def _refused_credentials(gate: Gate, lease: Lease, status: int | None, now: floa
 
 def probed(gate: Gate, failure: UpstreamFailure | None, key: int | None, now: float) -> None:
     """A health probe ended; see `Gate.probe_ended`."""
+    if gate.moved is not None:
+        gate.moved()
     ring, was = gate.ring, gate.health.health
     if ring is not None and key is not None:
         if failure is None:

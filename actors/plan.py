@@ -67,14 +67,14 @@ class Plan(msgspec.Struct, eq=False):
     tiers: Iterator[tuple[Route, tuple[Candidate, ...]]] | None = None
     steps: list[Choice] = []
     position: int = 0
-    tried: set[tuple[str, str]] = set()
-    silent: set[str] = set()
+    tried: frozenset[tuple[str, str]] = frozenset()  # nearly always empty, and one for all then
+    silent: frozenset[str] = frozenset()
     refusals: dict[str, Refusal] = {}
     parked: bool = False
     last: Choice | None = None
     staying: Choice | None = None
     beside: str | None = None
-    held: list[Choice] = []
+    held: tuple[Choice, ...] = ()
     insists: bool = False
     deadline: float = math.inf
     looks: list[Look] = []
@@ -84,7 +84,7 @@ class Plan(msgspec.Struct, eq=False):
         """`refusal` is of `choice`, where it was that far already."""
         self.refusals[refusal.provider] = refusal
         if refusal.reason is Reason.SLOW_START and choice is not None:
-            self.held.append(choice)
+            self.held = (*self.held, choice)
 
     def disregards(self, standing: Standing) -> bool:
         """Whether what stands in the way is nothing to this request."""
@@ -95,7 +95,7 @@ class Plan(msgspec.Struct, eq=False):
         if not self.held:
             return False
         self.insists = True
-        self.steps, self.position, self.held = self.held, 0, []
+        self.steps, self.position, self.held = list(self.held), 0, ()
         return True
 
     def restart(self) -> None:
@@ -107,7 +107,7 @@ class Plan(msgspec.Struct, eq=False):
         self.position = 0
         self.refusals.clear()
         self.looks.clear()
-        self.held = []
+        self.held = ()
         self.insists = False
 
     @property

@@ -24,19 +24,21 @@ from .actor import BaseActor, Context
 from .description import Description, describe
 from .gate import Gate
 from .lease import Heard, Lease, ProbePassed, Release
-from .messages import Health, Standing
-from .plan import Refusal
+from .messages import Health, Outcome, Standing
+from .plan import Plan, Refusal
 from .probe_bill import Probed
 from .provider_messages import Command, Describe, LookAgain, ProbeEnded, Redeclared, Revoke, Verb
 from .ref import Ref
 from .reply import Reply
 from .router_messages import Acquire, Advance
 from .router_queue import Freed, Wanted
+from .strategy import Choice
 
 log = logging.getLogger("infermux.actors")
 
 JITTER = 0.1  # of the interval, either way: probes of many routers do not march in step
 _LISTING = frozenset({"ollama", "process"})  # a generate could load a model, or cost what nobody knows
+NO_PART_POLL = 1.0  # seconds between looks whether a limit leaves something for us by now
 PROBE_TOKENS = 16  # what a one-token request reserves; settled to its true usage
 
 
@@ -52,6 +54,7 @@ class ProviderActor(BaseActor[Any]):
     """
 
     eager: ClassVar[bool] = True
+    direct: ClassVar[tuple[str, ...]] = ("grant", "settle")
 
     gate: Gate
     adapter: Adapter
@@ -61,6 +64,8 @@ class ProviderActor(BaseActor[Any]):
     found: Callable[[str], None] = _nobody
     _news: list[bool] = attrs.field(factory=list[bool])  # of what it runs on, since the last probe began
     _context: Context[Any] | None = None
+    _ref: Ref[Any] | None = None
+    _changed: Callable[[Callable[[], Standing]], None] = attrs.field(init=False)
     _wanted_by: Ref[Any] | None = None  # whose queue holds requests for this provider
     _probe_now: trio.Event = attrs.field(factory=trio.Event)
     _probe_askers: list[Reply[Any]] = attrs.field(factory=list)
@@ -71,7 +76,7 @@ class ProviderActor(BaseActor[Any]):
         return self.gate.settings
 
     async def started(self, context: Context[Any]) -> None:
-        self._context = context
+        self._context, self._ref, self._changed = context, context.ref, context.publish_when_read
         self.gate.life += 1
         self._publish()
         self._look_after_health()
@@ -126,42 +131,63 @@ class ProviderActor(BaseActor[Any]):
     # Leases.
 
     def _acquire(self, acquire: Acquire, reply: Reply[Any]) -> None:
-        gate, choice, plan = self.gate, acquire.choice, acquire.plan
-        gate.seen = acquire.number
+        self.gate.seen = acquire.number
         if reply.done:
             return
-        assert self._context is not None
-        if choice.explore and gate.is_explored:
-            acquire.router.forward(Advance(plan), reply)
-            return
         now = trio.current_time()
-        granted = gate.admit(plan.want, choice.option.model, now, insists=plan.insists)
+        lease = self._decided(acquire.plan, acquire.choice, now)
+        if lease is None:
+            acquire.router.forward(Advance(acquire.plan), reply)
+        elif not reply.send(lease):
+            self.gate.take_back(lease, now)
+
+    def grant(self, plan: Plan, choice: Choice, number: int, now: float) -> Lease | None:
+        """What `Acquire` does, called: the lease, or None where `plan` has to go on to somebody else."""
+        self.gate.seen = number
+        lease = self._decided(plan, choice, now)
+        self._changed(self._standing)
+        if self._wanted_by is not None:
+            self.batch_done()
+        return lease
+
+    def _decided(self, plan: Plan, choice: Choice, now: float) -> Lease | None:
+        """A lease; None, and the refusal in the plan, where the gate does not admit the request."""
+        gate, option = self.gate, choice.option
+        if choice.explore and gate.is_explored:
+            return None
+        granted = gate.admit(plan.want, option.model, now, insists=plan.insists)
         if isinstance(granted, Refusal):
             plan.refuse(granted, choice)
-            self._publish()
-            acquire.router.forward(Advance(plan), reply)
-            return
+            return None
+        assert self._ref is not None
+        settings = gate.settings
         lease = Lease(
-            provider=self.settings.name,
-            model=choice.option.model,
-            settings=self.settings,
+            provider=settings.name,
+            model=option.model,
+            settings=settings,
             adapter=self.adapter,
-            ref=self._context.ref,
+            ref=self._ref,
             granted_at=now,
             reserved=granted.reserved,
             probe=granted.probe,
             explore=choice.explore,
             bound=granted.bound,
             epoch=granted.epoch,
-            price=choice.option.price,
-            key=None if granted.key is None else self.settings.keys[granted.key],
+            price=option.price,
+            key=None if granted.key is None else settings.keys[granted.key],
             key_index=granted.key,
             other_keys=granted.other_keys,
             mark=granted.mark,
         )
         gate.add(lease)
-        if not reply.send(lease):
-            gate.take_back(lease, now)
+        return lease
+
+    def settle(self, lease: Lease, outcome: Outcome, now: float | None) -> None:
+        """What `Release` does, called. `now` None: it is looked at here."""
+        self.gate.settle(lease, outcome, trio.current_time() if now is None else now)
+        self._changed(self._standing)
+        if self._wanted_by is not None:
+            self.batch_done()
 
     def _redeclared(self, message: Redeclared) -> None:
         self.adapter = message.adapter
@@ -232,7 +258,8 @@ class ProviderActor(BaseActor[Any]):
         return due - trio.current_time()
 
     async def _probe_once(self, check: HealthCheck, key: int | None) -> ProbeEnded:
-        at = self.gate.reserve_probe(PROBE_TOKENS, trio.current_time())
+        while (at := self.gate.reserve_probe(PROBE_TOKENS, trio.current_time())) == math.inf:  # noqa: ASYNC110 - rare
+            await trio.sleep(NO_PART_POLL)
         sent, ended = False, None
         try:
             await trio.sleep_until(at)

@@ -60,6 +60,11 @@ class ProbeEnded:
 
 
 @attrs.frozen
+class LimitsChanged:
+    """What is ours of its limits is another part: what is published of it is old, and who waits may have room."""
+
+
+@attrs.frozen
 class LookAgain:
     """What the provider runs on has come up, or gone down: a probe may now say something else."""
 

@@ -90,6 +90,10 @@ class PurseKeeper:
     _looked: float = -math.inf  # when, by the clock of trio
     _seen: float = 0.0  # what the last look told
     _starts: dict[Pair, int] = attrs.field(factory=dict[Pair, int])
+    _stirred: trio.Event = attrs.field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.purses.told = lambda: self._stirred.set()
 
     def watch(self, wanted: Mapping[Pair, frozenset[str]]) -> None:
         """Purses of these names count from now on, and no others; see `wanted`."""
@@ -101,15 +105,33 @@ class PurseKeeper:
             elif ANYBODY not in before and not names <= before:
                 self._gaps.setdefault(pair, Gap(None))
         self._watched = dict.fromkeys(self._watched, frozenset[str]()) | dict(wanted)
+        if self._gaps:
+            self._stirred.set()
+
+    def knows(self, purse: Purse) -> bool:
+        """Whether what was spent of a purse before is in it, as far as a store has it."""
+        return self.store is None or _pair(purse) not in self._gaps
 
     async def run(self) -> None:
-        """Read what is not known yet, and keep what is spent. For ever."""
+        """Read what is not known yet, keep what is spent, see what others spend. For ever; it sleeps while no budget is
+        looked after.
+        """
         while self.store is not None:
             known = await self._all_known()
+            if known:
+                await self._wait()
             await trio.sleep(SAVE_EVERY if known else STORE_PATIENCE)
             await self.save()
             if trio.current_time() >= self._looked + LOOK_EVERY:
                 await self.look()
+
+    async def _wait(self) -> None:
+        """Return when there is something to read or to keep, or it is nearly time to look at what others have spent."""
+        self._stirred = trio.Event()
+        if self.purses.changed or self._gaps or self._waiting or self._doubt is not None:
+            return
+        with trio.move_on_after(LOOK_EVERY - SAVE_EVERY if self._watched else math.inf):
+            await self._stirred.wait()
 
     async def ready(self) -> None:
         """Wait until the store has told what was spent, for a moment at most: one that is away stops no router."""
@@ -173,6 +195,10 @@ class PurseKeeper:
         self._starts = starts
         if not self._gaps:  # else there is something that cannot be read
             self._trouble = None
+
+    def knows(self, purse: Purse) -> bool:
+        """Whether what was spent of it before is in it: until then nobody else should hear of it."""
+        return self.store is None or _pair(purse) not in self._gaps
 
     async def aclose(self) -> None:
         """Keep what is not kept yet. Bounded in time, and more so where the store is away already."""

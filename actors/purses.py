@@ -8,9 +8,9 @@ several.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 import msgspec
@@ -20,11 +20,16 @@ from infermux.config.values import MOST_DOLLARS
 from infermux.database.budgets import MOST_NANO, NANO, Added, Spent
 
 from .identity import Identity
+from .share import WHOLE, Share
+
+if TYPE_CHECKING:
+    from .shared_purse import SharedPurse
 
 MOST_PURSES = 100_000  # callers choose their names, so what is remembered of them is bounded ...
 OTHERS = "*"  # ... and whoever comes then shares a purse
 ANYBODY = "*"
 CLAIMS_KEPT = 4096
+UNLIMITED = 2**52 * 1000  # nano-dollars: of a purse that has soft budgets only
 _DAY = timedelta(days=1)
 
 
@@ -84,8 +89,10 @@ class Claim(NamedTuple):
 class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
-    `spent` is what all have who share it, as far as is known here, and `own` the part of it that we have spent since we
-    run. The store has `kept` of what all have, and `sent` of our own.
+    `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run. The
+    store has `kept` of what all have, and `sent` of our own. `reserved` has our promises and `elsewhere`: what others
+    who share the purse may spend beyond what is known of them, out of the room below `limit`, its lowest hard limit
+    (None: there is none, or nobody else).
     """
 
     key: PurseKey
@@ -97,6 +104,9 @@ class Purse:
     own: int = 0
     kept: int = 0
     sent: int = 0
+    elsewhere: int = 0
+    lease: SharedPurse | None = None
+    limit: int | None = None
     _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
 
     @property
@@ -118,6 +128,38 @@ class Purse:
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
         return limit - self.spent - self.reserved
+
+    @property
+    def promised(self) -> int:
+        """What we have promised."""
+        return self.reserved - self.elsewhere
+
+    @property
+    def cap(self) -> int:
+        """What we may at most have spent and promised, all in all, as things stand."""
+        return (self.limit or 0) - (self.spent - self.own) - self.elsewhere
+
+    def leave(self, elsewhere: int) -> None:
+        """So much belongs to others."""
+        self.reserved += elsewhere - self.elsewhere
+        self.elsewhere = elsewhere
+
+    def divide(self, limit: int, share: Share) -> None:
+        """`limit` is its lowest hard one. Of room that is new our part is ours; of room that is gone, all is."""
+        if self.limit is None:
+            self.limit = limit
+            self.claim(share)
+        elif limit != self.limit:
+            more = max(limit - self.limit, 0)
+            self.limit = limit
+            self.leave(self.elsewhere + more - share.part(more))
+
+    def claim(self, share: Share) -> None:
+        """Ours is our part of what nobody else has spent: less of it what we have spent ourselves."""
+        if self.limit is not None:
+            left = max(self.limit - self.spent, 0)
+            ours = share.part(left + self.own) - self.own if not share.late else 0
+            self.leave(left - max(ours, 0))
 
     def crossed(self, limit: int) -> bool:
         """Whether `limit` is used up and nobody was told yet."""
@@ -174,13 +216,25 @@ class Refused:
 class Purses:
     """All purses of the running periods. It outlives its actor: a crash must not refill a purse.
 
-    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over.
+    `banked`: others are told of them, see `bank`; and who is the only one by now is told what is left, as before.
+    `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over; `told` is
+    called when there is a first one.
     """
 
     current: dict[PurseKey, Purse] = attrs.field(factory=dict[PurseKey, Purse])
     changed: dict[Purse, None] = attrs.field(factory=dict[Purse, None])
     most: int = MOST_PURSES
+    share: Share = WHOLE
+    lease: Callable[[Purse], SharedPurse] | None = None  # where nodes share them by way of Redis
+    told: Callable[[], None] | None = None
+    banked: bool = False
+    moved: dict[Purse, None] = attrs.field(factory=dict[Purse, None])  # what others are to hear of, while it is shared
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
+
+    @property
+    def is_shared(self) -> bool:
+        """Others may spend of them too."""
+        return self.banked or not self.share.is_whole
 
     def purse(self, key: PurseKey, at: float) -> Purse:
         """The purse of the period in which `at` lies. A clock that goes backwards stays in the period it was in."""
@@ -199,7 +253,7 @@ class Purses:
     def _sweep(self, at: float) -> None:
         """Forget purses that say nothing: of a period that is over, or in which nothing was spent."""
         self.current = {
-            key: purse for key, purse in self.current.items() if at < purse.end and (purse.spent or purse.reserved)
+            key: purse for key, purse in self.current.items() if at < purse.end and (purse.spent or purse.promised)
         }
         self._kept.clear()
 
@@ -210,6 +264,10 @@ class Purses:
             return kept
         current = self.current
         held = Held.by(claims, [self.purse(claim.key, at) for claim in claims])
+        if self.lease is not None:
+            self._lease(held, self.lease)
+        elif self.is_shared:
+            self._divide(held)
         if isinstance(claims, tuple) and self.current is current:
             if len(self._kept) >= CLAIMS_KEPT:
                 self._kept.clear()
@@ -221,9 +279,14 @@ class Purses:
         held = self._hold(claims, at)
         for limit, purse in held.hard:
             if not 0 < limit - purse.spent - purse.reserved >= amount:
+                if purse.elsewhere:  # others may have more than they need
+                    self.moved[purse] = None
+                self._lack(held, amount)
                 return _refused(held.claims, amount, at)
         for purse in held.purses:
             purse.reserved += amount
+            if purse.lease is not None:
+                purse.lease.took(amount)
         return Ticket(amount, held)
 
     def taken(self, claims: Sequence[Claim], at: float) -> Ticket:
@@ -243,10 +306,55 @@ class Purses:
             if amount:
                 purse.spent += amount
                 purse.own += amount
+                if not changed:
+                    self._tell()
                 changed[purse] = None
+        if self.is_shared:
+            self.moved.update(dict.fromkeys(held.purses))
         return [
             (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
         ]
+
+    def adopt_share(self, share: Share) -> None:
+        """Our part of what is left is another one from now on.
+
+        Where it was shared before, it shrinks at most: others may have spent what we do not know of.
+        """
+        shared, self.share = self.is_shared, share
+        self._kept.clear()
+        for purse in self.current.values():
+            former = purse.elsewhere
+            if not self.is_shared:
+                purse.limit = None
+                purse.leave(0)
+            elif purse.limit is not None:
+                purse.claim(share)
+                purse.leave(max(purse.elsewhere, former if shared else 0))
+                self.moved[purse] = None
+
+    def _divide(self, held: Held) -> None:
+        for purse, limit in _lowest(held).items():
+            if purse.limit != limit:
+                purse.divide(limit, self.share)
+                self.moved[purse] = None
+
+    def take_moved(self) -> tuple[Purse, ...]:
+        """Those that others are to hear of; `moved` is empty then."""
+        taken, self.moved = self.moved, {}
+        return tuple(taken)
+
+    def _lease(self, held: Held, lease: Callable[[Purse], SharedPurse]) -> None:
+        lowest = _lowest(held)
+        for purse in held.purses:
+            if purse.lease is None:
+                purse.lease = lease(purse)
+            purse.lease.allow(lowest.get(purse, UNLIMITED))
+
+    def _lack(self, held: Held, amount: int) -> None:
+        """A budget has no room on this node: it may have where it is shared."""
+        for limit, purse in held.hard:
+            if purse.lease is not None and _is_over(purse.left(limit), amount):
+                purse.lease.lacks(amount)
 
     def take_changed(self) -> tuple[Purse, ...]:
         """Those whose amount is to be kept; `changed` is empty then. What cannot be kept goes back into it."""
@@ -262,6 +370,9 @@ class Purses:
                 purse.spent = spent
                 purse.kept = max(purse.kept, spent - purse.unsent)
                 self.changed[purse] = None
+                if self.is_shared:
+                    purse.claim(self.share)
+                self._tell()
 
     def catch_up(self, rows: Iterable[Spent], at: float) -> None:
         """The store has these amounts now, with all that we have sent; what is more than before, others spent."""
@@ -269,7 +380,22 @@ class Purses:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
             if purse.key.name == row.name and int(purse.start) == row.start:
                 purse.kept = max(purse.kept, row.amount)
-                purse.spent = max(purse.spent, row.amount + purse.unsent)
+                more = row.amount + purse.unsent - purse.spent
+                if more > 0:
+                    purse.spent += more
+                    purse.leave(max(purse.elsewhere - more, 0))
+
+    def _tell(self) -> None:
+        if self.told is not None:
+            self.told()
+
+
+def _lowest(held: Held) -> dict[Purse, int]:
+    """The lowest hard limit of each purse that has one."""
+    lowest: dict[Purse, int] = {}
+    for limit, purse in held.hard:
+        lowest[purse] = min(limit, lowest.get(purse, limit))
+    return lowest
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:

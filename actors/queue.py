@@ -64,43 +64,46 @@ def is_curable(plan: Plan) -> bool:
 
 @attrs.define(eq=False)
 class WaitingRoom:
-    """The queue of one router, of at most `max_size` requests that wait at most `max_wait` seconds each."""
+    """The queue of one router, of at most `max_size` requests that wait at most `max_wait` seconds each.
+
+    `waiters` is only changed here.
+    """
 
     max_wait: float
     max_size: int
-    _waiters: dict[Plan, Waiter] = attrs.field(factory=dict[Plan, Waiter])
+    waiters: dict[Plan, Waiter] = attrs.field(factory=dict[Plan, Waiter])
     _claims: Counter[tuple[str, int]] = attrs.field(factory=Counter[tuple[str, int]])
     _grants: deque[float] = attrs.field(factory=lambda: deque[float](maxlen=PACE_OVER))
     _count: int = 0
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.waiters)
 
     def __contains__(self, plan: object) -> bool:
-        return plan in self._waiters
+        return plan in self.waiters
 
     @property
     def is_full(self) -> bool:
-        return len(self._waiters) >= self.max_size
+        return len(self.waiters) >= self.max_size
 
     def add(self, plan: Plan, reply: Reply[object], now: float) -> Waiter:
         """A new one, at the place that its class and deadline give it."""
         self._count += 1
         waiter = Waiter(plan, reply, min(now + self.max_wait, plan.deadline), self._count)
-        self._waiters[plan] = waiter
+        self.waiters[plan] = waiter
         self._claim(waiter)
         return waiter
 
     def look(self, plan: Plan) -> Waiter:
         """It was tried and refused again: it waits on, for whoever refused it now."""
-        waiter = self._waiters[plan]
+        waiter = self.waiters[plan]
         self._unclaim(waiter)
         self._claim(waiter)
         return waiter
 
     def remove(self, plan: Plan, granted_at: float | None = None) -> None:
         """It was served (then with the time), was turned away, or left."""
-        waiter = self._waiters.pop(plan, None)
+        waiter = self.waiters.pop(plan, None)
         if waiter is None:
             return
         self._unclaim(waiter)
@@ -109,7 +112,7 @@ class WaitingRoom:
 
     def sweep(self, now: float) -> None:
         """Take out those whose reply has come (a grant, as it seems) or whose caller has left."""
-        for waiter in [each for each in self._waiters.values() if each.reply.done]:
+        for waiter in [each for each in self.waiters.values() if each.reply.done]:
             self.remove(waiter.plan, now)
 
     def _claim(self, waiter: Waiter) -> None:
@@ -123,7 +126,7 @@ class WaitingRoom:
 
     def in_order(self) -> list[Waiter]:
         """All, first who is to be served first."""
-        return sorted(self._waiters.values(), key=_rank)
+        return sorted(self.waiters.values(), key=_rank)
 
     def is_claimed(self, provider: str, priority: int) -> bool:
         """Whether somebody of this class or a better one waits for `provider`: who comes new does not go first."""
@@ -131,7 +134,7 @@ class WaitingRoom:
 
     def wait(self, waiter: Waiter, now: float) -> float:
         """Seconds until it would be served as far as can be known: its limit frees, and those before it have gone."""
-        ahead = sum(other.priority <= waiter.priority and other is not waiter for other in self._waiters.values())
+        ahead = sum(other.priority <= waiter.priority and other is not waiter for other in self.waiters.values())
         first = max(waiter.free_at - now, 0.0) if math.isfinite(waiter.free_at) else self.pace
         return first + ahead * self.pace
 
@@ -144,7 +147,7 @@ class WaitingRoom:
 
     def next_time(self, now: float) -> float:
         """When something is due: a limit frees, or a deadline passes. inf: nothing is."""
-        waiters = self._waiters.values()
+        waiters = self.waiters.values()
         times = [waiter.deadline for waiter in waiters]
         times += [waiter.free_at for waiter in waiters if waiter.free_at > now]
         return min(times, default=math.inf)

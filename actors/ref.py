@@ -71,6 +71,7 @@ class Cell(Generic[M]):
         `current` is the reply of the message being handled; it is left alone when it was forwarded.
         """
         self.mailbox.eager = None
+        self.mailbox.direct = {}
         if self.alive:
             self.alive = self.ready = False
             self.cause = cause
@@ -102,12 +103,16 @@ class Cell(Generic[M]):
 
 
 class Ref(Generic[M_contra]):
-    """An actor's address, for any task of the same trio run. It stays valid over restarts."""
+    """An actor's address, for any task of the same trio run. It stays valid over restarts.
 
-    __slots__ = ("_cell",)
+    `call` is that of its mailbox: an idle actor's method, called in place of a message.
+    """
+
+    __slots__ = ("_cell", "call")
 
     def __init__(self, cell: Cell[Any]) -> None:
         self._cell = cell
+        self.call = cell.mailbox.call
 
     def __repr__(self) -> str:
         cell = self._cell

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -17,15 +17,19 @@ import trio
 from msgspec.structs import replace
 
 from infermux.config.settings import Config, Retry
-from infermux.errors import InvalidRequest, ModelNotFound, ShuttingDown
+from infermux.errors import InfermuxError, InvalidRequest, ModelNotFound, ShuttingDown
 
 from .actor import BaseActor, Context
+from .beginning import UNREAD, Beginnings, only, tiers_of
 from .budget import Budget
 from .catalogue import DEFAULT, Candidate, Catalogue, Route
 from .first_probes import Expire, FirstProbes
+from .kit_errors import ActorDied
+from .lease import Lease
+from .mailbox import NOT_NOW
 from .messages import Reason, Standing
 from .plan import Look, Plan, Refusal
-from .preferences import check_home, check_names, is_allowed, preferred, preferred_tiers
+from .preferences import check_home, check_names, is_allowed, preferred
 from .queue import WaitingRoom
 from .ref import Ref
 from .reply import Reply
@@ -33,7 +37,7 @@ from .router_messages import Acquire, Advance, Again, CountWaiting, HealthKnown,
 from .router_queue import Freed, LookAtQueue, RouterQueue, standing_of
 from .strategy import Choice, Option
 from .strategy_table import StrategyTable
-from .suitability import is_too_long, nobody_suited, unsuited
+from .suitability import nobody_suited, unsuited
 
 log = logging.getLogger("infermux.actors")
 
@@ -45,6 +49,7 @@ class RouterActor(BaseActor[Any]):
     """Owns the strategies' state, the budget of retries and the requests that wait."""
 
     eager: ClassVar[bool] = True
+    direct: ClassVar[tuple[str, ...]] = ("lease",)
 
     retry: Retry
     room: WaitingRoom
@@ -53,6 +58,7 @@ class RouterActor(BaseActor[Any]):
     _refs: Mapping[str, Ref[Any]] = attrs.field(factory=dict)
     _sent: dict[str, int] = attrs.field(factory=dict)
     _lives: dict[str, int] = attrs.field(factory=dict[str, int])
+    _beginnings: Beginnings = attrs.field(factory=Beginnings)
     _context: Context[Any] | None = None
     _budget: Budget = attrs.field(init=False)
     _queue: RouterQueue = attrs.field(init=False)
@@ -111,6 +117,7 @@ class RouterActor(BaseActor[Any]):
         if world.config is not None:
             self._adopt(world.config)
         self.strategies.forget_fields()
+        self._beginnings.clear()
         self._catalogue = world.catalogue
         self._refs = self._queue.refs = world.refs
         self._sent = {name: self._sent.get(name, standing_of(ref).seen) for name, ref in world.refs.items()}
@@ -123,6 +130,35 @@ class RouterActor(BaseActor[Any]):
         self._budget.ratio, self._budget.per_second = self.retry.budget_ratio, self.retry.budget_min_per_second
 
     # One request.
+
+    def lease(self, plan: Plan, now: float) -> Lease | InfermuxError | None:
+        """What `Advance` does with a new plan, called, as far as its first choice: the lease, or why there is none.
+
+        None where it goes on from there by messages: that choice refuses or is busy, or there is nobody to choose.
+        """
+        try:
+            if not self._next_tier(plan, now) or not plan.steps:
+                return None
+        except (InvalidRequest, ModelNotFound) as refused:
+            return refused
+        choice = plan.steps[0]
+        name = choice.option.provider
+        ref = self._asked(plan, choice, now)
+        if ref is None:
+            plan.position = 1
+            return None
+        number = self._sent[name] + 1
+        try:
+            granted = ref.call("grant", plan, choice, number, now)
+        except ActorDied:
+            plan.silent.add(name)
+            plan.refuse(Refusal(name, Reason.CRASHED))
+            granted = None
+        if granted is NOT_NOW:
+            return None  # it is asked by a message
+        self._sent[name] = number
+        plan.last, plan.position = choice, 1
+        return granted  # type: ignore[no-any-return]
 
     def _advance(self, plan: Plan, reply: Reply[Any]) -> None:
         now = trio.current_time()
@@ -161,29 +197,37 @@ class RouterActor(BaseActor[Any]):
             reply.send(plan.verdict(now))
 
     def _try(self, plan: Plan, choice: Choice, reply: Reply[Any], now: float) -> bool:
-        option = choice.option
-        name = option.provider
-        if (name, option.model) in plan.tried or name in plan.silent:
-            return False
-        ref = self._refs.get(name)
+        ref = self._asked(plan, choice, now)
         if ref is None:
             return False
-        room = self.room
-        if room and plan not in room and room.is_claimed(name, plan.want.priority):
-            plan.refuse(Refusal(name, Reason.CLAIMED))
-            return False
-        standing = None if option.standing is _UNREAD or plan.rest is not None else standing_of(ref)
-        if standing is not None and now < standing.blocked_until and not plan.disregards(standing):
-            plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), choice)
-            return False
-        if not ref.alive:
-            plan.refuse(Refusal(name, Reason.CRASHED))
-            return False
         assert self._context is not None
+        name = choice.option.provider
         number = self._sent[name] = self._sent[name] + 1
         plan.last = choice
         ref.forward(Acquire(plan, choice, self._context.ref, number), reply)
         return True
+
+    def _asked(self, plan: Plan, choice: Choice, now: float) -> Ref[Any] | None:
+        """Whom to ask for `choice`; None, and a refusal in the plan, where it is seen from here that it cannot be."""
+        option = choice.option
+        name = option.provider
+        if (name, option.model) in plan.tried or name in plan.silent:
+            return None
+        ref = self._refs.get(name)
+        if ref is None:
+            return None
+        room = self.room
+        if room.waiters and plan not in room and room.is_claimed(name, plan.want.priority):
+            plan.refuse(Refusal(name, Reason.CLAIMED))
+            return None
+        standing = None if option.standing is UNREAD or plan.rest is not None else standing_of(ref)
+        if standing is not None and now < standing.blocked_until and not plan.disregards(standing):
+            plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), choice)
+            return None
+        if not ref.alive:
+            plan.refuse(Refusal(name, Reason.CRASHED))
+            return None
+        return ref
 
     # The same provider once more, and prompts that are too long.
 
@@ -233,10 +277,17 @@ class RouterActor(BaseActor[Any]):
 
     def _next_tier(self, plan: Plan, now: float) -> bool:
         if plan.tiers is None:
-            if not plan.parked and plan.beside is None and plan not in self.room:
+            if not plan.parked and plan.beside is None and not (self.room.waiters and plan in self.room):
                 self._budget.note_request(now)
-            plan.route, plan.catalogue = self._route(plan), self._catalogue
-            plan.tiers = _tiers(plan)
+            route = plan.route = self._route(plan)
+            plan.catalogue = self._catalogue
+            want = plan.want
+            if want.preferences is None and want.home is None and plan.beside is None:
+                beginning = self._beginnings.of(route, self.strategies)
+                if beginning is not None:
+                    beginning.begin(plan)
+                    return True
+            plan.tiers = tiers_of(plan)
         found = next(plan.tiers, None)
         if found is None:
             return False
@@ -301,7 +352,7 @@ class RouterActor(BaseActor[Any]):
         if home is not None:
             tier = tuple(c for c in tier if c.entry.name == home.provider)
         if preferences is None and len(tier) == 1:
-            return [Choice(_only(tier[0]))]
+            return [Choice(only(tier[0]))]
         if preferences is not None:
             tier = tuple(c for c in tier if is_allowed(c, preferences))
         options = [option for c in tier if (option := self._option(plan, c, now)) is not None]
@@ -319,7 +370,7 @@ class RouterActor(BaseActor[Any]):
             return None
         standing = standing_of(ref)
         if now < standing.blocked_until:
-            held = Choice(_only(candidate)) if standing.reason is Reason.SLOW_START else None
+            held = Choice(only(candidate)) if standing.reason is Reason.SLOW_START else None
             plan.refuse(Refusal(name, standing.reason or Reason.CRASHED, standing.blocked_until), held)
             return None
         load = self._load(name, standing)
@@ -347,33 +398,3 @@ class RouterActor(BaseActor[Any]):
         error = ShuttingDown(f"the request was still waiting for a provider: {why}")
         self._queue.turn_away(error)
         self._first_probes.turn_away(error)
-
-
-def _only(candidate: Candidate) -> Option:
-    """The option where there is nothing to order: whether it can answer is left to the provider's own gate."""
-    entry = candidate.entry
-    return Option(entry.settings.name, candidate.model, _UNREAD, entry.index, price=candidate.price)
-
-
-_UNREAD = Standing()
-
-
-def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
-    route = plan.route
-    assert route is not None
-    preferences = plan.want.preferences
-    if plan.beside is not None:
-        yield route, tuple(c for tier in route.tiers for c in tier if c.model == plan.beside)
-        return
-    alone = preferences is not None and not preferences.allow_fallbacks
-    if route.is_judged and not alone and is_too_long(route, plan.want):
-        yield from ((longer, tier) for longer in route.longer for tier in longer.tiers)
-    for tier in preferred_tiers(route.tiers, preferences):
-        yield route, tier
-        if plan.steps and preferences is not None and not preferences.allow_fallbacks:
-            return
-    if preferences is not None and not preferences.allow_fallbacks:
-        return
-    for fallback in route.fallbacks:
-        for tier in fallback.tiers:
-            yield fallback, tier

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 import msgspec
+import trio
 
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO
@@ -30,7 +31,9 @@ from .lease import Lease
 from .messages import Want
 from .purse_keeper import BudgetStore, PurseKeeper, wanted
 from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, nano
+from .share import Share
 from .statement import row_of, statement
+from .supply import REQUEST_WAITS, Supply
 
 log = logging.getLogger("infermux.budgets")
 
@@ -78,6 +81,7 @@ class Treasury:
     purses: Purses = attrs.field(factory=Purses)
     learned: LearnedTokens = attrs.field(factory=LearnedTokens)
     keyed: bool = False
+    supply: Supply | None = None
     rules: Rules = attrs.field(init=False)
     keeper: PurseKeeper = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
@@ -94,10 +98,19 @@ class Treasury:
         self.rules = Rules(budgets)
         self.keeper.watch(wanted(budgets, keyed=keyed))
 
+    def adopt_share(self, share: Share) -> None:
+        """Of what is left of every budget, that part is ours from now on."""
+        self.purses.adopt_share(share)
+
     async def expect(self, budgets: tuple[Budget, ...], *, keyed: bool = False) -> None:
         """These are to be adopted: see what was spent of them, unless that takes too long. `adopt` has to follow."""
         self.keeper.watch(wanted((*self.budgets, *budgets), keyed=keyed))
         await self.keeper.ready()
+
+    def share_by(self, supply: Supply) -> None:
+        """Budgets are shared with other nodes by way of Redis from now on."""
+        self.supply = supply
+        self.purses.lease = lambda purse: supply.purse(purse, lambda: self.keeper.knows(purse))
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` of every budget that is used up, once per period. It must not wait."""
@@ -112,10 +125,11 @@ class Treasury:
 
     def account(self, want: Want, route: Route) -> Account | None:
         """For a request that is about to be made; None where it is under no budget, or can cost nothing."""
-        own = self._own_budget(want.who.key) if want.who.key else None
+        who = want.who
+        own = self._own_budget(who.key) if who.key else None
         if (not self.budgets and own is None) or want.endpoint is Endpoint.COUNT_TOKENS:
             return None
-        claims = self.rules.claims(want.who, "" if route.group is None else route.group.name, own)
+        claims = self.rules.claims(who, "" if route.group is None else route.group.name, own)
         return Account(self, want, route, claims) if claims else None
 
     def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:
@@ -234,6 +248,31 @@ class Account(msgspec.Struct, eq=False):
             over = [claim for claim, purse in promised.held.soft if purse.spent >= claim.limit]
             self.exceeded = tuple(str(claim.key) for claim in over)
 
+    async def open_when_supplied(self, refused: BudgetExceeded) -> None:
+        """`open` again, when what was lacking on this node may have come from Redis. Raises BudgetExceeded."""
+        supply = self.treasury.supply
+        deadline = trio.current_time() + REQUEST_WAITS
+        while supply is not None and await supply.coming(deadline):
+            try:
+                self.open()
+            except BudgetExceeded as error:
+                refused = error
+            else:
+                return
+        if supply is not None and self._falls_back():
+            self.open()
+            return
+        raise refused
+
+    def _falls_back(self) -> bool:
+        """Redis has not answered in time: whether some budget goes on by its fair share of what was left."""
+        at = self.treasury.clock()
+        leases = [self.treasury.purses.purse(claim.key, at).lease for claim in self.claims if claim.hard]
+        waiting = [lease for lease in leases if lease is not None and lease.is_waiting]
+        for lease in waiting:
+            lease.fall_back()
+        return bool(waiting)
+
     def close(self, trail: Iterable[Lease]) -> None:
         """Settle what the attempts have used. Synchronous, idempotent; without `open` there is nothing to settle."""
         ticket, self._ticket, self._closed = self._ticket, None, True
@@ -266,10 +305,11 @@ class Account(msgspec.Struct, eq=False):
 
 def _error(refused: Refused) -> BudgetExceeded:
     purse, claim = refused.purse, refused.claim
+    others = f", ${_dollars(purse.elsewhere)} left to other routers" if purse.elsewhere else ""
     return BudgetExceeded(
         f"the budget {claim.key.said} of ${_dollars(claim.limit)} has no room for this request, which may cost "
-        f"${_dollars(refused.amount)}: ${_dollars(purse.spent)} are spent, ${_dollars(purse.reserved)} held for "
-        "requests under way",
+        f"${_dollars(refused.amount)}: ${_dollars(purse.spent)} are spent, ${_dollars(purse.promised)} held for "
+        f"requests under way{others}",
         retry_after=refused.until,
     )
 

@@ -40,7 +40,7 @@ class _Slot:
 class Window:
     """A sliding window over `seconds`. Times may stand still; a time before the latest one counts as the latest."""
 
-    __slots__ = ("_failures", "_latencies", "_measured", "_slots", "_tick", "_total", "_width")
+    __slots__ = ("_failures", "_latencies", "_measured", "_slot", "_slots", "_tick", "_total", "_width")
 
     def __init__(self, seconds: float) -> None:
         if not seconds > 0:
@@ -48,6 +48,7 @@ class Window:
         self._width = seconds / SLOTS
         self._slots = [_Slot() for _ in range(SLOTS)]
         self._tick = 0
+        self._slot = self._slots[0]  # that of `_tick`
         self._total = 0
         self._failures = 0
         self._measured = 0
@@ -55,7 +56,7 @@ class Window:
 
     def record(self, now: float, *, failed: bool, latency: float | None = None) -> None:
         """Count one outcome; `latency` in seconds where it says something about the provider's speed."""
-        slot = self._at(now)
+        slot = self._at(now) if now // self._width > self._tick else self._slot
         slot.total += 1
         self._total += 1
         if failed:
@@ -118,7 +119,8 @@ class Window:
             for passed in range(max(self._tick + 1, tick - SLOTS + 1), tick + 1):
                 self._expire(self._slots[passed % SLOTS])
             self._tick = tick
-        return self._slots[self._tick % SLOTS]
+            self._slot = self._slots[tick % SLOTS]
+        return self._slot
 
     def _expire(self, slot: _Slot) -> None:
         if not slot.total:

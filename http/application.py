@@ -14,6 +14,7 @@ import trio
 from infermux.actors.fleet import ROUTER_SLACK, AdapterMaker, Fleet, open_fleet
 from infermux.actors.keys import Keys, start_keys
 from infermux.actors.ledger import Books, open_ledger
+from infermux.actors.share import WHOLE, Share
 from infermux.config.settings import AuthMode, Config
 from infermux.config.values import address
 from infermux.database.budgets import DatabaseBudgets
@@ -21,18 +22,22 @@ from infermux.database.keys import DatabaseKeys
 from infermux.database.place import Place
 from infermux.database.worker import Database
 from infermux.errors import NotFound
+from infermux.providers.arrivals import running
 from infermux.secret import Secret
 from infermux.watchdog import Watchdog
 
 from .asgi_exchange import AsgiApp, Message, Receive, Scope, Send
 from .caching import caching_of
+from .dashboard import pages
 from .door_log import DoorLog
 from .errors import error_answer
 from .inference import Inference
-from .management import Management, management_app
+from .management import PREFIX, Management, local_app, management_app
 from .observing import observe, overlook
 from .reloading import Load, Reloader
 from .rules import Rules
+from .siblings import Siblings
+from .sign_in import Door, Visits
 
 CLOSE_GRACE = 2.0  # seconds the database has to close
 FLUSH_PATIENCE = 1.0  # ... and its rows, to be written before budgets are looked up in them
@@ -43,7 +48,8 @@ TOKEN_VARIABLE = "INFERMUX_MANAGEMENT_TOKEN"
 class Application:
     """A running router and its handlers: `inference` for exchanges, `app` (ASGI) for everything else on `listen`,
 
-    `management_app` for `management_listen` where that is set. `door_log` is to be told of heads that a server refuses.
+    `management_app` for `management_listen` where that is set, `local_app` for the other workers, if there are any: it
+    answers for this one alone. `door_log` is to be told of heads that a server refuses.
     """
 
     fleet: Fleet
@@ -52,6 +58,7 @@ class Application:
     door_log: DoorLog
     app: Any
     management_app: Any | None
+    local_app: Any | None = None
 
     @property
     def config(self) -> Config:
@@ -66,11 +73,14 @@ async def open_application(
     environ: Mapping[str, str] | None = None,
     adapters: AdapterMaker | None = None,
     load: Load | None = None,
+    share: Share = WHOLE,
+    siblings: Siblings | None = None,
 ) -> AsyncGenerator[Application]:
     """Run the actors of `config` and make the handlers for them. Leaving the block ends the actors.
 
-    `load` reads the configuration again for a reload; without it there is none. Whoever holds the event loop meanwhile
-    is logged and counted.
+    `load` reads the configuration again for a reload; without it there is none. `share` is what is ours of every limit,
+    `siblings` are all workers where there are several: whichever is asked answers for all. Whoever holds the event loop
+    meanwhile is logged and counted.
     """
     env = os.environ if environ is None else environ
     watchdog = Watchdog()
@@ -78,11 +88,14 @@ async def open_application(
         _database(config) as database,
         # With connections of its own: a long report must not put a revocation off, nor what others have spent.
         _database(config) as of_keys,
-        open_fleet(config, environ=env, adapters=adapters, budget_store=_budgets(database, of_keys)) as fleet,
+        open_fleet(
+            config, environ=env, adapters=adapters, budget_store=_budgets(database, of_keys), share=share
+        ) as fleet,
         _books(fleet, database) as books,
     ):
         if books is not None:
             fleet.treasury.keeper.flush = partial(books.flush, FLUSH_PATIENCE)
+        fleet.treasury.purses.banked = siblings is not None
         inference = Inference(fleet, Rules.of(config))
         inference.caching = caching_of(fleet)
         reloader = Reloader(fleet=fleet, inference=inference, load=load)
@@ -101,6 +114,8 @@ async def open_application(
             hub=overlook(inference, watchdog),
             books=books,
             door_log=DoorLog(),
+            siblings=siblings,
+            door=Door(PREFIX, pages(PREFIX), Visits() if siblings is None else Visits(key=siblings.cookies)),
         )
         management.metrics.more.append(management.door_log.values)
         separate = config.management_listen is not None
@@ -113,8 +128,11 @@ async def open_application(
             management_app=let_finish(management_app(management, public=False), management.door_log)
             if separate
             else None,
+            local_app=None if siblings is None else local_app(management),
         )
         with watchdog.watching():  # not while the pages are put together, which takes its time
+            if (arrivals := running()) is not None:
+                arrivals.be_last()
             yield application
 
 
@@ -151,7 +169,10 @@ def _budgets(database: Database | None, short: Database | None) -> DatabaseBudge
 async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Keys:
     """The keys of `database`, read before anybody is let in, unless that takes too long."""
     capacity = fleet.config.limits.max_concurrent_requests + ROUTER_SLACK
-    keys = await start_keys(fleet.supervisor, DatabaseKeys(database), capacity=capacity)
+    buckets = None if fleet.supply is None else fleet.supply.of_key
+    keys = await start_keys(fleet.supervisor, DatabaseKeys(database), capacity=capacity, buckets=buckets)
+    keys.table.adopt_share(fleet.share, trio.current_time())
+    fleet.sharers.append(keys.table)
 
     def adopt(config: Config) -> None:
         wanted = config.auth.mode is AuthMode.KEYS

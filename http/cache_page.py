@@ -10,7 +10,8 @@ from infermux.errors import NotFound
 
 from .caching import Caching, emptied
 from .inference import Inference
-from .live_values import COUNTER, Value
+from .live_values import Value
+from .metric_text import COUNTER
 
 
 def add_cache(app: QuartTrio, inference: Inference, prefix: str) -> None:

@@ -24,7 +24,7 @@ import trio
 from infermux.config.settings import LimitSettings
 from infermux.errors import InfermuxError, RequestTimeout
 from infermux.providers.transport import Stoppable
-from infermux.providers.wire import Wire, WireBroken
+from infermux.providers.wire import Wire, WireBroken, interrupt
 
 from .answers import MIN_BODY_RATE, Answer, render_headers, run_handler, too_large
 from .errors import error_answer
@@ -35,10 +35,8 @@ from .watch import LeaveWatch, leave_watch
 
 _HEAD_READ = 16384
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
-SWEEP_INTERVAL = 0.5
-"""Seconds between two looks at the deadlines: they are exact to this much."""
-IDLE_TIMEOUT = 75.0
-"""Seconds a connection is kept for the next request."""
+SWEEP_INTERVAL = 0.5  # seconds between two looks at the deadlines: they are exact to this much
+IDLE_TIMEOUT = 75.0  # seconds a connection is kept for the next request
 LINGER_TIMEOUT = 2.0
 """Seconds for which a refused caller's further bytes are read away, so that the refusal is not lost to a reset."""
 
@@ -103,15 +101,14 @@ class Lane:
     in_flight: int = attrs.field(default=0, init=False)
     requests: int = attrs.field(default=0, init=False)
     last: tuple[Again, Head] | None = attrs.field(default=None, init=False, repr=False)  # read by any connection
+    opened: trio.Event = attrs.field(factory=trio.Event, init=False)  # some connection is
     _emptied: trio.Event = attrs.field(factory=trio.Event, init=False)
     _date: int = attrs.field(default=0, init=False)
     _date_lines: bytes = attrs.field(default=b"", init=False)
 
     def statistics(self) -> Statistics:
-        idle = sum(connection.phase is Phase.IDLE for connection in self.connections)
-        return Statistics(
-            connections=len(self.connections), idle=idle, in_flight=self.in_flight, requests=self.requests
-        )
+        idle, count = sum(each.phase is Phase.IDLE for each in self.connections), len(self.connections)
+        return Statistics(connections=count, idle=idle, in_flight=self.in_flight, requests=self.requests)
 
     async def run(self) -> None:
         """Sweep and watch until cancelled; without it no deadline and no leaving is noticed."""
@@ -121,6 +118,9 @@ class Lane:
 
     async def _sweep(self) -> None:
         while True:
+            if not self.connections:
+                self.opened = trio.Event()
+                await self.opened.wait()
             await trio.sleep(self.sweep_interval)
             now = trio.current_time()
             for connection in [each for each in self.connections if each.deadline < now]:
@@ -183,6 +183,7 @@ class Connection:
     _again: Again | None = attrs.field(default=None, init=False)
     _head: Head | None = attrs.field(default=None, init=False)  # of `_again`
     _body_deadline: float = attrs.field(default=inf, init=False)
+    _now: Callable[[], float] = attrs.field(default=trio.current_time, init=False)
 
     def __repr__(self) -> str:
         return f"Connection({self.client}, {self.phase.value}{', closed' if self.closed else ''})"
@@ -190,6 +191,8 @@ class Connection:
     async def serve(self) -> None:
         """Serve requests until one side is done. The connection is closed in every case."""
         self.lane.connections.add(self)
+        self._now = trio.lowlevel.current_clock().current_time  # the same with two calls less
+        self.lane.opened.set()
         if self.sock is not None:
             self.lane.watch.add(self.sock, self.on_left)
         try:
@@ -197,7 +200,10 @@ class Connection:
                 await self._http2()
             else:
                 self._wait_for(Phase.IDLE, self.lane.limits.header_timeout)
-                while await self._one_request():
+                while (found := await self._next_request()) is not None:
+                    (parsed, head), found = found, None
+                    if not await (self._answer(parsed, head) if head else self.lane.elsewhere.answer(self, parsed)):
+                        break
                     self._wait_for(Phase.IDLE, self.lane.idle_timeout)
         except WireBroken:
             pass
@@ -219,7 +225,7 @@ class Connection:
 
     def _wait_for(self, phase: Phase, seconds: float) -> None:
         self.phase = phase
-        self.deadline = trio.current_time() + seconds
+        self.deadline = self._now() + seconds
 
     def expect_body(self, received: int) -> None:
         """A body is awaited, of which `received` bytes are here already."""
@@ -259,7 +265,7 @@ class Connection:
         if self.sock is None:
             self.wire.close()
         elif not self.closed:
-            trio.lowlevel.notify_closing(self.sock)
+            interrupt(self.sock)
 
     # The caller's leaving.
 
@@ -288,34 +294,34 @@ class Connection:
         data, self.buffer = self.buffer[:count], self.buffer[count:]
         return data
 
-    async def _one_request(self) -> bool:
+    async def _next_request(self) -> tuple[ParsedHead, Head | None] | None:
+        """The next request's head, in both forms where it is inference; None: there is none."""
         try:
             raw = await self._read_head()
             if not raw:
-                return False
+                return None
             if raw == HTTP2_PREFACE:
                 self.buffer = raw + self.buffer
                 await self._http2()
-                return False
+                return None
             known = self._known(raw)
             if known is not None:
-                del raw  # an answer may take long
-                return await self._answer(*known)
+                return known
             head = check_head(raw)
             path, _, query = head.target.partition(b"?")
             if self.lane.is_inference(head.method, path):
                 self._again = Again(raw, head)
                 self._head = Head(head.method, path, query, head.headers, self.client)
                 self.lane.last = self._again, self._head
-                return await self._answer(head, self._head)
+                return head, self._head
             if head.length is not None and head.length > self.lane.limits.max_body_bytes:
                 raise too_large(self.lane.limits.max_body_bytes)
         except InfermuxError as refusal:
             self._refuse(refusal)
             await self.linger()
-            return False
+            return None
         self.phase, self.deadline = Phase.ELSEWHERE, inf
-        return await self.lane.elsewhere.answer(self, head)
+        return head, None
 
     def _known(self, raw: bytes) -> tuple[ParsedHead, Head] | None:
         """A head like the last one, of this connection or at first of any: 5000 copies of one are several megabytes."""
@@ -324,7 +330,7 @@ class Connection:
             again, head = self.lane.last[0], self.lane.last[1].of_client(self.client)
         if again is None or head is None:
             return None
-        if again.is_same(raw):
+        if raw == again.raw:
             found = again.parsed, head
         elif (length := again.length_of(raw)) is not None:
             found = msgspec.structs.replace(again.parsed, length=int(length)), head.of_length(length)
@@ -337,11 +343,12 @@ class Connection:
         """The next head with its empty line, b"" when the caller is done."""
         seen = 0
         while True:
-            if self.buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request line are skipped
-                self.buffer = _EMPTY_LINES.sub(b"", self.buffer, count=1)
-            end = self.buffer.find(b"\r\n\r\n", max(0, seen - 3))
-            if end >= 0:
-                return self.take(end + 4)
+            if self.buffer:
+                if self.buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request line are skipped
+                    self.buffer = _EMPTY_LINES.sub(b"", self.buffer, count=1)
+                end = self.buffer.find(b"\r\n\r\n", seen - 3 if seen > 3 else 0)
+                if end >= 0:
+                    return self.take(end + 4)
             if self.buffer:
                 if self.phase is Phase.IDLE:
                     self._wait_for(Phase.HEAD, self.lane.limits.header_timeout)

@@ -22,7 +22,8 @@ from infermux.errors import InfermuxError
 from infermux.log_lines import Fields
 from infermux.logs import log_fields
 
-from .live_values import COUNTER, Value
+from .live_values import Value
+from .metric_text import COUNTER
 from .request_log import line_of
 
 log = logging.getLogger("infermux.door")

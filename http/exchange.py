@@ -53,6 +53,7 @@ class Head(msgspec.Struct, eq=False):
 
     The heads of one connection's requests are mostly the same: they are then one object, so that what was found out of
     it need not be found out again. `passed` and `checked` are for those who do: see `inference` and `admission`.
+    `is_plain`: none of the `RARE` headers is there.
     """
 
     method: bytes
@@ -62,8 +63,11 @@ class Head(msgspec.Struct, eq=False):
     client: tuple[str, int] | None = None
     passed: object = None
     checked: tuple[Any, Any] | None = None
-    _plain: bool | None = None
+    is_plain: bool = False
     _first: dict[bytes, bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.is_plain = self.lacks(RARE)
 
     def __repr__(self) -> str:
         """Without the query and the headers: callers put keys there."""
@@ -76,22 +80,14 @@ class Head(msgspec.Struct, eq=False):
             first = self._first = dict(reversed(self.headers))
         return first.get(name)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether none of the `RARE` headers is there."""
-        plain = self._plain
-        if plain is None:
-            plain = self._plain = self.lacks(RARE)
-        return plain
-
     def of_length(self, length: bytes) -> Head:
         """The same with another Content-Length."""
         headers = [(name, length if name == b"content-length" else value) for name, value in self.headers]
         return msgspec.structs.replace(self, headers=headers, _first=None)
 
     def of_client(self, client: tuple[str, int] | None) -> Head:
-        """The same from somebody else, of whom nothing has been found out yet."""
-        return msgspec.structs.replace(self, client=client, passed=None, checked=None)
+        """The same from somebody else: what was found out of its lines holds."""
+        return msgspec.structs.replace(self, client=client)
 
     def lacks(self, names: frozenset[bytes]) -> bool:
         """Whether none of these headers (lower case) is there: one look for what requests seldom have."""

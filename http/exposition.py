@@ -1,9 +1,14 @@
-"""Metrics in Prometheus' text format, written by prometheus_client, which is imported when they are first asked for."""
+"""Metrics for Prometheus, written by `metric_text`.
+
+What is known of the process and of the garbage collector, and which format a scraper asks for, prometheus_client tells,
+which is imported when metrics are first asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -11,12 +16,13 @@ import trio
 from infermux.watchdog import Watchdog
 
 from .inference import Inference
-from .live_values import COUNTER, Value, live_values
+from .live_values import Value, live_values
 from .loop_delay import LoopDelay
-from .metrics import Counts, Distribution
+from .metric_text import COUNTER, HISTOGRAM, Family, labelled, text_of
+from .metrics import Counts
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
+    from prometheus_client import CollectorRegistry
 
 More = Callable[[], Iterable[Value]]
 """Further values, read when metrics are asked for. What it raises fails the whole answer."""
@@ -24,6 +30,7 @@ More = Callable[[], Iterable[Value]]
 REQUEST_LABELS = ("endpoint", "model", "provider", "ending", "status", "code", "fault")
 TIME_LABELS = ("endpoint", "provider", "model")
 USED_LABELS = ("provider", "model")
+OPENMETRICS_END = "# EOF\n"
 
 
 @attrs.define(eq=False)
@@ -49,104 +56,94 @@ Page = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 
 def _rendered(counts: Counts, live: list[Value], accept: str) -> tuple[bytes, str]:
-    from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
     from prometheus_client.exposition import choose_encoder
 
+    _, content_type = choose_encoder(accept)
+    openmetrics = content_type.startswith("application/openmetrics-text")
+    text = text_of([*_of_requests(counts), *_of_values(live), *_of_process()], openmetrics=openmetrics)
+    return (text + OPENMETRICS_END if openmetrics else text).encode(), content_type
+
+
+def _of_process() -> Iterator[Family]:
+    for metric in _process().collect():
+        family = Family(metric.name, metric.documentation, metric.type)
+        for sample in metric.samples:
+            family.add(tuple(sample.labels.items()), sample.value)
+        yield family
+
+
+@lru_cache(maxsize=1)
+def _process() -> CollectorRegistry:
+    """What asks the system. Made once: it begins with reading when the machine was started."""
+    from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once([*_of_requests(counts), *_of_values(live)]))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    return registry
 
 
-class _Once:
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Any]:
-        return self._families
-
-
-def _of_requests(counts: Counts) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily as Counter
-
-    requests = Counter("infermux_requests", "Requests that have ended.", labels=REQUEST_LABELS)
+def _of_requests(counts: Counts) -> Iterator[Family]:
+    requests = Family("infermux_requests", "Requests that have ended.", COUNTER)
     for key, count in counts.requests.items():
-        requests.add_metric([str(part) for part in key], count)
+        requests.add(labelled(REQUEST_LABELS, key), count)
     yield requests
-    attempts = Counter("infermux_attempts", "Attempts that have ended.", labels=("provider", "outcome", "fault"))
+    attempts = Family("infermux_attempts", "Attempts that have ended.", COUNTER)
     for tried, count in counts.attempts.items():
-        attempts.add_metric(tried, count)
+        attempts.add(labelled(("provider", "outcome", "fault"), tried), count)
     yield attempts
-    yield Counter("infermux_rescues", "Answers that another provider went on with.", value=counts.rescues)
-    cache = Counter("infermux_cache", "Requests by what the cache did for them.", labels=("result",))
+    rescues = Family("infermux_rescues", "Answers that another provider went on with.", COUNTER)
+    rescues.add((), counts.rescues)
+    yield rescues
+    cache = Family("infermux_cache", "Requests by what the cache did for them.", COUNTER)
     for result, count in counts.cache.items():
-        cache.add_metric([result], count)
+        cache.add((("result", result),), count)
     yield cache
     yield from _of_times(counts)
     yield from _of_money(counts)
 
 
-def _of_times(counts: Counts) -> Iterator[Metric]:
-    from prometheus_client.core import HistogramMetricFamily as Histogram
-
-    duration = Histogram("infermux_request_duration_seconds", "Time of whole answers.", labels=TIME_LABELS)
-    first = Histogram("infermux_first_token_seconds", "Time to the first token of streams.", labels=TIME_LABELS)
-    gap = Histogram("infermux_token_gap_seconds", "Mean time between the tokens of a stream.", labels=TIME_LABELS)
+def _of_times(counts: Counts) -> Iterator[Family]:
+    duration = Family("infermux_request_duration_seconds", "Time of whole answers.", HISTOGRAM)
+    first = Family("infermux_first_token_seconds", "Time to the first token of streams.", HISTOGRAM)
+    gap = Family("infermux_token_gap_seconds", "Mean time between the tokens of a stream.", HISTOGRAM)
     for key, times in counts.times.items():
-        _add(duration, key, times.duration)
-        _add(first, key, times.first_token)
-        _add(gap, key, times.gap)
+        labels = labelled(TIME_LABELS, key)
+        for family, values in ((duration, times.duration), (first, times.first_token), (gap, times.gap)):
+            if values.count:
+                family.distribute(labels, values.bounds, values.counts, values.sum)
     yield from (duration, first, gap)
-    overhead = Histogram(
-        "infermux_overhead_seconds", "Time of requests that went by in the router itself.", labels=("endpoint",)
-    )
+    overhead = Family("infermux_overhead_seconds", "Time of requests that went by in the router itself.", HISTOGRAM)
     for endpoint, each in counts.overhead.items():
-        _add(overhead, (endpoint,), each)
+        if each.count:
+            overhead.distribute((("endpoint", endpoint),), each.bounds, each.counts, each.sum)
     yield overhead
-    waited = Histogram("infermux_waited_seconds", "Time of requests that waited for a provider.", labels=())
-    _add(waited, (), counts.waited)
+    waited = Family("infermux_waited_seconds", "Time of requests that waited for a provider.", HISTOGRAM)
+    waited.distribute((), counts.waited.bounds, counts.waited.counts, counts.waited.sum)
     yield waited
 
 
-def _of_money(counts: Counts) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily as Counter
-
-    tokens = Counter(
-        "infermux_tokens", "Tokens used, by OpenTelemetry's type.", labels=(*USED_LABELS, "gen_ai_token_type")
-    )
-    parts = Counter("infermux_tokens_part", "Tokens that are a part of those, by kind.", labels=(*USED_LABELS, "kind"))
-    cost = Counter("infermux_cost_dollars", "US dollars of all attempts whose price is known.", labels=USED_LABELS)
-    unpriced = Counter("infermux_unpriced", "Attempts that used tokens at a price nobody knows.", labels=USED_LABELS)
+def _of_money(counts: Counts) -> Iterator[Family]:
+    tokens = Family("infermux_tokens", "Tokens used, by OpenTelemetry's type.", COUNTER)
+    parts = Family("infermux_tokens_part", "Tokens that are a part of those, by kind.", COUNTER)
+    cost = Family("infermux_cost_dollars", "US dollars of all attempts whose price is known.", COUNTER)
+    unpriced = Family("infermux_unpriced", "Attempts that used tokens at a price nobody knows.", COUNTER)
     for which, used in counts.used.items():
-        tokens.add_metric((*which, "input"), used.input)
-        tokens.add_metric((*which, "output"), used.output)
+        labels = labelled(USED_LABELS, which)
+        tokens.add((*labels, ("gen_ai_token_type", "input")), used.input)
+        tokens.add((*labels, ("gen_ai_token_type", "output")), used.output)
         for kind in ("cache_read", "cache_creation", "reasoning", "estimated"):
-            parts.add_metric((*which, kind), getattr(used, kind))
-        cost.add_metric(which, used.cost)
-        unpriced.add_metric(which, used.unpriced)
+            parts.add((*labels, ("kind", kind)), getattr(used, kind))
+        cost.add(labels, used.cost)
+        unpriced.add(labels, used.unpriced)
     yield from (tokens, parts, cost, unpriced)
 
 
-def _add(family: Any, labels: tuple[str, ...], values: Distribution) -> None:
-    if not values.count and labels:
-        return
-    total, buckets = 0, list[tuple[str, float]]()
-    for bound, count in zip((*map(str, values.bounds), "+Inf"), values.counts, strict=True):
-        total += count
-        buckets.append((bound, total))
-    family.add_metric(labels, buckets, values.sum)
-
-
-def _of_values(live: list[Value]) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    families: dict[str, Any] = {}
+def _of_values(live: list[Value]) -> Iterable[Family]:
+    families: dict[str, Family] = {}
     for value in live:
         family = families.get(value.name)
         if family is None:
-            made = CounterMetricFamily if value.kind == COUNTER else GaugeMetricFamily
-            family = families[value.name] = made(value.name, value.said, labels=tuple(value.labels))
-        family.add_metric(tuple(value.labels.values()), float(value.value))
-    return iter(families.values())
+            family = families[value.name] = Family(value.name, value.said, value.kind)
+        family.add(tuple(value.labels.items()), value.value)
+    return families.values()

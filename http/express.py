@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from infermux.errors import InfermuxError, RequestTimeout
-from infermux.providers.transport import Stoppable
 from infermux.providers.wire import WireBroken
 
 from .answers import MIN_BODY_RATE, Answer, render_headers, require_length, too_large
@@ -34,13 +33,25 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 class ExpressExchange:
     """One request on one connection."""
 
-    __slots__ = ("_answer", "_body", "_connection", "_keep", "_parsed", "_pending", "_pieces", "_unsent", "head")
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_connection",
+        "_keep",
+        "_parsed",
+        "_pending",
+        "_pieces",
+        "_unsent",
+        "head",
+        "watch",
+    )
 
     def __init__(self, connection: Connection, parsed: ParsedHead, head: Head) -> None:
         self.head = head
+        self.watch = connection.watch
         self._connection = connection
         self._parsed = parsed
-        self._body: bytes | None = None if parsed.has_body else b""
+        self._body: bytes | None = None if parsed.length or parsed.chunked else b""
         self._pieces: BodyPieces | None = None
         self._answer = _NONE
         self._keep = parsed.keep_alive
@@ -81,9 +92,6 @@ class ExpressExchange:
     def body_unread(self) -> bool:
         return self._body is None
 
-    def watch(self, scope: Stoppable | None) -> None:
-        self._connection.watch(scope)
-
     # In.
 
     async def body(self) -> bytes:
@@ -91,7 +99,11 @@ class ExpressExchange:
             if self._parsed.length is None and not self._parsed.chunked:
                 require_length(self.head.method)
             return self._body
-        body = await (self._read_chunked() if self._parsed.chunked else self._read_length())
+        length, connection = self._parsed.length, self._connection
+        if length is not None and len(connection.buffer) == length <= connection.lane.limits.max_body_bytes:
+            body, connection.buffer = connection.buffer, b""  # mostly all of it has come with the head, and no more
+        else:
+            body = await (self._read_chunked() if self._parsed.chunked else self._read_length())
         self._body = b""  # it is the handler's: a stream may last for minutes after nobody needs it any more
         return body
 
@@ -253,7 +265,8 @@ class ExpressExchange:
             framing += b"connection: close\r\n"
         elif self._parsed.minor == 0:
             framing += b"connection: keep-alive\r\n"
-        return b"%b%b%b%b\r\n" % (status_line(status), lane.date_lines(), render_headers(headers), framing)
+        lines = headers if type(headers) is HeaderLines else render_headers(headers)
+        return b"%b%b%b%b\r\n" % (status_line(status), lane.date_lines(), lines, framing)
 
     def _skip_body(self) -> bool:
         """Drop a body the handler did not ask for, if all of it is here; otherwise it costs the connection."""

@@ -11,21 +11,22 @@ import re
 import secrets
 
 import attrs
-import trio
 
 from infermux.actors.decisions import Decisions
 from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
-from infermux.actors.key_access import check_model
+from infermux.actors.key_access import ModelRule
 from infermux.actors.key_table import Known
 from infermux.actors.keys import Keys, Permit
 from infermux.actors.pump import Sink
+from infermux.actors.supply import REQUEST_WAITS
 from infermux.errors import (
     CallerLeft,
     InfermuxError,
     InternalError,
     Overloaded,
+    RateLimited,
     ShuttingDown,
     UnsupportedMediaType,
 )
@@ -87,6 +88,7 @@ class Inference:
     draining: bool = False
     running: dict[Draft, None] = attrs.field(factory=dict[Draft, None])
     decisions: Decisions = attrs.field(factory=Decisions)
+    _models: ModelRule = attrs.field(factory=ModelRule)
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
     _id_prefix: bytes = attrs.field(factory=lambda: b"req-" + secrets.token_hex(6).encode() + b"-")
     _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
@@ -100,8 +102,10 @@ class Inference:
         """Serve one exchange. Raises CallerLeft; everything else becomes an answer."""
         head = exchange.head
         endpoint = ROUTES.get(head.path)
+        fleet = self.fleet
         draft = Draft(
-            journal=self.fleet.journal,
+            began=fleet.now(),
+            journal=fleet.journal,
             id=self._request_id(head),
             endpoint=ENDPOINT_NAMES[endpoint] if endpoint is not None else passed_name(head.path),
         )
@@ -117,13 +121,11 @@ class Inference:
             run = draft.run = await self._received(exchange, endpoint, draft, found, carried)
             run.killed = draft.killed
             if found.key is not None:
-                permit = self._permit(found.key, run)
+                permit = await self._permit(found.key, run)
             if self.caching is not None:
                 await self.caching.serve(exchange, run, draft, self._served)
-            elif run.call.stream:
-                await self._stream(exchange, run, draft)
             else:
-                await self._answer(exchange, run, await run.begin(), draft)
+                await self._served(exchange, run, draft)
             draft.ended_well()
         except InfermuxError as error:
             await self._refuse(exchange, error, draft)
@@ -136,7 +138,7 @@ class Inference:
         finally:
             self.in_flight -= 1
             del self.running[draft]
-            now = trio.current_time()
+            now = fleet.now()
             if draft.run is not None:
                 draft.run.close()
                 if permit is not None:
@@ -174,11 +176,22 @@ class Inference:
         if content_type is not None and b"json" not in content_type.lower() and head.path in ROUTES:
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
 
-    def _permit(self, key: Known, run: Run) -> Permit:
-        """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited."""
+    async def _permit(self, key: Known, run: Run) -> Permit:
+        """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited.
+
+        It waits only where nodes share the limit, and this one has nothing left of it: what it asked for is to come.
+        """
         assert self.keys is not None
-        check_model(key.stored, run.want, self.fleet.catalogue)
-        return self.keys.admit(key, run.want, run.started_at)
+        self._models.check(key.stored, run.want, self.fleet.catalogue)
+        now, supply = run.started_at, self.fleet.supply
+        deadline = now + REQUEST_WAITS
+        while True:
+            try:
+                return self.keys.admit(key, run.want, now)
+            except RateLimited:
+                if supply is None or not await supply.coming(deadline):
+                    raise
+            now = self.fleet.now()
 
     async def _received(
         self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted, carried: Carried
@@ -190,7 +203,7 @@ class Inference:
                 return await passed(fleet, rules, exchange, found=found, carried=carried)
             body = await exchange.body()
         finally:
-            now = trio.current_time()
+            now = fleet.now()
             draft.received = now - draft.began
         return read(fleet, rules, exchange, endpoint=endpoint, body=body, found=found, carried=carried, now=now)
 
@@ -204,16 +217,33 @@ class Inference:
 
     async def _served(self, exchange: Exchange, run: Run, draft: Draft) -> None:
         """Have it answered by a provider."""
+        opening: Opening | None = None
         if run.call.stream:
-            await self._stream(exchange, run, draft)
+            opening = Opening(self, exchange, run, draft)
+            answer = await self._begun(exchange, run, opening)
         else:
-            await self._answer(exchange, run, await run.begin(), draft)
-
-    async def _answer(self, exchange: Exchange, run: Run, answer: Answer | Stream, draft: Draft) -> None:
+            answer = await run.begin()
         if isinstance(answer, Answer):
             await self._respond(exchange, run, answer, draft)
-        else:
-            await self._pump(exchange, run, Opening(self, exchange, run, draft), answer)
+        elif answer is not None:
+            opening = opening or Opening(self, exchange, run, draft)
+            try:
+                # Called from here: a method between would be a frame of each open stream.
+                await run.pump(opening.open(answer))
+            except Exception as error:
+                await self._ended_badly(exchange, run, opening, error)
+            else:
+                await exchange.finish(_trailers(exchange.head, run))
+
+    async def _begun(self, exchange: Exchange, run: Run, opening: Opening) -> Answer | Stream | None:
+        """The answer to a request for a stream, which may begin before its first content; None: it was broken off."""
+        try:
+            return await run.begin(opening.commit)
+        except InfermuxError as error:
+            if not opening.is_open:
+                raise
+            await self._break_off(exchange, run, opening, error)
+            return None
 
     async def _respond(self, exchange: Exchange, run: Run, answer: Answer, draft: Draft) -> None:
         draft.status = answer.status
@@ -226,39 +256,21 @@ class Inference:
                 usage.prompt_tokens,
                 usage.completion_tokens,
             )
-            dollars = run.lease.cost if run.lease else None
+            dollars = None if (lease := run.lease) is None else lease.cost
             if dollars is not None:
                 lines += b"x-infermux-cost: %.8f\r\n" % dollars
         await exchange.respond(answer.status, HeaderLines(lines), answer.body)
 
-    async def _stream(self, exchange: Exchange, run: Run, draft: Draft) -> None:
-        """A request for a stream: its answer may have to begin before its first content is there."""
-        opening = Opening(self, exchange, run, draft)
-        try:
-            answer = await run.begin(opening.commit)
-        except InfermuxError as error:
-            if not opening.is_open:
-                raise
+    async def _ended_badly(self, exchange: Exchange, run: Run, opening: Opening, error: Exception) -> None:
+        """Tell the caller in its stream. Raises CallerLeft."""
+        if isinstance(error, CallerLeft):
+            raise error
+        if isinstance(error, InfermuxError):
             await self._break_off(exchange, run, opening, error)
             return
-        if isinstance(answer, Answer):
-            await self._respond(exchange, run, answer, draft)
-        else:
-            await self._pump(exchange, run, opening, answer)
-
-    async def _pump(self, exchange: Exchange, run: Run, opening: Opening, stream: Stream) -> None:
-        sink = opening.open(stream)
-        try:
-            await run.pump(sink)
-        except InfermuxError as error:
-            await self._break_off(exchange, run, opening, error)
-            return
-        except CallerLeft:
-            raise
-        except Exception:
-            log.exception("request %s crashed while streaming", opening.draft.id.decode("latin-1"))
-            opening.draft.broke(_crashed())
-            exchange.send_now(_told_in_band(_crashed(), exchange.head, opening))
+        log.error("request %s crashed while streaming", opening.draft.id.decode("latin-1"), exc_info=error)
+        opening.draft.broke(_crashed())
+        exchange.send_now(_told_in_band(_crashed(), exchange.head, opening))
         await exchange.finish(_trailers(exchange.head, run))
 
     async def _break_off(self, exchange: Exchange, run: Run, opening: Opening, error: InfermuxError) -> None:
@@ -294,7 +306,7 @@ class Inference:
         return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
             same,
             request_id,
-            int((trio.current_time() - run.started_at) * 1000),  # of a float the formatting costs an exception
+            int((self.fleet.now() - run.started_at) * 1000),  # of a float the formatting costs an exception
             run.attempts,
         )
 

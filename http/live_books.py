@@ -9,7 +9,8 @@ from infermux.actors.ledger import Ledger
 from infermux.actors.treasury import Treasury
 from infermux.config.settings import Budget
 
-from .live_values import COUNTER, Value
+from .live_values import Value
+from .metric_text import COUNTER
 
 EVERYONE: Final = "*"
 

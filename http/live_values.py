@@ -17,9 +17,7 @@ from infermux.watchdog import Watchdog
 
 from .inference import Inference
 from .loop_delay import LoopDelay
-
-GAUGE: Final = "gauge"
-COUNTER: Final = "counter"
+from .metric_text import COUNTER, GAUGE
 
 _HELP: Final = {
     "infermux_in_flight": "Requests under way.",

@@ -7,7 +7,7 @@ from collections import deque
 import attrs
 import trio
 
-LOOK_EVERY = 0.5  # seconds
+LOOK_EVERY = 1.0  # seconds
 REMEMBERED = 60.0  # seconds
 
 

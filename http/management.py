@@ -51,6 +51,7 @@ from .exposition import Metrics
 from .inference import Inference
 from .key_pages import add_keys
 from .live_requests import add_requests
+from .merging import add_look, add_merged
 from .metrics_page import ROOT as METRICS
 from .metrics_page import add_metrics
 from .models_page import add_models, asked_head
@@ -60,6 +61,7 @@ from .overview import add_overview
 from .queries import check_query
 from .reloading import Reloader
 from .rules import Rules
+from .siblings import Siblings
 from .sign_in import Door
 
 PREFIX = "/_infermux"
@@ -71,7 +73,8 @@ MAX_BODY = 64 * 1024
 class Management:
     """What the pages need.
 
-    `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one.
+    `token` guards `/_infermux/` where it is set; `token_required`: nothing is answered without one. `siblings` are all
+    workers, where there are several.
     """
 
     fleet: Fleet
@@ -85,6 +88,7 @@ class Management:
     metrics: Metrics
     hub: Hub
     door_log: DoorLog
+    siblings: Siblings | None = None
     door: Door = attrs.field(factory=lambda: Door(PREFIX, pages(PREFIX)))
 
     @property
@@ -93,45 +97,69 @@ class Management:
         return self.inference.rules
 
 
+def local_app(management: Management) -> QuartTrio:
+    """What answers for this worker alone, to the others: no token is asked for, and nothing logged."""
+    app = _bare_app()
+    _add_errors(app)
+    _add_pages(app, management, public=True)
+    add_look(app, lambda: management.inference.keys, PREFIX)
+    return app
+
+
 def management_app(management: Management, *, public: bool = True, managed: bool = True) -> QuartTrio:
     """The application: `public` serves `/v1/models`, `managed` serves `/_infermux/`."""
+    app = _bare_app()
+    _add_guard(app, management, managed)
+    management.door_log.add(app, PREFIX)
+    _add_errors(app)
+    if public:
+        add_models(app, management.inference)
+    if managed:
+        if management.siblings is not None:
+            add_merged(app, management.siblings, management.fleet.nursery, PREFIX)
+        _add_pages(app, management, public=public)
+    return app
+
+
+def _bare_app() -> QuartTrio:
     app = QuartTrio(__name__, static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None  # it would also cut streams
     app.config["BODY_TIMEOUT"] = 10
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a 405 as on every path: no other origin may ask, preflight or not
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    _add_guard(app, management, managed)
-    management.door_log.add(app, PREFIX)
+    return app
+
+
+def _add_errors(app: QuartTrio) -> None:
     app.register_error_handler(ConfigError, _refused_config)
     app.register_error_handler(InfermuxError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash(app))
-    if public:
-        add_models(app, management.inference)
-    if managed:
-        _add_health(app, management)
-        _add_providers(app, management)
-        _add_configuration(app, management)
-        add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
-        add_keys(app, lambda: management.inference.keys, management.fleet)
-        add_money(app, management.fleet, PREFIX)
-        add_costs(app, management.books)
-        add_requests(app, management.inference, PREFIX)
-        add_cache(app, management.inference, PREFIX)
-        add_explain(app, management.inference, PREFIX)
-        add_overview(app, management.hub.overview, PREFIX)
-        add_events(app, management.hub, PREFIX)
-        add_dashboard(app, PREFIX)
-        add_openapi(
-            app,
-            PREFIX,
-            mode=lambda: management.rules.config.auth.mode,
-            token=management.token is not None or management.token_required,
-            separate=not public,
-        )
-        management.door.add(app)
-    return app
+
+
+def _add_pages(app: QuartTrio, management: Management, *, public: bool) -> None:
+    _add_health(app, management)
+    _add_providers(app, management)
+    _add_configuration(app, management)
+    add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
+    add_keys(app, lambda: management.inference.keys, management.fleet)
+    add_money(app, management.fleet, PREFIX)
+    add_costs(app, management.books)
+    add_requests(app, management.inference, PREFIX)
+    add_cache(app, management.inference, PREFIX)
+    add_explain(app, management.inference, PREFIX)
+    add_overview(app, management.hub.overview, PREFIX)
+    add_events(app, management.hub, PREFIX)
+    add_dashboard(app, PREFIX)
+    add_openapi(
+        app,
+        PREFIX,
+        mode=lambda: management.rules.config.auth.mode,
+        token=management.token is not None or management.token_required,
+        separate=not public,
+    )
+    management.door.add(app)
 
 
 def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
@@ -270,6 +298,7 @@ def _add_health(app: QuartTrio, management: Management) -> None:
             "routable": sum(row["routable"] for row in rows),
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "event_loop": management.watchdog.statistics(),
+            "state": None if fleet.supply is None else fleet.supply.as_json(),
             "ledger": None if management.books is None else management.books.as_json(),
             "providers": rows,
         }

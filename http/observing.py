@@ -16,6 +16,7 @@ from .live_books import budget_values, ledger_values
 from .metrics import Counts
 from .overview import Overview
 from .request_log import log_request
+from .state_values import state_values
 from .traces import traces_of
 
 
@@ -33,6 +34,7 @@ def observe(inference: Inference, watchdog: Watchdog, books: Books | None = None
         fleet.nursery.start_soon(traces.run)
     metrics.more.append(lambda: budget_values(fleet.treasury))
     metrics.more.append(lambda: cache_values(inference))
+    metrics.more.append(lambda: state_values(fleet))
     if books is not None:
         metrics.more.append(lambda: ledger_values(books.ledger))
     fleet.nursery.start_soon(metrics.delay.run)

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from infermux.actors.identity import NOBODY
 from infermux.actors.record import Ending, Record
 from infermux.log_lines import Fields
 from infermux.logs import log_fields
@@ -25,6 +24,39 @@ def log_request(record: Record) -> None:
     log_fields(log, level, RequestLine(record, bad))
 
 
+class Line(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What is said of a request, in this order; None: nothing. Milliseconds, tokens, US dollars."""
+
+    id: str
+    endpoint: str
+    status: int
+    ending: str
+    code: str | None = None
+    fault: str | None = None
+    error: str | None = None
+    caller: str | None = None
+    key: str | None = None
+    tags: dict[str, str] | None = None
+    trace: str | None = None
+    requested: str
+    attempts: int
+    model: str | None = None
+    provider: str | None = None
+    strategy: str | None = None
+    group: str | None = None
+    rescues: int | None = None
+    cache: str | None = None
+    stream: bool | None = None
+    latency_ms: float
+    first_token_ms: float | None = None
+    waited_ms: float | None = None
+    overhead_ms: float
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    estimated: bool | None = None
+    cost: float | None = None
+
+
 class RequestLine(Fields):
     """The line of one record; rendered when it is written. `bad`: with what the error said."""
 
@@ -35,59 +67,46 @@ class RequestLine(Fields):
         self._record = record
         self._bad = bad
 
-    def fields(self) -> dict[str, Any]:
-        """By name, without those that say nothing. Milliseconds, tokens, US dollars."""
-        record, who = self._record, self._record.who
-        found: dict[str, Any] = {"id": record.id, "endpoint": record.endpoint}
-        found["status"], found["ending"] = record.status, record.ending.value
-        if record.code:
-            found["code"] = record.code
-            found["fault"] = "" if record.fault is None else record.fault.value
-        if self._bad:
-            found["error"] = record.message
-        if who is not NOBODY:
-            given = {"caller": who.caller, "key": who.key, "tags": dict(who.tags)}
-            found.update({name: value for name, value in given.items() if value})
-        if record.trace is not None:
-            found["trace"] = record.trace.trace
-        _add_choice(found, record)
-        _add_times(found, record)
-        usage = record.usage
-        if usage is not None:
-            found["prompt_tokens"], found["completion_tokens"] = usage.prompt_tokens, usage.completion_tokens
-            if usage.estimated:
-                found["estimated"] = True
-        if record.cost is not None:
-            found["cost"] = round(record.cost, 9)
-        return found
+    def fields(self) -> Line:
+        record, who, usage, first = self._record, self._record.who, self._record.usage, self._record.first_token
+        code, answered = record.code, bool(record.provider)
+        return Line(
+            id=record.id,
+            endpoint=record.endpoint,
+            status=record.status,
+            ending=record.ending.value,
+            code=code or None,
+            fault=None if not code else "" if record.fault is None else record.fault.value,
+            error=record.message if self._bad else None,
+            caller=who.caller or None,
+            key=who.key or None,
+            tags=dict(who.tags) if who.tags else None,
+            trace=None if record.trace is None else record.trace.trace,
+            requested=record.requested,
+            attempts=len(record.attempts),
+            model=record.model if answered else None,
+            provider=record.provider if answered else None,
+            strategy=record.strategy or None,
+            group=record.group or None,
+            rescues=record.rescues or None,
+            cache=record.cache or None,
+            stream=record.stream or None,
+            latency_ms=_ms(record.latency),
+            first_token_ms=None if first is None else _ms(first),
+            waited_ms=_ms(record.waited) if record.waited else None,
+            overhead_ms=_ms(record.overhead),
+            prompt_tokens=None if usage is None else usage.prompt_tokens,
+            completion_tokens=None if usage is None else usage.completion_tokens,
+            estimated=True if usage is not None and usage.estimated else None,
+            cost=None if record.cost is None else round(record.cost, 9),
+        )
 
     def __str__(self) -> str:
-        return line_of(self.fields())
+        said = self.fields()
+        return line_of({name: value for name in _NAMES if (value := getattr(said, name)) is not None})
 
 
-def _add_choice(found: dict[str, Any], record: Record) -> None:
-    found["requested"], found["attempts"] = record.requested, len(record.attempts)
-    if record.provider:
-        found["model"], found["provider"] = record.model, record.provider
-    if record.strategy:
-        found["strategy"] = record.strategy
-    if record.group:
-        found["group"] = record.group
-    if record.rescues:
-        found["rescues"] = record.rescues
-    if record.cache:
-        found["cache"] = record.cache
-    if record.stream:
-        found["stream"] = True
-
-
-def _add_times(found: dict[str, Any], record: Record) -> None:
-    found["latency_ms"] = _ms(record.latency)
-    if record.first_token is not None:
-        found["first_token_ms"] = _ms(record.first_token)
-    if record.waited:
-        found["waited_ms"] = _ms(record.waited)
-    found["overhead_ms"] = _ms(record.overhead)
+_NAMES = Line.__struct_fields__
 
 
 def _ms(seconds: float) -> float:

@@ -27,7 +27,7 @@ _log = logging.getLogger("infermux.http")
 Listen = tuple[str, int] | socket.socket
 Address = tuple[str, int]
 
-BACKLOG = 2048
+BACKLOG = 4096
 CONNECTIONS_PER_REQUEST = 4
 """Open connections per concurrent request allowed: callers keep idle ones, but not without bound."""
 _BURST = 64
@@ -132,6 +132,7 @@ async def serve(
     management_app: AsgiApp | None = None,
     refused: Refused = untold,
     grace: float = 30.0,
+    shared: bool = False,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `shutdown` is set and the requests in flight are answered, or `grace` seconds are over.
@@ -139,7 +140,7 @@ async def serve(
     Inference goes to `handler`, on HTTP/1.1 by the express lane, on HTTP/2 through hypercorn; everything else to the
     ASGI application `app`, and what comes in by `management_listen` to `management_app`, without TLS. `refused` is told
     of the heads that none of them gets to see. After `grace` the handlers are cancelled, with `exchange.shutting_down`
-    true. Cancelling `serve` cuts everything at once.
+    true. Cancelling `serve` cuts everything at once. `shared`: other processes listen on the same ports.
 
     Raises OSError when an address cannot be bound, hypercorn's LifespanFailureError when an application does not start.
     """
@@ -164,7 +165,7 @@ async def serve(
         for front, where in zip(fronts, (listen, management_listen), strict=False):
             stack.callback(front.close)
             for each in where:
-                front.listeners += await open_listeners(each)
+                front.listeners += await open_listeners(each, shared=shared)
         for front in fronts:
             await stack.enter_async_context(front.hypercorn.open())
         addresses = [tuple(front.addresses) for front in fronts]
@@ -184,7 +185,7 @@ def _management_front(app: AsgiApp, limits: LimitSettings, refused: Refused) -> 
     return Front(lane, hypercorn)
 
 
-async def open_listeners(where: Listen) -> list[socket.socket]:
+async def open_listeners(where: Listen, *, shared: bool = False) -> list[socket.socket]:
     """Listening sockets for an address; an empty host means all interfaces, port 0 any port. Raises OSError."""
     if isinstance(where, socket.socket):
         where.setblocking(False)
@@ -195,7 +196,7 @@ async def open_listeners(where: Listen) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     try:
         for family, _, _, _, address in found:
-            listeners.append(_listener(family, str(address[0]), port or _port_of(listeners)))
+            listeners.append(_listener(family, str(address[0]), port or _port_of(listeners), shared))
     except OSError as error:
         for listener in listeners:
             listener.close()
@@ -207,11 +208,13 @@ def _port_of(listeners: list[socket.socket]) -> int:
     return int(listeners[0].getsockname()[1]) if listeners else 0
 
 
-def _listener(family: int, host: str, port: int) -> socket.socket:
+def _listener(family: int, host: str, port: int, shared: bool) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:  # each has a queue of its own, and the system spreads connections over them (socket(7))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host, port))

@@ -17,16 +17,19 @@ import structlog
 
 from infermux.config.settings import LogSettings
 
-from .log_lines import Fields, Lines
+from .log_lines import Fields, FieldsFormatter, Lines
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _LINE_NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 
 
-def set_up_logging(settings: LogSettings) -> None:
-    """Send everything logged below `infermux` (and warnings of the libraries) to stderr as `settings` ask."""
+def set_up_logging(settings: LogSettings, *, worker: int | None = None) -> None:
+    """Send everything logged below `infermux` (and warnings of the libraries) to stderr as `settings` ask.
+
+    `worker`: which of several processes this is, which every line says then.
+    """
     handler = Lines(sys.stderr)
-    handler.setFormatter(LineFormatter(settings, colors=sys.stderr.isatty()))
+    handler.setFormatter(LineFormatter(settings, colors=sys.stderr.isatty(), worker=worker))
     # What no line shows need not be found out (https://docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
@@ -38,12 +41,14 @@ def set_up_logging(settings: LogSettings) -> None:
     logging.getLogger("infermux").setLevel(_LEVELS[settings.level])
 
 
-def _chain(settings: LogSettings) -> list[Any]:
+def _chain(settings: LogSettings, worker: int | None) -> list[Any]:
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
     ]
+    if worker is not None:
+        shared.append(_Mark(worker))
     if settings.timestamps:
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     if settings.format == "json":
@@ -51,10 +56,23 @@ def _chain(settings: LogSettings) -> list[Any]:
     return shared
 
 
-class LineFormatter(structlog.stdlib.ProcessorFormatter):
+class _Mark:
+    """A processor that says which worker a line is from."""
+
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+
+    def __call__(self, _logger: object, _name: str, said: dict[str, Any]) -> dict[str, Any]:
+        said["worker"] = self._worker
+        return said
+
+
+class LineFormatter(structlog.stdlib.ProcessorFormatter, FieldsFormatter):
     """structlog's rendering; `Fields` are rendered here, to the same look at a twentieth of the cost."""
 
-    def __init__(self, settings: LogSettings, *, colors: bool = False) -> None:
+    def __init__(self, settings: LogSettings, *, colors: bool = False, worker: int | None = None) -> None:
+        self._worker = worker
+        self._mark = "" if worker is None else f" worker={worker}"
         self._json = settings.format == "json"
         self._timestamps = settings.timestamps
         renderer: Any
@@ -66,7 +84,7 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter):
                 colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
             )
         super().__init__(
-            foreign_pre_chain=_chain(settings),
+            foreign_pre_chain=_chain(settings, worker),
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
         self._colors = colors
@@ -74,20 +92,30 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter):
     def format(self, record: logging.LogRecord) -> str:
         said: Any = record.msg
         if isinstance(said, Fields):
-            if self._json:
-                return self._as_json(record, said)
-            if not self._colors:
-                level = _LINE_NAMES.get(record.levelno, "info")
-                when = f"{_iso(record.created)} " if self._timestamps else ""
-                return f"{when}[{level:<9}] {said.event} [{record.name}] {said}"
+            return self.line(said, logger=record.name, level=record.levelno, created=record.created)
         return super().format(record)
 
-    def _as_json(self, record: logging.LogRecord, said: Fields) -> str:
-        line = {"event": said.event, "level": _LINE_NAMES.get(record.levelno, "info"), "logger": record.name}
-        if self._timestamps:
-            line["timestamp"] = _iso(record.created)
-        line.update(said.fields())
-        return _ENCODER.encode(line).decode()
+    def line(self, said: Fields, *, logger: str, level: int, created: float) -> str:
+        if self._json:
+            line = _json_head(said.event, level, logger)
+            if self._timestamps:
+                line = f'{line},"timestamp":"{_iso(created)}"'
+            own = said.fields() if self._worker is None else {**said.fields(), "worker": self._worker}
+            fields = _ENCODER.encode(own).decode()[1:]
+            return line + fields if fields == "}" else f"{line},{fields}"
+        if self._colors:
+            record = FieldsRecord(logger, level, said)
+            record.created = created
+            return super().format(record)
+        when = f"{_iso(created)} " if self._timestamps else ""
+        return f"{when}[{_LINE_NAMES.get(level, 'info'):<9}] {said.event} [{logger}] {said}{self._mark}"
+
+
+@lru_cache(maxsize=64)
+def _json_head(event: str, level: int, logger: str) -> str:
+    """How lines of that kind begin, up to what is different in each; without the comma."""
+    head = {"event": event, "level": _LINE_NAMES.get(level, "info"), "logger": logger}
+    return _ENCODER.encode(head)[:-1].decode()
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -104,24 +132,22 @@ def _second(whole: int) -> str:
     return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-_FOUND_OUT = {
-    **dict.fromkeys(vars(logging.LogRecord("", 0, "", 0, "", None, None))),
-    "args": (),
-    "pathname": "",
-    "filename": "",
-    "module": "",
-    "lineno": 0,
-    "msecs": 0.0,
-}
+@lru_cache(maxsize=64)
+def _found_out(name: str, level: int) -> dict[str, Any]:
+    """What all records of that logger and level have in common; of where they are from, nothing."""
+    nothing = {"args": (), "pathname": "", "filename": "", "module": "", "lineno": 0, "msecs": 0.0}
+    unset = dict.fromkeys(vars(logging.LogRecord("", 0, "", 0, "", None, None)))
+    return {**unset, **nothing, "name": name, "levelno": level, "levelname": logging.getLevelName(level)}
 
 
 class FieldsRecord(logging.LogRecord):
     """A record of `Fields`, in which nothing is found out but what their lines show: the rest costs more than they."""
 
     def __init__(self, name: str, level: int, said: Fields) -> None:
-        word = logging.getLevelName(level)
-        shown = {"name": name, "levelno": level, "levelname": word, "msg": said, "created": time.time()}
-        self.__dict__ = {**_FOUND_OUT, **shown}
+        shown = _found_out(name, level).copy()
+        shown["msg"] = said
+        shown["created"] = time.time()
+        self.__dict__ = shown
 
 
 def log_fields(log: logging.Logger, level: int, said: Fields) -> None:

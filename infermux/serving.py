@@ -15,47 +15,44 @@ import attrs
 import click
 import trio
 
-from infermux import __version__
+from infermux.actors.share import WHOLE
 from infermux.config.certificates import load_chain
 from infermux.config.settings import Config
-from infermux.config.values import Address, address
-from infermux.daemon.running import Daemon, Place, Seen
-from infermux.database import place as database
-from infermux.errors import CallerLeft
+from infermux.config.values import address
+from infermux.daemon.running import Daemon, Seen
+from infermux.descriptors import raise_descriptor_limit
+from infermux.errors import CallerLeft, InfermuxError
 from infermux.http.application import Application, open_application
 from infermux.http.inference import is_inference
 from infermux.http.reloading import Load
 from infermux.http.server import Running, serve, tls_context
 from infermux.logs import set_up_logging
 from infermux.watching import files_beside, watch
+from infermux.workers.messages import Begin
+from infermux.workers.worker import Worker, deaf_to_terminals, end_with_leader, open_link
+
+from .announcing import announce, place_of
 
 log = logging.getLogger("infermux")
 
 CUT_GRACE = 1.0  # seconds between the in-band errors at the end of the grace and the end of everything
 DRAIN_POLL = 0.05
-GC_THRESHOLDS = (20_000, 20, 20)  # requests leave next to no cycles: looking for them rarely saves some 5 % of the time
-
-DEMO_HELP = """\
-Try it (no key needed; any OpenAI client works with base_url {url}/v1):
-
-  curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{{"model": "demo-large", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-
-You will see an OpenAI chat completion. Repeat it: X-Infermux-Provider changes among quick, slow and flaky (round
-robin), and when flaky fails, X-Infermux-Attempts is 2 and another provider has answered. Add "stream": true, with
-curl -N, to watch it come. The providers' states: curl {url}/_infermux/status
+GC_THRESHOLDS = (5_000, 5, 300)
+"""Requests leave next to no cycles: looking for them rarely saves some 5 % of the time. A look walks all that is new,
+and holds everybody meanwhile: while thousands of streams open, that is what some 60 of them are made of, at most 350.
 """
 
 
 @attrs.frozen(kw_only=True)
 class Serving:
-    """What is served, and how. `daemon`: this process is one."""
+    """What is served, and how. `daemon`: this process is one; `worker`: it is one of several."""
 
     config: Config
     load: Load | None
     watch: bool
     demo: bool
     daemon: Daemon | None
+    worker: Worker | None = None
 
 
 def serve_command(
@@ -67,7 +64,7 @@ def serve_command(
     """
     serving = Serving(config=config, load=load, watch=watch, demo=demo, daemon=daemon)
     set_up_logging(config.log)
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     tls = tls_context(config.tls)
     gc.collect()  # here and not in the loop, which it would hold for longer than the watchdog lets pass
     unusable = trio.run(partial(_serve, serving, tls))
@@ -76,15 +73,44 @@ def serve_command(
     return 0
 
 
-def _raise_descriptor_limit() -> None:
-    """As many open files as the system allows: each request has a socket on either side, and 1024 are soon used up."""
-    try:
-        import resource
+def worker_command(link: int, leader: int) -> int:
+    """Serve as one of several processes, by the word of the one that holds the other ends of these descriptors."""
+    folders: list[str] = []
+    end_with_leader(leader, folders)
+    deaf_to_terminals()
+    unusable = trio.run(_work, link, folders)
+    if unusable is not None:
+        raise unusable
+    return 0
 
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ImportError, ValueError, OSError) as error:
-        log.debug("the limit of open files stays as it is: %s", error)
+
+async def _work(descriptor: int, folders: list[str]) -> OSError | InfermuxError | None:
+    """Serve to the end. What keeps it from that is returned: raised, the nursery would wrap it."""
+    link, begun = open_link(descriptor), trio.Event()
+    unusable: OSError | InfermuxError | None = None
+    worker: list[Worker] = []
+
+    async def answer(message: object) -> object:
+        if isinstance(message, Begin):
+            worker.append(Worker(link, message, message.config))
+            folders.append(message.folder)
+            begun.set()
+            return None
+        return await worker[0].answer(message)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run, answer)
+        await begun.wait()
+        config = worker[0].begin.config
+        set_up_logging(config.log, worker=worker[0].begin.place)
+        serving = Serving(config=config, load=worker[0].load, watch=False, demo=False, daemon=None, worker=worker[0])
+        gc.collect()
+        try:
+            unusable = await _serve(serving, tls_context(config.tls))
+        except (OSError, InfermuxError) as error:
+            unusable = error
+        nursery.cancel_scope.cancel()
+    return unusable
 
 
 async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
@@ -113,25 +139,36 @@ def _cancelled_by_signals(scope: trio.CancelScope) -> Generator[None]:
 
 async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
     config = serving.config
-    async with open_application(config, load=serving.load) as application, trio.open_nursery() as nursery:
+    worker = serving.worker
+    share, siblings = (WHOLE, None) if worker is None else (worker.begin.share, worker.siblings)
+    async with (
+        open_application(config, load=serving.load, share=share, siblings=siblings) as application,
+        trio.open_nursery() as nursery,
+    ):
         leaving, shutdown = trio.Event(), trio.Event()
-        await nursery.start(_watch_signals, application, leaving, shutdown)
+        await nursery.start(_watch_signals, application, leaving, shutdown, worker is None)
+        shared = worker is not None
         try:
-            running: Running = await nursery.start(_listen, application, tls, shutdown, nursery.cancel_scope)
+            running: Running = await nursery.start(_listen, application, tls, shutdown, nursery.cancel_scope, shared)
         except OSError as unusable:
             nursery.cancel_scope.cancel()
             return unusable
         nursery.start_soon(_leave, running, leaving)
-        application.reloader.then.append(partial(_adopt, running, tls))
+        place = None if worker is None else worker.begin.place
+        application.reloader.then.append(partial(_adopt, running, tls, place))
         if serving.watch and config.source is not None:
             await nursery.start(
                 partial(watch, more=lambda: files_beside(application.config)),
                 config.source,
                 partial(application.reloader.reload_and_log, f"{config.source} has changed"),
             )
-        _announce(config, running, tls is not None, serving.demo)
+        if worker is not None:
+            await nursery.start(worker.attend, application, running)
+        else:
+            announce(config, running.addresses, running.management_addresses, demo=serving.demo)
         if serving.daemon is not None:
-            nursery.start_soon(serving.daemon.attend, _place(config, running), partial(_seen, application))
+            place_in_use = place_of(config, running.addresses, running.management_addresses)
+            nursery.start_soon(serving.daemon.attend, place_in_use, partial(_seen, application))
         nursery.start_soon(_tell_health, application)
         gc.freeze()  # what lives as long as the server need not be walked again
         gc.set_threshold(*GC_THRESHOLDS)
@@ -143,6 +180,7 @@ async def _listen(
     tls: ssl.SSLContext | None,
     shutdown: trio.Event,
     scope: trio.CancelScope,
+    shared: bool,
     *,
     task_status: trio.TaskStatus[Running],
 ) -> None:
@@ -159,14 +197,15 @@ async def _listen(
         shutdown=shutdown,
         refused=application.door_log.turned_away,
         grace=config.shutdown_grace + CUT_GRACE,
+        shared=shared,
         task_status=task_status,
     )
     scope.cancel()
 
 
-def _adopt(running: Running, tls: ssl.SSLContext | None, config: Config) -> None:
+def _adopt(running: Running, tls: ssl.SSLContext | None, worker: int | None, config: Config) -> None:
     """What a reload changes outside of the router itself."""
-    set_up_logging(config.log)
+    set_up_logging(config.log, worker=worker)
     running.adopt(config.limits)
     running.grace = config.shutdown_grace + CUT_GRACE
     if tls is not None and config.tls.cert_file is not None:
@@ -188,10 +227,16 @@ async def _leave(running: Running, leaving: trio.Event) -> None:
 
 
 async def _watch_signals(
-    application: Application, leaving: trio.Event, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]
+    application: Application,
+    leaving: trio.Event,
+    shutdown: trio.Event,
+    alone: bool,
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
-    """First SIGTERM or SIGINT: drain. Second: now. SIGHUP: reload."""
-    wanted = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    """First SIGTERM or SIGINT: drain. Second: now. SIGHUP: reload. Unless `alone`, SIGTERM is all that is heard."""
+    more = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    wanted = [signal.SIGTERM, *(more if alone else ())]
     with trio.open_signal_receiver(*wanted) as signals:
         task_status.started()
         async with trio.open_nursery() as nursery:
@@ -244,33 +289,6 @@ async def _tell_health(application: Application) -> None:
     say("%d of %d providers are routable", ready, len(members))
 
 
-def _announce(config: Config, running: Running, secure: bool, demo: bool) -> None:
-    scheme = "https" if secure else "http"
-    url = f"{scheme}://{_reachable(running.addresses[0])}"
-    count = len(config.providers)
-    lines = [
-        f"infermux {__version__} listens on {url} with {count} provider{'s' if count != 1 else ''} ({config.source})"
-    ]
-    # One write: whoever waits for the first line has the others too. Management is served without TLS.
-    url_of_ledger = config.ledger.url
-    kept = "nowhere (ledger.url: null)" if url_of_ledger is None else f"in {database.Place.of(url_of_ledger.reveal())}"
-    lines.append(f"costs, budgets and keys are kept {kept}")
-    lines += [f"management is on http://{_reachable(each)}/_infermux/status" for each in running.management_addresses]
-    if demo:
-        lines += ["", DEMO_HELP.format(url=url)]
-    click.echo("\n".join(lines))
-
-
-def _place(config: Config, running: Running) -> Place:
-    """Where a router of `config` is reached, by the ports it was given."""
-    secure = config.tls.cert_file is not None
-    url = f"{'https' if secure else 'http'}://{_reachable(running.addresses[0])}"
-    if running.management_addresses:
-        management = f"http://{_reachable(running.management_addresses[0])}"
-        return Place(url=url, management=management, cert_file=None)
-    return Place(url=url, management=url, cert_file=config.tls.cert_file)
-
-
 def _seen(application: Application) -> Seen:
     config, inference = application.config, application.inference
     return Seen(
@@ -279,12 +297,6 @@ def _seen(application: Application) -> Seen:
         draining=inference.draining,
         grace=config.shutdown_delay + config.shutdown_grace,
     )
-
-
-def _reachable(bound: tuple[str, int]) -> str:
-    """An address a reader can call: a wildcard is called by its loopback."""
-    host, port = bound
-    return str(Address("127.0.0.1" if host in ("", "0.0.0.0", "::") else host, port))  # noqa: S104 - compared only
 
 
 def infer_command(config: Config, *, model: str, prompt: str, stream: bool, as_json: bool) -> int:

@@ -4,7 +4,8 @@ trio calls `Watchdog.before_task_step` for every step of every task, so that met
 two clock readings. A daemon thread looks at the step under way every `LOOK_EVERY` seconds, and takes the stack of the
 loop's thread where that step is getting long. A look costs some 90 microseconds, most of it for waking up. So the
 thread looks often only for a while after a hold: one that comes back is found with its stack however short it is, one
-that comes once if it lasts for `LOOK_AFTER` and `LOOK_EVERY`. The thread also writes the log: a slow one holds nobody.
+that comes once if it lasts for `LOOK_AFTER` and `LOOK_EVERY`, or `LOOK_RARELY` where nothing has happened for a while.
+The thread also writes the log: a slow one holds nobody.
 
 C code that keeps the interpreter lock holds that thread as well. It is counted all the same, since the durations are
 measured in the loop itself, and its stack is taken at the moment it lets go.
@@ -30,6 +31,7 @@ log = logging.getLogger("infermux.watchdog")
 HOLD = 0.05  # seconds a step may take
 LOOK_AFTER = 0.03  # a step this old gets its stack taken: before `HOLD`, since it may end between two looks
 LOOK_EVERY = 0.1
+LOOK_RARELY = 0.5  # while the loop has nothing to do: it is looked at half as often each time that nothing has happened
 LOOK_OFTEN = 0.02  # in the time after a hold, and `HOLD` at most with `LOOK_AFTER`
 OFTEN_FOR = 60.0
 STILL_AFTER = 1.0  # a step that has not ended by then is told of before its end
@@ -124,11 +126,13 @@ class Watchdog(trio.abc.Instrument):
     # In the thread that looks.
 
     def _look(self, loop: int, stop: threading.Lock) -> None:
-        often_until = 0.0
-        while not stop.acquire(timeout=LOOK_OFTEN if perf_counter() < often_until else LOOK_EVERY):
+        often_until, pause, began_before = 0.0, LOOK_EVERY, -1.0
+        while not stop.acquire(timeout=LOOK_OFTEN if perf_counter() < often_until else pause):
             if self._pending:
                 often_until = perf_counter() + OFTEN_FOR
             began, task = self._began, self._task
+            pause = LOOK_EVERY if task is not None or began != began_before else min(2 * pause, LOOK_RARELY)
+            began_before = began
             if task is not None and perf_counter() - began > LOOK_AFTER:
                 self._look_at(task, began, loop)
             while self._pending:

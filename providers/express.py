@@ -17,6 +17,7 @@ from infermux.errors import FailureKind, UpstreamFailure
 from .express_connection import Connection, Unanswered
 from .express_pool import IdlePool
 from .express_response import ExpressResponse
+from .tcp import connect, connect_here, is_here
 from .tls_wire import TlsWire
 from .transport import (
     BODYLESS,
@@ -35,7 +36,7 @@ from .transport import (
     fixed_headers,
 )
 from .trust import http1_context, reason
-from .wire import Wire, WireBroken, connect
+from .wire import Wire, WireBroken
 
 MAX_IDLE: Final = 1000
 
@@ -48,6 +49,9 @@ async def dial(origin: Origin, context: ssl.SSLContext | None = None) -> Wire:
     if not origin.tls:
         return wire
     return await TlsWire.handshake(wire, context or http1_context(), server_hostname=origin.host)
+
+
+_BY_TCP: Final = dial
 
 
 class ExpressTransport:
@@ -68,7 +72,10 @@ class ExpressTransport:
         self._origin = origin
         self._connect_timeout = connect_timeout
         self._dial = dial
+        self._is_here = dial is _BY_TCP and not origin.tls and is_here(origin.host)
+        self._taken_back = self._give_back  # made once: each answer has it for as long as it lasts
         self._pool: IdlePool[Connection] = IdlePool(idle_seconds=idle_seconds, max_idle=max_idle)
+        self._now = trio.current_time
 
     def __repr__(self) -> str:
         return f"ExpressTransport({self._origin}, {self._pool!r})"
@@ -91,7 +98,7 @@ class ExpressTransport:
 
     async def send(self, template: RequestTemplate, body: bytes | Source = b"", headers: Headers = ()) -> Response:
         head = _head(template, len(body) if isinstance(body, bytes) else body.length, headers)
-        connection = self._pool.take(trio.current_time())
+        connection = self._pool.take(self._now())
         kept = connection is not None
         asker = CONNECTING.get()
         if connection is None:
@@ -112,38 +119,53 @@ class ExpressTransport:
             # Kept connections may have been closed while the request was on its way (RFC 9112 section 9.3.1).
             kept = False
             connection = await self._connect(asker)
-        response = ExpressResponse(connection, self._give_back)
+        response = ExpressResponse(connection, self._taken_back)
         encoding = response.get(b"content-encoding")
         if encoding is not None:
             _refuse_encoded(response, encoding)
         return response
 
     def _give_back(self, connection: Connection) -> None:
-        self._pool.give(connection, trio.current_time())
+        self._pool.give(connection, self._now())
 
     async def _connect(self, asker: Asker | None) -> Connection:
-        with trio.CancelScope() as scope:
+        self._now = trio.lowlevel.current_clock().current_time  # the same with two calls less
+        if self._is_here and (wire := self._connected_here()) is not None:
+            return Connection(wire)
+        until = trio.current_time() + self._connect_timeout
+        with trio.CancelScope(deadline=until) as scope:
             if asker is not None:
                 asker.connecting, asker.waits_on = True, scope
             connection = await self._connected()
             if asker is not None:
                 asker.connecting = False
             return connection
-        raise Stopped
+        if trio.current_time() < until:
+            raise Stopped
+        message = f"no connection to {self._origin} within {self._connect_timeout:g} s"
+        raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message)
+
+    def _connected_here(self) -> Wire | None:
+        """Without a wait, and so without what bounds one. None where it would take one."""
+        self._check_open()
+        try:
+            return connect_here(self._origin.host, self._origin.port)
+        except OSError as error:
+            raise self._no_connection(error) from error
 
     async def _connected(self) -> Connection:
-        origin = self._origin
-        if self._pool.closed:
-            raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {origin} was closed")
+        self._check_open()
         try:
-            with trio.fail_after(self._connect_timeout):
-                return Connection(await self._dial(origin))
-        except trio.TooSlowError as error:
-            message = f"no connection to {origin} within {self._connect_timeout:g} s"
-            raise UpstreamFailure(FailureKind.CONNECT_TIMEOUT, message) from error
+            return Connection(await self._dial(self._origin))
         except (OSError, WireBroken, UnicodeError) as error:
-            message = f"cannot connect to {origin}: {reason(error)}"
-            raise UpstreamFailure(FailureKind.CONNECT, message) from error
+            raise self._no_connection(error) from error
+
+    def _check_open(self) -> None:
+        if self._pool.closed:
+            raise UpstreamFailure(FailureKind.CONNECT, f"the transport to {self._origin} was closed")
+
+    def _no_connection(self, error: Exception) -> UpstreamFailure:
+        return UpstreamFailure(FailureKind.CONNECT, f"cannot connect to {self._origin}: {reason(error)}")
 
     def expire(self) -> None:
         """Close the connections that were idle for too long; otherwise that happens with the next request."""

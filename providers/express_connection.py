@@ -11,6 +11,7 @@ import trio
 
 from infermux.errors import FailureKind, UpstreamFailure
 
+from .chunks import Chunks, NotChunked
 from .transport import HEAD_LIMIT, Headers, Source, Stopped, is_framed
 from .wire import Wire, WireBroken
 
@@ -22,6 +23,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 (2(?!04)[0-9]{2}|3(?!04)[0-9]{2}|[45][0-9
 # Only what is plain: a value without a blank at its end, on one line.
 _FIELD = re.compile(rb"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([!-~\x80-\xff \t]*(?<![ \t]))\r\n")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"trailer"})
+_NOTHING_NEW: Final = (b"connection", b"keep-alive")  # as ever in HTTP/1.1
 
 
 class Unanswered(Exception):
@@ -29,9 +31,15 @@ class Unanswered(Exception):
 
 
 class Connection:
-    """A wire and its parser. One exchange at a time: `exchange`, then `advance` until `complete`."""
+    """A wire and what reads it. One exchange at a time: `exchange`, then `advance` until `complete`.
+
+    Plain heads and chunked bodies are read here, which most answers are made of. For all else there is a parser, from
+    the first time it is needed on: it takes a kilobyte, and calls back for every part of an answer.
+    """
 
     __slots__ = (
+        "_chunks",
+        "_closed",
         "_heard",
         "_keep",
         "_parser",
@@ -39,6 +47,7 @@ class Connection:
         "_stopped",
         "_uploading",
         "complete",
+        "framed",
         "head_done",
         "headers",
         "idle_since",
@@ -52,7 +61,8 @@ class Connection:
         self.wire = wire
         self.idle_since = 0.0
         self._stopped = False
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._closed = False
+        self._parser: httptools.HttpResponseParser | None = None
         self._begin(False)
 
     def __repr__(self) -> str:
@@ -63,7 +73,9 @@ class Connection:
         self.headers: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
         self.head_done = False
+        self.framed = True
         self.complete = False
+        self._chunks: Chunks | None = None
         self._keep = False
         self._heard = False
         self._uploading = False
@@ -84,6 +96,7 @@ class Connection:
             return
         self.status = self._parser.get_status_code()
         self.head_done = self.status >= 200
+        self.framed = self.without_body or is_framed(self.status, self.headers)
         # A HEAD's answer ends here, which the parser cannot be told: what it would take for a body is never waited for.
         self.complete = self.head_done and self.without_body
 
@@ -117,8 +130,6 @@ class Connection:
                 sent = wire.send_now(data)
                 if sent < len(data) or wire.unsent:
                     await self._upload(memoryview(data)[sent:])
-                else:
-                    await self.advance(waits=True)
             else:
                 await self._upload(memoryview(head), memoryview(body))
         except WireBroken:
@@ -172,17 +183,13 @@ class Connection:
             if self.status >= 300:
                 return
 
-    async def advance(self, *, waits: bool = False) -> None:
-        """Receive once and parse it. `waits`: nothing can be here yet, so that it need not be tried before waiting.
-
-        Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP.
-        """
+    async def advance(self) -> None:
+        """Receive once and parse it. Raises Unanswered, or UpstreamFailure when the answer breaks or is not HTTP."""
         try:
-            if waits:
-                await self.wire.wait_readable()
-            self._arrived(await self.wire.receive())
+            data = await self.wire.receive()
         except WireBroken as error:
             raise self._torn(error) from error
+        self._arrived(data)
 
     def advance_now(self) -> bool:
         """As `advance`, without waiting: False when nothing has come."""
@@ -202,18 +209,24 @@ class Connection:
 
     def _arrived(self, data: bytes) -> None:
         if data:
-            if not (self._heard or self.without_body) and self._is_simple(data):
-                return
-            self._heard = True
-            self._feed(data)
+            chunks = self._chunks
+            if chunks is not None:
+                piece = chunks.whole(data)
+                if piece is None:
+                    self._feed_chunks(chunks, data)
+                else:
+                    self._silent = 0
+                    self.pieces.append(piece)
+            elif self._heard or self.without_body or not self._is_plain(data):
+                self._heard = True
+                self._feed(data)
         else:
             self._feed_eof()
 
-    def _is_simple(self, data: bytes) -> bool:
-        """Whether `data` is all of an answer whose length its head tells; it is read then.
+    def _is_plain(self, data: bytes) -> bool:
+        """Whether `data` is an answer whose length its head tells, or the head of a chunked one; it is read then.
 
-        Most whole answers are, and the parser would call back for each part of them. Whatever is not plain is left to
-        the parser, which has seen nothing of it.
+        Whatever is not plain is left to the parser, which has seen nothing of it.
         """
         line = _STATUS_LINE.match(data)
         end = data.find(b"\r\n\r\n") + 2
@@ -223,20 +236,51 @@ class Connection:
         if len(fields) != data.count(b"\n", line.end(), end):
             return False
         headers = [(name.lower(), value) for name, value in fields]
-        framing = [header for header in headers if header[0] in _FRAMING]
-        if len(framing) != 1 or framing[0][0] != b"content-length" or not framing[0][1].isdigit():
+        framing = [header for header in headers if header[0] in _FRAMING and header != _NOTHING_NEW]
+        if len(framing) != 1:
             return False
-        if len(framing[0][1]) > 10 or int(framing[0][1]) != len(data) - end - 2:
+        (name, value), start = framing[0], end + 2
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > 10 or int(value) != len(data) - start:
+                return False
+            self.status, self.headers = int(line[1]), headers
+            if len(data) > start:
+                self.pieces.append(data[start:])
+            self.head_done = self.complete = self._keep = self._heard = True
+            return True
+        if name != b"transfer-encoding" or value.lower() != b"chunked":
             return False
         self.status, self.headers = int(line[1]), headers
-        if len(data) > end + 2:
-            self.pieces.append(data[end + 2 :])
-        self.head_done = self.complete = self._keep = self._heard = True
+        self.head_done = self._heard = True
+        self._chunks = Chunks()
+        if len(data) > start:
+            self._feed_chunks(self._chunks, data[start:])
         return True
 
-    def _feed(self, data: bytes) -> None:
-        if self._parser is None:
+    def _feed_chunks(self, chunks: Chunks, data: bytes) -> None:
+        if self._closed:
             raise broken("the connection was closed")
+        if self.complete:
+            self._keep = False  # nobody asked for it
+            return
+        pieces = len(self.pieces)
+        try:
+            excess = chunks.feed(data, self.pieces)
+        except NotChunked as error:
+            raise _malformed(f"the provider's answer is not HTTP/1.1: {error}") from error
+        if chunks.ended:
+            self.complete = True
+            self._keep = not excess
+        elif len(self.pieces) > pieces:
+            self._silent = 0
+        else:
+            self._count_silent(len(data), head_was_done=True)
+
+    def _feed(self, data: bytes) -> None:
+        if self._closed:
+            raise broken("the connection was closed")
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         head_was_done = self.head_done
         pieces = len(self.pieces)
         try:
@@ -264,7 +308,7 @@ class Connection:
     def _feed_eof(self) -> None:
         if not self._heard:
             raise Unanswered("the provider closed the connection")
-        if not self.head_done or is_framed(self.status, self.headers):  # a HEAD's answer has ended by now
+        if not self.head_done or self.framed:  # a HEAD's answer has ended by now
             raise broken("the provider closed the connection")
         self.complete = True
 
@@ -274,6 +318,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
+        self._closed = True
         self._parser = None  # the parser holds this object's methods: a cycle
         self.wire.close()
 

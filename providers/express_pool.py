@@ -48,9 +48,11 @@ class IdlePool(Generic[C]):
 
     def take(self, now: float) -> C | None:
         """An idle connection that looks alive, None without one."""
-        self.expire(now)
-        while self._idle:
-            connection = self._idle.pop()
+        idle = self._idle
+        if idle and now - idle[0].idle_since > self._idle_seconds:
+            self.expire(now)
+        while idle:
+            connection = idle.pop()
             # Bytes nobody asked for, or the end: either way it cannot carry a request.
             if not connection.wire.readable():
                 return connection
@@ -63,10 +65,12 @@ class IdlePool(Generic[C]):
             connection.close()
             return
         connection.idle_since = now
-        self._idle.append(connection)
-        if len(self._idle) > self._max_idle:
-            self._idle.popleft().close()
-        self.expire(now)
+        idle = self._idle
+        idle.append(connection)
+        if len(idle) > self._max_idle:
+            idle.popleft().close()
+        if now - idle[0].idle_since > self._idle_seconds:
+            self.expire(now)
 
     def expire(self, now: float) -> None:
         """Close those that were idle for too long."""

@@ -6,34 +6,40 @@ from collections.abc import Callable
 
 from .arrivals import Polled
 from .express_connection import Connection, broken
-from .transport import BODY_LIMIT, Headers, first, is_framed, too_large
+from .transport import BODY_LIMIT, Headers, too_large
 
 
 class ExpressResponse(Polled):
     """The answer on a `Connection`, which goes to `give_back` as soon as the last byte has arrived."""
 
-    __slots__ = ("_connection", "_ended", "_give_back", "_pieces", "_without_body", "headers", "status")
+    __slots__ = ("_connection", "_ended", "_first", "_give_back", "_headers", "_pieces", "framed", "status")
 
     def __init__(self, connection: Connection, give_back: Callable[[Connection], None]) -> None:
         self.status = connection.status
-        self.headers: Headers = connection.headers
-        self._without_body = connection.without_body
+        self.framed = connection.framed
+        self._headers = connection.headers
         self._pieces = connection.pieces
         self._give_back = give_back
         self._ended = False
         self._connection: Connection | None = connection
+        self._first: dict[bytes, bytes] | None = None
         if connection.complete:
-            self._release(connection)
+            self._connection = None
+            self._ended = True
+            give_back(connection)
 
     def __repr__(self) -> str:
         return f"ExpressResponse(status={self.status}, ended={self._ended})"
 
     @property
-    def framed(self) -> bool:
-        return self._without_body or is_framed(self.status, self.headers)
+    def headers(self) -> Headers:
+        return self._headers
 
     def get(self, name: bytes) -> bytes | None:
-        return first(self.headers, name)
+        found = self._first
+        if found is None:
+            found = self._first = dict(reversed(self._headers))
+        return found.get(name)
 
     @property
     def content_type(self) -> bytes:
@@ -69,10 +75,13 @@ class ExpressResponse(Polled):
         return self._connection is None
 
     def receive_now(self) -> bytes:
-        """What has come of the body. Raises as `receive`."""
+        """What has come of the body. Raises as `receive`. The headers are let go of: who polls has looked at them."""
         connection = self._connection
         if connection is None:
             return b""
+        if self._headers:
+            self._headers.clear()
+            self._first = None
         try:
             connection.advance_now()
         except BaseException:

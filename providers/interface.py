@@ -158,16 +158,19 @@ def traced(call: Call, span: str) -> Call:
     return msgspec.structs.replace(call, headers=tuple(headers))
 
 
-@attrs.define(eq=False)
-class Answer:
+class Answer(msgspec.Struct, eq=False):
     """A whole answer, 2xx, checked to be complete: `body` goes to the caller as it is."""
 
     status: int
     content_type: bytes
-    body: bytes = attrs.field(repr=False)
+    body: bytes
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()  # fields of the request that a translation could not carry
     estimated: bool = False  # the answer itself is an estimate of ours (count_tokens without support)
+
+    def __repr__(self) -> str:
+        """Without the body: it is what somebody was answered."""
+        return f"Answer({self.status}, {self.content_type!r}, {self.usage!r})"
 
 
 class Stream(Protocol):
@@ -353,4 +356,5 @@ _NONE: Final = frozenset[Endpoint]()
 
 def stops(adapter: Adapter) -> frozenset[Endpoint]:
     """Nothing for an adapter that does not say so."""
-    return cast("Stopping", adapter).stops if hasattr(adapter, "stops") else _NONE
+    found: frozenset[Endpoint] = getattr(adapter, "stops", _NONE)
+    return found

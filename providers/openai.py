@@ -137,7 +137,7 @@ class OpenAI:
             return ChatStream(response, asked_usage=call.asked_usage, secrets=secrets_with(call, self._secrets))
         try:
             if 200 <= response.status < 300:
-                return await self._whole(response, call)
+                return self._whole(response, call, await response.read())
             failure = await self._failure(response, call)
         finally:
             response.close()
@@ -156,7 +156,7 @@ class OpenAI:
                 return await self._pass(call)
 
     def _post(self, call: Call, path: str, body: bytes) -> Awaitable[Response]:
-        heads = self._heads_with(call.key)
+        heads = self._heads if call.key is None else self._heads_with(call.key)
         template = heads.posts.get((path, call.model)) or self._post_template(heads, path, call.model)
         if not call.headers and call.lent is None:
             return self._transport.send(template, body)
@@ -227,9 +227,9 @@ class OpenAI:
         finally:
             response.close()
 
-    async def _whole(self, response: Response, call: Call) -> Answer:
-        body = await response.read()
-        usage = read_completion(body, status=response.status, secrets=secrets_with(call, self._secrets))
+    def _whole(self, response: Response, call: Call, body: bytes) -> Answer:
+        secrets = self._secrets if call.lent is None else secrets_with(call, self._secrets)
+        usage = read_completion(body, status=response.status, secrets=secrets)
         if call.stream:
             # Callers that asked for events find none in a JSON body and would see an empty answer. Another provider
             # may answer as asked, which a caller is served better by than by a conversion that arrives all at once.

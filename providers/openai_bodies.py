@@ -26,6 +26,8 @@ def prepare_body(call: Call, extra: Mapping[str, bytes], *, ask_usage: bool) -> 
 
     `extra` are JSON values by name. Raises `UpstreamFailure(CALLER)` for a body that is no JSON object.
     """
+    if not (extra or ask_usage or call.remove) and call.model == call.requested_model:
+        return call.body
     try:
         body = call.body
         if call.model != call.requested_model or call.remove:
@@ -73,7 +75,10 @@ def read_completion(body: bytes, *, status: int, secrets: Sequence[str] = ()) ->
     try:
         completion = _completions.decode(body)
         if completion.error is None:
-            return completion.usage.usage().served_in(completion.service_tier) if completion.usage else None
+            if completion.usage is None:
+                return None
+            usage, tier = completion.usage.usage(), completion.service_tier
+            return usage if tier is None else usage.served_in(tier)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return _read_odd_completion(body, status, secrets)

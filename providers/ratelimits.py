@@ -49,6 +49,11 @@ _ANTHROPIC_REQUESTS: Final = _anthropic_names(b"requests")
 _ANTHROPIC_TOKENS: Final = tuple(_anthropic_names(kind) for kind in (b"tokens", b"input-tokens", b"output-tokens"))
 
 
+_RESETS: Final = frozenset(
+    {names[2] for names in (_OPENAI_REQUESTS, _OPENAI_TOKENS, _ANTHROPIC_REQUESTS, *_ANTHROPIC_TOKENS)}
+)
+
+
 class Quota(msgspec.Struct, frozen=True):
     """`remaining` of `limit` (None: not told) are left; all of it is back in `reset` seconds, which is above zero."""
 
@@ -70,9 +75,12 @@ def read_quotas(headers: Headers, wall: float) -> Quotas | None:
     `wall` is the time in seconds since the epoch: resets in RFC 3339 are counted from the answer's own Date, so that
     a wrong clock on either side does not matter, and from `wall` where it has none.
     """
+    for name, _ in headers:
+        if name in _RESETS:
+            break
+    else:
+        return None  # without one of them nothing else says enough
     found = {name: value for name, value in headers if name.startswith(_PREFIXES)}
-    if not found:
-        return None
     requests, tokens = _openai(found, _OPENAI_REQUESTS), _openai(found, _OPENAI_TOKENS)
     if requests is None or tokens is None:
         sent_at = _date(headers, wall)

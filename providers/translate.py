@@ -159,7 +159,7 @@ class Translation:
         if completion.usage is None and answer.usage is not None:
             completion = attrs.evolve(completion, usage=answer.usage)
         loss = Loss(*answer.dropped, *self.dropped, *completion.lost)
-        return attrs.evolve(
+        return msgspec.structs.replace(
             answer,
             content_type=_JSON,
             body=self.caller.write_answer(completion, self.asked, loss),

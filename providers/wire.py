@@ -18,6 +18,9 @@ from typing import Final, Protocol
 
 import trio
 
+from .arrivals import running
+from .readiness import Readiness
+
 RECEIVE_SIZE: Final = 65536
 _STREAK: Final = 32
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
@@ -81,15 +84,21 @@ class Wire(Protocol):
 
 
 class SocketWire:
-    """A connected non-blocking stream socket. Owns it."""
+    """A connected non-blocking stream socket. Owns it.
 
-    __slots__ = ("_poll", "_sock", "_streak")
+    `_kept` is who tells when something comes, from the first wait on, where that is looked after: see `readiness`.
+    """
+
+    __slots__ = ("_is_asked_for", "_kept", "_poll", "_sock", "_streak")
 
     def __init__(self, sock: socket.socket) -> None:
         """`sock` is connected; it is made non-blocking here."""
         sock.setblocking(False)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        if is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._kept: Readiness | None = None
+        self._is_asked_for = not is_tcp  # whether it was tried to have it kept: others may read less than there is
         self._sock = sock
         self._streak = 0
         self._poll: select.poll | None = None
@@ -115,11 +124,14 @@ class SocketWire:
 
     def receive_now(self, max_bytes: int = RECEIVE_SIZE) -> bytes | None:
         try:
-            return self._sock.recv(max_bytes)
+            data = self._sock.recv(max_bytes)
         except _WOULD_BLOCK:
-            return None
+            data = None
         except OSError as error:
             raise _broken(error) from error
+        if self._kept is not None and (data is None or 0 < len(data) < max_bytes):
+            self._kept.emptied()
+        return data
 
     def descriptor(self) -> int | None:
         return self._sock.fileno()
@@ -143,13 +155,25 @@ class SocketWire:
         self._streak += 1
         if self._streak > _STREAK:
             await self._breathe()
+        kept = self._kept
+        if kept is not None and not (kept.is_here or kept.is_over):
+            self._streak = 0
+            try:
+                await kept.wait()
+            except trio.ClosedResourceError as error:
+                raise _broken(error) from error
         while True:
             try:
-                return self._sock.recv(max_bytes)
+                data = self._sock.recv(max_bytes)
             except _WOULD_BLOCK:
                 await self.wait_readable()
+                kept = self._kept
+                continue
             except OSError as error:
                 raise _broken(error) from error
+            if kept is not None and 0 < len(data) < max_bytes:
+                kept.emptied()
+            return data
 
     async def _breathe(self) -> None:
         self._streak = 0
@@ -166,11 +190,28 @@ class SocketWire:
         return bool(poll.poll(0))
 
     async def wait_readable(self) -> None:
+        kept = self._kept or self._asked_for()
+        if kept is not None and not kept.is_over:
+            if kept.is_here:
+                if self.readable():
+                    return
+                kept.emptied()
         self._streak = 0
         try:
+            if kept is not None and not kept.is_over:
+                await kept.wait()
+                if not kept.is_over:
+                    return
             await trio.lowlevel.wait_readable(self._sock)
         except (trio.ClosedResourceError, OSError, ValueError) as error:
             raise _broken(error) from error
+
+    def _asked_for(self) -> Readiness | None:
+        if not self._is_asked_for and self._sock.fileno() >= 0:
+            self._is_asked_for = True
+            arrivals = running()
+            self._kept = None if arrivals is None else arrivals.keep(self._sock.fileno())
+        return self._kept
 
     async def wait_writable(self) -> None:
         self._streak = 0
@@ -189,13 +230,23 @@ class SocketWire:
         if self._sock.fileno() < 0:
             return
         try:
-            trio.lowlevel.notify_closing(self._sock)
+            interrupt(self._sock)
+            if self._kept is not None and (arrivals := running()) is not None:
+                arrivals.drop(self._sock.fileno())
         except RuntimeError:
             pass  # outside of trio nobody can be waiting
         if self._poll is not None:
             self._poll.unregister(self._sock)
             self._poll = None
         self._sock.close()
+
+
+def interrupt(sock: socket.socket) -> None:
+    """Whoever waits on the wire of this socket gets `WireBroken`. Raises RuntimeError outside of trio."""
+    trio.lowlevel.notify_closing(sock)
+    arrivals = running()
+    if arrivals is not None:
+        arrivals.interrupt(sock.fileno())
 
 
 def _broken(error: BaseException) -> WireBroken:
@@ -207,12 +258,6 @@ def _broken(error: BaseException) -> WireBroken:
 def accepted(sock: socket.socket | trio.socket.SocketType) -> SocketWire:
     """The wire of an accepted socket, which it owns from now on. A trio socket is emptied: do not use it again."""
     return SocketWire(_bare(sock))
-
-
-async def connect(host: str, port: int) -> SocketWire:
-    """Connect by TCP, trying all of the host's addresses as RFC 8305 has it. Raises OSError; closes all it opened."""
-    stream = await trio.open_tcp_stream(host, port)
-    return SocketWire(_bare(stream.socket))
 
 
 def _bare(sock: socket.socket | trio.socket.SocketType) -> socket.socket:

@@ -12,6 +12,7 @@ import click
 
 from infermux.config import Config, Overrides
 from infermux.config.loader import reader
+from infermux.config.workers import workers_of
 from infermux.errors import Problem
 
 from . import options
@@ -26,17 +27,29 @@ Load: TypeAlias = Callable[[], tuple[Config, list[Problem]]]
 @options.listen
 @options.log_level
 @options.watch
+@click.option("--worker", type=(int, int), hidden=True, help="Two descriptors, by which one of several is led.")
 @click.option("--background", type=int, hidden=True, help="The pipe by which `infermux start` learns of this process.")
 def serve(
-    *, path: str | None, demo: bool, listen: str | None, log_level: str | None, watch: bool, background: int | None
+    *,
+    path: str | None,
+    demo: bool,
+    listen: str | None,
+    log_level: str | None,
+    watch: bool,
+    background: int | None,
+    worker: tuple[int, int] | None,
 ) -> None:
     """Serve until SIGTERM or Ctrl+C. SIGHUP and `infermux reload` read the configuration again."""
+    if worker is not None:
+        sys.exit(_serving().worker_command(*worker))
     if demo and watch:
         raise click.UsageError("--demo has no file to watch; leave --watch out")
     overrides = Overrides(listen=listen, log_level=log_level)
     daemon = None if background is None else _daemon(background)
     load = _load(path, demo, overrides)
     config = _config(load, overrides)
+    if workers_of(config) > 1:
+        sys.exit(_leading().lead_command(config, load=load, watch=watch, demo=demo, daemon=daemon))
     sys.exit(_serving().serve_command(config, load=load, watch=watch, demo=demo, daemon=daemon))
 
 
@@ -78,6 +91,11 @@ def _config(load: Load | None, overrides: Overrides) -> Config:
     config, warnings = load()
     print_warnings(warnings)
     return config
+
+
+def _leading() -> Any:
+    with without("rich"):
+        return importlib.import_module("infermux.workers.lead")
 
 
 def _serving() -> Any:

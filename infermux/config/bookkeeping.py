@@ -41,6 +41,13 @@ def _who_hands_out(config: Config, reading: Reading) -> None:
         )
 
 
+def check_state(config: Config, reading: Reading) -> None:
+    """What speaks to Redis is there: limits that are meant to be shared must not be each router's own."""
+    path = ("state", "url")
+    if config.state.url is not None and reading.fine(path) and find_spec("coredis") is None:
+        reading.problem(path, "needs a package: pip install 'infermux[redis]'")
+
+
 def check_telemetry(config: Config, reading: Reading) -> None:
     """Traces can be made, and go where they are expected."""
     endpoint, path = config.telemetry.otlp_endpoint, ("telemetry", "otlp_endpoint")

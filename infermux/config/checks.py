@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-from .bookkeeping import MANAGEMENT_TOKEN, check_ledger, check_pricing, check_telemetry
+from .bookkeeping import MANAGEMENT_TOKEN, check_ledger, check_pricing, check_state, check_telemetry
 from .budgets import check_budgets
 from .caching import check_cache
 from .certificates import authorities_problem, chain_problem
@@ -17,6 +17,7 @@ from .script import clashes, never_reached
 from .settings import AuthMode, Config, Group, ProviderSettings
 from .types import BUILT_IN_TYPES, HOSTED_TYPES
 from .values import Address, address
+from .workers import check_workers
 
 # Further checks, run after the built-in ones: whoever embeds infermux or adds a provider type may append its own.
 EXTRA_CHECKS: list[Callable[[Config, Reading], None]] = []
@@ -47,7 +48,9 @@ def check(config: Config, reading: Reading) -> None:
     check_budgets(config, reading)
     check_cache(config, reading)
     check_ledger(config, reading)
+    check_state(config, reading)
     check_telemetry(config, reading)
+    check_workers(config, reading)
     _open_to_strangers(config, reading)
     if _known(config, reading, "name"):
         _groups(config, reading)

@@ -34,7 +34,7 @@ SAME_UPSTREAM = SAME_WIRE | {
     "tls",
 }
 # Of the whole: sockets are bound once, and what waits to be written belongs to the database it was meant for.
-NEEDS_RESTART = frozenset({"listen", "management_listen", "ledger", "telemetry"})
+NEEDS_RESTART = frozenset({"listen", "management_listen", "workers", "ledger", "state", "telemetry"})
 _NO_SETTING = frozenset({"providers", "providers_file", "source"})
 
 

@@ -31,10 +31,6 @@ TEXT_TAGS = frozenset({"str", "timestamp"})  # an unquoted 2024-08-01 is a date 
 INTERPOLATED = {"$ref": "#/$defs/interpolated"}
 
 
-class NotYet(ValueError):
-    """A value of a later version."""
-
-
 class Kind(Protocol):
     """`what` finishes the sentence "must be ..."."""
 
@@ -63,7 +59,7 @@ def _may_hold_a_credential(text: str) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Value:
-    """A scalar. `convert` raises ValueError for what it does not take, NotYet for what a later version takes.
+    """A scalar. `convert` raises ValueError for what it does not take.
 
     `hidden`: never shown in a problem. `secret`: hidden, and wrapped in a `Secret`.
     """
@@ -94,9 +90,6 @@ class Value:
             if literal.tag not in self.tags and not literal.filled:
                 raise ValueError
             value = self.convert(literal.text)
-        except NotYet:
-            reading.problem(path, self._sentence("is not available in this version; must be", literal), line)
-            return BAD
         except ValueError:
             reading.problem(path, self._sentence("must be", literal), line)
             return BAD
@@ -276,12 +269,10 @@ def text(what: str, convert: Callable[[str], Any] | None = None, *, pattern: str
     return Value(what=what, convert=checked, tags=TEXT_TAGS, json=json)
 
 
-def one_of(words: Sequence[str], convert: Callable[[str], Any] = str, *, later: Sequence[str] = ()) -> Value:
-    """One of a few words, `later` ones not yet."""
+def one_of(words: Sequence[str], convert: Callable[[str], Any] = str) -> Value:
+    """One of a few words."""
 
     def checked(value: str) -> Any:
-        if value in later:
-            raise NotYet
         if value not in words:
             raise ValueError(value)
         return convert(value)
@@ -291,7 +282,7 @@ def one_of(words: Sequence[str], convert: Callable[[str], Any] = str, *, later: 
         what=what,
         convert=checked,
         tags=TEXT_TAGS,
-        json={"enum": [*words, *later]},
+        json={"enum": [*words]},
         shown=lambda value: value.value if isinstance(value, enum.Enum) else value,
         words=tuple(words),
     )

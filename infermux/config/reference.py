@@ -69,8 +69,7 @@ def _row(key: str, part: dict[str, Any]) -> str:
         default = f"`{json.dumps(part['default'])}`"
     else:
         default = "see below" if "properties" in part else "required"
-    meaning = part["description"] + (" *Not available in this version.*" if part.get("x-later") else "")
-    return f"| `{key}` | {default} | {_cell(part['x-allowed'])} | {_cell(meaning)} |"
+    return f"| `{key}` | {default} | {_cell(part['x-allowed'])} | {_cell(part['description'])} |"
 
 
 def _cell(text: str) -> str:

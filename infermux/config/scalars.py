@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from infermux.database.place import Place
+from infermux.shared.place import check_url
 
 from . import values
 from .kinds import TEXT_TAGS, ListOf, Value, text
@@ -69,6 +70,11 @@ def _database(written: str) -> str:
     return written
 
 
+def _state(written: str) -> str:
+    check_url(written)
+    return written
+
+
 def _sticky_key(written: str) -> str:
     kind, colon, header = written.partition(":")
     if kind == "header" and colon:
@@ -121,6 +127,13 @@ LIMIT = Value(
     tags=frozenset({"int"}),
     json={"type": ["integer", "null"], "minimum": 1},
     nullable=True,
+)
+WORKERS = Value(
+    what="a whole number above zero, or auto",
+    convert=_limit_or_auto,
+    tags=frozenset({"int"}) | TEXT_TAGS,
+    json={"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]},
+    words=("auto",),
 )
 LIMIT_OR_AUTO = Value(
     what="a whole number above zero, auto, or null for no limit",
@@ -226,6 +239,14 @@ DATABASE = Value(
     json={"type": "string", "pattern": "^(sqlite|postgresql|postgres|postgresql\\+psycopg)://"},
     secret=True,
     shown=lambda value: value.reveal(),  # of a default, which is no secret
+)
+STATE = Value(
+    what="a Redis or Valkey: redis://USER:PASSWORD@HOST:PORT/DB, rediss:// (TLS), valkey://, valkeys:// or unix:///PATH",
+    convert=_state,
+    tags=TEXT_TAGS,
+    json={"type": "string", "pattern": "^(rediss?|valkeys?|unix)://"},
+    secret=True,
+    nullable=True,
 )
 PROXY = Value(
     what="the http:// or https:// URL of a proxy, with a host",

@@ -15,7 +15,7 @@ _INTERPOLATED = {
 def json_schema() -> Json:
     """Draft 2020-12. It knows shapes, words and bounds; what must fit together is for the loader.
 
-    `x-allowed` says in words what a key takes, `x-later` marks keys of which this version accepts only the default.
+    `x-allowed` says in words what a key takes.
     """
     schema: Json = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,8 +17,7 @@ class Key:
     """One key of a section.
 
     `default` is what the section's class has when the key is absent. `required`: absent is a problem, and `default`
-    stands in for it so that the rest can be judged. `later`: a key of a later version, only its default is accepted,
-    and nothing is handed on.
+    stands in for it so that the rest can be judged.
     """
 
     name: str
@@ -27,7 +25,6 @@ class Key:
     doc: str
     default: Any = None
     required: bool = False
-    later: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -68,9 +65,7 @@ class Section:
                 self._unknown(entry, path, reading)
                 continue
             value = key.kind.read(entry.value, place, reading)
-            if key.later:
-                _only_default(key, value, place, reading)
-            elif value is not BAD:
+            if value is not BAD:
                 values[key.name] = value
         return values
 
@@ -99,24 +94,12 @@ class Section:
         return value
 
 
-def _only_default(key: Key, value: Any, place: Path, reading: Reading) -> None:
-    if value is BAD or isinstance(key.kind, Section) or value == key.default:
-        return
-    reading.problem(place, f"is not available in this version; only its default is accepted: {_written(key)}")
-
-
-def _written(key: Key) -> str:
-    return jsonlib.dumps(key.kind.show(key.default))
-
-
 def _key_schema(key: Key) -> Json:
     json = key.kind.schema()
     json["description"] = key.doc
     if not isinstance(key.kind, Section) and not key.required:
         json["default"] = key.kind.show(key.default)
     json["x-allowed"] = key.kind.what
-    if key.later:
-        json["x-later"] = True
     return json
 
 
@@ -130,11 +113,6 @@ def default_of(owner: type, key: str) -> Any:
 def keys_of(owner: type, *rows: tuple[str, Kind, str]) -> tuple[Key, ...]:
     """Keys that are attributes of the class `owner`, with its defaults: name, kind, meaning."""
     return tuple(Key(name=key, kind=kind, doc=doc, default=default_of(owner, key)) for key, kind, doc in rows)
-
-
-def later(*rows: tuple[str, Kind, Any, str]) -> tuple[Key, ...]:
-    """Keys of a later version: name, kind, default, meaning."""
-    return tuple(Key(name=key, kind=kind, doc=doc, default=default, later=True) for key, kind, default, doc in rows)
 
 
 def section_of(owner: type, keys: tuple[Key, ...]) -> Section:

@@ -30,14 +30,16 @@ from .scalars import (
     SHARE,
     SHARE_ABOVE_ZERO,
     SIZE,
+    STATE,
     STICKY_KEY,
     STRATEGY,
     SWITCH,
     TAG,
     TEXT,
     URL,
+    WORKERS,
 )
-from .section import Key, Section, keys_of, later, section_of
+from .section import Key, Section, keys_of, section_of
 from .values import name
 
 
@@ -335,9 +337,14 @@ CACHE = section_of(
     ),
 )
 
-_LATER_SECTIONS = later(
-    ("workers", COUNT, 1, "Worker processes."),
-    ("state", Section(keys=later(("url", TEXT.or_null(), None, "Redis."))), {}, "State shared by several nodes."),
+STATE_SECTION = section_of(
+    settings.StateSettings,
+    keys_of(
+        settings.StateSettings,
+        ("url", STATE, "The Redis or Valkey; null: each router has its limits for itself."),
+        ("prefix", NAME, "What every key in it begins with: routers of one prefix share their limits."),
+        ("nodes", COUNT, "How many routers there are taken to be while it cannot be reached and has not told yet."),
+    ),
 )
 
 ROOT = Section(
@@ -352,6 +359,12 @@ ROOT = Section(
                 "management_hosts",
                 ListOf(item=HOST, what="a list of host names"),
                 "Host names that may be used to reach management besides loopback names and the listen address.",
+            ),
+            (
+                "workers",
+                WORKERS,
+                "Processes that share the port and the limits; `auto`: as many as there are processors; see "
+                "docs/workers.md.",
             ),
             ("log", LOG, "Logging."),
             ("tls", TLS, "The server's own certificate; with both files set it serves HTTPS."),
@@ -392,9 +405,9 @@ ROOT = Section(
             ("pricing", PRICING, "Prices by provider name and model, before those of the price library."),
             ("budgets", ListOf(item=BUDGET, what="a list of budgets"), "What callers, keys, tags or groups may spend."),
             ("ledger", LEDGER, "Where requests are written down, and keys kept."),
+            ("state", STATE_SECTION, "What several routers share; see docs/shared-state.md."),
             ("cache", CACHE, "Answers that are given again to the same request; see docs/caching.md."),
             ("telemetry", TELEMETRY, "Traces."),
         ),
-        *_LATER_SECTIONS,
     ),
 )

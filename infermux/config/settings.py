@@ -1,7 +1,6 @@
 """The shapes and defaults of `infermux.yml`, one frozen class per section. Durations are seconds, sizes bytes.
 
-These are plain values: reading a file, interpolation and all checks live beside this module. Sections of later
-versions are here too where they are parsed; anything but their defaults is refused by the loader.
+These are plain values: reading a file, interpolation and all checks live beside this module.
 """
 
 from __future__ import annotations
@@ -312,6 +311,18 @@ class LedgerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class StateSettings:
+    """What several nodes share. `url` may hold a password. None: nothing. `prefix` begins every key.
+
+    `nodes`: as many there are taken to be until Redis has told how many there are.
+    """
+
+    url: Secret | None = None
+    prefix: str = "infermux"
+    nodes: int = 1
+
+
+@attrs.frozen(kw_only=True)
 class CacheSettings:
     """Exact answers, kept `ttl` seconds in at most `max_bytes` of memory. `shared`: who asks makes no difference."""
 
@@ -333,11 +344,13 @@ class Config:
     """A whole, checked configuration. `source` is the file it came from.
 
     `providers_file` is the providers.json whose entries follow those of `source`, whether there is one by now or not.
+    `workers` "auto": as many as there are processors.
     """
 
     listen: str = "127.0.0.1:8080"
     management_listen: str | None = None
     management_hosts: tuple[str, ...] = ()
+    workers: int | Literal["auto"] = 1
     log: LogSettings = attrs.field(factory=LogSettings)
     tls: TlsSettings = attrs.field(factory=TlsSettings)
     auth: AuthSettings = attrs.field(factory=AuthSettings)
@@ -355,6 +368,7 @@ class Config:
     pricing: Mapping[str, Mapping[str, Price]] = _frozen_dict()
     budgets: tuple[Budget, ...] = ()
     ledger: LedgerSettings = attrs.field(factory=LedgerSettings)
+    state: StateSettings = attrs.field(factory=StateSettings)
     cache: CacheSettings = attrs.field(factory=CacheSettings)
     telemetry: TelemetrySettings = attrs.field(factory=TelemetrySettings)
     source: str | None = None

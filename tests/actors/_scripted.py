@@ -20,6 +20,7 @@ from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
 from infermux.providers.ratelimits import Quotas
 from infermux.providers.transport import Stoppable
 from infermux.secret import Secret
+from infermux.shared.client import Shared
 
 USAGE = Usage(prompt_tokens=10, completion_tokens=5)
 
@@ -268,10 +269,11 @@ async def world(
     wires: Mapping[str, Scripted] | None = None,
     seed: int = 1,
     endpoints: frozenset[Endpoint] = frozenset(Endpoint),
+    shared: Shared | None = None,
     **config: Any,
 ) -> AsyncGenerator[World]:
     """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each,
-    `wires` those that are not to be made here.
+    `wires` those that are not to be made here. `shared` is where they share limits with another world.
 
     Unless `retry` says otherwise no provider is asked twice in one request.
     """
@@ -286,7 +288,7 @@ async def world(
 
     config.setdefault("retry", NO_STAYING)
     made = Config(providers=providers, **config)
-    async with open_fleet(made, environ={}, rng=random.Random(seed), adapters=adapter) as fleet:
+    async with open_fleet(made, environ={}, rng=random.Random(seed), adapters=adapter, shared=shared) as fleet:
         yield World(fleet, wires)
 
 

@@ -124,10 +124,22 @@ def test_a_clock_that_stands_still_or_steps_back_brings_nothing() -> None:
     assert bucket.take(1, 1001.0)
 
 
-@pytest.mark.parametrize("limit", [0, -5])
-def test_a_limit_below_one_is_refused(limit: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        TokenBucket(limit)
+def test_a_limit_below_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 0"):
+        TokenBucket(-5)
+
+
+def test_a_limit_of_nothing_never_admits_anything() -> None:
+    bucket = TokenBucket(0)
+    assert not bucket.take(1, 10.0**6)
+    assert bucket.ready_at(1, 10.0**6) == math.inf
+
+
+def test_one_that_begins_empty_is_refilled_from_then_on() -> None:
+    bucket = TokenBucket(60, empty_at=100.0)
+    assert not bucket.take(1, 100.9)
+    assert bucket.take(1, 101.0)
+    assert not bucket.can_take(1, 101.0)
 
 
 def test_its_repr_shows_the_level() -> None:

@@ -15,6 +15,7 @@ from infermux.actors.averages import KEPT_MODELS
 from infermux.actors.gate import Gate
 from infermux.actors.gate_view import view
 from infermux.actors.lease import Grant, Lease, ProbePassed, Release
+from infermux.actors.mailbox import NOT_NOW, NotNow
 from infermux.actors.messages import Circuit, Health, Outcome, Reason, Want
 from infermux.actors.plan import Refusal
 from infermux.config.settings import CircuitBreaker, HealthCheck, LeastLatency, ProviderSettings, RateLimits, Routing
@@ -32,6 +33,9 @@ class Mailed:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+
+    def call(self, _name: str, *_: object) -> NotNow:
+        return NOT_NOW
 
     def deliver(self, message: object) -> bool:
         self.told.append(message)

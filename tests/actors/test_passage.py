@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,12 +12,13 @@ import pytest
 import trio
 import trio.testing
 
+from infermux.actors.alarms import Alarms
 from infermux.actors.attempt import Attempt
-from infermux.actors.caller import Anyone
 from infermux.actors.passage import Sink
 from infermux.actors.pump import pump
-from infermux.errors import FailureKind, UpstreamFailure
+from infermux.errors import CallerLeft, FailureKind, UpstreamFailure
 from infermux.providers.arrivals import Arrivals, Polled
+from infermux.providers.transport import Stoppable
 
 
 class Coming(Polled):
@@ -26,6 +28,7 @@ class Coming(Polled):
         self.sock = sock
         self.last: bytes | None = None
         self.waits = 0
+        self.left: list[bytes] = []  # what is there at its end
 
     def descriptor(self) -> int | None:
         return self.sock.fileno()
@@ -50,6 +53,8 @@ class Coming(Polled):
             data = self.receive_now()
             if data:
                 return data
+        if self.left:
+            return self.left.pop(0)
         if self.last == b"break":
             raise UpstreamFailure(FailureKind.BROKEN, "broke")
         return None
@@ -77,47 +82,95 @@ class Reader:
         self.flushed += 1
 
 
-def _nothing(_scope: object) -> None:
-    """Nobody revokes its lease."""
+class Leaving:
+    """A caller that can leave."""
+
+    def __init__(self) -> None:
+        self.left = False
+        self.scope: Stoppable | None = None
+
+    def watch(self, scope: Stoppable | None) -> None:
+        self.scope = scope
+        if self.left and scope is not None:
+            scope.cancel()
+
+    def leave(self) -> None:
+        self.left = True
+        self.watch(self.scope)
+
+
+class Revocable:
+    """As much of a lease as there is to a stream."""
+
+    provider = "p"
+
+    def __init__(self, idle: float) -> None:
+        self.settings = SimpleNamespace(timeouts=SimpleNamespace(idle=idle, total=None))
+        self.revoked: str | None = None
+        self.scope: Stoppable | None = None
+
+    def run_in(self, scope: Stoppable) -> None:
+        self.scope = scope
+        if self.revoked is not None:
+            scope.cancel()
+
+    def revoke(self) -> None:
+        self.revoked = "a test"
+        assert self.scope is not None
+        self.scope.cancel()
 
 
 def _silent(now: float) -> UpstreamFailure:
     return UpstreamFailure(FailureKind.IDLE_TIMEOUT, f"nothing came until {now}")
 
 
-def attempt_of(stream: Coming, idle: float = 60.0) -> Attempt:
-    timeouts = SimpleNamespace(idle=idle, total=None)
-    lease: Any = SimpleNamespace(
-        settings=SimpleNamespace(timeouts=timeouts), revoked=None, provider="p", run_in=_nothing
-    )
-    attempt: Any = SimpleNamespace(lease=lease, stream=stream, held=b"first", last_moment=float("inf"))
+def attempt_of(stream: Coming, idle: float = 60.0, last: float = inf) -> Attempt:
+    lease: Any = Revocable(idle)
+    attempt: Any = SimpleNamespace(lease=lease, stream=stream, held=b"first", last_moment=last)
     attempt.next = stream.receive
     attempt.why_stalled = _silent
     return cast("Attempt", attempt)
 
 
-@asynccontextmanager
-async def streaming(sink: Sink, idle: float = 60.0) -> AsyncGenerator[tuple[Coming, socket.socket, list[Any]]]:
-    """A pump that runs, its provider's socket, and what it came to."""
-    here, there = socket.socketpair()
-    here.setblocking(False)
-    arrivals, ends = Arrivals(), list[Any]()
-    stream = Coming(here)
+class Pumped:
+    """A pump that runs: its provider's socket, who may end it, and what it came to."""
 
-    async def run(scope: trio.CancelScope) -> None:
+    def __init__(self, here: socket.socket, there: socket.socket, *, idle: float, last: float) -> None:
+        self.there = there
+        self.stream = Coming(here)
+        self.attempt = attempt_of(self.stream, idle, last)
+        self.caller = Leaving()
+        self.arrivals, self.alarms = Arrivals(), Alarms()
+        self.ends: list[Any] = []
+        self.stop: Callable[[], None] = lambda: None
+
+    @property
+    def lease(self) -> Revocable:
+        return cast("Revocable", self.attempt.lease)
+
+    async def run(self, sink: Sink, scope: trio.CancelScope) -> None:
+        self.stop = scope.cancel
         try:
-            ends.append(await pump(attempt_of(stream, idle), sink, Anyone(), arrivals))
-        except ZeroDivisionError as error:
-            ends.append(error)
+            self.ends.append(await pump(self.attempt, sink, self.caller, self.arrivals, self.alarms))
+        except (ZeroDivisionError, CallerLeft) as error:
+            self.ends.append(error)
         scope.cancel()
 
-    with here, there, trio.fail_after(5):
+
+@asynccontextmanager
+async def streaming(sink: Sink, *, idle: float = 60.0, last: float = inf) -> AsyncGenerator[Pumped]:
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    pumped = Pumped(here, there, idle=idle, last=last)
+    with here, there, trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(arrivals.run)
+            nursery.start_soon(pumped.arrivals.run)
+            nursery.start_soon(pumped.alarms.run)
             await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(run, nursery.cancel_scope)
-            yield stream, there, ends
-    assert len(arrivals) == 0
+            nursery.start_soon(pumped.run, sink, nursery.cancel_scope)
+            yield pumped
+    assert len(pumped.arrivals) == len(pumped.alarms) == 0
+    assert pumped.caller.scope is None
 
 
 async def say(there: socket.socket, *pieces: bytes) -> None:
@@ -128,56 +181,141 @@ async def say(there: socket.socket, *pieces: bytes) -> None:
 
 async def test_bytes_are_handed_on_without_waking_the_task_until_the_end() -> None:
     reader = Reader()
-    async with streaming(reader) as (stream, there, ends):
-        await say(there, b"a", b"b", b"c", b"end")
+    async with streaming(reader) as pumped:
+        await say(pumped.there, b"a", b"b", b"c", b"end")
     assert reader.taken == [b"first", b"a", b"b", b"c"]
-    assert ends == [None]
-    assert stream.waits == 1
+    assert pumped.ends == [None]
+    assert pumped.stream.waits == 1
     assert reader.flushed == 0
 
 
 async def test_a_failure_is_told_after_what_came_before_it() -> None:
     reader = Reader()
-    async with streaming(reader) as (_, there, ends):
-        await say(there, b"a", b"break")
+    async with streaming(reader) as pumped:
+        await say(pumped.there, b"a", b"break")
     assert reader.taken == [b"first", b"a"]
-    assert ends[0].kind is FailureKind.BROKEN
+    assert pumped.ends[0].kind is FailureKind.BROKEN
 
 
 async def test_a_slow_reader_is_flushed_by_the_task_and_then_goes_on() -> None:
     reader = Reader()
-    async with streaming(reader) as (_, there, ends):
-        await say(there, b"a")
+    async with streaming(reader) as pumped:
+        await say(pumped.there, b"a")
         reader.full = 1
-        await say(there, b"b", b"c", b"d", b"end")
+        await say(pumped.there, b"b", b"c", b"d", b"end")
     assert reader.taken == [b"first", b"a", b"b", b"c", b"d"]
     assert reader.flushed == 1
-    assert ends == [None]
+    assert pumped.ends == [None]
 
 
 async def test_a_bug_of_the_adapter_is_a_failure_of_its_provider() -> None:
-    async with streaming(Reader()) as (_, there, ends):
-        await say(there, b"a", b"bug")
-    assert ends[0].kind is FailureKind.MALFORMED
+    async with streaming(Reader()) as pumped:
+        await say(pumped.there, b"a", b"bug")
+    assert pumped.ends[0].kind is FailureKind.MALFORMED
 
 
 async def test_what_the_sink_raises_comes_out() -> None:
     reader = Reader()
-    async with streaming(reader) as (_, there, ends):
-        await say(there, b"a")
+    async with streaming(reader) as pumped:
+        await say(pumped.there, b"a")
         reader.bug = ZeroDivisionError()
-        await say(there, b"b")
-    assert ends == [reader.bug]
+        await say(pumped.there, b"b")
+    assert pumped.ends == [reader.bug]
 
 
 @pytest.mark.slow
 async def test_only_silence_is_an_idle_timeout_however_long_the_stream_lasts() -> None:
     reader = Reader()
-    async with streaming(reader, idle=0.3) as (_, there, ends):
+    async with streaming(reader, idle=0.3) as pumped:
         for _ in range(6):
             await trio.sleep(0.1)
-            there.send(b"a")
+            pumped.there.send(b"a")
         spoke = trio.current_time()
     assert reader.taken == [b"first", *[b"a"] * 6]
-    assert ends[0].kind is FailureKind.IDLE_TIMEOUT
+    assert pumped.ends[0].kind is FailureKind.IDLE_TIMEOUT
     assert 0.29 < trio.current_time() - spoke < 1
+
+
+async def until_open(pumped: Pumped) -> None:
+    while not len(pumped.arrivals):  # noqa: ASYNC110 - it tells nobody
+        await trio.sleep(0.001)
+
+
+async def test_a_caller_that_leaves_ends_it_at_once() -> None:
+    async with streaming(Reader()) as pumped:
+        await until_open(pumped)
+        pumped.caller.leave()
+    assert isinstance(pumped.ends[0], CallerLeft)
+
+
+async def test_a_caller_that_had_left_is_not_waited_for() -> None:
+    reader = Reader()
+    async with streaming(reader) as pumped:
+        pumped.caller.left = True
+    assert isinstance(pumped.ends[0], CallerLeft)
+
+
+async def test_a_lease_that_is_revoked_ends_it_at_once() -> None:
+    async with streaming(Reader()) as pumped:
+        await until_open(pumped)
+        pumped.lease.revoke()
+    assert isinstance(pumped.ends[0], UpstreamFailure)
+
+
+async def test_its_last_moment_comes_however_much_comes_before() -> None:
+    async with streaming(Reader(), last=trio.current_time() + 0.05) as pumped:
+        while not pumped.ends:
+            await say(pumped.there, b"a")
+    assert isinstance(pumped.ends[0], UpstreamFailure)
+
+
+async def test_an_alarm_without_a_reason_is_set_anew() -> None:
+    reader = Reader()
+    async with streaming(reader) as pumped:
+        await until_open(pumped)
+        cast("Any", pumped.lease.scope).cancel()
+        assert len(pumped.alarms) == 1
+        await say(pumped.there, b"a", b"end")
+    assert reader.taken == [b"first", b"a"]
+    assert pumped.ends == [None]
+
+
+async def test_who_leaves_while_it_is_flushed_ends_it() -> None:
+    class Stuck(Reader):
+        async def flush(self) -> None:
+            pumped.caller.leave()
+            await trio.sleep_forever()
+
+    async with streaming(Stuck(full=1)) as pumped:
+        pass
+    assert isinstance(pumped.ends[0], CallerLeft)
+
+
+async def test_it_is_cancelled_from_outside_as_any_wait_is() -> None:
+    async with streaming(Reader()) as pumped:
+        await until_open(pumped)
+        pumped.there.send(b"a")
+        pumped.stop()
+    assert pumped.ends == []
+
+
+async def test_what_is_left_of_a_stream_that_is_over_is_sent_before_its_end() -> None:
+    reader = Reader()
+    async with streaming(reader) as pumped:
+        pumped.stream.left = [b"x", b"y"]
+        await say(pumped.there, b"a", b"end")
+    assert reader.taken == [b"first", b"a", b"x", b"y"]
+    assert pumped.ends == [None]
+
+
+async def test_a_slow_reader_is_flushed_before_the_end_too() -> None:
+    reader = Reader()
+    async with streaming(reader) as pumped:
+        await until_open(pumped)
+        pumped.stream.left = [b"x", b"y"]
+        await say(pumped.there, b"a")
+        reader.full = 2
+        await say(pumped.there, b"end")
+    assert reader.taken == [b"first", b"a", b"x", b"y"]
+    assert reader.flushed == 2
+    assert pumped.ends == [None]

@@ -71,13 +71,13 @@ def test_it_is_starting_while_a_first_probe_is_out_whatever_else_was_tried() -> 
     seen.append(plan.is_starting)
     plan.refuse(Refusal("b", Reason.STARTING))
     seen.append(plan.is_starting)
-    plan.tried.add(("c", "m"))
+    plan.tried |= {("c", "m")}
     seen.append(plan.is_starting)
     assert seen == [False, False, True, True]
 
 
 def test_a_restart_forgets_order_and_refusals_but_not_what_was_tried() -> None:
-    plan = Plan(Want("m"), position=3, tried={("a", "m")}, silent={"a"})
+    plan = Plan(Want("m"), position=3, tried=frozenset({("a", "m")}), silent=frozenset({"a"}))
     plan.refuse(Refusal("b", Reason.STARTING))
     plan.restart()
-    assert (plan.position, plan.refusals, plan.tried, plan.silent) == (0, {}, {("a", "m")}, {"a"})
+    assert (plan.position, plan.refusals, plan.tried, plan.silent) == (0, {}, frozenset({("a", "m")}), frozenset({"a"}))

@@ -25,7 +25,10 @@ STRATEGIES = (
     "or a strategy an installed plugin registers"
 )
 LIMIT = "a whole number above zero, or null for no limit"
-LATER = "is not available in this version; only its default is accepted"
+STATE = (
+    "must be a Redis or Valkey: redis://USER:PASSWORD@HOST:PORT/DB, rediss:// (TLS), valkey://, valkeys:// or "
+    "unix:///PATH"
+)
 
 
 @attrs.frozen
@@ -392,16 +395,19 @@ TOGETHER = [
         f'4: providers[0].timeout: must be {DURATION}, not "x"',
         "5: providers[0].weight: must be a number above zero, not -1",
         '6: log.level: must be debug, info, warn or error, not "x"',
-        "7: bogus: unknown key; known here: listen, management_listen, management_hosts, log, tls, auth, limits, "
-        "shutdown_delay, shutdown_grace, providers, providers_file, circuit_breaker, routing, retry, rescue, hedge, "
-        "queue, pricing, budgets, ledger, cache, telemetry, workers, state",
+        "7: bogus: unknown key; known here: listen, management_listen, management_hosts, workers, log, tls, auth, "
+        "limits, shutdown_delay, shutdown_grace, providers, providers_file, circuit_breaker, routing, retry, rescue, "
+        "hedge, queue, pricing, budgets, ledger, state, cache, telemetry",
         '8: routing.groups[0].providers[0]: no provider has the name "b"; there are: a',
     ),
 ]
 
-LATER_KEYS = [
-    _added("workers", "workers: 4\n", f"5: workers: {LATER}: 1"),
-    _added("state", "state: {url: 'redis://h'}\n", f"5: state.url: {LATER}: null"),
+VALUES += [_added("workers", "workers: few\n", '5: workers: must be a whole number above zero, or auto, not "few"')]
+
+STATES = [
+    _added("state of another kind", "state: {url: 'http://h'}\n", f"5: state.url: {STATE}"),
+    _added("state nowhere", "state: {url: 'redis://:secret@'}\n", f"5: state.url: {STATE}"),
+    _added("state with an option nobody knows", "state: {url: 'redis://h?timeout=1'}\n", f"5: state.url: {STATE}"),
 ]
 
-ALL = FILES + KEYS + VALUES + INTERPOLATION + TOGETHER + LATER_KEYS
+ALL = FILES + KEYS + VALUES + INTERPOLATION + TOGETHER + STATES

@@ -81,3 +81,21 @@ def test_traces_without_their_packages_are_warned_about(monkeypatch: pytest.Monk
     assert warned(text) == [
         "2: telemetry.otlp_endpoint: needs packages, or there are no traces: pip install 'infermux[otel]'"
     ]
+
+
+def test_state_without_what_speaks_to_redis_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bookkeeping, "find_spec", lambda name: None)
+    assert refused("state: {url: 'redis://:secret@host'}\nledger: {url: null}\n") == [
+        "2: state.url: needs a package: pip install 'infermux[redis]'"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "rediss://user:word@h:1/3", "valkey://h:6379", "valkeys://[::1]/", "unix:///run/redis.sock?db=2"],
+)
+def test_a_url_of_redis_or_valkey_is_taken(url: str) -> None:
+    taken = load_text(ONE + f"state: {{url: '{url}', prefix: mine}}\n", environ=TOKEN).state
+    assert taken.url is not None
+    assert (taken.url.reveal(), taken.prefix) == (url, "mine")
+    assert "word" not in repr(taken)

@@ -17,7 +17,7 @@ from infermux.config.demo import DEMO, demo_config
 from infermux.config.schema import json_schema
 from infermux.config.settings import Config
 
-from .bad import KEYS, LATER_KEYS, VALUES, Bad
+from .bad import KEYS, VALUES, Bad
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json_schema()
@@ -75,13 +75,6 @@ def _is_bad_by_shape(case: Bad) -> bool:
 @pytest.mark.parametrize("case", [case for case in KEYS + VALUES if _is_bad_by_shape(case)], ids=lambda case: case.name)
 def test_what_is_refused_for_its_shape_fails_the_schema(case: Bad) -> None:
     assert problems(case.text) != []
-
-
-def test_later_keys_are_marked_as_such() -> None:
-    later = {f"{section}.{key}".lstrip(".") for section, key, part in reference.keys(SCHEMA) if part.get("x-later")}
-    assert {"workers", "state.url"} <= later
-    assert not {"listen", "retry.max_attempts", "providers[].name", "providers[].command", "cache.ttl"} & later
-    assert LATER_KEYS
 
 
 @pytest.mark.parametrize(

@@ -389,24 +389,27 @@ async def test_connections_that_begin_with_the_same_head_share_what_was_read_of_
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     seen: list[tuple[Head, bytes]] = []
+    found: list[tuple[str, str] | None] = []
 
     async def handler(exchange: Exchange) -> None:
-        assert exchange.head.passed is exchange.head.checked is None  # found out for each caller by itself
-        exchange.head.passed = exchange.head.checked = (1, 2)
         seen.append((exchange.head, await exchange.body()))
+        found.append(exchange.head.checked)
+        exchange.head.passed = exchange.head.checked = ("known", "stored")
         await exchange.respond(200, [], b"")
 
     async with express(handler) as lane, trio.open_nursery() as nursery:
         await lane.ask(POST)
-        for number, body in enumerate((b"abc", b"four")):
+        for number, (more, body) in enumerate(((b"", b"abc"), (b"", b"four"), (b"X-Api-Key: another\r\n", b"five"))):
             ours, theirs = memory_pair(65536)
             connection = Connection(lane.lane, ours, client=("10.0.0.2", number))
             nursery.start_soon(connection.serve)
-            theirs.send_now(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            theirs.send_now(HEAD + more + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             await trio.testing.wait_all_tasks_blocked()
             connection.close()
     heads = [head for head, _ in seen]
-    assert [body for _, body in seen] == [b"abc", b"abc", b"four"]
+    assert [body for _, body in seen] == [b"abc", b"abc", b"four", b"five"]
     assert heads[1].headers is heads[0].headers
     assert heads[2].get(b"content-length") == b"4"
-    assert [head.client for head in heads] == [("10.0.0.1", 5), ("10.0.0.2", 0), ("10.0.0.2", 1)]
+    assert [head.client for head in heads] == [("10.0.0.1", 5), *(("10.0.0.2", number) for number in range(3))]
+    # What was found out of its lines holds for all of them; another head has other lines.
+    assert found == [None, ("known", "stored"), ("known", "stored"), None]

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from infermux.actors.ledger import DatabaseShelf, Ledger
 from infermux.config.settings import Budget, RateLimits
 from infermux.errors import NotFound
+from infermux.http import combining
 from infermux.http.cache_page import cache_values
 from infermux.http.caching import emptied
 from infermux.http.door_log import DoorLog
@@ -22,9 +23,11 @@ from infermux.http.inference import Inference
 from infermux.http.live_books import budget_values, ledger_values
 from infermux.http.metrics import Counts
 from infermux.http.rules import Rules
+from infermux.http.state_values import state_values
 from infermux.watchdog import Watchdog
 from tests.actors._scripted import provider, streams, world
 from tests.http.test_metrics import ANSWERED, TRIED
+from tests.shared._mirror import FakeShared
 
 DOCS = Path(__file__).parents[2] / "docs"
 OURS = re.compile(r"\b(?:infermux|process|python)_[a-z_]+\b")
@@ -36,7 +39,7 @@ async def exposed() -> Exposed:
     """Every name of a sample, with its labels, of a router in which all of it has happened."""
     limits = RateLimits(requests_per_minute=600, tokens_per_minute=60_000, max_concurrent=9)
     budgets = (Budget(caller="team-a", limit_usd=5), Budget(caller="*", limit_usd=1))
-    async with world(provider("a", "m", rate_limits=limits), budgets=budgets) as w:
+    async with world(provider("a", "m", rate_limits=limits), budgets=budgets) as w, world(shared=FakeShared()) as node:
         w["a"].script = [streams()]
         await w.chat(stream=True)
         await w.chat()
@@ -46,11 +49,13 @@ async def exposed() -> Exposed:
         ledger = Ledger(DatabaseShelf(None))  # type: ignore[arg-type]
         metrics.more += [lambda: ledger_values(ledger), lambda: budget_values(w.fleet.treasury)]
         metrics.more.append(lambda: cache_values(inference))
+        metrics.more.append(lambda: state_values(node.fleet))
         door_log = DoorLog()
         door_log.turned_away(NotFound("no"), None)
         metrics.more.append(door_log.values)
         metrics.counts.note(everything(ANSWERED))
         body, _ = await metrics.page()
+        body, _ = combining.metrics([body.decode()], combining.counted(2, 1), "")
     found: Exposed = {}
     for family in text_string_to_metric_families(body.decode()):
         for sample in family.samples:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.identity import Identity
 from infermux.actors.record import Ending, Record, Tried
+from infermux.config.settings import LogSettings
 from infermux.errors import Fault
-from infermux.http.request_log import RequestLine, log_request
+from infermux.http.request_log import RequestLine, line_of, log_request
+from infermux.logs import FieldsRecord, LineFormatter
 from infermux.providers.interface import Usage
 from tests._properties import examples
 
@@ -45,6 +48,17 @@ def test_a_line_says_who_asked_who_answered_and_what_it_came_to() -> None:
         "latency_ms=1500 first_token_ms=250 waited_ms=100 overhead_ms=0.7 "
         "prompt_tokens=10 completion_tokens=5 estimated=true cost=0.00012"
     )
+
+
+def test_the_line_for_machines_says_the_same() -> None:
+    formatter = LineFormatter(LogSettings(format="json", timestamps=False))
+    text = formatter.format(FieldsRecord("infermux.requests", logging.INFO, RequestLine(RECORD, False)))
+    line = msgspec.json.decode(text)
+    assert [*line][:3] == ["event", "level", "logger"]
+    assert line_of({name: value for name, value in line.items() if name not in ("event", "level", "logger")}) == str(
+        RequestLine(RECORD, False)
+    )
+    assert line["tags"] == {"env": "prod"}
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,11 @@ class MemoryNet:
         """Connecting to `port` is refused from now on."""
         del self._listening[port]
 
+    def connect_here(self, _host: str, _port: int) -> None:
+        """It takes a wait. In place of `tcp.connect_here`."""
+
     async def connect(self, _host: str, port: int) -> MemoryWire:
-        """The caller's end of a new connection. Raises ConnectionRefusedError. In place of `wire.connect`."""
+        """The caller's end of a new connection. Raises ConnectionRefusedError. In place of `tcp.connect`."""
         await trio.lowlevel.checkpoint()
         if port in self.unanswered:
             await trio.sleep_forever()

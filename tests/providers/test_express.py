@@ -17,7 +17,7 @@ from infermux.providers import express, trust
 from infermux.providers.express import ExpressTransport, dial
 from infermux.providers.express_connection import Connection
 from infermux.providers.tls_wire import TlsWire
-from infermux.providers.transport import Origin, Response
+from infermux.providers.transport import CONNECTING, Origin, Response, Stoppable, Stopped
 from infermux.providers.wire import MemoryWire, Wire, WireBroken, memory_pair
 from tests._properties import examples
 from tests.providers._tls import Authority
@@ -290,6 +290,29 @@ async def test_connecting_is_bounded_and_what_it_opened_is_gone(autojump_clock: 
     failure = await failing(ExpressTransport(ORIGIN, dial=never, connect_timeout=7))
     assert failure.kind is FailureKind.CONNECT_TIMEOUT
     assert trio.current_time() >= 7
+
+
+class Waiting:
+    """Somebody who asks for a request."""
+
+    connecting = False
+    waits_on: Stoppable | None = None
+
+
+async def test_who_stops_asking_while_it_connects_is_told_so(autojump_clock: trio.testing.MockClock) -> None:
+    asker = Waiting()
+
+    async def stopped(origin: Origin) -> Wire:
+        assert asker.connecting
+        assert asker.waits_on is not None
+        asker.waits_on.cancel()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    CONNECTING.set(asker)
+    with pytest.raises(Stopped):
+        await ExpressTransport(ORIGIN, dial=stopped, connect_timeout=7).request(b"POST", b"/")
+    assert trio.current_time() < 7
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,10 @@ def read_events(text: str, headers: dict[str, str], seconds: float) -> Result:
 async def in_memory(net: MemoryNet, configured: dict[str, Any]) -> AsyncGenerator[InMemory]:
     """A router of this configuration on `net`: the real one, from the express lane to the adapters' transports."""
     config = load_text(json.dumps(configured), environ={})
-    with patch("infermux.providers.express.connect", net.connect):
+    with (
+        patch("infermux.providers.express.connect", net.connect),
+        patch("infermux.providers.express.connect_here", net.connect_here),
+    ):
         async with open_fleet(config, environ={}, rng=random.Random(1)) as fleet, trio.open_nursery() as nursery:
             inference = Inference(fleet, Rules.of(config))
             lane = Lane(

@@ -1,0 +1,202 @@
+"""The part of a budget that this node was granted, where nodes share it by way of Redis.
+
+As with a `SharedBucket` blocks are asked for ahead, everything is counted in totals since the node began, and what is
+not used goes back. Redis counts in micro-dollars, rounded up; the purse goes on counting in nano-dollars.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from infermux.shared.scripts import Call
+
+from .share import WHOLE, Share
+
+if TYPE_CHECKING:
+    from .purses import Purse
+    from .supply import Leased
+
+MICRO: Final = 1000  # nano-dollars
+HORIZON: Final = 1.0  # seconds of its spending that a node holds
+REQUESTS: Final = 4  # promises' worth that a node holds at least
+OF_WHAT_IS_LEFT: Final = 8  # that part of its fair share of what is left is the most it holds
+IDLE: Final = 2.0
+REFRESH: Final = 2.0  # seconds after which Redis is asked what others have spent
+STALE: Final = 10.0  # seconds after which nobody knows any more what others have left
+PAUSE: Final = 0.1  # seconds between two rounds that brought less than was needed
+KEPT_AFTER: Final = 86_400_000  # ms that a purse is kept after its period
+GAIN: Final = 0.3
+
+
+class SharedPurse:
+    """The lease on one purse. `known` tells whether the purse has what a store says was spent before."""
+
+    def __init__(
+        self,
+        purse: Purse,
+        *,
+        key: str,
+        node: str,
+        ask: Callable[[Leased], None],
+        known: Callable[[], bool],
+        clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.purse, self.key, self.node, self.ask = purse, key, node, ask
+        self.known, self.clock, self.wall = known, clock, wall
+        self.share: Share = WHOLE
+        self.supplied: Callable[[], None] = _nobody
+        self.keeps = True
+        self.limit = 0
+        self.granted = self.number = 0
+        self.next_at = 0.0
+        self.used_at = -math.inf
+        self._need = self._low = 0
+        self._lost = True
+        self._tells = False
+        self._heard_at = -math.inf
+        self._beyond = 0  # what is ours beyond what was granted, while Redis is gone
+        self._seen = (0, -1, 0)  # total, version and what is spent, as Redis told last
+        self._booked = 0  # of our spending, in what Redis told
+        self._said = 0
+        self._rate = self._unit = 0.0
+        self._before = (0.0, 0)
+
+    # Requests.
+
+    def allow(self, limit: int) -> None:
+        """`limit`, in nano-dollars, is the lowest hard one from now on."""
+        if limit // MICRO != self.limit:
+            self.limit = limit // MICRO
+            self.purse.limit = limit
+            self._divide()
+            self.ask(self)
+
+    def took(self, amount: int) -> None:
+        """`amount` was promised."""
+        self.used_at = self.clock()
+        self._unit += (amount / MICRO - self._unit) * GAIN
+        if self.held < self._low:
+            self.ask(self)
+
+    def lacks(self, amount: int) -> None:
+        """There was no room for `amount`."""
+        self.used_at = self.clock()
+        self._need = max(self._need, -(-amount // MICRO), 1)
+        self.ask(self)
+
+    # The supplier.
+
+    @property
+    def used(self) -> int:
+        """Spent and promised since we began; micro-dollars."""
+        return -(-(self.purse.own + self.purse.promised) // MICRO)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Something was lacking that Redis has not answered to."""
+        return self._need > 0
+
+    @property
+    def held(self) -> int:
+        return self.granted - self.used
+
+    def wanted(self, now: float) -> int:
+        """How much beyond what is used this node is to hold now."""
+        most = max(0, self.limit - self._seen[0]) // (OF_WHAT_IS_LEFT * self.share.of)
+        if now - self.used_at > IDLE:
+            return min(most, math.ceil(self._unit)) if self.keeps else 0
+        return min(most, math.ceil(max(self._rate * HORIZON, REQUESTS * self._unit)))
+
+    def is_due(self, now: float) -> bool:
+        if now < self.next_at or not self.known():
+            return False
+        held, want = self.held, self.wanted(now)
+        unbooked = -(-self.purse.own // MICRO) > self._booked
+        told = self._lost or unbooked or now - self._heard_at > REFRESH
+        return told or self._need > 0 or held < min(self._low, want) or held < 0 or held > 2 * want
+
+    def is_low(self, now: float) -> bool:
+        return now >= self.next_at and self.known() and 4 * self.held < 3 * self.wanted(now)
+
+    def call(self, now: float, *, telling: bool = False) -> Call:
+        """What Redis is told and asked. `telling`: nothing is asked for."""
+        self._tells = telling
+        used, spending = self.used, -(-self.purse.own // MICRO)
+        want, need = (0, 0) if telling else (self.wanted(now), self._need)
+        at, before = self._before
+        if now > at:
+            self._rate += (max(0, used - before) / (now - at) - self._rate) * GAIN
+            self._before = now, used
+        if not self._lost and self.granted > used + want:
+            self.granted = used + want
+            self._divide()
+        self.number += 1
+        self._said = spending
+        total, version, spent = self._seen
+        if version < 0:
+            total = spent = -(-(self.purse.spent - self.purse.own) // MICRO)
+        ends = round(max(0.0, self.purse.end - self.wall()) * 1000) + KEPT_AFTER
+        numbers = (
+            self.number,
+            self.limit,
+            used,
+            want,
+            need,
+            self.granted,
+            total,
+            version,
+            spending,
+            self._booked,
+            spent,
+        )
+        return Call("purse", (self.key,), (self.node, *numbers, ends))
+
+    def answered(self, answer: Sequence[int], now: float) -> bool:
+        granted, total, version, spent, restored = answer
+        lacked = self._need
+        self.granted, self._seen, self._booked = granted, (total, version, spent), self._said
+        if self._tells:
+            return bool(restored)
+        self._lost, self._need = False, 0
+        self._low = self.wanted(now) // 2
+        purse = self.purse
+        more = (spent - self._said) * MICRO + purse.own - purse.spent
+        purse.spent += more
+        self._heard_at = now
+        self._divide()
+        self.next_at = now + (PAUSE if lacked and self.held < lacked else 0.002)
+        if lacked:
+            self.supplied()
+        return bool(restored)
+
+    def lose(self, share: Share, since: float, now: float) -> None:
+        """Redis is gone: our part of what was left for all is ours."""
+        del since, now
+        self.share = share
+        self.fall_back()
+
+    def fall_back(self) -> None:
+        """Redis takes its time: until it answers our part of what was left for all is ours, if that is known."""
+        if not self._lost:
+            known = self.clock() - self._heard_at <= STALE
+            self._beyond = self.share.part(max(0, self.limit - self._seen[0])) if known else 0
+            self._lost = True
+        self._divide()
+
+    def _divide(self) -> None:
+        """The purse promises what is granted; while Redis is gone, beyond that our part of what nobody has."""
+        purse, ours = self.purse, self.granted
+        if self._seen[1] < 0:  # it was never there
+            spent = -(-(purse.spent - purse.own) // MICRO)
+            ours += self.share.part(max(0, self.limit - spent))
+        elif self._lost:
+            ours += self._beyond
+        purse.leave(self.limit * MICRO - (purse.spent - purse.own) - ours * MICRO)
+
+
+def _nobody() -> None:
+    """Nobody waits."""

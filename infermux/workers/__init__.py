@@ -1,0 +1,1 @@
+"""Several processes that serve one port: the crew, which one process starts, watches and ends; see docs/workers.md."""

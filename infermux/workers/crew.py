@@ -1,0 +1,295 @@
+"""The process that leads several workers: it starts and watches them, deals out the limits, and serves nothing itself.
+
+Workers listen on the same port, each by a socket of its own (SO_REUSEPORT, socket(7)), and the system spreads
+connections over them. What has to be true of all of them together is decided here: who has which part of the limits,
+which configuration is in force, and that none is left when this process is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import tempfile
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from infermux.actors.bank import Bank
+from infermux.actors.share import Share
+from infermux.config.settings import Config
+from infermux.config.workers import workers_of
+from infermux.errors import InfermuxError
+from infermux.processes.restarts import Restarts
+from infermux.processes.spec import Spec
+
+from .link import LinkLost
+from .messages import Adopt, Begin, Ready, Reload, See, Seen, Turn
+from .process import Child, begin, said, start, to_stderr
+
+log = logging.getLogger("infermux.workers")
+
+PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is killed
+OVER_POLL = 0.1
+ENDS_WITHIN = 5.0  # seconds beside its grace
+RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
+
+
+Launch = Callable[[int, int, Callable[[bytes], None]], Child]
+"""Starts a worker at a place; see `process.start`."""
+
+
+class NotStarted(InfermuxError):
+    """A worker did not come up when all were started."""
+
+
+@attrs.define(eq=False)
+class Crew:
+    """The workers of `config`, whose ports are fixed. `counted` are the places whose limits are dealt out.
+
+    `folder` has the workers' sockets, `leader` is the end of a pipe that they watch. `reload` is what
+    an operator asks.
+    """
+
+    config: Config
+    reload: Callable[[bool], Awaitable[dict[str, object]]]
+    launch: Launch = start
+    of: int = attrs.field(init=False)
+    children: dict[int, Child] = attrs.field(factory=dict[int, Child])
+    counted: set[int] = attrs.field(factory=set[int])
+    ending: trio.Event = attrs.field(factory=trio.Event)
+    started: bool = False
+    bank: Bank = attrs.field(factory=Bank)
+    seen: dict[int, Seen] = attrs.field(factory=dict[int, Seen])
+    folder: str = ""
+    leader: int = -1
+    _cookies: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
+    _dealing: trio.Lock = attrs.field(factory=trio.Lock)
+    _writing: threading.Lock = attrs.field(factory=threading.Lock)
+    _restarts: dict[int, Restarts] = attrs.field(factory=dict[int, Restarts])
+    _over: trio.Event = attrs.field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.of = workers_of(self.config)
+
+    def __repr__(self) -> str:
+        return f"Crew({len(self.children)} of {self.of})"
+
+    @property
+    def draining(self) -> bool:
+        """It was told to end."""
+        return self.ending.is_set()
+
+    @property
+    def ready(self) -> Ready:
+        """Where it listens: all of them on the same ports."""
+        return next(child.ready for child in self.children.values() if child.ready is not None)
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start all workers; returns when all listen. Raises NotStarted: one has ended before."""
+        self.counted = set(range(self.of))
+        for place in self.counted:
+            self.bank.comes(place)
+        for place in range(self.of):
+            await nursery.start(self._keep, place)
+        failed = trio.Event()
+        async with trio.open_nursery() as waiting:
+            for child in list(self.children.values()):
+                waiting.start_soon(self._fail_with, child, failed)
+            for child in list(self.children.values()):
+                while not child.listens.is_set() and not failed.is_set():
+                    with trio.move_on_after(OVER_POLL):
+                        await child.listens.wait()
+            waiting.cancel_scope.cancel()
+        if failed.is_set() and not self.draining:
+            raise NotStarted("a worker ended before it was ready; what it said is above")
+        self.started = True
+
+    async def _fail_with(self, child: Child, failed: trio.Event) -> None:
+        await child.link.lost.wait()
+        if not child.listens.is_set():
+            failed.set()
+
+    async def run(self) -> None:
+        """Return when all have ended after a drain, or none can be kept."""
+        await self._over.wait()
+
+    # One worker after the other at one place.
+
+    async def _keep(self, place: int, *, task_status: trio.TaskStatus[None]) -> None:
+        """Keep a worker running at `place` until the end."""
+        restarts = self._restarts.setdefault(place, Restarts(RESTARTS))
+        first = True
+        while not self.ending.is_set():
+            child = self.launch(place, self.leader, partial(to_stderr, self._writing))
+            self.children[place] = child
+            if first:
+                task_status.started()
+            code = await self._attend(child, first=first)
+            first = False
+            pause = await self._ended(child, code, restarts)
+            with trio.move_on_after(pause):
+                await self.ending.wait()
+            if not self.ending.is_set():
+                await self._make_room(place)
+        if not self.children:
+            self._over.set()
+
+    async def _attend(self, child: Child, *, first: bool) -> int:
+        """Live with a worker; its exit code."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child.link.run, partial(self._answer, child))
+            nursery.start_soon(self._begin, child, first)
+            code = await child.ended()
+            nursery.cancel_scope.cancel()
+        return code
+
+    async def _begin(self, child: Child, first: bool) -> None:
+        message = Begin(
+            config=self.config,
+            share=self._share(child.place, late=not first),
+            place=child.place,
+            of=self.of,
+            folder=self.folder,
+            cookies=self._cookies,
+        )
+        with suppress(LinkLost):
+            await begin(child, message)
+            await child.listens.wait()
+            if child.late:
+                await self._let_in(child)
+
+    async def _ended(self, child: Child, code: int, restarts: Restarts) -> float:
+        """Seconds to the next start. What it had of the limits goes to the others."""
+        place, now = child.place, trio.current_time()
+        del self.children[place]
+        self.seen.pop(place, None)
+        self.counted.discard(place)
+        self.bank.goes(place)
+        if self.draining or not self.started:
+            return 0.0
+        ready_for = 0.0 if child.ready_at is None else now - child.ready_at
+        pause = restarts.ended(now, ready_for)
+        log.error("worker %d %s; it is started again in %.1f s", place, said(code), pause)
+        if restarts.looping and not any(each.ready for each in self.children.values()):
+            log.error("no worker stays up: giving up")
+            self._over.set()
+            return pause
+        await self._deal()
+        return pause
+
+    async def _answer(self, child: Child, message: Any) -> Any:
+        match message:
+            case Ready():
+                child.ready, child.ready_at = message, trio.current_time()
+                child.listens.set()
+                return None
+            case Turn(accounts):
+                return self.bank.turn(child.place, accounts)
+            case Reload(dry_run):
+                return await self.reload(dry_run)
+            case _:
+                raise ValueError("nothing that a leader is told")
+
+    # Limits.
+
+    def _share(self, place: int, *, late: bool) -> Share:
+        return Share(sorted(self.counted).index(place), len(self.counted), late)
+
+    async def _make_room(self, place: int) -> None:
+        """Have the others let go of what one that comes is to have. Before it is started: so it cannot hold it yet."""
+        self.counted.add(place)
+        await self._deal()
+
+    async def _deal(self) -> None:
+        """Tell every worker its part; returns when all know."""
+        async with self._dealing, trio.open_nursery() as nursery:
+            for child in list(self.children.values()):
+                if child.listens.is_set() and child.place in self.counted:
+                    share = self._share(child.place, late=child.late)
+                    if share != child.share:
+                        nursery.start_soon(self._tell_share, child, share)
+
+    async def _tell_share(self, child: Child, share: Share) -> None:
+        if await self.ask(child, Adopt(share)) is not None:
+            child.share = share
+
+    async def _let_in(self, child: Child) -> None:
+        """It has come late: its part is its own when the others run no more than theirs, and budgets are told of."""
+        self.bank.comes(child.place)
+        while await self._others_are_over(child) or not self._others(child) <= self.bank.turns:  # noqa: ASYNC110 - rare
+            await trio.sleep(OVER_POLL)
+        self.bank.turns.discard(child.place)
+        while child.place not in self.bank.turns:  # noqa: ASYNC110 - rare
+            await trio.sleep(OVER_POLL)
+        child.late = False
+        await self._deal()
+
+    def _others(self, child: Child) -> set[int]:
+        return {place for place, each in self.children.items() if each is not child and each.listens.is_set()}
+
+    async def _others_are_over(self, child: Child) -> bool:
+        seen = [await self.ask(self.children[place], See()) for place in self._others(child) if place in self.children]
+        return any(isinstance(each, Seen) and each.over for each in seen)
+
+    async def ask(self, child: Child, message: Any) -> Any:
+        """Its answer; None where it is gone. One that does not answer in time is killed."""
+        with trio.move_on_after(PATIENCE):
+            try:
+                return await child.link.ask(message)
+            except LinkLost:
+                return None
+        log.error("worker %d has not answered for %g s: it is killed", child.place, PATIENCE)
+        child.signal(signal.SIGKILL)
+        return None
+
+    # The end.
+
+    def drain(self) -> None:
+        """Have all finish what they have; they end by themselves then. Called again: at once."""
+        self.ending.set()
+        for child in list(self.children.values()):
+            child.signal(signal.SIGTERM)
+        if not self.children:
+            self._over.set()
+
+    async def look(self) -> None:
+        """See how they are, for who is told."""
+        for child in list(self.children.values()):
+            if child.listens.is_set() and isinstance(found := await self.ask(child, See()), Seen):
+                self.seen[child.place] = found
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, as last seen."""
+        return sum(seen.in_flight for seen in self.seen.values())
+
+    async def kill(self) -> None:
+        """End what is left, and wait for that."""
+        for child in list(self.children.values()):
+            child.signal(signal.SIGKILL)
+        for child in list(self.children.values()):
+            await child.ended()
+
+
+@asynccontextmanager
+async def open_crew(config: Config, reload: Callable[[bool], Awaitable[dict[str, object]]]) -> AsyncGenerator[Crew]:
+    """A crew that is not started yet. When the block is left, however, none of its processes is."""
+    crew = Crew(config, reload)
+    reading, writing = os.pipe()  # the only end to write to is ours: it closes when this process ends
+    with tempfile.TemporaryDirectory(prefix="infermux-") as folder:  # for us alone: 0700
+        crew.folder, crew.leader = folder, reading
+        try:
+            yield crew
+        finally:
+            crew.ending.set()
+            with trio.CancelScope(shield=True):
+                await crew.kill()
+            os.close(reading)
+            os.close(writing)

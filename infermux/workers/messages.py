@@ -1,0 +1,106 @@
+"""What the process that leads and its workers say to each other."""
+
+from __future__ import annotations
+
+import attrs
+
+from infermux.actors.bank import Account
+from infermux.actors.share import Share
+from infermux.config.settings import Config
+from infermux.errors import Problem
+
+Address = tuple[str, int]
+
+
+# To a worker.
+
+
+@attrs.frozen(kw_only=True)
+class Begin:
+    """The first one: serve `config`, which listens on ports that are fixed by now.
+
+    `folder` holds the sockets by which workers ask each other, `cookies` is the key that all of them seal cookies with.
+    """
+
+    config: Config
+    share: Share
+    place: int
+    of: int
+    folder: str
+    cookies: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Adopt:
+    """That is your part of every limit from now on. Answered by whether more runs at once than it allows."""
+
+    share: Share
+
+
+@attrs.frozen
+class Load:
+    """Serve this configuration, which is checked, or with `dry_run` say what it would change. Answered by `Done`."""
+
+    config: Config
+    dry_run: bool = False
+
+
+@attrs.frozen
+class See:
+    """How is it? Answered by `Seen`."""
+
+
+# To the one that leads.
+
+
+@attrs.frozen(kw_only=True)
+class Ready:
+    """It listens there."""
+
+    addresses: tuple[Address, ...]
+    management_addresses: tuple[Address, ...]
+
+
+@attrs.frozen
+class Turn:
+    """What budgets a worker has spent of since its last turn. Answered by grants; see `actors.bank`."""
+
+    accounts: list[Account]
+
+
+@attrs.frozen
+class Reload:
+    """An operator asked a worker for it. Answered by what the operator is told."""
+
+    dry_run: bool
+
+
+# Answers.
+
+
+@attrs.frozen(kw_only=True)
+class Seen:
+    """`over`: more runs at once than its part of some limit allows."""
+
+    in_flight: int
+    draining: bool
+    over: bool
+
+
+@attrs.frozen(kw_only=True)
+class Done:
+    """What a reload changed: `told` as the operator is told it, `lines` for the log."""
+
+    told: dict[str, object]
+    lines: tuple[str, ...]
+
+
+class NotLoaded(Exception):
+    """A configuration was not taken. `problems` where something is wrong with the file; `status` and `code` of HTTP."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = (), status: int = 400, code: str = "") -> None:
+        super().__init__(message, problems, status, code)  # all of them, or it could not be unpickled
+        self.message = message
+        self.problems = problems
+        self.status = status
+        self.code = code

@@ -1,0 +1,150 @@
+"""One of several processes that serve a port together: what it is told by the one that leads, and tells it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from infermux.actors.bank import accounts, adopt
+from infermux.config.settings import Config
+from infermux.errors import ConfigError, InfermuxError, Problem
+from infermux.http.application import Application
+from infermux.http.server import Running
+from infermux.http.sibling_server import serve_siblings
+from infermux.http.siblings import Siblings
+
+from .link import Link, LinkLost
+from .messages import Adopt, Begin, Done, Load, NotLoaded, Ready, Reload, See, Seen, Turn
+
+TURN_EVERY = 0.5  # seconds between two turns at the bank
+ORPHANED = 1  # exit code of one whose leader is gone
+
+
+def end_with_leader(descriptor: int, folders: list[str]) -> None:
+    """End this process at once when nobody holds the other end of that pipe any more: the leader was killed.
+
+    By a thread, so that an event loop that is held does not keep it. `folders` are removed: the leader cannot do that
+    any more. Processes of providers have guards of their own.
+    """
+
+    def watch() -> None:
+        with suppress(OSError):
+            os.read(descriptor, 1)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(ORPHANED)
+
+    threading.Thread(target=watch, name="infermux leader", daemon=True).start()
+
+
+@attrs.define(eq=False)
+class Worker:
+    """This process, as one of the crew. `begin` is what it was told to serve."""
+
+    link: Link
+    begin: Begin
+    latest: Config
+    application: Application | None = None
+
+    @property
+    def siblings(self) -> Siblings:
+        """All workers, for each other."""
+        begin = self.begin
+        return Siblings(
+            place=begin.place, of=begin.of, folder=begin.folder, cookies=begin.cookies, reload=self._ask_for_reload
+        )
+
+    def load(self) -> tuple[Config, list[Problem]]:
+        """What the leader has read and checked."""
+        return self.latest, []
+
+    async def attend(self, application: Application, running: Running, *, task_status: trio.TaskStatus[None]) -> None:
+        """Do as the leader says, and answer the others; started when the leader knows that this one listens."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(serve_siblings, application, self.siblings))
+            self.application = application
+            with suppress(LinkLost):
+                await self.link.ask(
+                    Ready(addresses=running.addresses, management_addresses=running.management_addresses)
+                )
+            task_status.started()
+            await self._take_turns(application)
+
+    async def _take_turns(self, application: Application) -> None:
+        """Tell what budgets have spent here, and hear what they have elsewhere, for as long as there is a leader."""
+        treasury = application.fleet.treasury
+        purses, keeper = treasury.purses, treasury.keeper
+        with suppress(LinkLost):
+            while True:
+                taken = purses.take_moved()
+                known = [purse for purse in taken if keeper.knows(purse)]
+                purses.moved.update(dict.fromkeys(purse for purse in taken if not keeper.knows(purse)))
+                grants = await self.link.ask(Turn(accounts(known)))
+                heard = known if grants is None else adopt(purses, grants, treasury.clock())
+                purses.moved.update(dict.fromkeys(heard))
+                await trio.sleep(TURN_EVERY)
+
+    async def answer(self, message: Any) -> Any:
+        """See `messages`."""
+        application = self.application
+        if application is None:
+            raise NotLoaded("it is starting", status=503)
+        match message:
+            case Adopt(share):
+                application.fleet.adopt_share(share)
+                return application.fleet.is_over
+            case Load(config, dry_run):
+                return await self._load(application, config, dry_run)
+            case See():
+                inference = application.inference
+                return Seen(in_flight=inference.in_flight, draining=inference.draining, over=application.fleet.is_over)
+            case _:
+                raise NotLoaded(f"{message!r} is nothing that a worker is told")
+
+    async def _load(self, application: Application, config: Config, dry_run: bool) -> Done:
+        former, self.latest = self.latest, config
+        try:
+            done = await application.reloader.reload(dry_run=dry_run)
+        except BaseException as error:
+            self.latest = former
+            if isinstance(error, ConfigError):
+                raise NotLoaded(error.message, tuple(error.problems)) from None
+            if isinstance(error, InfermuxError):
+                raise NotLoaded(error.message, status=error.status, code=error.code) from None
+            raise
+        if dry_run:
+            self.latest = former
+        return Done(told=done.as_json(), lines=tuple(done.difference.lines()))
+
+    async def _ask_for_reload(self, dry_run: bool) -> dict[str, object]:
+        """Have all workers reload. Raises ConfigError, InfermuxError."""
+        try:
+            told: dict[str, object] = await self.link.ask(Reload(dry_run))
+        except NotLoaded as refused:
+            if refused.problems:
+                raise ConfigError(list(refused.problems)) from None
+            raise InfermuxError(refused.message, status=refused.status, code=refused.code or None) from None
+        except LinkLost:
+            raise InfermuxError("the router is ending", status=503, code="shutting_down") from None
+        return told
+
+
+def open_link(descriptor: int) -> Link:
+    """The link that was inherited. To be called in a trio run."""
+    return Link(socket.socket(fileno=descriptor))
+
+
+def deaf_to_terminals() -> None:
+    """The leader alone is told to reload and to end by whoever is at a terminal."""
+    for name in ("SIGHUP", "SIGINT"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,0 +1,195 @@
+"""Several nodes on one Redis, in virtual time: what they admit together, with it and without it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from infermux.actors.fleet import Fleet
+from infermux.config.settings import Budget, Price, ProviderSettings, Queue, RateLimits
+from infermux.errors import BudgetExceeded, RateLimited
+from tests.actors._scripted import World, provider, world
+from tests.shared._mirror import FakeShared
+
+
+def limited(**limits: Any) -> ProviderSettings:
+    return provider("a", "m", rate_limits=RateLimits(**limits))
+
+
+@asynccontextmanager
+async def nodes(
+    shared: FakeShared, count: int, *providers: ProviderSettings, **config: Any
+) -> AsyncGenerator[list[World]]:
+    """So many nodes that know of each other."""
+    async with AsyncExitStack() as stack:
+        made = [await stack.enter_async_context(world(*providers, shared=shared, **config)) for _ in range(count)]
+        while not all(supply(each.fleet).share.of == count for each in made):  # noqa: ASYNC110 - virtual time
+            await trio.sleep(0.5)
+        await trio.sleep(3.5)  # until the last knows that the others know of it
+        yield made
+
+
+def supply(fleet: Fleet) -> Any:
+    assert fleet.supply is not None
+    return fleet.supply
+
+
+async def ask(node: World, times: int) -> int:
+    """How many of so many requests are admitted, one after the other."""
+    admitted = 0
+    for _ in range(times):
+        try:
+            await node.chat()
+        except (RateLimited, BudgetExceeded):
+            continue
+        admitted += 1
+    return admitted
+
+
+async def saturate(made: list[World], seconds: float, *, every: float = 0.05) -> int:
+    """Take from the provider's limit on all nodes, again and again, for so long; how often there was something."""
+    admitted, end = 0, trio.current_time() + seconds
+    while trio.current_time() < end:
+        for node in made:
+            bucket = node.fleet.members["a"].gate.requests
+            assert bucket is not None
+            admitted += bucket.take(1, trio.current_time())
+        await trio.sleep(every)
+    return admitted
+
+
+async def test_a_small_limit_is_one_for_all_nodes_together(autojump_clock: MockClock) -> None:
+    async with nodes(FakeShared(), 4, limited(requests_per_minute=10)) as made:
+        assert await saturate(made, 61, every=0.5) in (19, 20)  # a full bucket, and what a minute refills
+
+
+async def test_what_a_node_does_not_have_it_asks_for_while_the_request_waits_some_milliseconds(
+    autojump_clock: MockClock,
+) -> None:
+    async with nodes(FakeShared(), 2, limited(requests_per_minute=10, tokens_per_minute=100_000)) as made:
+        assert [await ask(node, 4) for node in made] == [4, 4]
+        await trio.sleep(120)  # idle: what was held has gone back, and everything is refilled
+        assert await ask(made[1], 12) in (10, 11)  # one may be held ahead
+
+
+async def test_a_node_that_leaves_gives_back_what_it_has_not_used(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    async with nodes(shared, 1, limited(requests_per_minute=600)) as [one]:
+        assert await ask(one, 2) == 2
+    [kept] = shared.mirror.limits.values()
+    assert kept.level // 60_000 >= 598
+    assert shared.mirror.nodes == {}
+
+
+async def test_without_redis_nodes_hold_their_fair_shares_and_tell_what_they_used(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    caplog.set_level(logging.INFO, "infermux.state")
+    shared = FakeShared()
+    async with nodes(shared, 4, limited(requests_per_minute=600)) as made:
+        began = trio.current_time()
+        total = await saturate(made, 20)
+        shared.go()
+        total += await saturate(made, 20)
+        assert all(supply(node.fleet).is_degraded for node in made)
+        assert supply(made[0].fleet).as_json()["trouble"] == "nobody listens there"
+        shared.come()
+        total += await saturate(made, 20)
+        assert not any(supply(node.fleet).is_degraded for node in made)
+        allowed = 600 + 10 * (trio.current_time() - began)
+        assert 0.98 * allowed <= total <= allowed
+        spread = [await ask(node, 12) for node in made]
+    assert max(spread) <= 10
+    said = [record.message for record in caplog.records if "gone" in record.message]
+    assert len(said) == 4
+    assert "redis://fake is gone (the connection is lost): limits are held by this node's fair share, 1 of 4" in said
+
+
+async def test_a_redis_that_has_lost_everything_refills_no_limit(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    async with nodes(shared, 3, limited(requests_per_minute=600)) as made:
+        began = trio.current_time()
+        total = await saturate(made, 20)
+        shared.mirror.flush()
+        total += await saturate(made, 10)
+        assert total <= 602 + 10 * (trio.current_time() - began)
+        assert sum(supply(node.fleet).numbers.written_back for node in made) > 0
+
+
+async def test_a_node_that_begins_without_redis_begins_with_nothing(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    shared.go()
+    async with world(limited(requests_per_minute=60), shared=shared) as node:
+        assert await ask(node, 5) == 0
+        await trio.sleep(10)
+        assert await ask(node, 20) in (10, 11)
+
+
+async def test_requests_in_the_queue_are_told_when_there_is_room_again(autojump_clock: MockClock) -> None:
+    async with nodes(FakeShared(), 2, limited(requests_per_minute=60), queue=Queue(max_wait=30)) as made:
+        await saturate(made, 60)
+        began = trio.current_time()
+        assert await ask(made[0], 10) == 10
+        assert 5 <= trio.current_time() - began <= 12
+
+
+async def test_what_may_run_at_once_is_dealt_by_parts(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    async with nodes(shared, 2, limited(max_concurrent=5)) as made:
+        assert sorted(node.fleet.members["a"].gate.max_concurrent or 0 for node in made) == [2, 3]
+        async with world(limited(max_concurrent=5), shared=shared) as late:
+            await trio.sleep(0.5)
+            assert late.fleet.members["a"].gate.max_concurrent == 0  # the others do not know of it yet
+            await trio.sleep(5)
+            limits = [node.fleet.members["a"].gate.max_concurrent or 0 for node in (*made, late)]
+            assert sorted(limits) == [1, 2, 2]
+        await trio.sleep(2)
+        assert sorted(node.fleet.members["a"].gate.max_concurrent or 0 for node in made) == [2, 3]
+
+
+# Budgets.
+
+PRICED = {"a": {"m": Price(per_request=5.0)}}
+BUDGET = Budget(limit_usd=100, period="day")
+
+
+def spent(node: World) -> float:
+    return float(node.fleet.treasury.statement()[0]["spent_usd"])
+
+
+async def test_a_budget_is_one_for_all_nodes_together(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    async with nodes(shared, 3, provider("a", "m"), budgets=(BUDGET,), pricing=PRICED) as made:
+        total = 0
+        for _ in range(40):
+            total += sum([await ask(node, 1) for node in made])
+            await trio.sleep(0.2)
+        await trio.sleep(5)
+        assert total > 0
+        assert len({spent(node) for node in made}) == 1
+        assert spent(made[0]) == pytest.approx(total * 5, abs=1)
+        assert spent(made[0]) <= 100
+
+
+async def test_a_budget_is_not_exceeded_without_redis_nor_forgotten_by_it(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    async with nodes(shared, 2, provider("a", "m"), budgets=(BUDGET,), pricing=PRICED) as made:
+        total = sum([await ask(node, 3) for node in made])
+        shared.go()
+        await trio.sleep(2)
+        total += sum([await ask(node, 2) for node in made])
+        shared.come()
+        await trio.sleep(5)
+        shared.mirror.flush()
+        await trio.sleep(5)
+        total += sum([await ask(node, 40) for node in made])
+        await trio.sleep(5)
+        assert spent(made[0]) == spent(made[1])
+        assert spent(made[0]) == pytest.approx(total * 5, abs=1)
+        assert spent(made[0]) <= 100

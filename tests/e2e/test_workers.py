@@ -1,0 +1,239 @@
+"""Several workers as real processes: one port, one set of limits, one management, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from tests.e2e._process import LISTENS, Process, running, serving
+from tests.e2e.test_openapi import Description
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 30.0
+MERGED = ("ready", "status", "providers", "providers/slow", "requests", "explain", "overview", "cache", "budgets")
+LIMIT = 30  # requests a minute
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one for all clients: to make it takes longer than a request
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+
+
+def simulated(name: str, model: str, **more: Any) -> dict[str, Any]:
+    simulate = {"first_token": "1ms", "tokens_per_second": 10_000}
+    return {
+        "name": name,
+        "type": "simulated",
+        "models": [model],
+        "simulate": simulate,
+        "health_check": {"disabled": True},
+        **more,
+    }
+
+
+async def until(what: Callable[[], Awaitable[Any]]) -> Any:
+    """What it returns as soon as that is true; within half a minute."""
+    with trio.fail_after(PATIENCE):
+        while not (found := await what()):  # noqa: ASYNC110 - it is another process
+            await trio.sleep(0.05)
+    return found
+
+
+def web_of(process: Process) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=process.url, verify=NO_TLS, trust_env=False, timeout=PATIENCE)
+
+
+async def get(process: Process, path: str) -> Any:
+    """By a connection of its own: it may come to either worker."""
+    async with web_of(process) as web:
+        return (await web.get(f"/_infermux/{path}")).json()
+
+
+async def chat(process: Process, model: str = "m") -> int:
+    """The status; 0 where the connection broke."""
+    async with web_of(process) as web:
+        try:
+            return (await web.post("/v1/chat/completions", json={**BODY, "model": model})).status_code
+        except httpx.TransportError:
+            return 0
+
+
+async def chats(process: Process, count: int, model: str = "m") -> list[int]:
+    found: list[int] = []
+
+    async def one() -> None:
+        found.append(await chat(process, model))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(one)
+    return found
+
+
+def workers_of(leader: int) -> list[int]:
+    """The processes that one has started and that have not ended."""
+    found: list[int] = []
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit():
+            try:
+                fields = (each / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[1] == str(leader) and fields[0] != "Z":
+                found.append(int(each.name))
+    return sorted(found)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def both_listen(process: Process) -> Any:
+    async def look() -> Any:
+        status = await get(process, "status")
+        return None if status["workers_missing"] else status
+
+    return await until(look)
+
+
+async def test_two_workers_are_one_router() -> None:
+    limited = simulated("slow", "m", rate_limits={"requests_per_minute": LIMIT})
+    free = simulated("free", "f")
+    async with serving(limited, free, workers=2, ledger={"url": None}) as process:
+        leader = process.process.pid
+        first, second = workers_of(leader)
+        began = trio.current_time()
+
+        # What both admit is the limit, whoever is asked.
+        admitted = (await chats(process, 3 * LIMIT)).count(200)
+        assert LIMIT * 0.6 < admitted <= LIMIT + (trio.current_time() - began) * LIMIT / 60 + 1
+        status = await both_listen(process)
+        assert [row["worker"] for row in status["workers"]] == [0, 1]
+        (row,) = [row for row in (await get(process, "providers"))["providers"] if row["name"] == "slow"]
+        assert row["buckets"]["requests"]["limit"] == LIMIT
+        assert [each["worker"] for each in row["workers"]] == [0, 1]
+
+        # One page of metrics, with what both have counted.
+        async with web_of(process) as web:
+            page = (await web.get("/_infermux/metrics")).text
+        assert _counted(page, "200") == admitted
+        assert "infermux_workers_answering 2.0" in page
+
+        # What is merged is what the description of the API says.
+        async with web_of(process) as web:
+            description = Description((await web.get("/_infermux/openapi.json")).json())
+            for page in MERGED:
+                description.check(await web.get(f"/_infermux/{page}"))
+            description.check(await web.post("/_infermux/providers/slow/drain"))
+            drained = (await web.post("/_infermux/providers/slow/enable")).json()
+            assert [each["routable"] for each in drained["workers"]] == [False, False]  # the limit is used up
+            listed = (await web.get("/_infermux/explain?limit=500")).json()["decisions"]
+            assert {each["worker"] for each in listed} == {0, 1}
+            description.check(await web.get(f"/_infermux/explain/{listed[0]['id']}"))
+            assert (await web.get("/_infermux/explain/nobody-knows")).status_code == 404
+            assert (await web.delete("/_infermux/requests/nobody-knows")).status_code == 404
+            async with web.stream("GET", "/_infermux/events") as events:
+                lines = events.aiter_lines()
+                name, data = [await anext(lines) for _ in range(2)]
+            assert name == "event: overview"
+            assert [each["worker"] for each in json.loads(data.removeprefix("data: "))["workers"]] == [0, 1]
+
+        # A worker that does not answer is named, and holds nobody up.
+        os.kill(second, signal.SIGSTOP)
+
+        async def missing() -> bool:
+            with trio.move_on_after(2):
+                return bool((await get(process, "status"))["workers_missing"])
+            return False  # it came to the one that is stopped
+
+        await until(missing)
+        os.kill(second, signal.SIGCONT)
+        await both_listen(process)
+
+        # One is killed under load: the other goes on, a new one comes, and the limit holds.
+        found: list[int] = []
+
+        async def load() -> None:
+            while len(found) < 100:
+                found.append(await chat(process, "f"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(load)
+            os.kill(first, signal.SIGKILL)
+        assert found.count(200) > 80
+        assert set(found) <= {200, 0}
+
+        async def two_again() -> bool:
+            return len(workers_of(leader)) == 2 and first not in workers_of(leader)
+
+        await until(two_again)
+        await both_listen(process)
+        admitted += (await chats(process, 2 * LIMIT)).count(200)
+        assert admitted <= LIMIT + (trio.current_time() - began) * LIMIT / 60 + 1
+
+        # Drain and stop: nothing is left.
+        processes = workers_of(leader)
+        process.send(signal.SIGTERM)
+        assert await process.ended() == 0
+        assert not any(map(is_there, processes))
+        assert "worker=0" in process.stderr
+        assert "worker=1" in process.stderr
+
+
+def _counted(page: str, status: str) -> float:
+    lines = [line for line in page.splitlines() if line.startswith("infermux_requests_total")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines if f'status="{status}"' in line)
+
+
+async def test_workers_reload_together_or_not_at_all_and_do_not_outlive_their_leader(tmp_path: Path) -> None:
+    file = tmp_path / "infermux.yml"
+    config: dict[str, Any] = {
+        "listen": "127.0.0.1:0",
+        "workers": 2,
+        "ledger": {"url": None},
+        "providers": [simulated("a", "m")],
+    }
+    file.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "infermux", "serve", "-c", str(file)]
+    async with running(command, environ={}, cwd=str(tmp_path), fresh=False) as process:
+        process.port = int((await process.says(LISTENS, within=PATIENCE))[1])
+
+        async def serves(*names: str) -> bool:
+            status = await get(process, "status")
+            rows = {row["name"]: len(row["workers"]) for row in status["providers"]}
+            return not status["workers_missing"] and rows == dict.fromkeys(names, 2)
+
+        file.write_text(json.dumps({**config, "providers": [simulated("a", "m"), simulated("b", "n")]}))
+        async with web_of(process) as web:
+            done = (await web.post("/_infermux/reload")).json()
+            assert done["difference"]["added"] == ["b"]
+            assert done["difference"]["needs_restart"] == []
+            assert await serves("a", "b")
+            file.write_text(json.dumps({**config, "providers": []}))
+            refused = await web.post("/_infermux/reload")
+            assert (refused.status_code, refused.json()["problems"][0]["path"]) == (400, "providers")
+            assert await serves("a", "b")
+        file.write_text(json.dumps(config))
+        process.send(signal.SIGHUP)
+        await until(lambda: serves("a"))
+
+        processes = workers_of(process.process.pid)
+        assert len(processes) == 2
+        process.send(signal.SIGKILL)
+
+        async def gone() -> bool:
+            return not any(map(is_there, processes))
+
+        await until(gone)

@@ -1,0 +1,234 @@
+"""Redis as far as limits know it, in memory: the scripts' arithmetic in Python, by a clock of the test's own.
+
+tests/shared/test_scripts.py compares it with the scripts in a real Redis, so what runs on it is worth something.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from infermux.shared.client import Session, StateUnavailable
+from infermux.shared.scripts import Call
+
+TOKEN = 60_000
+
+
+@attrs.define
+class Limit:
+    level: int
+    base: int
+    at: int
+    nodes: dict[str, tuple[int, int]] = attrs.field(factory=dict[str, tuple[int, int]])  # granted, number
+
+
+@attrs.define
+class Purse:
+    total: int
+    base: int
+    based: int
+    version: int
+    spent: int
+    nodes: dict[str, tuple[int, int, int]] = attrs.field(factory=dict[str, tuple[int, int, int]])
+
+
+@attrs.define(eq=False)
+class Mirror:
+    """What Redis keeps. `clock` tells its time in ms."""
+
+    clock: Callable[[], int]
+    limits: dict[str, Limit] = attrs.field(factory=dict[str, Limit])
+    purses: dict[str, Purse] = attrs.field(factory=dict[str, Purse])
+    nodes: dict[str, int] = attrs.field(factory=dict[str, int])
+    hashes: dict[str, dict[str, str]] = attrs.field(factory=dict[str, dict[str, str]])
+    epoch: str = ""
+    news: int = 0
+    published: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
+
+    def flush(self) -> None:
+        for kept in (self.limits, self.purses, self.nodes, self.hashes):
+            kept.clear()
+        self.epoch, self.news = "", 0
+
+    def call(self, call: Call) -> list[Any]:
+        args = [str(each) for each in call.args]
+        match call.script:
+            case "limit":
+                return self.limit(call.keys[0], args[0], [int(each) for each in args[1:]])
+            case "purse":
+                return self.purse(call.keys[0], args[0], [int(each) for each in args[1:]])
+            case "beat":
+                return self.beat(args[0], int(args[1]), args[2], args[3] == "1")
+            case _:
+                return self.tell(call.keys[0], args)
+
+    def limit(self, key: str, node: str, args: Sequence[int]) -> list[Any]:
+        number, limit, used, want, need, known, seen, seen_at = args
+        now, full = self.clock(), limit * TOKEN
+        told = full if seen_at < 0 else min(full, seen + limit * max(0, now - seen_at))
+        found, restored = self.limits.get(key), 0
+        if found is None:
+            found, restored = Limit(told, told, now), int(seen_at >= 0)
+            is_new = True
+        else:
+            is_new, at = False, max(now, found.at)
+            refill = limit * (at - found.at)
+            found = Limit(min(full, found.level + refill), min(full, found.base + refill), at, dict(found.nodes))
+        granted = known
+        last = found.nodes.get(node)
+        if last is not None:
+            granted, last_number = last
+            if number <= last_number:
+                return [granted, found.level, now, 0]
+            if granted < known:
+                found.level -= (known - granted) * TOKEN
+                granted, restored = known, 1
+        elif not is_new and seen_at >= 0 and told < found.base:
+            found.level -= found.base - told
+            found.base, restored = told, 1
+        target = used + want
+        if target <= granted:
+            found.level = min(full, found.level + (granted - target) * TOKEN)
+            granted = target
+        else:
+            if used > granted:
+                found.level -= (used - granted) * TOKEN
+                granted = used
+            given = _given(max(0, found.level // TOKEN), target - granted, want, need, used - granted)
+            found.level -= given * TOKEN
+            granted += given
+        found.nodes[node] = granted, number
+        self.limits[key] = found
+        return [granted, found.level, now, restored]
+
+    def purse(self, key: str, node: str, args: Sequence[int]) -> list[Any]:
+        number, limit, used, want, need, known, seen, version, spending, booked, spent_seen, _keep = args
+        found, restored = self.purses.get(key), 0
+        if found is None:
+            purse, restored = Purse(seen, seen, version, max(version, 0), spent_seen), int(version >= 0)
+        else:
+            purse = attrs.evolve(found, nodes=dict(found.nodes))
+        granted, in_spent = known, booked
+        last = purse.nodes.get(node)
+        if last is not None:
+            granted, last_number, in_spent = last
+            if number <= last_number:
+                return [granted, purse.total, purse.version, purse.spent, 0]
+            if granted < known:
+                purse.total += known - granted
+                granted, restored = known, 1
+        elif found is not None and version > purse.based:
+            purse.total += max(0, seen - purse.base)
+            purse.spent = max(purse.spent, spent_seen)
+            purse.base, purse.based = max(seen, purse.base), version
+            purse.version, restored = max(purse.version, version), 1
+        purse.spent += spending - in_spent
+        target = used + want
+        if target <= granted:
+            purse.total -= granted - target
+            granted = target
+        else:
+            if used > granted:
+                purse.total += used - granted
+                granted = used
+            given = _given(max(0, limit - purse.total), target - granted, want, need, used - granted)
+            purse.total += given
+            granted += given
+        purse.version += 1
+        purse.nodes[node] = granted, number, spending
+        self.purses[key] = purse
+        return [granted, purse.total, purse.version, purse.spent, restored]
+
+    def beat(self, node: str, gone: int, epoch: str, leaves: bool) -> list[Any]:
+        now = self.clock()
+        self.epoch = self.epoch or epoch
+        if leaves:
+            self.nodes.pop(node, None)
+        else:
+            self.nodes[node] = now
+        self.nodes = {name: at for name, at in self.nodes.items() if now - at <= gone}
+        return [now, self.epoch, self.news, *self.nodes]
+
+    def tell(self, key: str, args: Sequence[str]) -> list[Any]:
+        kept = self.hashes.setdefault(key, {})
+        for field, text in zip(args[2::2], args[3::2], strict=True):
+            if text:
+                kept[field] = text
+            else:
+                kept.pop(field, None)
+        self.news += 1
+        self.published.append((args[0], str(self.news)))
+        return [self.clock(), self.news]
+
+
+def _given(free: int, rest: int, want: int, need: int, beyond: int) -> int:
+    if need > want and beyond + need <= free:
+        rest = beyond + need
+    return min(rest, free)
+
+
+def trio_ms() -> int:
+    """trio's clock, virtual or not, as Redis's; somewhere in its life."""
+    return 1_700_000_000_000 + int(trio.current_time() * 1000)
+
+
+@attrs.define(eq=False)
+class FakeShared:
+    """A `Shared` over a mirror. `delay` seconds an answer takes; `gone`: nothing is answered, and sessions break."""
+
+    mirror: Mirror = attrs.field(factory=lambda: Mirror(trio_ms))
+    delay: float = 0.0005
+    rounds: int = 0
+    _gone: trio.Event = attrs.field(factory=trio.Event)
+    _hung: bool = False
+    listeners: list[tuple[str, Callable[[str], None]]] = attrs.field(factory=list[tuple[str, Callable[[str], None]]])
+
+    @property
+    def place(self) -> str:
+        return "redis://fake"
+
+    def go(self) -> None:
+        """Redis dies: what is under way breaks."""
+        self._gone.set()
+
+    def come(self) -> None:
+        self._gone = trio.Event()
+
+    async def use(self, work: Callable[[Session], Awaitable[None]]) -> None:
+        if self._gone.is_set():
+            raise StateUnavailable("nobody listens there")
+        await work(self)
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        with trio.move_on_after(self.delay):
+            await self._gone.wait()
+        if self._gone.is_set():
+            raise StateUnavailable("the connection is lost")
+        self.rounds += 1
+        answers = [self.mirror.call(call) for call in calls]
+        told, self.mirror.published = self.mirror.published, []
+        for channel, text in told:
+            for listens, heard in list(self.listeners):
+                if listens == channel:
+                    heard(text)
+        return answers
+
+    async def read(self, key: str) -> Mapping[str, str]:
+        await trio.sleep(self.delay)
+        return dict(self.mirror.hashes.get(key, {}))
+
+    async def listen(self, channel: str, heard: Callable[[str], None]) -> None:
+        self.listeners.append((channel, heard))
+        try:
+            await self._gone.wait()
+        finally:
+            self.listeners.remove((channel, heard))
+        raise StateUnavailable("the connection is lost")
+
+
+def ceil_tokens(parts: int) -> int:
+    return math.ceil(parts / TOKEN)

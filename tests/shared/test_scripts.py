@@ -1,0 +1,133 @@
+"""The scripts do in a real Redis what their mirror in Python does, whatever they are asked; so tests may use that."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import trio
+from hypothesis import given, settings
+
+from infermux.shared.client import Redis, Session
+from infermux.shared.scripts import Call, load_scripts
+from tests._properties import examples
+from tests.shared._mirror import Mirror
+from tests.shared._redis import RedisServer, redis_server
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server", "redis-cli")]
+
+Calls = Sequence[Call]
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def answers(server: RedisServer, *rounds: Calls) -> list[list[Any]]:
+    """What Redis, flushed before, answers to these rounds."""
+    found: list[list[Any]] = []
+
+    async def work(session: Session) -> None:
+        for calls in rounds:
+            found.extend(await session.run(calls))
+
+    server.ask("FLUSHALL")
+    trio.run(Redis(url=server.url).use, work)
+    return found
+
+
+amounts = st.integers(0, 300)
+
+
+@st.composite
+def limit_calls(draw: st.DrawFn) -> list[Call]:
+    """Calls of three nodes, mostly such as nodes make, now and then such as none should."""
+    limit = draw(st.sampled_from([1, 10, 600, 1_000_000, 100_000_000]))
+    calls: list[Call] = []
+    for number in range(1, draw(st.integers(1, 12))):
+        node = draw(st.sampled_from(["a", "b", "c"]))
+        seen_at = draw(st.sampled_from([-1, 1, 2**41]))
+        level = draw(st.integers(-1000, limit)) * 60_000 if seen_at >= 0 else -1
+        numbers = [draw(amounts) for _ in range(4)]
+        said = number if draw(st.integers(0, 9)) else 0
+        calls.append(Call("limit", ("k",), (node, said, limit, *numbers, level, seen_at)))
+    return calls
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(calls=limit_calls())
+def test_a_limit_s_script_does_what_the_mirror_does(server: RedisServer, calls: list[Call]) -> None:
+    found = answers(server, calls)
+    times = iter(answer[2] for answer in found)
+    mirror = Mirror(lambda: next(times))
+    assert [mirror.call(call) for call in calls] == found
+
+
+@st.composite
+def purse_calls(draw: st.DrawFn) -> list[Call]:
+    limit = draw(st.sampled_from([0, 100, 10**15]))
+    calls: list[Call] = []
+    for number in range(1, draw(st.integers(1, 12))):
+        node = draw(st.sampled_from(["a", "b", "c"]))
+        used, want, need, known, seen = (draw(amounts) for _ in range(5))
+        version = draw(st.sampled_from([-1, -1, 1, 7]))
+        spending, booked, spent = (draw(amounts) for _ in range(3))
+        said = number if draw(st.integers(0, 9)) else 0
+        args = (node, said, limit, used, want, need, known, seen, version, spending, booked, spent, 60_000)
+        calls.append(Call("purse", ("k",), args))
+    return calls
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(calls=purse_calls())
+def test_a_purse_s_script_does_what_the_mirror_does(server: RedisServer, calls: list[Call]) -> None:
+    mirror = Mirror(lambda: 0)
+    assert [mirror.call(call) for call in calls] == answers(server, calls)
+
+
+def test_a_heartbeat_tells_who_is_there(server: RedisServer) -> None:
+    keys = ("nodes", "epoch", "number")
+    calls = [Call("beat", keys, (node, 5000, f"epoch of {node}", leaves)) for node, leaves in ("a0", "b0", "a1")]
+    one, two, three = answers(server, calls)
+    assert [one[1:], sorted(two[3:]), three[3:]] == [["epoch of a", 0, "a"], ["a", "b"], ["b"]]
+
+
+def test_news_are_kept_numbered_and_published(server: RedisServer) -> None:
+    heard: list[str] = []
+
+    async def work(session: Session) -> None:
+        async def listen() -> None:
+            await session.listen("channel", note)
+
+        def note(text: str) -> None:
+            heard.append(text)
+            if text == "2":
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            with trio.fail_after(30):
+                while server.ask("PUBSUB", "NUMSUB", "channel").split()[-1] == "0":  # noqa: ASYNC110 - another process
+                    await trio.sleep(0.01)
+            for pairs in (("p", "one", "q", "two"), ("p", "")):
+                await session.run([Call("tell", ("news", "number"), ("channel", 60_000, *pairs))])
+            await trio.sleep(30)
+        assert await session.read("news") == {"q": "two"}
+
+    server.ask("FLUSHALL")
+    trio.run(Redis(url=server.url).use, work)
+    assert heard == ["1", "2"]
+
+
+def test_a_script_that_redis_does_not_know_is_loaded(server: RedisServer) -> None:
+    server.ask("SCRIPT", "FLUSH")
+    assert len(answers(server, [Call("beat", ("a", "b", "c"), ("n", 1, "e", 0))])) == 1
+
+
+def test_the_hash_is_the_one_that_redis_makes(server: RedisServer) -> None:
+    for script in load_scripts().values():
+        assert server.ask("SCRIPT", "LOAD", script.text) == script.sha
