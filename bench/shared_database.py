@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-from sqlalchemy.engine import Connection
 
 from bench.ledger_rows import record
 from infermux.actors.ledger import BATCH
@@ -24,6 +23,7 @@ from infermux.database.keys import add as add_key
 from infermux.database.keys import load, revision
 from infermux.database.place import Place
 from infermux.database.rows import write_entries
+from infermux.database.session import Session
 from infermux.database.store import Store
 from infermux.keys import Allowance, StoredKey, new_key
 
@@ -138,7 +138,7 @@ def _of_keys(store: Store, meter: _Meter, sizes: Sizes) -> list[Cost]:
 
 def _add_keys(session: Session, keys: Sequence[StoredKey]) -> None:
     for key in keys:
-        add_key(connection, key)
+        add_key(session, key)
 
 
 def main() -> None:

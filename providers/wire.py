@@ -202,6 +202,8 @@ class SocketWire:
                 await kept.wait()
                 if not kept.is_over:
                     return
+            if self._sock.fileno() < 0:  # closed after this task was woken: trio would remember a wait for nothing
+                raise trio.ClosedResourceError
             await trio.lowlevel.wait_readable(self._sock)
         except (trio.ClosedResourceError, OSError, ValueError) as error:
             raise _broken(error) from error

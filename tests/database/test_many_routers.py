@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import trio
-from sqlalchemy.engine import Connection
 
 from infermux.actors.identity import Identity
 from infermux.actors.journal import Journal
@@ -30,6 +29,7 @@ from infermux.database.budgets import NANO, Added, Batch, add
 from infermux.database.keys import DatabaseKeys
 from infermux.database.place import Place
 from infermux.database.rows import write_entries
+from infermux.database.session import Session
 from infermux.database.store import Store
 from infermux.database.worker import Database
 from infermux.errors import KeysUnavailable, Unauthorized
@@ -54,8 +54,8 @@ def _place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def asked(url: str, question: str) -> list[Any]:
     """What the database answers, as tuples."""
 
-    def read(connection: Connection) -> list[Any]:
-        return [tuple(row) for row in connection.exec_driver_sql(question)]
+    def read(session: Session) -> list[Any]:
+        return session.rows(question)
 
     store = Store(Place.of(url))
     try:
@@ -197,7 +197,7 @@ def test_routers_that_start_at_once_make_the_tables_once(place: str) -> None:
     def start(store: Store) -> None:
         together.wait(30)
         try:
-            store.write(lambda connection: connection.exec_driver_sql("SELECT count(*) FROM requests").scalar_one())
+            store.write(lambda session: session.rows("SELECT count(*) FROM requests"))
         except BaseException as trouble:
             troubles.append(trouble)
         finally:
@@ -218,7 +218,7 @@ def test_nothing_is_left_prepared_on_a_connection_that_a_pooler_gives_to_others(
     for number in range(1, 20):
         batch = Batch(1, number, [Added("all", "", "month", 0, 1, 1), Added("caller", "a", "month", 0, 1, 1)])
         store.write(partial(add, batch=batch))
-    assert store.read(lambda connection: connection.exec_driver_sql("TABLE pg_prepared_statements").all()) == []
+    assert store.read(lambda session: session.rows("TABLE pg_prepared_statements")) == []
     store.close()
 
 
@@ -250,8 +250,8 @@ def test_of_several_hosts_the_one_that_answers_is_taken(server: Cluster, url: st
 @REAL
 def test_a_server_that_only_reads_from_now_on_is_left(url: str) -> None:
     store = Store(Place.of(url))
-    store.write(lambda connection: connection.exec_driver_sql("SET default_transaction_read_only = on"))
+    store.write(lambda session: session.change("SET default_transaction_read_only = on"))
     with pytest.raises(Exception, match="read-only transaction"):
-        store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE x (y int)"))
-    store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE x (y int)"))  # another connection
+        store.write(lambda session: session.change("CREATE TABLE x (y int)"))
+    store.write(lambda session: session.change("CREATE TABLE x (y int)"))  # another connection
     store.close()

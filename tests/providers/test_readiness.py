@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -142,6 +142,22 @@ async def test_closing_tells_who_waits_and_leaves_nothing_registered() -> None:
         arrivals.drop(here.socket.fileno())
         with pytest.raises(WireBroken):
             await here.receive()
+
+
+@pytest.mark.parametrize("wait", [SocketWire.receive, SocketWire.wait_readable])
+async def test_who_was_woken_when_it_was_closed_is_told_so(wait: Callable[[SocketWire], Awaitable[object]]) -> None:
+    for _ in range(2):  # what is left behind would be seen by the next one
+        async with looked_after() as (here, there, arrivals), trio.open_nursery() as nursery:
+
+            async def refused() -> None:
+                with pytest.raises(WireBroken):
+                    await wait(here)
+
+            nursery.start_soon(refused)
+            await trio.testing.wait_all_tasks_blocked()
+            there.send_now(b"x")
+            arrivals.before_io_wait(0)
+            here.close()
 
 
 async def test_two_tasks_cannot_read_at_once() -> None:
