@@ -109,7 +109,7 @@ class PurseKeeper:
             self._stirred.set()
 
     def knows(self, purse: Purse) -> bool:
-        """Whether what was spent of a purse before is in it, as far as a store has it."""
+        """Whether what was spent of it before is in it: until then nobody else should hear of it."""
         return self.store is None or _pair(purse) not in self._gaps
 
     async def run(self) -> None:
@@ -195,10 +195,6 @@ class PurseKeeper:
         self._starts = starts
         if not self._gaps:  # else there is something that cannot be read
             self._trouble = None
-
-    def knows(self, purse: Purse) -> bool:
-        """Whether what was spent of it before is in it: until then nobody else should hear of it."""
-        return self.store is None or _pair(purse) not in self._gaps
 
     async def aclose(self) -> None:
         """Keep what is not kept yet. Bounded in time, and more so where the store is away already."""

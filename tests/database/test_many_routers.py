@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,21 +78,20 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def processes(url: str, home: Path, names: Iterable[str]) -> Generator[list[subprocess.Popen[str]]]:
-    """Nodes that have all begun; those that still run at the end of the block are killed."""
-    with ExitStack() as stack:
-        started: list[subprocess.Popen[str]] = []
-        for name in names:
-            command = [sys.executable, "-m", "tests.database._node", url, name, str(REQUESTS)]
-            environ = minimal_environ(str(home), {})
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            started.append(process)
-        for process in started:
+def processes(url: str, home: Path, names: Sequence[str]) -> Generator[subprocess.Popen[str]]:
+    """A process of nodes that have all begun, each one of its children; killed if they still run at the end."""
+    command = [sys.executable, "-m", "tests.database._node", url, str(REQUESTS), *names]
+    environ = minimal_environ(str(home), {})
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ, start_new_session=True
+    ) as process:
+        try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "begins\n"
-        yield started
+            assert [process.stdout.readline() for _ in names] == ["begins\n"] * len(names)
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @REAL
@@ -98,7 +99,7 @@ def test_four_processes_lose_and_double_nothing_while_the_server_restarts_hangs_
     server: Cluster, url: str, tmp_path: Path
 ) -> None:
     names = [f"node-{number}" for number in range(NODES)]
-    with processes(url, tmp_path, names) as started:
+    with processes(url, tmp_path, names) as process:
         for end in (server.stop, server.kill):
             time.sleep(0.4)  # some rows are under way by then, and it does not matter how many
             end()
@@ -106,7 +107,7 @@ def test_four_processes_lose_and_double_nothing_while_the_server_restarts_hangs_
         time.sleep(0.2)
         with server.frozen():
             time.sleep(0.3)
-        assert [process.wait(120) for process in started] == [0] * NODES
+        assert process.wait(120) == 0
     assert kept(url) == dict.fromkeys(names, (REQUESTS, REQUESTS * COST))
     assert asked(url, "SELECT scope, amount FROM budgets_spent") == [("all", NODES * REQUESTS * round(COST * NANO))]
 
