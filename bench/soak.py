@@ -72,6 +72,7 @@ class Soaked:
     seconds: float
     samples: Sequence[Sample]
     p99s: Sequence[tuple[float, float]]
+    direct: Sequence[tuple[float, float]]  # the same without the router
     seen: dict[str, int]
     left: dict[str, int]
 
@@ -84,7 +85,7 @@ class Soaked:
         line = self.slope
         if not line.is_fine(self.seconds):
             found.append(f"memory grows by {line.per_hour:.1f} MiB an hour, at least {line.at_least:.1f}")
-        if not is_flat(self.p99s):
+        if not is_flat(self.p99s, beside=self.direct, seconds=self.seconds):
             found.append("the 99th percentile rises")
         if self.seen.get("truncated"):
             found.append(f"{self.seen['truncated']} answers ended neither whole nor in an error")
@@ -96,13 +97,14 @@ class Soaked:
         line = self.slope
         seen = ", ".join(f"{count} {what}" for what, count in sorted(self.seen.items()))
         kept = warm(self.samples)
-        p99s = [value * 1000 for _, value in self.p99s]
+        p99s, direct = ([value * 1000 for _, value in each] for each in (self.p99s, self.direct))
         return "\n".join(
             [
                 f"{self.seconds:.0f} s: {seen}",
                 f"memory: {kept[0].resident:.1f} MiB after warm-up, {kept[-1].resident:.1f} at the end: "
                 f"{line.per_hour:+.2f} MiB an hour (at least {line.at_least:+.2f} with 95 % confidence)",
-                f"99th percentile of a whole answer: {p99s[0]:.1f} ms at first, {p99s[-1]:.1f} ms at last",
+                f"99th percentile of a whole answer: {p99s[0]:.1f} ms at first, {p99s[-1]:.1f} ms at last "
+                f"(without the router {direct[0]:.1f} and {direct[-1]:.1f})",
                 f"left over: {', '.join(f'{count} {what}' for what, count in self.left.items())}",
             ]
         )
@@ -119,12 +121,12 @@ async def soak(seconds: float, seed: int) -> Soaked:
             with running("infermux", command, cpus=cpus, scratch=scratch, env=environment) as child:
                 line = await trio.to_thread.run_sync(partial(wait_for_line, child, seconds=STARTS_WITHIN))
                 router = Router(child, int(line.partition("127.0.0.1:")[2].split()[0]))
-                return await _measure(router, upstreams, seconds, seed)
+                load, warming = (Load(router.port, upstreams[0].port, each) for each in (seed, seed + 1))
+                await _warm(warming)
+                return await _measure(router, upstreams, load, seconds)
 
 
-async def _measure(router: Router, upstreams: Sequence[OpenAIUpstream], seconds: float, seed: int) -> Soaked:
-    load = Load(router.port, seed)
-    await _warm(router, seed)
+async def _measure(router: Router, upstreams: Sequence[OpenAIUpstream], load: Load, seconds: float) -> Soaked:
     before = await _at_rest(router, upstreams)
     samples: list[Sample] = []
     began = trio.current_time()
@@ -140,14 +142,14 @@ async def _measure(router: Router, upstreams: Sequence[OpenAIUpstream], seconds:
         seconds=seconds,
         samples=samples,
         p99s=percentiles(load.times, began, seconds),
+        direct=percentiles(load.direct, began, seconds),
         seen=dict(load.seen),
         left={name: after[name] - before[name] for name in before},
     )
 
 
-async def _warm(router: Router, seed: int) -> None:
+async def _warm(load: Load) -> None:
     """Until what is opened once is open, and what keeps the last of something is full."""
-    load = Load(router.port, seed + 1)
     with trio.move_on_after(WARMS_WITHIN):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(load.run)
@@ -181,14 +183,16 @@ def curves(found: Soaked) -> str:
     title = f"{found.seconds / 60:g} minutes of mixed traffic and faults: {line.per_hour:+.2f} MiB an hour"
     resident = [(each.at, each.resident) for each in found.samples]
     memory = [Line("measured", "#4477aa", resident), Line("its slope", "#cc6677", fitted)]
-    p99s = [Line("99th percentile", "#4477aa", [(at, value * 1000) for at, value in found.p99s])]
+    p99s = [(at, value * 1000) for at, value in found.p99s]
     left = [
         Line("tasks", "#228833", [(each.at, each.tasks) for each in found.samples]),
         Line("descriptors", "#aa3377", [(each.at, each.descriptors) for each in found.samples]),
     ]
+    direct = [(at, value * 1000) for at, value in found.direct]
+    times = [Line("99th percentile", "#4477aa", p99s), Line("without the router", "#bbbbbb", direct)]
     panels = [
         Panel(name="resident memory, MiB", lines=memory, from_zero=False),
-        Panel(name="a whole answer, milliseconds", lines=p99s),
+        Panel(name="a whole answer, milliseconds", lines=times),
         Panel(name="open", lines=left),
     ]
     return plot(title, panels, found.seconds)

@@ -14,7 +14,8 @@ SLOPE_LIMIT = 1.0  # MiB an hour
 UNSURE = 2.0  # MiB by which a run of minutes may grow: what is made once is not all made by then
 LONG = 600.0  # seconds from which on a run is long enough for the limit alone
 FLAT = 1.5
-SPIKE = 0.025  # seconds that a busy machine adds to a percentile
+SPIKE = 0.025  # seconds that chance adds to a percentile
+SHORT_SPIKE = 0.25  # the same in a run that is not long: a percentile is then one answer of a hundred or two
 
 
 @attrs.frozen
@@ -83,12 +84,24 @@ def percentiles(times: Sequence[tuple[float, float]], began: float, seconds: flo
     return found
 
 
-def is_flat(p99s: Sequence[tuple[float, float]]) -> bool:
-    """Whether the last third's median is not above the first's, but for what chance does."""
+def is_flat(
+    p99s: Sequence[tuple[float, float]], *, beside: Sequence[tuple[float, float]] = (), seconds: float = LONG
+) -> bool:
+    """Whether the last third's median is not above the first's, but for what chance does in a run of so many seconds.
+
+    `beside`: the same without the router. What rises there too is the machine, and is allowed for.
+    """
+    (first, last), (direct_first, direct_last) = _ends(p99s), _ends(beside or [(0.0, 1.0)])
+    busier = max(1.0, direct_last / direct_first)
+    return last <= FLAT * busier * first + (SPIKE if seconds >= LONG else SHORT_SPIKE)
+
+
+def _ends(p99s: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The medians of the first third and of the last."""
     values = [value for _, value in p99s]
     third = max(1, len(values) // 3)
     first, last = sorted(values[:third]), sorted(values[-third:])
-    return last[len(last) // 2] <= FLAT * first[len(first) // 2] + SPIKE
+    return first[len(first) // 2], last[len(last) // 2]
 
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 190, 60, 14, 28, 26

@@ -91,16 +91,21 @@ def _declared(name: str, upstream: OpenAIUpstream, model: str) -> dict[str, Any]
 
 @attrs.define(eq=False)
 class Load:
-    """What the callers did and saw. `times` are (moment, seconds) of the whole answers of `steady`."""
+    """What the callers did and saw. `times` are (moment, seconds) of the whole answers of `steady`; `direct` those of
+    the same asked without the router, which tell how busy the machine was.
+    """
 
     port: int
+    direct_port: int
     seed: int
     seen: Counter[str] = attrs.field(factory=Counter[str])
     times: list[tuple[float, float]] = attrs.field(factory=list[tuple[float, float]])
+    direct: list[tuple[float, float]] = attrs.field(factory=list[tuple[float, float]])
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._direct_caller)
             for number in range(CALLERS):
                 nursery.start_soon(self._caller, random.Random(f"{self.seed} caller {number}"))
 
@@ -114,6 +119,15 @@ class Load:
                     await rng.choice(ways)(stream, rng)
             except (trio.BrokenResourceError, OSError):
                 self.seen["broken connection"] += 1
+
+    async def _direct_caller(self) -> None:
+        while True:
+            await trio.sleep(PAUSE)
+            began = trio.current_time()
+            async with await trio.open_tcp_stream("127.0.0.1", self.direct_port) as stream:
+                await stream.send_all(_request("steady", stream=False))
+                await _answer(stream)
+            self.direct.append((trio.current_time(), trio.current_time() - began))
 
     async def _whole(self, stream: trio.SocketStream, rng: random.Random) -> None:
         model = "steady" if rng.random() < 0.5 else "mixed"
@@ -154,8 +168,8 @@ class Load:
 
 def _request(model: str, *, stream: bool) -> bytes:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}], "stream": stream}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-    return head % len(body) + body
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
+    return head % KEY.encode() + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
 async def _rest(stream: trio.SocketStream) -> bytes:
@@ -163,3 +177,20 @@ async def _rest(stream: trio.SocketStream) -> bytes:
     async for data in stream:
         said += data
     return bytes(said)
+
+
+async def _answer(stream: trio.SocketStream) -> None:
+    """Read an answer that says how long it is, whose sender leaves the connection open."""
+    said = b""
+    while b"\r\n\r\n" not in said:
+        said += await _some(stream)
+    head, _, body = said.partition(b"\r\n\r\n")
+    missing = int(head.lower().partition(b"content-length:")[2].split()[0]) - len(body)
+    while missing > 0:
+        missing -= len(await _some(stream))
+
+
+async def _some(stream: trio.SocketStream) -> bytes:
+    if not (data := await stream.receive_some()):
+        raise trio.BrokenResourceError
+    return data

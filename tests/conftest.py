@@ -19,6 +19,7 @@ from werkzeug.routing import Rule
 from infermux.config.settings import ProviderSettings
 from infermux.providers.prices import loaded_library
 from tests._properties import examples
+from tests._second_try import SecondTry
 
 _NO_SKIPS = "INFERMUX_TEST_NO_SKIPS"
 
@@ -31,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     home = tempfile.TemporaryDirectory(prefix="infermux-home-")
     os.environ["HOME"] = home.name
+    config.pluginmanager.register(SecondTry())
     config.add_cleanup(home.cleanup)
     hypothesis.settings.register_profile("infermux", max_examples=examples(100))
     hypothesis.settings.load_profile("infermux")

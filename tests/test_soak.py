@@ -47,6 +47,21 @@ def test_a_percentile_that_rises_is_not_flat() -> None:
     assert not is_flat(percentiles(rising, 0.0, TWENTY_MINUTES))
 
 
+def test_what_rises_without_the_router_too_is_the_machine() -> None:
+    rising = [(at, 0.02 + at / 10_000) for at in range(0, 1200, 100)]
+    direct = [(at, 0.004 + at / 50_000) for at in range(0, 1200, 100)]
+    level = [(at, 0.004) for at in range(0, 1200, 100)]
+    assert is_flat(rising, beside=direct)
+    assert not is_flat(rising, beside=level)
+
+
+def test_a_run_of_a_minute_is_not_judged_by_one_late_answer() -> None:
+    late = [(5.0, 0.07)] * 8 + [(45.0, 0.28)] * 4
+    assert is_flat(late, seconds=60.0)
+    assert not is_flat(late, seconds=LONG)
+    assert not is_flat([(5.0, 0.07)] * 8 + [(45.0, 0.6)] * 4, seconds=60.0)
+
+
 def test_a_stretch_without_an_answer_has_no_percentile() -> None:
     assert percentiles([(5.0, 0.1)], 0.0, 120.0) == [(5.0, 0.1)]
 

@@ -10,6 +10,8 @@ from typing import Final
 import attrs
 import msgspec
 
+from infermux.bench.machine import cpu_model
+
 from .measuring import Cost
 
 FILE: Final = Path(__file__).parent / "bounds.json"
@@ -21,15 +23,17 @@ times for whole requests, which suffer most from emptied caches; what is over th
 `TRIES` times, and only what is over it each time counts. So a run on a busy machine does not fail by chance, and what
 makes something half as dear again does not get through.
 """
-OTHER_PYTHON: Final = 2.0
-"""The same under another version of Python than the recorded one, which makes some things faster than others."""
+ELSEWHERE: Final = 2.0
+"""The same under another version of Python than the recorded one, or on another CPU: some things are faster there, and
+others are not."""
 TRIES: Final = 4
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """`ratios` by the name of the case, under the version of Python that they were measured with."""
+    """`ratios` by the name of the case, and the version of Python and the CPU that they were measured with."""
 
     python: str
+    cpu: str
     ratios: dict[str, float]
 
 
@@ -48,13 +52,14 @@ class Bounds:
 def recorded() -> Bounds:
     """Raises OSError, and msgspec.MsgspecError for a file that is none."""
     found = msgspec.json.decode(FILE.read_bytes(), type=Recorded)
-    return Bounds(ratios=found.ratios, tolerance=TOLERANCE if found.python == _python() else OTHER_PYTHON)
+    here = (found.python, found.cpu) == (_python(), cpu_model())
+    return Bounds(ratios=found.ratios, tolerance=TOLERANCE if here else ELSEWHERE)
 
 
 def record(costs: Iterable[Cost], *, beside: Mapping[str, float]) -> None:
     """Keep these as what the cases cost from now on; `beside` are others that stay as they were."""
     ratios = {**beside, **{cost.name: float(f"{cost.ratio:.4g}") for cost in costs}}
-    found = Recorded(python=_python(), ratios=ratios)
+    found = Recorded(python=_python(), cpu=cpu_model(), ratios=ratios)
     FILE.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 
 

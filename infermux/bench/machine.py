@@ -49,7 +49,7 @@ def pinned(cpus: frozenset[int]) -> Generator[None]:
 def describe() -> dict[str, str]:
     """CPU, kernel, Python and the versions that matter."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cpus": str(os.cpu_count()),
         "kernel": platform.release(),
         "python": sys.version.split()[0],
@@ -58,7 +58,8 @@ def describe() -> dict[str, str]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """As the system names it, or the architecture where it does not."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
