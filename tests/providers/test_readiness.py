@@ -201,10 +201,12 @@ async def test_when_nobody_looks_after_it_any_more_the_wait_goes_on() -> None:
                     here = await connect("127.0.0.1", listener.getsockname()[1])
                     there = accepted(listener.accept()[0])
                 got: list[bytes] = []
+                first = trio.Event()
 
                 async def receive() -> None:
-                    for _ in range(2):
-                        got.append(await here.receive())
+                    got.append(await here.receive())
+                    first.set()
+                    got.append(await here.receive())
 
                 outer.start_soon(receive)
                 await trio.testing.wait_all_tasks_blocked()
@@ -212,8 +214,7 @@ async def test_when_nobody_looks_after_it_any_more_the_wait_goes_on() -> None:
             assert running() is None
             await trio.testing.wait_all_tasks_blocked()
             there.send_now(b"one")
-            while not got:
-                await trio.sleep(0.01)
+            await first.wait()
             there.send_now(b"two")
         assert got == [b"one", b"two"]
         here.close()
