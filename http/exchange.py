@@ -63,11 +63,12 @@ class Head(msgspec.Struct, eq=False):
     client: tuple[str, int] | None = None
     passed: object = None
     checked: tuple[Any, Any] | None = None
-    is_plain: bool = False
+    is_plain: bool | None = None
     _first: dict[bytes, bytes] | None = None
 
     def __post_init__(self) -> None:
-        self.is_plain = self.lacks(RARE)
+        if self.is_plain is None:  # else it was found out of another one that has the same headers but for its length
+            self.is_plain = self.lacks(RARE)
 
     def __repr__(self) -> str:
         """Without the query and the headers: callers put keys there."""

@@ -31,10 +31,10 @@ log = logging.getLogger("infermux.providers")
 BURST: Final = 64
 """Descriptors that are looked after before the loop gets its turn, if it has something to do."""
 
-if hasattr(select, "epoll"):
-    _DATA: Final = select.EPOLLIN
-    _KEPT: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-    _ONCE: Final = select.EPOLLIN | select.EPOLLONESHOT
+# Where there is no epoll nothing is registered, and these are not used.
+_DATA: Final[int] = getattr(select, "EPOLLIN", 0)
+_KEPT: Final[int] = _DATA | getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLET", 0)
+_ONCE: Final[int] = _DATA | getattr(select, "EPOLLONESHOT", 0)
 _RUNNING: Final[trio.lowlevel.RunVar[Arrivals | None]] = trio.lowlevel.RunVar("arrivals", None)
 
 OnArrival = Callable[[float], bool]

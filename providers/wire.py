@@ -191,7 +191,7 @@ class SocketWire:
 
     async def wait_readable(self) -> None:
         kept = self._kept or self._asked_for()
-        if kept is not None and not kept.is_over and kept.is_here:
+        if kept is not None and kept.is_here and not kept.is_over:
             if self.readable():
                 return
             kept.emptied()
