@@ -27,6 +27,7 @@ from infermux.config.settings import Config
 from infermux.config.workers import workers_of
 from infermux.errors import InfermuxError
 from infermux.processes.restarts import Restarts
+from infermux.processes.socket_path import LONGEST_PATH
 from infermux.processes.spec import Spec
 
 from .link import LinkLost
@@ -37,6 +38,7 @@ log = logging.getLogger("infermux.workers")
 
 PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is killed
 OVER_POLL = 0.1
+LONGEST_NAME = 32  # characters of "/infermux-RANDOM8/1023.sock", and some more
 ENDS_WITHIN = 5.0  # seconds beside its grace
 RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
 
@@ -278,12 +280,18 @@ class Crew:
             await child.ended()
 
 
+def room_for_sockets() -> str:
+    """A folder in which the path of a socket is not too long: that for temporary files, if it will do."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) + LONGEST_NAME <= LONGEST_PATH else "/tmp"  # noqa: S108 - a folder in it
+
+
 @asynccontextmanager
 async def open_crew(config: Config, reload: Callable[[bool], Awaitable[dict[str, object]]]) -> AsyncGenerator[Crew]:
     """A crew that is not started yet. When the block is left, however, none of its processes is."""
     crew = Crew(config, reload)
     reading, writing = os.pipe()  # the only end to write to is ours: it closes when this process ends
-    with tempfile.TemporaryDirectory(prefix="infermux-") as folder:  # for us alone: 0700
+    with tempfile.TemporaryDirectory(prefix="infermux-", dir=room_for_sockets()) as folder:  # for us alone: 0700
         crew.folder, crew.leader = folder, reading
         try:
             yield crew

@@ -85,7 +85,7 @@ class Worker:
         purses, keeper = treasury.purses, treasury.keeper
         with suppress(LinkLost):
             while True:
-                taken = purses.take_moved()
+                taken = purses.take_moved() if purses.banked else ()
                 known = [purse for purse in taken if keeper.knows(purse)]
                 purses.moved.update(dict.fromkeys(purse for purse in taken if not keeper.knows(purse)))
                 grants = await self.link.ask(Turn(accounts(known)))

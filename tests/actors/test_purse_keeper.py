@@ -113,6 +113,27 @@ async def test_while_nothing_is_spent_nothing_is_written(autojump_clock: MockClo
     assert shelf.saved == 1
 
 
+async def test_who_has_slept_while_nothing_was_spent_wakes_up_for_what_is(autojump_clock: MockClock) -> None:
+    shelf = Shelf()
+    async with kept(shelf) as treasury:
+        await trio.sleep(3600)
+        spend(treasury, 4)
+        await trio.sleep(0.9)
+        assert shelf.rows == {MONTH: nano(4)}
+        spend(treasury, 1)
+        await trio.sleep(0.9)
+        assert shelf.rows == {MONTH: nano(5)}
+
+
+async def test_who_has_slept_wakes_up_for_a_budget_that_is_new(autojump_clock: MockClock) -> None:
+    shelf = Shelf(Spent("caller", "team-b", "month", MONTH[3], nano(2)))
+    async with kept(shelf) as treasury:
+        await trio.sleep(3600)
+        treasury.adopt((TEN, Budget(caller="team-b", limit_usd=10)))
+        await trio.sleep(0.9)
+        assert amounts(treasury)["caller:team-b/month"] == 2
+
+
 async def test_a_store_that_is_away_costs_nothing_but_time(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy.engine import Connection
 
 from infermux.database import sqlite
 from infermux.database.place import Place
@@ -156,3 +160,55 @@ def test_a_connection_that_is_in_use_when_the_store_is_closed_is_closed_after_it
     store.read(work)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         used[0].execute("SELECT 1")
+
+
+@pytest.mark.slow
+def test_what_a_router_writes_and_reads_all_the_time_does_not_need_sqlalchemy(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from infermux.database import budgets, keys, rows\n"
+        "from infermux.database.place import Place\n"
+        "from infermux.database.store import Store\n"
+        "store = Store(Place.of(sys.argv[1]))\n"
+        "store.write(lambda session: rows.write_entries(session, []))\n"
+        "store.write(lambda session: budgets.save(session, [budgets.Spent('all', '', 'day', 0, 1)]))\n"
+        "print(store.read(lambda session: (keys.load(session), keys.revision(session))))\n"
+        "print(store.read(lambda session: budgets.load(session, [budgets.Term('all', 'day', 0)], 1.0)))\n"
+        "print('sqlalchemy' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/ledger.db"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said == ["([], 0)", "[Spent(scope='all', name='', period='day', start=0, amount=1)]", "False"]
+
+
+@pytest.mark.parametrize("where", ["sqlite:///{}/ledger.db", "sqlite://"])
+def test_questions_over_sqlalchemy_see_what_was_written(tmp_path: Path, where: str) -> None:
+    def asked(connection: Connection) -> Any:
+        return connection.exec_driver_sql("SELECT count(*) FROM schema_version WHERE version < 0").scalar()
+
+    store = Store(Place.of(where.format(tmp_path)))
+    store.write(add)
+    assert store.ask(asked) == 1
+    with pytest.raises(DatabaseUnavailable, match="no such table"):
+        store.ask(lambda connection: connection.exec_driver_sql("SELECT 1 FROM nowhere"))
+    store.write(lambda session: add(session, 2))
+    assert store.ask(asked) == 2
+    store.close()
+
+
+def test_a_part_that_fails_is_undone_and_the_rest_is_kept(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+
+    def work(session: Session) -> None:
+        add(session, 1)
+        with suppress(Unfit), session.part():
+            add(session, 2)
+            add(session, 1)
+        with session.part():
+            add(session, 3)
+
+    store.write(work)
+    assert store.read(lambda session: session.rows("SELECT version FROM schema_version WHERE version < 0")) == [
+        (-3,),
+        (-1,),
+    ]

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from infermux.actors.share import Share
 from infermux.config import load_text
-from infermux.workers.crew import PATIENCE, Crew, NotStarted
+from infermux.workers.crew import PATIENCE, Crew, NotStarted, room_for_sockets
 from infermux.workers.link import LinkLost
 from infermux.workers.messages import Adopt, Begin, Ready, See, Seen, Turn
 
@@ -136,6 +136,12 @@ async def world(*, comes_up: Callable[[int], bool] = lambda _: True) -> AsyncGen
     async with trio.open_nursery() as nursery:
         yield World(Crew(CONFIG, _no_reload, launch), events, workers, nursery)
         nursery.cancel_scope.cancel()
+
+
+def test_sockets_go_where_their_paths_are_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, wanted in (("/var/tmp", "/var/tmp"), ("/" + "x" * 90, "/tmp")):
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        assert room_for_sockets() == wanted
 
 
 async def test_all_begin_with_their_parts(autojump_clock: MockClock) -> None:
