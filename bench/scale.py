@@ -27,7 +27,7 @@ class Measured:
     stream_kib: float = 20.0
     row_us: float = 35.0  # the database's
     row_bytes: float = 365.0
-    save_us: float = 650.0  # of twenty budgets, the database's
+    save_us: float = 2100.0  # of twenty budgets, the database's
     look_us: float = 200.0
     keys_us: float = 0.22  # a look at the keys, for each that there is
 
