@@ -151,7 +151,7 @@ class RouterActor(BaseActor[Any]):
         try:
             granted = ref.call("grant", plan, choice, number, now)
         except ActorDied:
-            plan.silent.add(name)
+            plan.silent |= {name}
             plan.refuse(Refusal(name, Reason.CRASHED))
             granted = None
         if granted is NOT_NOW:

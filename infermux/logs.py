@@ -100,8 +100,9 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter, FieldsFormatter):
             line = _json_head(said.event, level, logger)
             if self._timestamps:
                 line = f'{line},"timestamp":"{_iso(created)}"'
-            own = said.fields() if self._worker is None else {**said.fields(), "worker": self._worker}
-            fields = _ENCODER.encode(own).decode()[1:]
+            if self._worker is not None:
+                line = f'{line},"worker":{self._worker}'
+            fields = _ENCODER.encode(said.fields()).decode()[1:]
             return line + fields if fields == "}" else f"{line},{fields}"
         if self._colors:
             record = FieldsRecord(logger, level, said)

@@ -191,11 +191,10 @@ class SocketWire:
 
     async def wait_readable(self) -> None:
         kept = self._kept or self._asked_for()
-        if kept is not None and not kept.is_over:
-            if kept.is_here:
-                if self.readable():
-                    return
-                kept.emptied()
+        if kept is not None and not kept.is_over and kept.is_here:
+            if self.readable():
+                return
+            kept.emptied()
         self._streak = 0
         try:
             if kept is not None and not kept.is_over:

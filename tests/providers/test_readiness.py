@@ -13,7 +13,8 @@ import trio.testing
 
 from infermux.providers.arrivals import Arrivals, running
 from infermux.providers.readiness import Readiness
-from infermux.providers.wire import SocketWire, WireBroken, accepted, connect, interrupt
+from infermux.providers.tcp import connect
+from infermux.providers.wire import SocketWire, WireBroken, accepted, interrupt
 from infermux.watchdog import HOLD, Watchdog
 
 
@@ -201,10 +202,12 @@ async def test_when_nobody_looks_after_it_any_more_the_wait_goes_on() -> None:
                     here = await connect("127.0.0.1", listener.getsockname()[1])
                     there = accepted(listener.accept()[0])
                 got: list[bytes] = []
+                first = trio.Event()
 
                 async def receive() -> None:
-                    for _ in range(2):
-                        got.append(await here.receive())
+                    got.append(await here.receive())
+                    first.set()
+                    got.append(await here.receive())
 
                 outer.start_soon(receive)
                 await trio.testing.wait_all_tasks_blocked()
@@ -212,8 +215,7 @@ async def test_when_nobody_looks_after_it_any_more_the_wait_goes_on() -> None:
             assert running() is None
             await trio.testing.wait_all_tasks_blocked()
             there.send_now(b"one")
-            while not got:
-                await trio.sleep(0.01)
+            await first.wait()
             there.send_now(b"two")
         assert got == [b"one", b"two"]
         here.close()
