@@ -114,7 +114,8 @@ class Leading:
 
     def _seen(self, crew: Crew) -> Seen:
         config = crew.config
-        return Seen(config=config.source, in_flight=crew.in_flight, draining=crew.draining, grace=config.shutdown_grace)
+        grace = config.shutdown_delay + config.shutdown_grace
+        return Seen(config=config.source, in_flight=crew.in_flight, draining=crew.draining, grace=grace)
 
     async def _watch_signals(self, crew: Crew, reloads: Reloads, *, task_status: trio.TaskStatus[None]) -> None:
         """First SIGTERM or SIGINT: all workers drain. Second: now. SIGHUP: reload."""
@@ -128,7 +129,7 @@ class Leading:
                         continue
                     self.stopping += 1
                     if self.stopping == 1:
-                        grace = crew.config.shutdown_grace
+                        grace = crew.config.shutdown_delay + crew.config.shutdown_grace
                         log.info("%s: %d workers finish their requests, at most %g s", name, len(crew.children), grace)
                         crew.drain()
                         nursery.start_soon(self._end, crew, grace + ENDS_WITHIN)
