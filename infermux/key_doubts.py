@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from .config.settings import Config
+from .config.workers import workers_of
 from .keys import Allowance
 
 _GLOB = frozenset("*?[")
 
 
 def doubts(allows: Allowance, config: Config) -> Iterator[str]:
-    """Groups that nobody declares, and what allows nothing that is declared."""
+    """Groups that nobody declares, what allows nothing that is declared, and limits too small for the workers."""
     declared = {group.name for group in config.routing.groups}
     missing = [name for name in allows.groups if name not in declared]
     for name in missing:
@@ -22,6 +23,15 @@ def doubts(allows: Allowance, config: Config) -> Iterator[str]:
             "models and groups both have to allow a request, and no model that the configuration names is in "
             f"{', '.join(allows.groups)} and matches {', '.join(allows.models)}: it may be that this key allows nothing"
         )
+    yield from _small_limits(allows, workers_of(config))
+
+
+def _small_limits(allows: Allowance, workers: int) -> Iterator[str]:
+    """Each worker has its part of a key's limits."""
+    for name in ("requests_per_minute", "tokens_per_minute", "max_concurrent"):
+        limit = getattr(allows, name)
+        if limit is not None and limit < workers:
+            yield f"{name} is smaller than the number of workers ({workers}): {workers - limit} of them refuse this key"
 
 
 def _allowed(allows: Allowance, config: Config) -> Iterator[bool]:

@@ -29,7 +29,7 @@ from infermux.http.server import Running, serve, tls_context
 from infermux.logs import set_up_logging
 from infermux.watching import files_beside, watch
 from infermux.workers.messages import Begin
-from infermux.workers.worker import Worker, deaf_to_terminals, end_with_leader, open_link
+from infermux.workers.worker import Worker, deaf_to_terminals, open_link
 
 from .announcing import announce, place_of
 
@@ -73,10 +73,11 @@ def serve_command(
     return 0
 
 
-def worker_command(link: int, leader: int) -> int:
-    """Serve as one of several processes, by the word of the one that holds the other ends of these descriptors."""
-    folders: list[str] = []
-    end_with_leader(leader, folders)
+def worker_command(link: int, folders: list[str]) -> int:
+    """Serve as one of several processes, by the word of the one that holds the other end of `link`.
+
+    `folders` get what is to be removed if that one is killed.
+    """
     deaf_to_terminals()
     unusable = trio.run(_work, link, folders)
     if unusable is not None:

@@ -33,3 +33,10 @@ def test_groups_that_nobody_declares_are_named() -> None:
     assert list(doubts(Allowance(models=("m",), groups=("fats", "fast")), CONFIG)) == [
         "the configuration declares no route group named 'fats'"
     ]
+
+
+def test_a_limit_of_which_some_workers_have_no_part_is_told() -> None:
+    config = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\n", environ={})
+    assert list(doubts(Allowance(requests_per_minute=3, max_concurrent=1), config)) == [
+        "max_concurrent is smaller than the number of workers (3): 2 of them refuse this key"
+    ]

@@ -14,6 +14,7 @@ from infermux.config import Config, Overrides
 from infermux.config.loader import reader
 from infermux.config.workers import workers_of
 from infermux.errors import Problem
+from infermux.workers.orphan import end_with_leader
 
 from . import options
 from .output import print_warnings
@@ -41,7 +42,10 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl+C. SIGHUP and `infermux reload` read the configuration again."""
     if worker is not None:
-        sys.exit(_serving().worker_command(*worker))
+        link, leader = worker
+        folders: list[str] = []
+        end_with_leader(leader, folders)  # first: whatever comes next takes its time
+        sys.exit(_serving().worker_command(link, folders))
     if demo and watch:
         raise click.UsageError("--demo has no file to watch; leave --watch out")
     overrides = Overrides(listen=listen, log_level=log_level)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
-import threading
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -26,24 +23,6 @@ from .link import Link, LinkLost
 from .messages import Adopt, Begin, Done, Load, NotLoaded, Ready, Reload, See, Seen, Turn
 
 TURN_EVERY = 0.5  # seconds between two turns at the bank
-ORPHANED = 1  # exit code of one whose leader is gone
-
-
-def end_with_leader(descriptor: int, folders: list[str]) -> None:
-    """End this process at once when nobody holds the other end of that pipe any more: the leader was killed.
-
-    By a thread, so that an event loop that is held does not keep it. `folders` are removed: the leader cannot do that
-    any more. Processes of providers have guards of their own.
-    """
-
-    def watch() -> None:
-        with suppress(OSError):
-            os.read(descriptor, 1)
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-        os._exit(ORPHANED)
-
-    threading.Thread(target=watch, name="infermux leader", daemon=True).start()
 
 
 @attrs.define(eq=False)

@@ -118,7 +118,7 @@ class Crew:
         max_size=60,
     ),
 )
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_whoever_comes_and_goes_no_more_is_spent_and_promised_than_there_is(
     of: int, script: list[tuple[str, int, int]]
 ) -> None:

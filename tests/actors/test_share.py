@@ -101,7 +101,7 @@ steps = st.lists(
 
 
 @given(limit=st.integers(1, 50), of=st.integers(1, 5), script=steps)
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whoever_comes_and_goes_what_they_admit_one_bucket_of_the_whole_would_admit(
     limit: int, of: int, script: list[tuple[str, float]]
 ) -> None:
@@ -230,7 +230,7 @@ def crew(of: int) -> list[Purses]:
         max_size=40,
     ),
 )
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whoever_comes_and_goes_a_budget_is_not_overspent(of: int, script: list[tuple[int, str, int]]) -> None:
     limit, purses = 100, crew(of)
     open_tickets: list[tuple[Purses, Ticket]] = []

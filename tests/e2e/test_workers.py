@@ -43,7 +43,7 @@ async def until(what: Callable[[], Awaitable[Any]]) -> Any:
     """What it returns as soon as that is true; within half a minute."""
     with trio.fail_after(PATIENCE):
         while not (found := await what()):  # noqa: ASYNC110 - it is another process
-            await trio.sleep(0.05)
+            await trio.sleep(0.25)
     return found
 
 
@@ -107,10 +107,14 @@ async def both_listen(process: Process) -> Any:
     return await until(look)
 
 
-async def test_two_workers_are_one_router() -> None:
+async def test_two_workers_are_one_router(tmp_path: Path) -> None:
     limited = simulated("slow", "m", rate_limits={"requests_per_minute": LIMIT})
-    free = simulated("free", "f")
-    async with serving(limited, free, workers=2, ledger={"url": None}) as process:
+    config = {"listen": "127.0.0.1:0", "workers": 2, "ledger": {"url": None}}
+    file = tmp_path / "infermux.yml"
+    file.write_text(json.dumps({**config, "providers": [limited, simulated("free", "f")]}))
+    command = [sys.executable, "-m", "infermux", "serve", "-c", str(file)]
+    async with running(command, environ={}, cwd=str(tmp_path), fresh=False) as process:
+        process.port = int((await process.says(LISTENS, within=PATIENCE))[1])
         leader = process.process.pid
         first, second = workers_of(leader)
         began = trio.current_time()
@@ -183,6 +187,25 @@ async def test_two_workers_are_one_router() -> None:
         admitted += (await chats(process, 2 * LIMIT)).count(200)
         assert admitted <= LIMIT + (trio.current_time() - began) * LIMIT / 60 + 1
 
+        # All reload, or none.
+        async def serves(*names: str) -> bool:
+            status = await get(process, "status")
+            rows = {row["name"]: len(row["workers"]) for row in status["providers"]}
+            return not status["workers_missing"] and rows == dict.fromkeys(names, 2)
+
+        file.write_text(json.dumps({**config, "providers": [limited, simulated("more", "n")]}))
+        async with web_of(process) as web:
+            done = (await web.post("/_infermux/reload")).json()["difference"]
+            assert (done["added"], done["removed"], done["needs_restart"]) == (["more"], ["free"], [])
+            assert await serves("slow", "more")
+            file.write_text(json.dumps({**config, "providers": []}))
+            refused = await web.post("/_infermux/reload")
+            assert (refused.status_code, refused.json()["problems"][0]["path"]) == (400, "providers")
+            assert await serves("slow", "more")
+        file.write_text(json.dumps({**config, "providers": [limited]}))
+        process.send(signal.SIGHUP)
+        await until(lambda: serves("slow"))
+
         # Drain and stop: nothing is left.
         processes = workers_of(leader)
         process.send(signal.SIGTERM)
@@ -197,43 +220,17 @@ def _counted(page: str, status: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if f'status="{status}"' in line)
 
 
-async def test_workers_reload_together_or_not_at_all_and_do_not_outlive_their_leader(tmp_path: Path) -> None:
-    file = tmp_path / "infermux.yml"
-    config: dict[str, Any] = {
-        "listen": "127.0.0.1:0",
-        "workers": 2,
-        "ledger": {"url": None},
-        "providers": [simulated("a", "m")],
-    }
-    file.write_text(json.dumps(config))
-    command = [sys.executable, "-m", "infermux", "serve", "-c", str(file)]
-    async with running(command, environ={}, cwd=str(tmp_path), fresh=False) as process:
-        process.port = int((await process.says(LISTENS, within=PATIENCE))[1])
+async def test_workers_do_not_outlive_their_leader() -> None:
+    async with serving(simulated("a", "m"), workers=2, ledger={"url": None}, ready=False) as process:
 
-        async def serves(*names: str) -> bool:
-            status = await get(process, "status")
-            rows = {row["name"]: len(row["workers"]) for row in status["providers"]}
-            return not status["workers_missing"] and rows == dict.fromkeys(names, 2)
+        async def started() -> list[int]:
+            found = workers_of(process.process.pid)
+            return found if len(found) == 2 else []
 
-        file.write_text(json.dumps({**config, "providers": [simulated("a", "m"), simulated("b", "n")]}))
-        async with web_of(process) as web:
-            done = (await web.post("/_infermux/reload")).json()
-            assert done["difference"]["added"] == ["b"]
-            assert done["difference"]["needs_restart"] == []
-            assert await serves("a", "b")
-            file.write_text(json.dumps({**config, "providers": []}))
-            refused = await web.post("/_infermux/reload")
-            assert (refused.status_code, refused.json()["problems"][0]["path"]) == (400, "providers")
-            assert await serves("a", "b")
-        file.write_text(json.dumps(config))
-        process.send(signal.SIGHUP)
-        await until(lambda: serves("a"))
-
-        processes = workers_of(process.process.pid)
-        assert len(processes) == 2
+        workers = await until(started)
         process.send(signal.SIGKILL)
 
         async def gone() -> bool:
-            return not any(map(is_there, processes))
+            return not any(map(is_there, workers))
 
         await until(gone)
