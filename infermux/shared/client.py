@@ -153,13 +153,13 @@ def _is_unknown(answer: Any) -> bool:
     return isinstance(answer, NoScriptError)
 
 
-def sole(error: Exception) -> Exception:
+def sole(error: BaseException) -> Exception:
     """What a group of errors is about: the first of them."""
-    inner: Any = error
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    assert isinstance(inner, Exception)
-    return inner
+    if isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        return sole(group.exceptions[0])
+    assert isinstance(error, Exception)
+    return error
 
 
 def _said(error: Exception) -> str:
