@@ -36,8 +36,8 @@ class BaseActor(Generic[M]):
     `eager`: a message that finds the actor idle is handled at once, in the sender's task, without a wake-up (several
     microseconds, twice for an ask). Only for actors whose `receive` is synchronous and quick; all promises hold.
 
-    `direct` names methods of an eager actor that `Ref.call` may call in place of a message, when it is idle: they do what
-    a message would have them do, and return what it would be answered with. They are synchronous and quick too, and
+    `direct` names methods of an eager actor that `Ref.call` may call in place of a message, when it is idle: they do
+    what a message would have it do, and return what it would answer. They are synchronous and quick too, and
     `batch_done` is theirs to do. An exception is the actor's crash.
     """
 

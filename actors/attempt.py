@@ -142,8 +142,11 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
                 call = traced(call, lease.span)
             if self.homes is not None:
                 call = msgspec.structs.replace(call, kept=self._kept)
-            CONNECTING.set(self)
-            answer = await lease.adapter.send(call)
+            asking = CONNECTING.set(self)
+            try:
+                answer = await lease.adapter.send(call)
+            finally:
+                CONNECTING.reset(asking)  # or the connection's task would keep it until its next request
             if isinstance(answer, Answer):
                 self.answer = answer
             else:

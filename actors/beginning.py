@@ -1,7 +1,11 @@
-"""The first step of requests that leave nothing to choose: found once for each route, not with each request."""
+"""Where a request begins: its tiers in their order, and the first step of those that leave nothing to choose.
+
+The latter is found once for each route, not with each request.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -9,8 +13,10 @@ import msgspec
 from .catalogue import Candidate, Route
 from .messages import Standing
 from .plan import Look, Plan
+from .preferences import preferred_tiers
 from .strategy import Choice, Option
 from .strategy_table import StrategyTable
+from .suitability import is_too_long
 
 UNREAD: Final = Standing()
 """The standing of an option that nobody has looked at: whether it can answer is left to the provider's own gate."""
@@ -21,6 +27,31 @@ def only(candidate: Candidate) -> Option:
     """The option where there is nothing to order."""
     entry = candidate.entry
     return Option(entry.settings.name, candidate.model, UNREAD, entry.index, price=candidate.price)
+
+
+def tiers_of(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
+    """The tiers of a plan's route in the order they are tried in, each with the route it is of."""
+    route = plan.route
+    assert route is not None
+    preferences = plan.want.preferences
+    if plan.beside is not None:
+        yield route, tuple(c for tier in route.tiers for c in tier if c.model == plan.beside)
+        return
+    alone = preferences is not None and not preferences.allow_fallbacks
+    if route.is_judged and not alone and is_too_long(route, plan.want):
+        yield from ((longer, tier) for longer in route.longer for tier in longer.tiers)
+    if preferences is None:
+        yield from route.walk
+        return
+    for tier in preferred_tiers(route.tiers, preferences):
+        yield route, tier
+        if plan.steps and not preferences.allow_fallbacks:
+            return
+    if not preferences.allow_fallbacks:
+        return
+    for fallback in route.fallbacks:
+        for tier in fallback.tiers:
+            yield fallback, tier
 
 
 class Beginning(msgspec.Struct, frozen=True):

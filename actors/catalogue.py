@@ -126,6 +126,7 @@ class Catalogue:
     _open_ended: list[Entry] = attrs.field(factory=list, repr=False)
     _groups: list[tuple[re.Pattern[str], Group]] = attrs.field(factory=list, repr=False)
     _kept: OrderedDict[tuple[str, Endpoint], Route] = attrs.field(factory=OrderedDict, repr=False)
+    _told: str | None = attrs.field(default=None, repr=False)  # what is declared, as errors tell it
     is_judged: bool = False  # whether any provider says what its models do not take
     # Before the first one with models: the default model is one of theirs, if they still say which they have.
     unlisted: tuple[str, ...] = ()
@@ -200,9 +201,10 @@ class Catalogue:
         without = self.without(endpoint, model)
         if without:
             return f"no provider of the model {model!r} has /v1{endpoint.value} ({', '.join(without)})"
-        known = list(self.names())
-        shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-        return f"no provider serves the model {model!r}; declared here: {shown or 'none'}"
+        if self._told is None:  # once: callers can ask for as many unknown models as they like
+            known = list(self.names())
+            self._told = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+        return f"no provider serves the model {model!r}; declared here: {self._told or 'none'}"
 
     def _resolve(self, name: str, endpoint: Endpoint) -> Route:
         own = self._own_route(name, endpoint)

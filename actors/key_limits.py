@@ -92,9 +92,8 @@ class KeyLimits:
         reserved = 0
         if bucket is not None:
             reserved = max(min(tokens, bucket.capacity), 1)
-            if not bucket.can_take(reserved, now):
+            if not bucket.take(reserved, now):
                 return self._overrun("tokens_per_minute", bucket.ready_at(reserved, now))
-            bucket.take(reserved, now)
         if requests is not None:
             requests.take(1, now)
         self.in_flight += 1

@@ -35,7 +35,7 @@ from .supervisor import Backoff, Child, Supervisor
 log = logging.getLogger("infermux.ledger")
 
 LEDGER = "infermux.ledger"  # no provider can be called so
-FLUSH_EVERY = 0.25  # seconds a row waits for company: with the writing itself well below the second that may be lost
+FLUSH_EVERY = 0.5  # seconds a row waits for company: with the writing itself well below the second that may be lost
 BATCH = 256  # rows at once; with so many waiting it is not waited any longer. The event loop stands still for a
 # millisecond or two while they are made, so more would be felt; fewer would cost more transactions
 ORIGIN_BITS = 11
@@ -75,11 +75,11 @@ class DatabaseShelf:
     async def keep(self, rows: Sequence[Numbered]) -> int:
         # The rows are made in the thread too.
         return await self.database.write(
-            lambda connection: write_entries(connection, [entry_of(seq, record) for seq, record in rows])
+            lambda session: write_entries(session, [entry_of(seq, record) for seq, record in rows])
         )
 
 
-def _nothing(connection: object) -> None:
+def _nothing(session: object) -> None:
     """To have it opened is enough."""
 
 

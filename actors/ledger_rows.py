@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 
-from infermux.database.rows import TOKENS, Entry, Row, fitting_name, fitting_number, fitting_text
+from infermux.database.rows import TOKENS, Entry, fitting_name, fitting_number, fitting_text
+from infermux.database.session import Row
 from infermux.providers.interface import Usage
 
 from .record import Ending, Record, Tried

@@ -89,6 +89,11 @@ class Passage:
         self._attempt.lease.run_in(self)
         return True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream's end, or what is left until there, is to be had without a wait."""
+        return self._stream.over and not (self.is_open or self.is_blocked)
+
     def close(self) -> None:
         """No more is handed on. Idempotent."""
         if self.is_open:

@@ -35,6 +35,13 @@ async def pump(
                     raise passage.error
             if passage is not None and passage.is_cut:
                 return _why_stalled(attempt, caller)
+            if passage is not None and passage.is_over:
+                # What is left takes no wait, and so nothing that would bound one.
+                chunk = await attempt.next()
+                if chunk is None:
+                    return None
+                passage.is_blocked = not sink.send_now(chunk)
+                continue
             with trio.CancelScope() as scope:
                 caller.watch(scope)
                 attempt.lease.run_in(scope)

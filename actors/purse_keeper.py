@@ -29,6 +29,7 @@ log = logging.getLogger("infermux.budgets")
 SAVE_EVERY: Final = 0.5  # seconds
 LOOK_EVERY: Final = 1.0  # seconds
 STORE_PATIENCE: Final = 5.0  # seconds the store may take, before requests and at the end
+PATIENCE_AWAY: Final = 1.0  # the same at the end, where it could not be asked before
 PERIODS: Final = ("day", "week", "month")
 
 Pair = tuple[str, str]  # scope and period: what the store is asked about
@@ -108,7 +109,7 @@ class PurseKeeper:
             self._stirred.set()
 
     def knows(self, purse: Purse) -> bool:
-        """Whether what was spent of a purse before is in it, as far as a store has it."""
+        """Whether what was spent of it before is in it: until then nobody else should hear of it."""
         return self.store is None or _pair(purse) not in self._gaps
 
     async def run(self) -> None:
@@ -143,13 +144,13 @@ class PurseKeeper:
         if self.store is None:
             return
         async with self._saving:
-            if self._doubt is None and not self._waiting:
-                self._take_changed()
-            while self._doubt is not None or self._waiting:
-                if self._doubt is None:
-                    self._doubt = self._batch(self._waiting.popleft())
+            if self._doubt is not None and not await self._send(self.store, self._doubt):
+                return
+            self._take_changed()
+            while self._waiting:
+                self._doubt = self._batch(self._waiting.popleft())
                 if not await self._send(self.store, self._doubt):
-                    break
+                    return
 
     def _take_changed(self) -> None:
         # Before it is known what was spent before, nothing is added: it would be told as spent before.
@@ -196,9 +197,12 @@ class PurseKeeper:
             self._trouble = None
 
     async def aclose(self) -> None:
-        """Keep what is not kept yet. Bounded in time."""
-        with trio.move_on_after(STORE_PATIENCE):
+        """Keep what is not kept yet. Bounded in time, and more so where the store is away already."""
+        with trio.move_on_after(STORE_PATIENCE if self._trouble is None else PATIENCE_AWAY):
             await self.save()
+            while self._doubt is not None:
+                await trio.sleep(PATIENCE_AWAY / 4)
+                await self.save()
 
     async def _all_known(self) -> bool:
         """Whether the store has told all that it was to be asked, now or before."""
@@ -251,7 +255,7 @@ class PurseKeeper:
         self._doubt = None
         self._trouble = None
         for purse, row in zip(purses, sending.batch.rows, strict=True):
-            purse.kept += row.more
+            purse.is_kept(row.more)
         return True
 
     def _say(self, what: str, trouble: Exception, *, exc_info: bool = False) -> None:

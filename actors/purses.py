@@ -89,9 +89,10 @@ class Claim(NamedTuple):
 class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
-    `spent` is by everybody, as far as is known here: `kept`, of it, what the store has, and `own` what we have spent
-    since we run. `reserved` has our promises and `elsewhere`: what others who share the purse may spend beyond what is
-    known of them, out of the room below `limit`, its lowest hard limit (None: there is none, or nobody else).
+    `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run. The
+    store has `kept` of what all have, and `sent` of our own. `reserved` has our promises and `elsewhere`: what others
+    who share the purse may spend beyond what is known of them, out of the room below `limit`, its lowest hard limit
+    (None: there is none, or nobody else).
     """
 
     key: PurseKey
@@ -100,8 +101,9 @@ class Purse:
     spent: int = 0
     reserved: int = 0
     unpriced: int = 0
-    kept: int = 0
     own: int = 0
+    kept: int = 0
+    sent: int = 0
     elsewhere: int = 0
     lease: SharedPurse | None = None
     limit: int | None = None
@@ -109,9 +111,19 @@ class Purse:
 
     @property
     def row(self) -> Added:
-        """What is to be kept of it."""
-        more, least = self.spent - self.kept, self.spent
-        return Added(*self.key, int(self.start), min(more, MOST_NANO), min(least, MOST_NANO))
+        """What is to be kept of it: what others have spent, they tell themselves."""
+        more = self.unsent
+        return Added(*self.key, int(self.start), min(more, MOST_NANO), min(self.kept + more, MOST_NANO))
+
+    @property
+    def unsent(self) -> int:
+        """What we have spent and the store does not have, as far as is known."""
+        return self.own - self.sent
+
+    def is_kept(self, more: int) -> None:
+        """The store has so much more of our own."""
+        self.sent += more
+        self.kept += more
 
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
@@ -204,6 +216,7 @@ class Refused:
 class Purses:
     """All purses of the running periods. It outlives its actor: a crash must not refill a purse.
 
+    `banked`: others are told of them, see `bank`; and who is the only one by now is told what is left, as before.
     `changed` are those whose amount was not taken by `take_changed` yet, also of periods that are over; `told` is
     called when there is a first one.
     """
@@ -214,7 +227,14 @@ class Purses:
     share: Share = WHOLE
     lease: Callable[[Purse], SharedPurse] | None = None  # where nodes share them by way of Redis
     told: Callable[[], None] | None = None
+    banked: bool = False
+    moved: dict[Purse, None] = attrs.field(factory=dict[Purse, None])  # what others are to hear of, while it is shared
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
+
+    @property
+    def is_shared(self) -> bool:
+        """Others may spend of them too."""
+        return self.banked or not self.share.is_whole
 
     def purse(self, key: PurseKey, at: float) -> Purse:
         """The purse of the period in which `at` lies. A clock that goes backwards stays in the period it was in."""
@@ -246,7 +266,7 @@ class Purses:
         held = Held.by(claims, [self.purse(claim.key, at) for claim in claims])
         if self.lease is not None:
             self._lease(held, self.lease)
-        elif not self.share.is_whole:
+        elif self.is_shared:
             self._divide(held)
         if isinstance(claims, tuple) and self.current is current:
             if len(self._kept) >= CLAIMS_KEPT:
@@ -259,6 +279,8 @@ class Purses:
         held = self._hold(claims, at)
         for limit, purse in held.hard:
             if not 0 < limit - purse.spent - purse.reserved >= amount:
+                if purse.elsewhere:  # others may have more than they need
+                    self.moved[purse] = None
                 self._lack(held, amount)
                 return _refused(held.claims, amount, at)
         for purse in held.purses:
@@ -287,6 +309,8 @@ class Purses:
                 if not changed:
                     self._tell()
                 changed[purse] = None
+        if self.is_shared:
+            self.moved.update(dict.fromkeys(held.purses))
         return [
             (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
         ]
@@ -296,20 +320,28 @@ class Purses:
 
         Where it was shared before, it shrinks at most: others may have spent what we do not know of.
         """
-        shared, self.share = not self.share.is_whole, share
+        shared, self.share = self.is_shared, share
         self._kept.clear()
         for purse in self.current.values():
             former = purse.elsewhere
-            if share.is_whole:
+            if not self.is_shared:
                 purse.limit = None
                 purse.leave(0)
             elif purse.limit is not None:
                 purse.claim(share)
                 purse.leave(max(purse.elsewhere, former if shared else 0))
+                self.moved[purse] = None
 
     def _divide(self, held: Held) -> None:
         for purse, limit in _lowest(held).items():
-            purse.divide(limit, self.share)
+            if purse.limit != limit:
+                purse.divide(limit, self.share)
+                self.moved[purse] = None
+
+    def take_moved(self) -> tuple[Purse, ...]:
+        """Those that others are to hear of; `moved` is empty then."""
+        taken, self.moved = self.moved, {}
+        return tuple(taken)
 
     def _lease(self, held: Held, lease: Callable[[Purse], SharedPurse]) -> None:
         lowest = _lowest(held)
@@ -335,22 +367,23 @@ class Purses:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
             spent = purse.spent + row.amount if adding else max(purse.spent, row.amount)
             if int(purse.start) == row.start and spent != purse.spent:
-                purse.kept += spent - purse.spent
                 purse.spent = spent
+                purse.kept = max(purse.kept, spent - purse.unsent)
                 self.changed[purse] = None
-                if not self.share.is_whole:
+                if self.is_shared:
                     purse.claim(self.share)
                 self._tell()
 
     def catch_up(self, rows: Iterable[Spent], at: float) -> None:
-        """The store has these amounts now, with all that was added to it; what is more than before, others spent."""
+        """The store has these amounts now, with all that we have sent; what is more than before, others spent."""
         for row in rows:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
-            more = row.amount - purse.kept
-            if more > 0 and purse.key.name == row.name and int(purse.start) == row.start:
-                purse.spent += more
-                purse.kept += more
-                purse.leave(max(purse.elsewhere - more, 0))
+            if purse.key.name == row.name and int(purse.start) == row.start:
+                purse.kept = max(purse.kept, row.amount)
+                more = row.amount + purse.unsent - purse.spent
+                if more > 0:
+                    purse.spent += more
+                    purse.leave(max(purse.elsewhere - more, 0))
 
     def _tell(self) -> None:
         if self.told is not None:

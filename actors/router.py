@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -20,7 +20,7 @@ from infermux.config.settings import Config, Retry
 from infermux.errors import InfermuxError, InvalidRequest, ModelNotFound, ShuttingDown
 
 from .actor import BaseActor, Context
-from .beginning import UNREAD, Beginnings, only
+from .beginning import UNREAD, Beginnings, only, tiers_of
 from .budget import Budget
 from .catalogue import DEFAULT, Candidate, Catalogue, Route
 from .first_probes import Expire, FirstProbes
@@ -29,7 +29,7 @@ from .lease import Lease
 from .mailbox import NOT_NOW
 from .messages import Reason, Standing
 from .plan import Look, Plan, Refusal
-from .preferences import check_home, check_names, is_allowed, preferred, preferred_tiers
+from .preferences import check_home, check_names, is_allowed, preferred
 from .queue import WaitingRoom
 from .ref import Ref
 from .reply import Reply
@@ -37,7 +37,7 @@ from .router_messages import Acquire, Advance, Again, CountWaiting, HealthKnown,
 from .router_queue import Freed, LookAtQueue, RouterQueue, standing_of
 from .strategy import Choice, Option
 from .strategy_table import StrategyTable
-from .suitability import is_too_long, nobody_suited, unsuited
+from .suitability import nobody_suited, unsuited
 
 log = logging.getLogger("infermux.actors")
 
@@ -287,7 +287,7 @@ class RouterActor(BaseActor[Any]):
                 if beginning is not None:
                     beginning.begin(plan)
                     return True
-            plan.tiers = _tiers(plan)
+            plan.tiers = tiers_of(plan)
         found = next(plan.tiers, None)
         if found is None:
             return False
@@ -398,27 +398,3 @@ class RouterActor(BaseActor[Any]):
         error = ShuttingDown(f"the request was still waiting for a provider: {why}")
         self._queue.turn_away(error)
         self._first_probes.turn_away(error)
-
-
-def _tiers(plan: Plan) -> Iterator[tuple[Route, tuple[Candidate, ...]]]:
-    route = plan.route
-    assert route is not None
-    preferences = plan.want.preferences
-    if plan.beside is not None:
-        yield route, tuple(c for tier in route.tiers for c in tier if c.model == plan.beside)
-        return
-    alone = preferences is not None and not preferences.allow_fallbacks
-    if route.is_judged and not alone and is_too_long(route, plan.want):
-        yield from ((longer, tier) for longer in route.longer for tier in longer.tiers)
-    if preferences is None:
-        yield from route.walk
-        return
-    for tier in preferred_tiers(route.tiers, preferences):
-        yield route, tier
-        if plan.steps and not preferences.allow_fallbacks:
-            return
-    if not preferences.allow_fallbacks:
-        return
-    for fallback in route.fallbacks:
-        for tier in fallback.tiers:
-            yield fallback, tier

@@ -166,7 +166,6 @@ class SharedPurse:
         purse = self.purse
         more = (spent - self._said) * MICRO + purse.own - purse.spent
         purse.spent += more
-        purse.kept += more  # by those who spent it
         self._heard_at = now
         self._divide()
         self.next_at = now + (PAUSE if lacked and self.held < lacked else 0.002)

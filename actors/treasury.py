@@ -125,10 +125,11 @@ class Treasury:
 
     def account(self, want: Want, route: Route) -> Account | None:
         """For a request that is about to be made; None where it is under no budget, or can cost nothing."""
-        own = self._own_budget(want.who.key) if want.who.key else None
+        who = want.who
+        own = self._own_budget(who.key) if who.key else None
         if (not self.budgets and own is None) or want.endpoint is Endpoint.COUNT_TOKENS:
             return None
-        claims = self.rules.claims(want.who, "" if route.group is None else route.group.name, own)
+        claims = self.rules.claims(who, "" if route.group is None else route.group.name, own)
         return Account(self, want, route, claims) if claims else None
 
     def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-from sqlalchemy.engine import Connection
 
 from bench.ledger_rows import record
 from infermux.actors.ledger import BATCH
@@ -24,6 +23,7 @@ from infermux.database.keys import add as add_key
 from infermux.database.keys import load, revision
 from infermux.database.place import Place
 from infermux.database.rows import write_entries
+from infermux.database.session import Session
 from infermux.database.store import Store
 from infermux.keys import Allowance, StoredKey, new_key
 
@@ -67,7 +67,7 @@ class Measured:
 def measure(url: str, pids: Callable[[], list[int]], sizes: Sizes) -> Measured:
     """In an empty database at `url`; `pids` are the processes of its server."""
     store = Store(Place.of(url))
-    store.write(lambda connection: None)
+    store.write(lambda session: None)
     meter = _Meter(pids)
     costs = (
         meter.cost("a row of the ledger", sizes.rows, lambda: _write_rows(store, sizes.rows)),
@@ -75,7 +75,7 @@ def measure(url: str, pids: Callable[[], list[int]], sizes: Sizes) -> Measured:
         meter.cost("a look at what others spent", sizes.cycles, lambda: _look_at_budgets(store, sizes)),
         *_of_keys(store, meter, sizes),
     )
-    taken = store.read(lambda c: c.exec_driver_sql(_SIZES).scalar_one())
+    taken = store.read(lambda session: session.rows(_SIZES))[0][0]
     store.close()
     return Measured(costs=costs, bytes_a_row=float(taken) / sizes.rows)
 
@@ -136,9 +136,9 @@ def _of_keys(store: Store, meter: _Meter, sizes: Sizes) -> list[Cost]:
     ]
 
 
-def _add_keys(connection: Connection, keys: Sequence[StoredKey]) -> None:
+def _add_keys(session: Session, keys: Sequence[StoredKey]) -> None:
     for key in keys:
-        add_key(connection, key)
+        add_key(session, key)
 
 
 def main() -> None:

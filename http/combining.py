@@ -258,6 +258,14 @@ def _average(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
+def counted(workers: int, answering: int) -> dict[str, tuple[str, float]]:
+    """Metrics about the workers themselves: gauges by name, with their help."""
+    return {
+        "infermux_workers": ("Worker processes there should be.", float(workers)),
+        "infermux_workers_answering": ("Worker processes that these numbers are of.", float(answering)),
+    }
+
+
 def metrics(pages: Sequence[str], more: Mapping[str, tuple[str, float]], accept: str) -> tuple[bytes, str]:
     """Several pages of Prometheus' text as one, in the format that `accept` asks for. `more`: gauges, with their help.
 

@@ -330,7 +330,7 @@ class Connection:
             again, head = self.lane.last[0], self.lane.last[1].of_client(self.client)
         if again is None or head is None:
             return None
-        if again.is_same(raw):
+        if raw == again.raw:
             found = again.parsed, head
         elif (length := again.length_of(raw)) is not None:
             found = msgspec.structs.replace(again.parsed, length=int(length)), head.of_length(length)

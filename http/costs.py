@@ -29,7 +29,7 @@ def add_costs(app: QuartTrio, books: Books | None) -> None:
             raise NotFound("there is no ledger: ledger.url is null")
         query, as_csv = _query(), _wants_csv()
         await books.flush(FRESH_WITHIN)
-        found = await books.database.read(lambda connection: _ask(connection, query))
+        found = await books.database.ask(lambda connection: _ask(connection, query))
         if as_csv:
             return Response(found.as_csv(), content_type="text/csv; charset=utf-8; header=present")
         return Response(msgspec.json.encode(found.as_json()), content_type="application/json")

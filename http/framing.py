@@ -87,19 +87,15 @@ def check_head(raw: bytes) -> ParsedHead:
 
 
 class Again:
-    """The last good head of a connection. The next one is mostly the same, but for the length of its body."""
+    """The last good head of a connection, `raw` as it came. The next one is mostly it, but for its body's length."""
 
-    __slots__ = ("_after", "_before", "_raw", "parsed")
+    __slots__ = ("_after", "_before", "parsed", "raw")
 
     def __init__(self, raw: bytes, parsed: ParsedHead) -> None:
         self.parsed = parsed
-        self._raw = raw
+        self.raw = raw
         found = _LENGTH_FIELD.search(raw) if parsed.length is not None else None
         self._before, self._after = (raw, b"") if found is None else (raw[: found.start(1)], raw[found.end(1) :])
-
-    def is_same(self, raw: bytes) -> bool:
-        """Whether `raw` is that head, byte for byte."""
-        return raw == self._raw
 
     def length_of(self, raw: bytes) -> bytes | None:
         """The length in `raw`, where that is all it differs in; None for any other head."""

@@ -11,13 +11,12 @@ import re
 import secrets
 
 import attrs
-import trio
 
 from infermux.actors.decisions import Decisions
 from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
-from infermux.actors.key_access import check_model
+from infermux.actors.key_access import ModelRule
 from infermux.actors.key_table import Known
 from infermux.actors.keys import Keys, Permit
 from infermux.actors.pump import Sink
@@ -89,6 +88,7 @@ class Inference:
     draining: bool = False
     running: dict[Draft, None] = attrs.field(factory=dict[Draft, None])
     decisions: Decisions = attrs.field(factory=Decisions)
+    _models: ModelRule = attrs.field(factory=ModelRule)
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
     _id_prefix: bytes = attrs.field(factory=lambda: b"req-" + secrets.token_hex(6).encode() + b"-")
     _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
@@ -182,7 +182,7 @@ class Inference:
         It waits only where nodes share the limit, and this one has nothing left of it: what it asked for is to come.
         """
         assert self.keys is not None
-        check_model(key.stored, run.want, self.fleet.catalogue)
+        self._models.check(key.stored, run.want, self.fleet.catalogue)
         now, supply = run.started_at, self.fleet.supply
         deadline = now + REQUEST_WAITS
         while True:
@@ -191,7 +191,7 @@ class Inference:
             except RateLimited:
                 if supply is None or not await supply.coming(deadline):
                     raise
-            now = trio.current_time()
+            now = self.fleet.now()
 
     async def _received(
         self, exchange: Exchange, endpoint: Endpoint | None, draft: Draft, found: Admitted, carried: Carried

@@ -160,10 +160,7 @@ async def _metrics(siblings: Siblings, prefix: str) -> Response | None:
     pages = [each.body.decode() for each in told if each is not None and each.ok]
     if not pages:
         return None
-    more = {
-        "infermux_workers": ("Worker processes there should be.", float(siblings.of)),
-        "infermux_workers_answering": ("Worker processes that these numbers are of.", float(len(pages))),
-    }
+    more = combining.counted(siblings.of, len(pages))
     accept = request.headers.get("Accept", "")
     body, content_type = await trio.to_thread.run_sync(combining.metrics, pages, more, accept)
     return Response(body, content_type=content_type)

@@ -27,7 +27,7 @@ _log = logging.getLogger("infermux.http")
 Listen = tuple[str, int] | socket.socket
 Address = tuple[str, int]
 
-BACKLOG = 2048
+BACKLOG = 4096
 CONNECTIONS_PER_REQUEST = 4
 """Open connections per concurrent request allowed: callers keep idle ones, but not without bound."""
 _BURST = 64

@@ -36,6 +36,19 @@ class Fields(ABC):
         ...
 
 
+class FieldsFormatter(ABC):
+    """A formatter that makes lines of `Fields` without a record of logging's, which is larger than the line."""
+
+    @abstractmethod
+    def line(self, said: Fields, *, logger: str, level: int, created: float) -> str:
+        """`created` in seconds since 1970."""
+        ...
+
+
+Kept = tuple[Fields, str, int, float]
+"""Fields that wait to be rendered: of which logger, level and time."""
+
+
 class Lines(logging.Handler):
     """Takes lines without ever waiting, and has a thread write them: in order, warnings and errors at once, the others
     soon. `lost` counts those there was no room for since a line last said so.
@@ -47,7 +60,7 @@ class Lines(logging.Handler):
         super().__init__()
         self.stream = stream
         self.lost = 0
-        self._kept: deque[logging.LogRecord | str] = deque()
+        self._kept: deque[Kept | str] = deque()
         self._busy = False  # the thread has taken lines that it has not written yet
         self._wake = threading.Event()
         self._asleep = False  # the thread waits for the next line
@@ -60,7 +73,11 @@ class Lines(logging.Handler):
         if len(self._kept) >= MOST_KEPT + (MORE_KEPT if urgent else 0):
             self.lost += 1
             return True
-        self._kept.append(record if isinstance(record.msg, Fields) else self._rendered(record))
+        said: Any = record.msg
+        if isinstance(said, Fields):
+            self._kept.append((said, record.name, record.levelno, record.created))
+        else:
+            self._kept.append(self._rendered(record))
         if urgent or self._asleep:
             self._wake.set()
         if self._writer is None:
@@ -111,14 +128,25 @@ class Lines(logging.Handler):
     def _write_kept(self) -> None:
         lines: list[str] = []
         while self._kept:
-            record = self._kept.popleft()
-            lines.append(record if isinstance(record, str) else self._rendered(record))
+            kept = self._kept.popleft()
+            lines.append(kept if isinstance(kept, str) else self._line(kept))
         lost, self.lost = self.lost, 0
         if lost:
             said = "%d lines were not written: whoever reads stderr is too slow"
             lines.append(self._rendered(logging.LogRecord(__name__, logging.WARNING, "", 0, said, (lost,), None)))
         with suppress(OSError, ValueError):  # nobody reads stderr any more: there is no place to say so
             self._write("".join(lines))
+
+    def _line(self, kept: Kept) -> str:
+        said, logger, level, created = kept
+        formatter: Any = self.formatter
+        if isinstance(formatter, FieldsFormatter):
+            try:
+                return f"{formatter.line(said, logger=logger, level=level, created=created)}\n"
+            except Exception:
+                self.handleError(_record(kept))
+                return ""
+        return self._rendered(_record(kept))
 
     def _rendered(self, record: logging.LogRecord) -> str:
         try:
@@ -140,3 +168,9 @@ class Lines(logging.Handler):
                 left = left[os.write(descriptor, left) :]
             except BlockingIOError:  # somebody who has stderr too has made it so
                 select.select([], [descriptor], [])
+
+
+def _record(kept: Kept) -> logging.LogRecord:
+    said, logger, level, created = kept
+    shown = {"name": logger, "levelno": level, "levelname": logging.getLevelName(level), "created": created}
+    return logging.makeLogRecord({**shown, "msg": said})

@@ -57,7 +57,7 @@ class Polled(ABC):
     @property
     @abstractmethod
     def over(self) -> bool:
-        """Nothing more is to be waited for: `receive` has an end to tell, or a failure."""
+        """`receive` has what is left, an end or a failure without a wait, or with a moment's for the framing's end."""
 
 
 def polled(source: object) -> Polled | None:
@@ -125,7 +125,7 @@ class Arrivals(trio.abc.Instrument):
         return kept
 
     def drop(self, descriptor: int) -> None:
-        """The opposite of `keep`, before the descriptor is closed. Who waits is interrupted; no call of `add` is left."""
+        """The opposite of `keep`, before the descriptor is closed. Who waits is interrupted, no call of `add` left."""
         kept = self._kept.pop(descriptor, None)
         if kept is None:
             return

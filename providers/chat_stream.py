@@ -82,7 +82,7 @@ class ChatStream(WatchedStream):
 
     ending = DONE
 
-    __slots__ = ("_asked_usage", "_feed", "_secrets", "_sieve", "_splitter", "usage")
+    __slots__ = ("_asked_usage", "_secrets", "_sieve", "_splitter", "usage")
 
     def __init__(self, response: Response, *, asked_usage: bool, secrets: Collection[str] = ()) -> None:
         """Owns `response` from now on. `secrets` are masked in errors."""
@@ -90,7 +90,6 @@ class ChatStream(WatchedStream):
         self._asked_usage = asked_usage
         self._secrets = secrets
         self._splitter = EventSplitter()
-        self._feed = self._splitter.feed
         self._sieve = Sieve()
         self.usage: Usage | None = None
 
@@ -99,7 +98,7 @@ class ChatStream(WatchedStream):
         return self._sieve.left_out
 
     def _take(self, data: bytes) -> bytes:
-        whole = self._sieve.sound(self._feed(data))
+        whole = self._sieve.sound(self._splitter.feed(data))
         if self.has_content:
             events = whole.count(b"\n\n")
             if not (_event_is_special(whole) if events == 1 else _is_special(whole)):

@@ -1,7 +1,7 @@
 """A chunked body as it comes (RFC 9112, section 7.1). Pure.
 
-Servers of models send an event a chunk, and most chunks come whole: one look at the size line and a slice then. What is
-no chunk is refused as llhttp does in its strict mode, since two readers of the same bytes must agree on their end.
+Servers of models send an event a chunk, and most chunks come whole and alone: `whole` is for these. What is no chunk is
+refused as llhttp does in its strict mode, since two readers of the same bytes must agree on their end.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ _TRAILER: Final = re.compile(_TOKEN + rb"+:[\t\x20-\x7e\x80-\xff]*\r\n")
 _TRAILER_BEGUN: Final = re.compile(_TOKEN + rb"*(?:(?<=.):[\t\x20-\x7e\x80-\xff]*)?\r?")
 
 
+_MOST_BEGINNINGS: Final = 4096
+_beginnings: dict[int, bytes] = {}
+
+
 class NotChunked(Exception):
     """What came is no chunked body. `args[0]` says what is wrong with it."""
 
@@ -28,13 +32,25 @@ class NotChunked(Exception):
 class Chunks:
     """Feed it what comes. `ended`: the body is whole, and nothing more is to be fed."""
 
-    __slots__ = ("_begun", "_last", "_missing", "ended")
+    __slots__ = ("_begun", "_is_between", "_last", "_missing", "ended")
 
     def __init__(self) -> None:
         self._begun = b""  # of a line
         self._missing = 0  # bytes of a chunk, and of the line end after it
         self._last = False
+        self._is_between = True  # two chunks
         self.ended = False
+
+    def whole(self, data: bytes) -> bytes | None:
+        """The body in `data`, where that is one chunk from its size to its line end. None: `feed` it."""
+        if not self._is_between:
+            return None
+        # How long it is says how a chunk of that length begins, but for capitals and zeros, which `feed` knows too.
+        length = len(data)
+        begins = _beginnings.get(length) or _beginning(length)
+        if data.startswith(begins) and data[-2:] == b"\r\n" and begins:
+            return data[len(begins) : -2]
+        return None
 
     def feed(self, data: bytes, pieces: list[bytes]) -> int:
         """Add what `data` has of the body to `pieces`. How many bytes at the end of `data` are not the body's any more.
@@ -51,6 +67,7 @@ class Chunks:
                 at = self._trailer(data, at)
             else:
                 at = self._chunk(data, at, pieces)
+        self._is_between = not (self._begun or self._missing or self._last)
         return end - at
 
     def _chunk(self, data: bytes, at: int, pieces: list[bytes]) -> int:
@@ -96,3 +113,15 @@ class Chunks:
             raise NotChunked(otherwise)
         self._begun = data[at:]
         return len(data)
+
+
+def _beginning(length: int) -> bytes:
+    """The size line of the only chunk in so many bytes; b"" where there is none of that length."""
+    for digits in range(1, 9):
+        size = length - digits - 4
+        line = b"%x\r\n" % max(size, 0)
+        if size > 0 and len(line) == digits + 2:
+            if len(_beginnings) < _MOST_BEGINNINGS:
+                _beginnings[length] = line
+            return line
+    return b""

@@ -73,6 +73,7 @@ class ExpressTransport:
         self._connect_timeout = connect_timeout
         self._dial = dial
         self._is_here = dial is _BY_TCP and not origin.tls and is_here(origin.host)
+        self._taken_back = self._give_back  # made once: each answer has it for as long as it lasts
         self._pool: IdlePool[Connection] = IdlePool(idle_seconds=idle_seconds, max_idle=max_idle)
         self._now = trio.current_time
 
@@ -118,7 +119,7 @@ class ExpressTransport:
             # Kept connections may have been closed while the request was on its way (RFC 9112 section 9.3.1).
             kept = False
             connection = await self._connect(asker)
-        response = ExpressResponse(connection, self._give_back)
+        response = ExpressResponse(connection, self._taken_back)
         encoding = response.get(b"content-encoding")
         if encoding is not None:
             _refuse_encoded(response, encoding)

@@ -209,8 +209,14 @@ class Connection:
 
     def _arrived(self, data: bytes) -> None:
         if data:
-            if self._chunks is not None:
-                self._feed_chunks(self._chunks, data)
+            chunks = self._chunks
+            if chunks is not None:
+                piece = chunks.whole(data)
+                if piece is None:
+                    self._feed_chunks(chunks, data)
+                else:
+                    self._silent = 0
+                    self.pieces.append(piece)
             elif self._heard or self.without_body or not self._is_plain(data):
                 self._heard = True
                 self._feed(data)

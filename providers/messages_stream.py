@@ -74,14 +74,13 @@ class MessagesStream(WatchedStream):
 
     ending = STOP
 
-    __slots__ = ("_counted", "_feed", "_secrets", "_sieve", "_splitter")
+    __slots__ = ("_counted", "_secrets", "_sieve", "_splitter")
 
     def __init__(self, response: Response, *, secrets: Collection[str] = ()) -> None:
         """Owns `response` from now on. `secrets` are masked in errors."""
         super().__init__(response, response.content_type or b"text/event-stream")
         self._secrets = secrets
         self._splitter = EventSplitter()
-        self._feed = self._splitter.feed
         self._sieve = Sieve()
         self._counted: UsageObject | None = None
 
@@ -101,7 +100,7 @@ class MessagesStream(WatchedStream):
         return self._sieve.left_out
 
     def _take(self, data: bytes) -> bytes:
-        whole = self._sieve.sound(self._feed(data))
+        whole = self._sieve.sound(self._splitter.feed(data))
         if self.has_content and not _is_special(whole):
             self.estimated_tokens += whole.count(b"\n\n") or bool(whole)  # an event, a few tokens
             return whole

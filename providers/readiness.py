@@ -1,13 +1,15 @@
 """Whether a socket that stays registered has something to read, and the one task that waits until it has.
 
-trio arms a descriptor anew for each wait: a call of the system, and some of its own code, each time. `Arrivals` registers
-it once, edge-triggered: it is told when something comes, and never that something is there still. So what has come is
-remembered here, until a read takes all there is. A stream socket that gives less than it was asked for has given all
-(epoll(7), "Questions and answers", 9), unless it has ended: then only reading says so, and it counts as readable for good.
+trio arms a descriptor anew for each wait: a call of the system, and some of its own code, each time. `Arrivals`
+registers it once, edge-triggered: it is told when something comes, and never that something is there still. So what has
+come is remembered here, until a read takes all there is. A stream socket that gives less than it was asked for has
+given all (epoll(7), "Questions and answers", 9), unless it has ended: then only reading says so, and it counts as
+readable for good.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import outcome
@@ -69,12 +71,15 @@ class Readiness:
         if task is not None:
             _reschedule(task, outcome.Error(trio.ClosedResourceError("another task closed this socket")))
 
-    async def wait(self) -> None:
-        """Until something has come, or it is over. Raises ClosedResourceError, BusyResourceError: another task waits."""
+    def wait(self) -> Awaitable[Any]:
+        """To be awaited at once, until something has come, or it is over: a function, as a coroutine is a frame more.
+
+        Raises ClosedResourceError; BusyResourceError: another task waits.
+        """
         if self._task is not None:
             raise trio.BusyResourceError("another task is reading from this socket already")
         self._task = _current_task()
-        await _wait_task_rescheduled(self._abort)
+        return _wait_task_rescheduled(self._abort)
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None

@@ -118,7 +118,7 @@ class ResponsesStream(WatchedStream):
     mean; after that an `error` event is BROKEN.
     """
 
-    __slots__ = ("_feed", "_kept", "_secrets", "_sieve", "_splitter", "usage")
+    __slots__ = ("_kept", "_secrets", "_sieve", "_splitter", "usage")
 
     def __init__(
         self,
@@ -133,7 +133,6 @@ class ResponsesStream(WatchedStream):
         self._kept = kept
         self._secrets = secrets
         self._splitter = EventSplitter()
-        self._feed = self._splitter.feed
         self._sieve = Sieve()
         self.usage: Usage | None = None
 
@@ -142,7 +141,7 @@ class ResponsesStream(WatchedStream):
         return self._sieve.left_out
 
     def _take(self, data: bytes) -> bytes:
-        whole = self._sieve.sound(self._feed(data))
+        whole = self._sieve.sound(self._splitter.feed(data))
         if not self.has_content or _SPECIAL.search(whole):
             self._look_into(whole)
         else:

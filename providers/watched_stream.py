@@ -34,7 +34,6 @@ class WatchedStream(Polled):
         "_drained",
         "_failure",
         "_polled",
-        "_read",
         "_response",
         "_stopped",
         "content_type",
@@ -46,7 +45,6 @@ class WatchedStream(Polled):
     def __init__(self, response: Response, content_type: bytes, *, dropped: tuple[str, ...] = ()) -> None:
         """Owns `response` from now on."""
         self._response = response
-        self._read = response.receive
         self._polled = polled(response)
         self._failure: UpstreamFailure | None = None
         self._done = False  # the end was seen, genuine or not: what follows it does not go on
@@ -60,7 +58,7 @@ class WatchedStream(Polled):
     async def receive(self) -> bytes | None:
         while not self._done:
             try:
-                data = await self._read()
+                data = await self._response.receive()
             except UpstreamFailure as failure:
                 if not self._stopped:
                     self._failed(failure)
@@ -84,7 +82,7 @@ class WatchedStream(Polled):
 
     @property
     def over(self) -> bool:
-        return self._done or self._polled is None or self._polled.over
+        return self._done or (self._polled is not None and self._polled.over)
 
     def receive_now(self) -> bytes:
         if self._done or self._polled is None:
@@ -139,9 +137,11 @@ class WatchedStream(Polled):
     async def _drain(self) -> None:
         """Read to the end of the framing if it comes at once. The stream has ended well, whatever happens here."""
         self._drained = True
+        if self._polled is not None and self._polled.over:
+            return
         with trio.move_on_after(DRAIN_SECONDS):
             try:
-                while await self._read() is not None:
+                while await self._response.receive() is not None:
                     pass
             except UpstreamFailure:
                 pass

@@ -157,12 +157,17 @@ class SocketWire:
             await self._breathe()
         kept = self._kept
         if kept is not None and not (kept.is_here or kept.is_over):
-            await self._wait(kept)
+            self._streak = 0
+            try:
+                await kept.wait()
+            except trio.ClosedResourceError as error:
+                raise _broken(error) from error
         while True:
             try:
                 data = self._sock.recv(max_bytes)
             except _WOULD_BLOCK:
                 await self.wait_readable()
+                kept = self._kept
                 continue
             except OSError as error:
                 raise _broken(error) from error
@@ -191,20 +196,16 @@ class SocketWire:
                 if self.readable():
                     return
                 kept.emptied()
-            await self._wait(kept)
-            if not kept.is_over:
-                return
         self._streak = 0
         try:
+            if kept is not None and not kept.is_over:
+                await kept.wait()
+                if not kept.is_over:
+                    return
+            if self._sock.fileno() < 0:  # closed after this task was woken: trio would remember a wait for nothing
+                raise trio.ClosedResourceError
             await trio.lowlevel.wait_readable(self._sock)
         except (trio.ClosedResourceError, OSError, ValueError) as error:
-            raise _broken(error) from error
-
-    async def _wait(self, kept: Readiness) -> None:
-        self._streak = 0
-        try:
-            await kept.wait()
-        except trio.ClosedResourceError as error:
             raise _broken(error) from error
 
     def _asked_for(self) -> Readiness | None:

@@ -12,7 +12,7 @@ import pytest
 
 from infermux.actors.purses import bounds
 from infermux.cli import root
-from infermux.database.budgets import Spent, save
+from infermux.database.budgets import Added, Batch, add
 from infermux.database.place import Place
 from infermux.database.store import Store
 
@@ -153,9 +153,9 @@ def test_no_key_is_called_as_another_one_is_identified(run: Run) -> None:
 def test_what_a_key_has_spent_of_its_budget_is_shown(run: Run, tmp_path: Path) -> None:
     made = shown(run, "create", "--name", "a", "--budget", "5/month")
     start = int(bounds("month", time.time())[0])
-    rows = [Spent("key", made["id"], "month", start, 2_500_000_000), Spent("key", "other", "month", start, 7)]
+    rows = [Added("key", who, "month", start, much, much) for who, much in ((made["id"], 2_500_000_000), ("other", 7))]
     store = Store(Place.of(f"sqlite:///{tmp_path}/keys.db"))
-    store.write(lambda connection: save(connection, rows))
+    store.write(lambda connection: add(connection, Batch(1, 1, rows)))
     store.close()
     assert shown(run, "show", "a")["spent_usd"] == 2.5
     assert shown(run, "show", shown(run, "create", "--name", "b")["id"])["spent_usd"] is None

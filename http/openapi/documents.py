@@ -55,32 +55,32 @@ def documents() -> dict[str, Schema]:
         **config.components,
         "Health": record({"status": {"const": "ok"}, "version": TEXT}),
         "Accepting": record({"accepting": FLAG}, optional={"reason": {"const": "draining"}}),
-        "Ready": _ready(),
-        "Status": _status(),
-        "Provider": provider(),
-        "Providers": record({"providers": listed(ref("Provider"))}),
-        "RunningRequest": running(),
-        "RunningRequests": record({"running": COUNT, "requests": listed(ref("RunningRequest"))}),
-        "Killed": record({"id": TEXT, "killed": {"type": "integer", "minimum": 1}}),
-        "Decision": record(decision()),
-        "Decisions": record({"kept": COUNT, "decisions": listed(ref("Decision"))}),
-        "Explanation": explanation(),
-        "Overview": record({**_snapshot(), "decisions": listed(ref("Decision"))}),
-        "Snapshot": record({**_snapshot(), "requests_left_out": COUNT}),
-        "ProviderChange": record({**transition(), "provider": TEXT, "at": NUMBER}),
-        "Cache": {"anyOf": [record({"enabled": {"const": False}}), _cache()]},
-        "CacheEmptied": record({"entries": COUNT, "bytes": COUNT}),
+        "Ready": _merged(_ready()),
+        "Status": _merged(_status(), workers=_worker()),
+        "Provider": _merged(provider(), workers=_seen_by_worker()),
+        "Providers": _merged(record({"providers": listed(ref("Provider"))})),
+        "RunningRequest": _from_one(running()),
+        "RunningRequests": _merged(record({"running": COUNT, "requests": listed(ref("RunningRequest"))})),
+        "Killed": _merged(record({"id": TEXT, "killed": {"type": "integer", "minimum": 1}})),
+        "Decision": _from_one(record(decision())),
+        "Decisions": _merged(record({"kept": COUNT, "decisions": listed(ref("Decision"))})),
+        "Explanation": _merged(_from_one(explanation())),
+        "Overview": _merged(record({**_snapshot(), "decisions": listed(ref("Decision"))}), workers=_standing_of_one()),
+        "Snapshot": _merged(record({**_snapshot(), "requests_left_out": COUNT}), workers=_standing_of_one()),
+        "ProviderChange": _from_one(record({**transition(), "provider": TEXT, "at": NUMBER})),
+        "Cache": {"anyOf": [_merged(record({"enabled": {"const": False}})), _merged(_cache())]},
+        "CacheEmptied": _merged(record({"entries": COUNT, "bytes": COUNT})),
         "Prices": record({"prices": listed(_priced())}),
-        "Budgets": record({"budgets": listed(_budget())}),
-        "ExceededBudget": record(
-            {"budget": TEXT, "limit_usd": NUMBER, "spent_usd": NUMBER, "hard": FLAG, "until": MOMENT}
+        "Budgets": _merged(record({"budgets": listed(_budget())})),
+        "ExceededBudget": _from_one(
+            record({"budget": TEXT, "limit_usd": NUMBER, "spent_usd": NUMBER, "hard": FLAG, "until": MOMENT})
         ),
         "Costs": _costs(types),
-        "Key": record(_key()),
+        "Key": _merged(record(_key())),
         "NewKey": record(
             {"key": {**TEXT, "pattern": "^ifx_[a-z2-7]{12}_[a-z2-7]{52}$"}, **_key(), "warnings": listed(TEXT)}
         ),
-        "Keys": record({"keys": listed(ref("Key"))}),
+        "Keys": _merged(record({"keys": listed(ref("Key"))})),
         "Reloaded": _reloaded(),
         "Model": _model(),
         "Models": record({"object": {"const": "list"}, "data": listed(ref("Model"))}),
@@ -94,6 +94,47 @@ def documents() -> dict[str, Schema]:
             }
         ),
     }
+
+
+# Several workers.
+
+
+def _with(schema: Schema, members: dict[str, Schema]) -> Schema:
+    """An object that may have these members too."""
+    return {**schema, "properties": {**schema["properties"], **members}}
+
+
+def _merged(schema: Schema, *, workers: Schema | None = None) -> Schema:
+    """An answer that was made of those of several workers: who has not answered, and how each of them is."""
+    missing = {**listed(COUNT), "description": "workers that did not answer; absent where there is one process"}
+    return _with(schema, {"workers_missing": missing, **({} if workers is None else {"workers": listed(workers)})})
+
+
+def _from_one(schema: Schema) -> Schema:
+    """Something that one of several workers told."""
+    return _with(schema, {"worker": {**COUNT, "description": "which worker; absent where there is one process"}})
+
+
+def _standing_of_one() -> Schema:
+    return record({"worker": COUNT, "in_flight": COUNT, "ready": FLAG})
+
+
+def _worker() -> Schema:
+    standing = {key: _standing()[key] for key in ("uptime_seconds", "ready", "draining", "in_flight", "event_loop")}
+    return record({"worker": COUNT, **standing, "routable": COUNT})
+
+
+def _seen_by_worker() -> Schema:
+    return record(
+        {
+            "worker": COUNT,
+            "routable": FLAG,
+            "reason": maybe(values_of(Reason)),
+            "health": values_of(Health),
+            "circuit": values_of(Circuit),
+            "in_flight": COUNT,
+        }
+    )
 
 
 # The router.
@@ -144,7 +185,7 @@ def _status() -> Schema:
             "tasks": COUNT,
             "state": maybe(record(state)),
             "ledger": maybe(record(ledger)),
-            "providers": listed(record(row)),
+            "providers": listed(_with(record(row), {"workers": listed(_seen_by_worker())})),
         }
     )
 

@@ -33,7 +33,7 @@ def provider() -> Schema:
         "malformed_events": COUNT,
         "transport": one_of(("express", "httpx", "process", "in-process")),
         "process": maybe(_process()),
-        "transitions": listed(record({**transition(), "seconds_ago": SECONDS})),
+        "transitions": listed(record({**transition(), "seconds_ago": SECONDS}, optional={"worker": COUNT})),
     }
     return record({name: parts.get(name, schema) for name, schema in Types().members(Description).items()})
 

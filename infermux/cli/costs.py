@@ -61,6 +61,6 @@ def _ask(url: str, query: CostQuery) -> Costs:
         raise NoLedger(f"{place}: only the running server has it; ask GET /_infermux/costs")
     store = Store(place, create=False)
     try:
-        return store.read(lambda connection: ask(connection, query))
+        return store.ask(lambda connection: ask(connection, query))
     finally:
         store.close()

@@ -177,7 +177,7 @@ def _spent(kept: KeyFile, key: StoredKey, now: float) -> float | None:
     if budget is None:
         return None
     term = Term("key", budget.period, int(bounds(budget.period, now)[0]))
-    rows = kept.store.read(lambda connection: spent(connection, [term], now))
+    rows = kept.store.read(lambda session: spent(session, [term], now))
     return sum(row.amount for row in rows if row.name == key.id) / NANO
 
 

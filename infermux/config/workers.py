@@ -51,6 +51,6 @@ def _small_limits(config: Config, workers: int, reading: Reading) -> None:
             if isinstance(limit, int) and limit < workers:
                 reading.warn(
                     ("providers", index, "rate_limits", name),
-                    f"is smaller than the number of workers ({workers}): {workers - limit} of them have no part of it, "
-                    "and refuse what the connections that they were given ask for",
+                    f"is smaller than the number of workers ({workers}): {workers - limit} of them have no part of it "
+                    "and refuse what comes to them",
                 )

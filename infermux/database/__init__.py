@@ -1,5 +1,6 @@
 """What infermux keeps on disk: the ledger of requests, keys, budgets. SQLite by default, PostgreSQL by URL.
 
 `place.Place` is a checked URL, `store.Store` the database behind it for whoever may block, `worker.Database` the same
-for trio. SQLAlchemy takes 200 ms to import: it is imported when a database is first used, never before.
+for trio, `session.Session` a transaction. SQLite is used by its own driver; SQLAlchemy, which takes 200 ms and ten
+megabytes to import, is there for PostgreSQL and for whoever asks for costs.
 """

@@ -8,15 +8,13 @@ row is at least what its writer knows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 import msgspec
 
+from .session import Session
 from .worker import Database
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
 
 NANO: Final = 1_000_000_000
 MOST_NANO: Final = 2**63 - 1  # a column holds no more
@@ -32,17 +30,18 @@ _CLOCKS: Final = {
 }
 _ADD: Final = """
 INSERT INTO budgets_spent (scope, name, period, start, amount, changed)
-VALUES (:scope, :name, :period, :start, :least, {now})
+VALUES (?, ?, ?, ?, ?, {now})
 ON CONFLICT (scope, name, period, start) DO UPDATE SET changed = excluded.changed, amount = CASE
-    WHEN budgets_spent.amount > :most - :more THEN :most
-    WHEN budgets_spent.amount + :more < :least THEN :least
-    ELSE budgets_spent.amount + :more END
+    WHEN budgets_spent.amount > ? - ? THEN ?
+    WHEN budgets_spent.amount + ? < ? THEN ?
+    ELSE budgets_spent.amount + ? END
 """
 _CLAIM: Final = """
-INSERT INTO budget_writers (writer, batch, at) VALUES (:writer, :batch, {now})
+INSERT INTO budget_writers (writer, batch, at) VALUES (?, ?, {now})
 ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at
 WHERE budget_writers.batch < excluded.batch
 """
+_LOOK: Final = "SELECT scope, name, period, start, amount FROM budgets_spent WHERE changed >= ? AND start >= ?"
 
 
 class Spent(NamedTuple):
@@ -89,96 +88,82 @@ class Term(NamedTuple):
     start: int
 
 
-def add(connection: Connection, batch: Batch) -> bool:
+def add(session: Session, batch: Batch) -> bool:
     """Add these amounts; False, and nothing is done, where that batch or a later one of its writer was added before."""
-    from sqlalchemy import text
-
-    now = _CLOCKS[connection.dialect.name]
-    claim = {"writer": batch.writer, "batch": batch.number}
-    if connection.execute(text(_CLAIM.format(now=now)), claim).rowcount != 1:
+    now = _clock(session)
+    if session.change(_CLAIM.format(now=now), (batch.writer, batch.number)) != 1:
         return False
     # In one order everywhere, so that no two wait for each other; what all have in common comes last, and is locked
     # for the shortest time.
-    rows = [{**row._asdict(), "most": MOST_NANO} for row in sorted(batch.rows, reverse=True)]
+    rows = [_values(row) for row in sorted(batch.rows, reverse=True)]
     if rows:
-        connection.execute(text(_ADD.format(now=now)), rows)
+        session.change_each(_ADD.format(now=now), rows)
     return True
 
 
-def look(connection: Connection, since: float) -> Looked:
+def _values(row: Added) -> tuple[Any, ...]:
+    more, least = row.more, row.least
+    return (row.scope, row.name, row.period, row.start, least, MOST_NANO, more, MOST_NANO, more, least, least, more)
+
+
+def _clock(session: Session) -> str:
+    return _CLOCKS["postgresql" if session.postgresql else "sqlite"]
+
+
+def look(session: Session, since: float) -> Looked:
     """What has changed since the look that told `since`; 0: all of the periods that can be running."""
-    from sqlalchemy import select, text
-
-    from .tables import BUDGETS_SPENT
-
-    now = connection.execute(text(f"SELECT {_CLOCKS[connection.dialect.name]}")).scalar_one()
-    columns = BUDGETS_SPENT.c
-    wanted = (columns.scope, columns.name, columns.period, columns.start, columns.amount)
-    found = connection.execute(
-        select(*wanted).where(columns.changed >= since - OVERLAP, columns.start >= now - LONGEST)
-    )
+    now = session.rows(f"SELECT {_clock(session)}")[0][0]
+    found = session.rows(_LOOK, (since - OVERLAP, int(now - LONGEST)))
     return Looked([Spent(*row) for row in found], now)
 
 
-def forget(connection: Connection, before: int) -> None:
+def forget(session: Session, before: int) -> None:
     """Drop what was spent in periods that began before that moment, and who has written nothing since."""
-    from sqlalchemy import delete
-
-    from .tables import BUDGET_WRITERS, BUDGETS_SPENT
-
-    connection.execute(delete(BUDGETS_SPENT).where(BUDGETS_SPENT.c.start < before))
-    connection.execute(delete(BUDGET_WRITERS).where(BUDGET_WRITERS.c.at < before))
+    session.change("DELETE FROM budgets_spent WHERE start < ?", (before,))
+    session.change("DELETE FROM budget_writers WHERE at < ?", (float(before),))
 
 
-def load(connection: Connection, terms: Sequence[Term], until: float) -> list[Spent]:
+def load(session: Session, terms: Sequence[Term], until: float) -> list[Spent]:
     """What was spent in the running periods: the larger of what was kept and of what the ledger adds up to.
 
     Either may lack what the other has: the last moments before a process was killed, rows that were shed.
     """
     found: dict[tuple[str, str, str, int], int] = {}
     for term in terms:
-        for row in (*_kept(connection, term), *_ledgered(connection, term, until)):
+        for row in (*_kept(session, term), *_ledgered(session, term, until)):
             key = row[:4]
             found[key] = max(found.get(key, 0), row.amount)
     return [Spent(*key, amount) for key, amount in found.items()]
 
 
-def _kept(connection: Connection, term: Term) -> Iterator[Spent]:
-    from sqlalchemy import select
-
-    from .tables import BUDGETS_SPENT as KEPT_ROWS
-
-    columns = KEPT_ROWS.c
-    same = (columns.scope == term.scope) & (columns.period == term.period) & (columns.start == term.start)
-    for name, amount in connection.execute(select(columns.name, columns.amount).where(same)):
+def _kept(session: Session, term: Term) -> Iterator[Spent]:
+    question = "SELECT name, amount FROM budgets_spent WHERE scope = ? AND period = ? AND start = ?"
+    for name, amount in session.rows(question, (term.scope, term.period, term.start)):
         yield Spent(term.scope, name, term.period, term.start, amount)
 
 
-def _ledgered(connection: Connection, term: Term, until: float) -> Iterator[Spent]:
-    for name, dollars in _sums(connection, term, until):
+def _ledgered(session: Session, term: Term, until: float) -> Iterator[Spent]:
+    for name, dollars in _sums(session, term, until):
         if dollars:
             yield Spent(term.scope, name, term.period, term.start, min(round(dollars * NANO), MOST_NANO))
 
 
-def _sums(connection: Connection, term: Term, until: float) -> Iterable[tuple[str, float]]:
-    from sqlalchemy import func, literal, select
+_SUM: Final = "sum(requests.cost) FROM requests"
+# Between: what is no number is neither.
+_WHEN: Final = "WHERE requests.at >= ? AND requests.at < ? AND requests.cost BETWEEN 0.0 AND ?"
+_NAMES: Final = {"caller": "requests.caller", "key": "requests.key", "group": "requests.route_group"}
 
-    from .tables import REQUESTS, TAGS
 
-    columns = REQUESTS.c
-    total = func.sum(columns.cost)
-    # Between: what is no number is neither.
-    when = (columns.at >= term.start) & (columns.at < until) & columns.cost.between(0.0, DEAREST)
-    match term.scope:
-        case "tag":
-            names = (TAGS.c.name, TAGS.c.value)
-            tagged = select(*names, total).join(REQUESTS, columns.seq == TAGS.c.seq).where(when).group_by(*names)
-            return [(f"{name}={value}", dollars) for name, value, dollars in connection.execute(tagged)]
-        case "caller" | "key" | "group":
-            column = columns["route_group" if term.scope == "group" else term.scope]
-            rows = connection.execute(select(column, total).where(when).group_by(column))
-        case _:
-            rows = connection.execute(select(literal(""), total).where(when))
+def _sums(session: Session, term: Term, until: float) -> Iterable[tuple[str, float]]:
+    values, name = (term.start, until, DEAREST), _NAMES.get(term.scope)
+    if term.scope == "tag":
+        tagged = f"{_SUM} JOIN tags ON requests.seq = tags.seq {_WHEN} GROUP BY tags.name, tags.value"
+        rows = session.rows(f"SELECT tags.name, tags.value, {tagged}", values)
+        return [(f"{tag}={value}", dollars) for tag, value, dollars in rows]
+    if name is not None:
+        rows = session.rows(f"SELECT {name}, {_SUM} {_WHEN} GROUP BY {name}", values)
+    else:
+        rows = session.rows(f"SELECT '', {_SUM} {_WHEN}", values)
     return [(name, dollars or 0.0) for name, dollars in rows]
 
 
@@ -190,18 +175,18 @@ class DatabaseBudgets:
     _tidied: bool = False
 
     async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
-        return await self.database.read(lambda connection: load(connection, terms, at))
+        return await self.database.read(lambda session: load(session, terms, at))
 
     async def look(self, since: float) -> Looked:
-        return await self.database.read(lambda connection: look(connection, since))
+        return await self.database.read(lambda session: look(session, since))
 
     async def add(self, batch: Batch) -> None:
         """Also, once, forget what is long over."""
         oldest = None if self._tidied else max(row.start for row in batch.rows) - KEPT
 
-        def work(connection: Connection) -> None:
-            if add(connection, batch) and oldest is not None:
-                forget(connection, oldest)
+        def work(session: Session) -> None:
+            if add(session, batch) and oldest is not None:
+                forget(session, oldest)
 
         await self.database.write(work)
         self._tidied = True

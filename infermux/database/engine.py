@@ -1,51 +1,116 @@
-"""Connections to the database: how each kind is opened, and whose fault its errors are."""
+"""SQLAlchemy: for PostgreSQL, and for questions that are composed. Whose fault its errors are."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
+import attrs
 import sqlalchemy
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, CursorResult, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from infermux.errors import DatabaseUnavailable
 
 from .place import Place
+from .session import Row, Session, Unfit
 
-BUSY_TIMEOUT = 5.0  # seconds SQLite waits for another process's transaction
 CONNECT_TIMEOUT = 5  # seconds, per address of the server
 UNANSWERED = 10_000  # milliseconds after which a server whose machine does not answer any more counts as gone
-_LIBPQ = {
+_POSTGRESQL: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_TIMEOUT,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": UNANSWERED,
     "application_name": "infermux",
+    # Behind a pooler that gives each transaction another connection, the server knows none that was prepared before.
+    "prepare_threshold": None,
 }
-READ_ONLY = "infermux_read_only"
 
 
-def open_engine(place: Place, *, create: bool) -> Engine:
-    """An engine for `place`; only SQLite's file is touched: made, with its folder, where `create` and it is not there.
+@attrs.frozen
+class AlchemySession:
+    """A `Session` on a connection to PostgreSQL in which a transaction has begun."""
 
-    Raises DatabaseUnavailable where the file cannot be made or is not there, or a driver is not installed.
-    """
-    if place.postgresql:
-        return _postgresql(place)
-    if place.file is None:
-        engine = _engine(place.url, {"check_same_thread": False}, poolclass=StaticPool)
-    else:
-        _make(place, create=create)
-        engine = _engine(f"sqlite:///{place.file}", {"timeout": BUSY_TIMEOUT, "check_same_thread": False})
-    event.listen(engine, "connect", _set_up_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+    connection: Connection
+    place: Place
+    postgresql: bool = True
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+        return [tuple(row) for row in self._done(statement, tuple(values))]
+
+    def change(self, statement: str, values: Sequence[Any] = ()) -> int:
+        return self._done(statement, tuple(values)).rowcount
+
+    def change_each(self, statement: str, rows: Sequence[Row]) -> None:
+        self._done(statement, [tuple(row) for row in rows])
+
+    @contextmanager
+    def part(self) -> Generator[None]:
+        with told(self.place), self.connection.begin_nested():
+            yield
+
+    def _done(self, statement: str, values: Any) -> CursorResult[Any]:
+        with told(self.place):
+            return self.connection.exec_driver_sql(statement.replace("?", "%s"), values or None)
+
+
+class AlchemyPool:
+    """Connections to a PostgreSQL, opened when they are needed. Raises DatabaseUnavailable without its driver."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._engine = _postgresql(place)
+
+    @contextmanager
+    def transaction(self, *, read_only: bool) -> Generator[Session]:
+        """One transaction, committed at the end of the block and undone where that raises."""
+        del read_only  # readers and writers never wait for one another there
+        with self.question() as connection:
+            yield AlchemySession(connection, self._place)
+
+    @contextmanager
+    def question(self) -> Generator[Connection]:
+        """The same, with SQLAlchemy's own connection."""
+        pool = self._engine.pool
+        try:
+            with told(self._place), self._engine.begin() as connection, _left(connection):
+                yield connection
+        finally:
+            if self._engine.pool is not pool:  # disposed of meanwhile, without this connection: it was in use
+                pool.dispose()
+
+    def dispose(self) -> None:
+        """Close all that nobody uses; the others are closed when they are given back."""
+        self._engine.dispose()
+
+
+@contextmanager
+def _left(connection: Connection) -> Generator[None]:
+    """A server that fails may be one that only reads from now on, after another took over: the next try looks anew."""
+    try:
+        yield
+    except (DataError, IntegrityError):
+        raise
+    except (DBAPIError, DatabaseUnavailable):
+        connection.invalidate()
+        raise
+
+
+def sqlite_engine(connect: Callable[[], Any], *, keep: bool) -> Engine:
+    """For questions to a SQLite that `connect` opens, each on a connection of its own unless it is to `keep` one."""
+    pool = StaticPool if keep else NullPool
+    engine = _engine("sqlite://", {}, creator=connect, poolclass=pool)
+    event.listen(engine, "begin", _begin)
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _engine(url: str, arguments: Mapping[str, Any], **pool: Any) -> Engine:
@@ -53,52 +118,21 @@ def _engine(url: str, arguments: Mapping[str, Any], **pool: Any) -> Engine:
     return sqlalchemy.create_engine(url, connect_args=dict(arguments), hide_parameters=True, **pool)
 
 
-def _make(place: Place, *, create: bool) -> None:
-    """The file, for its owner only; SQLite gives its companions (-wal, -shm) the same mode."""
-    assert place.file is not None
-    try:
-        if not create:
-            os.stat(place.file)
-            return
-        os.makedirs(place.file.parent, mode=0o700, exist_ok=True)
-        os.close(os.open(place.file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise DatabaseUnavailable(f"{place}: {error.strerror}") from None
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    # Transactions begin where we say so (see _begin_sqlite), not where the driver guesses: it leaves DDL outside.
-    connection.isolation_level = None
-    # Half a megabyte of pages is enough to append rows; what reads of days ago need, the system's cache has.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-512"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that first reads and then writes would fail at once, without waiting, where another process wrote
-    # in between; one that is to write at all says so when it begins.
-    reads = connection.get_execution_options().get(READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
 def _postgresql(place: Place) -> Engine:
     try:
         # Two connections: one for what is written, one for what is read.
-        return _engine(place.url, _LIBPQ, pool_size=2, max_overflow=0, pool_pre_ping=True)
+        return _engine(place.url, _POSTGRESQL, pool_size=2, max_overflow=0, pool_pre_ping=True)
     except ModuleNotFoundError:
         raise DatabaseUnavailable(f"{place}: PostgreSQL needs a driver: pip install 'infermux[postgres]'") from None
 
 
 @contextmanager
 def told(place: Place) -> Generator[None]:
-    """Turn what the driver raises into DatabaseUnavailable, but for what it has against the values themselves.
-
-    Those are DataError and IntegrityError: sent again, they would be refused again.
-    """
+    """Turn what the driver raises into Unfit where it is about the values, and else into DatabaseUnavailable."""
     try:
         yield
-    except (DataError, IntegrityError):
-        raise
+    except (DataError, IntegrityError) as error:
+        raise Unfit(reason_of(error)) from error
     except DBAPIError as error:
         raise DatabaseUnavailable(f"{place}: {reason_of(error)}") from error
     except SQLAlchemyError as error:  # of the pool or the URL

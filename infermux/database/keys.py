@@ -8,7 +8,7 @@ the newest of some number or time would miss those that commit late.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import attrs
 import msgspec
@@ -16,71 +16,58 @@ import msgspec
 from infermux.errors import Conflict
 from infermux.keys import Allowance, StoredKey
 
+from .session import Row, Session, Unfit
 from .stamp import Seen, Stamp
 from .store import Store
 from .worker import Database
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
 T = TypeVar("T")
 
+_FIELDS: Final = tuple(field.name for field in attrs.fields(StoredKey))  # columns are called as they are
+_EVERY: Final = f"SELECT {', '.join(_FIELDS)} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - all of it is ours
+_INSERT: Final = f"INSERT INTO api_keys ({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608
+_SET: Final = ", ".join(f"{name} = ?" for name in _FIELDS)
+_UPDATE: Final = f"UPDATE api_keys SET {_SET} WHERE id = ? AND revision = ?"  # noqa: S608
 
-def revision(connection: Connection) -> int:
+
+def revision(session: Session) -> int:
     """Another number after each change."""
-    from sqlalchemy import func, select
-
-    from .tables import API_KEYS
-
-    return int(connection.execute(select(func.coalesce(func.sum(API_KEYS.c.revision), 0))).scalar_one())
+    return int(session.rows("SELECT coalesce(sum(revision), 0) FROM api_keys")[0][0])
 
 
-def load(connection: Connection) -> list[StoredKey]:
+def load(session: Session) -> list[StoredKey]:
     """All keys, the oldest first."""
-    from sqlalchemy import select
-
-    from .tables import API_KEYS
-
-    rows = connection.execute(select(API_KEYS).order_by(API_KEYS.c.created_at, API_KEYS.c.id)).mappings()
-    return [_key(cast("Mapping[str, Any]", row)) for row in rows]
+    rows = session.rows(_EVERY)
+    return [_key(dict(zip(_FIELDS, row, strict=True))) for row in rows]
 
 
-def add(connection: Connection, key: StoredKey) -> None:
+def add(session: Session, key: StoredKey) -> None:
     """Keep a new key. Conflict: one that is not revoked has its name, or its name is the id of another one."""
-    from sqlalchemy import insert, select
-    from sqlalchemy.exc import IntegrityError
-
-    from .tables import API_KEYS
-
-    if connection.execute(select(API_KEYS.c.id).where(API_KEYS.c.id == key.name)).first() is not None:
+    if session.rows("SELECT id FROM api_keys WHERE id = ?", (key.name,)):
         raise Conflict(f"{key.name!r} is the id of another key: choose another name")
     try:
-        connection.execute(insert(API_KEYS).values(_row(key)))
-    except IntegrityError:
+        session.change(_INSERT, _row(key))
+    except Unfit:
         raise Conflict(
             f"there is a key named {key.name!r} already: revoke it, rotate it, or choose another name"
         ) from None
 
 
-def replace(connection: Connection, key: StoredKey) -> StoredKey:
+def replace(session: Session, key: StoredKey) -> StoredKey:
     """Keep `key` in the place of the one with its id and revision; see `KeyStore.replace`."""
-    from sqlalchemy import update
-
-    from .tables import API_KEYS
-
     changed = attrs.evolve(key, revision=key.revision + 1)
-    same = (API_KEYS.c.id == key.id) & (API_KEYS.c.revision == key.revision)
-    if connection.execute(update(API_KEYS).where(same).values(_row(changed))).rowcount != 1:
+    if session.change(_UPDATE, (*_row(changed), key.id, key.revision)) != 1:
         raise Conflict(f"the key {key.name!r} was changed meanwhile; look at it again")
     return changed
 
 
-def _row(key: StoredKey) -> dict[str, Any]:
+def _row(key: StoredKey) -> Row:
+    """In the order of `_FIELDS`."""
     row = attrs.asdict(key, recurse=False)
     row["digest"] = key.digest.hex()
     row["old_digest"] = None if key.old_digest is None else key.old_digest.hex()
     row["allows"] = msgspec.json.encode(key.allows).decode()
-    return row
+    return tuple(row.values())
 
 
 def _key(row: Mapping[str, Any]) -> StoredKey:
@@ -111,10 +98,10 @@ class DatabaseKeys:
         return await self.database.read(load)
 
     async def add(self, key: StoredKey) -> None:
-        await self.database.write(lambda connection: add(connection, key))
+        await self.database.write(lambda session: add(session, key))
 
     async def replace(self, key: StoredKey) -> StoredKey:
-        return await self.database.write(lambda connection: replace(connection, key))
+        return await self.database.write(lambda session: replace(session, key))
 
 
 @attrs.frozen
@@ -127,13 +114,13 @@ class KeyFile:
         return self.store.read(load)
 
     def add(self, key: StoredKey) -> None:
-        self.store.write(lambda connection: add(connection, key))
+        self.store.write(lambda session: add(session, key))
 
     def change(self, change: Callable[[Sequence[StoredKey]], tuple[StoredKey, T]]) -> tuple[StoredKey, T]:
         """In one transaction: `change` is given all keys; returns one as it is to be, and what else to return."""
 
-        def work(connection: Connection) -> tuple[StoredKey, T]:
-            key, said = change(load(connection))
-            return replace(connection, key), said
+        def work(session: Session) -> tuple[StoredKey, T]:
+            key, said = change(load(session))
+            return replace(session, key), said
 
         return self.store.write(work)

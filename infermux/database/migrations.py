@@ -10,12 +10,11 @@ import logging
 import time
 
 import attrs
-from sqlalchemy import text
-from sqlalchemy.engine import Connection
 
 from infermux.errors import SchemaTooNew
 
 from .place import Place
+from .session import Session
 
 log = logging.getLogger("infermux.database")
 
@@ -100,19 +99,18 @@ STEPS = (
 NEWEST = STEPS[-1].version
 
 
-def migrate(connection: Connection, place: Place, steps: tuple[Step, ...] = STEPS) -> None:
-    """Bring the database to the newest version, in the transaction of `connection`: all of it or nothing.
+def migrate(session: Session, place: Place, steps: tuple[Step, ...] = STEPS) -> None:
+    """Bring the database to the newest version, in the transaction of `session`: all of it or nothing.
 
     Two processes that start at once do it one after the other, and the second finds nothing to do. Raises SchemaTooNew
     where a newer infermux was here.
     """
-    postgresql = connection.dialect.name == "postgresql"
-    if postgresql:  # until the end of the transaction; SQLite's own began as a writer, and there is but one
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    connection.execute(
-        text("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, what TEXT, at DOUBLE PRECISION)")
+    if session.postgresql:  # until the end of the transaction; SQLite's own began as a writer, and there is but one
+        session.rows("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
+    session.change(
+        "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, what TEXT, at DOUBLE PRECISION)"
     )
-    version = connection.execute(text("SELECT max(version) FROM schema_version")).scalar_one() or 0
+    version = session.rows("SELECT max(version) FROM schema_version")[0][0] or 0
     newest = steps[-1].version
     if version > newest:
         raise SchemaTooNew(
@@ -121,9 +119,6 @@ def migrate(connection: Connection, place: Place, steps: tuple[Step, ...] = STEP
         )
     for step in steps[version:]:
         for statement in step.statements:
-            connection.exec_driver_sql(statement.format(int64="BIGINT" if postgresql else "INTEGER"))
-        connection.execute(
-            text("INSERT INTO schema_version VALUES (:version, :what, :at)"),
-            {"version": step.version, "what": step.what, "at": time.time()},
-        )
+            session.change(statement.format(int64="BIGINT" if session.postgresql else "INTEGER"))
+        session.change("INSERT INTO schema_version VALUES (?, ?, ?)", (step.version, step.what, time.time()))
         log.info("%s: schema version %d (%s)", place, step.version, step.what)

@@ -11,17 +11,16 @@ import logging
 from collections.abc import Generator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import attrs
 import msgspec
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+from infermux.errors import DatabaseUnavailable
+
+from .session import Row, Session
 
 log = logging.getLogger("infermux.database")
-
-Row = tuple[Any, ...]
 
 LONGEST_TEXT = 512
 LARGEST_NUMBER = 2**53
@@ -86,61 +85,56 @@ class Entry:
     tags: Sequence[Row] = ()
 
 
-def write_entries(connection: Connection, entries: Sequence[Entry]) -> int:
+def write_entries(session: Session, entries: Sequence[Entry]) -> int:
     """Insert what is not there yet: after a lost connection nobody knows what was committed, so it is sent again.
 
     One row that cannot be kept must not keep the others out: it is left out, and logged. How many there were. Raises
     NumbersTaken, and writes nothing, where a number is another row's: silently left out, that row would be lost.
     """
-    from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-
     try:
-        with connection.begin_nested():
-            _write(connection, entries)
+        with session.part():
+            _write(session, entries)
         return 0
-    except NumbersTaken:
-        raise
+    except (NumbersTaken, DatabaseUnavailable):
+        raise  # the database is the reason, not a row
     except Exception as error:
-        if isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError):
-            raise  # the database is the reason, not a row
         if len(entries) == 1:
-            said = getattr(error, "orig", None) or error
-            log.error("request %s is not in the ledger: %s", entries[0].request[1], said)  # noqa: TRY400 - that is all
+            log.error("request %s is not in the ledger: %s", entries[0].request[1], error)  # noqa: TRY400 - that is all
             return 1
     half = len(entries) // 2
-    return write_entries(connection, entries[:half]) + write_entries(connection, entries[half:])
+    return write_entries(session, entries[:half]) + write_entries(session, entries[half:])
 
 
-def _write(connection: Connection, entries: Sequence[Entry]) -> None:
-    if _insert(connection, REQUESTS, [entry.request for entry in entries]) < len(entries):
-        _see_whose(connection, entries)
-    _insert(connection, ATTEMPTS, [row for entry in entries for row in entry.attempts])
-    _insert(connection, TAGS, [row for entry in entries for row in entry.tags])
+def _write(session: Session, entries: Sequence[Entry]) -> None:
+    if _insert(session, REQUESTS, [entry.request for entry in entries]) < len(entries):
+        _see_whose(session, entries)
+    _insert(session, ATTEMPTS, [row for entry in entries for row in entry.attempts])
+    _insert(session, TAGS, [row for entry in entries for row in entry.tags])
 
 
-def _see_whose(connection: Connection, entries: Sequence[Entry]) -> None:
+def _see_whose(session: Session, entries: Sequence[Entry]) -> None:
     """Some were there before: these very ones, sent again, or those of another router. Raises NumbersTaken."""
-    from sqlalchemy import select
-
-    from .tables import REQUESTS as TABLE
-
     ours = {entry.request[0]: entry.request[1:3] for entry in entries}
-    there = select(TABLE.c.seq, TABLE.c.id, TABLE.c.at).where(TABLE.c.seq.in_(ours))
-    taken = frozenset(seq for seq, *whose in connection.execute(there) if tuple(whose) != ours[seq])
+    numbers = list(ours)
+    taken: set[int] = set()
+    for at in range(0, len(numbers), AT_ONCE):
+        some = numbers[at : at + AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        there = session.rows(f"SELECT seq, id, at FROM requests WHERE seq IN ({marks})", some)  # noqa: S608 - ours
+        taken.update(seq for seq, *whose in there if tuple(whose) != ours[seq])
     if taken:
-        raise NumbersTaken(taken)
+        raise NumbersTaken(frozenset(taken))
 
 
-def _insert(connection: Connection, columns: Columns, rows: Sequence[Row]) -> int:
+def _insert(session: Session, columns: Columns, rows: Sequence[Row]) -> int:
     """How many of the rows were not there yet."""
     if not rows:
         return 0
-    if connection.dialect.name == "postgresql":
+    if session.postgresql:
         named = [dict(zip(columns.names, row, strict=True)) for row in rows]
-        return connection.exec_driver_sql(_json_insertion(columns), (msgspec.json.encode(named).decode(),)).rowcount
+        return session.change(_json_insertion(columns), (msgspec.json.encode(named).decode(),))
     return sum(
-        connection.exec_driver_sql(_insertion(columns, len(some)), tuple(chain.from_iterable(some))).rowcount
-        for some in _parted(rows)
+        session.change(_insertion(columns, len(some)), tuple(chain.from_iterable(some))) for some in _parted(rows)
     )
 
 
@@ -164,7 +158,7 @@ def _insertion(columns: Columns, count: int) -> str:
 @lru_cache(maxsize=8)
 def _json_insertion(columns: Columns) -> str:
     """For PostgreSQL: insert rows out of JSON, unless they are there."""
-    source = f"json_populate_recordset(NULL::{columns.table}, %s)"
+    source = f"json_populate_recordset(NULL::{columns.table}, ?)"
     return f"{columns.into} SELECT {', '.join(columns.names)} FROM {source} ON CONFLICT DO NOTHING"  # noqa: S608 - ours
 
 

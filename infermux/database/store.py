@@ -5,18 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from .migrations import migrate
 from .place import Place
+from .session import Session
+from .sqlite import SqlitePool
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection
 
 log = logging.getLogger("infermux.database")
 
 T = TypeVar("T")
+
+
+class Pool(Protocol):
+    """Connections; see `SqlitePool` and `AlchemyPool`."""
+
+    def transaction(self, *, read_only: bool) -> AbstractContextManager[Session]: ...
+    def question(self) -> AbstractContextManager[Connection]: ...
+    def dispose(self) -> None: ...
 
 
 class Store:
@@ -29,80 +40,63 @@ class Store:
         self.place = place
         self._create = create
         self._opening = threading.Lock()
-        self._engine: Engine | None = None
+        self._pool: Pool | None = None
         self._file: tuple[int, int] | None = None  # which one is open
 
     def __repr__(self) -> str:
-        return f"<Store {self.place} {'new' if self._engine is None else 'open'}>"
+        return f"<Store {self.place} {'new' if self._pool is None else 'open'}>"
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Session], T]) -> T:
         """What `work` returns, in a transaction that is committed when it returns and rolled back when it raises.
 
         Raises DatabaseUnavailable where the database is the reason, and what `work` raises otherwise. After
         DatabaseUnavailable nothing is known of the transaction: a connection can be lost while it is committed.
         """
-        return self._run(work, read_only=False)
+        with self._opened().transaction(read_only=False) as session:
+            return work(session)
 
-    def read(self, work: Callable[[Connection], T]) -> T:
+    def read(self, work: Callable[[Session], T]) -> T:
         """As `write`, but the transaction only reads: on SQLite it neither waits for writers nor holds them up."""
-        return self._run(work, read_only=True)
+        with self._opened().transaction(read_only=True) as session:
+            return work(session)
+
+    def ask(self, work: Callable[[Connection], T]) -> T:
+        """As `read`, over SQLAlchemy, which takes 200 ms to import: for questions that are composed."""
+        with self._opened().question() as connection:
+            return work(connection)
 
     def close(self) -> None:
         """Close the connections. The next use opens it again."""
         with self._opening:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.dispose()
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.dispose()
 
-    def _run(self, work: Callable[[Connection], T], *, read_only: bool) -> T:
-        from .engine import READ_ONLY, told
-
-        with told(self.place):
-            engine = self._opened()
-            pool = engine.pool
-            try:
-                with engine.execution_options(**{READ_ONLY: read_only}).begin() as connection, _left(connection):
-                    return work(connection)
-            finally:
-                if self._engine is not engine:  # closed meanwhile, without this connection: it was in use
-                    pool.dispose()
-                    engine.dispose()
-
-    def _opened(self) -> Engine:
-        from .engine import open_engine
-        from .migrations import migrate
-
+    def _opened(self) -> Pool:
         with self._opening:
-            if self._engine is not None and self._file != _identity(self.place):
+            if self._pool is not None and self._file != _identity(self.place):
                 # A removed file can be written for ever, and nobody would find the rows.
                 log.warning("%s was removed or replaced: it is opened anew", self.place)
-                self._engine.dispose()
-                self._engine = None
-            if self._engine is None:
-                engine = open_engine(self.place, create=self._create)
+                self._pool.dispose()
+                self._pool = None
+            if self._pool is None:
+                pool = _pool(self.place, create=self._create)
                 try:
-                    with engine.begin() as connection:
-                        migrate(connection, self.place)
+                    with pool.transaction(read_only=False) as session:
+                        migrate(session, self.place)
                 except BaseException:
-                    engine.dispose()
+                    pool.dispose()
                     raise
-                self._engine, self._file = engine, _identity(self.place)
-            return self._engine
+                self._pool, self._file = pool, _identity(self.place)
+            return self._pool
 
 
-@contextmanager
-def _left(connection: Connection) -> Generator[None]:
-    """A server that fails may be one that only reads from now on, after another took over: the next try looks anew."""
-    from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+def _pool(place: Place, *, create: bool) -> Pool:
+    if not place.postgresql:
+        return SqlitePool(place, create=create)
+    from .engine import AlchemyPool
 
-    try:
-        yield
-    except (DataError, IntegrityError):
-        raise
-    except DBAPIError:
-        if connection.dialect.name == "postgresql":
-            connection.invalidate()
-        raise
+    return AlchemyPool(place)
 
 
 def _identity(place: Place) -> tuple[int, int] | None:

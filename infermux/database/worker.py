@@ -14,6 +14,8 @@ from .store import Store
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+    from .session import Session
+
 T = TypeVar("T")
 
 
@@ -40,17 +42,21 @@ class Database:
     def place(self) -> Place:
         return self.store.place
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Session], T]) -> T:
         """`Store.write` in the writing thread: `work` must not touch what belongs to tasks."""
         return await trio.to_thread.run_sync(
             lambda: self.store.write(work), abandon_on_cancel=True, limiter=self._writer
         )
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Session], T]) -> T:
         """`Store.read` in the reading thread."""
         return await trio.to_thread.run_sync(
             lambda: self.store.read(work), abandon_on_cancel=True, limiter=self._reader
         )
+
+    async def ask(self, work: Callable[[Connection], T]) -> T:
+        """`Store.ask` in the reading thread."""
+        return await trio.to_thread.run_sync(lambda: self.store.ask(work), abandon_on_cancel=True, limiter=self._reader)
 
     async def aclose(self) -> None:
         """Close the connections, once no thread writes any more."""

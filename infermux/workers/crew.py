@@ -13,7 +13,7 @@ import secrets
 import signal
 import tempfile
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,23 +21,30 @@ from typing import Any
 import attrs
 import trio
 
+from infermux.actors.bank import Bank
 from infermux.actors.share import Share
 from infermux.config.settings import Config
 from infermux.config.workers import workers_of
 from infermux.errors import InfermuxError
 from infermux.processes.restarts import Restarts
+from infermux.processes.socket_path import LONGEST_PATH
 from infermux.processes.spec import Spec
 
 from .link import LinkLost
-from .messages import Adopt, Begin, Ready, Reload, See, Seen
+from .messages import Adopt, Begin, Ready, Reload, See, Seen, Turn
 from .process import Child, begin, said, start, to_stderr
 
 log = logging.getLogger("infermux.workers")
 
 PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is killed
 OVER_POLL = 0.1
+LONGEST_NAME = 32  # characters of "/infermux-RANDOM8/1023.sock", and some more
 ENDS_WITHIN = 5.0  # seconds beside its grace
 RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
+
+
+Launch = Callable[[int, int, Callable[[bytes], None]], Child]
+"""Starts a worker at a place; see `process.start`."""
 
 
 class NotStarted(InfermuxError):
@@ -53,12 +60,14 @@ class Crew:
     """
 
     config: Config
-    reload: Any
+    reload: Callable[[bool], Awaitable[dict[str, object]]]
+    launch: Launch = start
     of: int = attrs.field(init=False)
     children: dict[int, Child] = attrs.field(factory=dict[int, Child])
     counted: set[int] = attrs.field(factory=set[int])
     ending: trio.Event = attrs.field(factory=trio.Event)
     started: bool = False
+    bank: Bank = attrs.field(factory=Bank)
     seen: dict[int, Seen] = attrs.field(factory=dict[int, Seen])
     folder: str = ""
     leader: int = -1
@@ -87,6 +96,8 @@ class Crew:
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all workers; returns when all listen. Raises NotStarted: one has ended before."""
         self.counted = set(range(self.of))
+        for place in self.counted:
+            self.bank.comes(place)
         for place in range(self.of):
             await nursery.start(self._keep, place)
         failed = trio.Event()
@@ -118,7 +129,7 @@ class Crew:
         restarts = self._restarts.setdefault(place, Restarts(RESTARTS))
         first = True
         while not self.ending.is_set():
-            child = start(place, self.leader, partial(to_stderr, self._writing))
+            child = self.launch(place, self.leader, partial(to_stderr, self._writing))
             self.children[place] = child
             if first:
                 task_status.started()
@@ -162,6 +173,7 @@ class Crew:
         del self.children[place]
         self.seen.pop(place, None)
         self.counted.discard(place)
+        self.bank.goes(place)
         if self.draining or not self.started:
             return 0.0
         ready_for = 0.0 if child.ready_at is None else now - child.ready_at
@@ -180,6 +192,8 @@ class Crew:
                 child.ready, child.ready_at = message, trio.current_time()
                 child.listens.set()
                 return None
+            case Turn(accounts):
+                return self.bank.turn(child.place, accounts)
             case Reload(dry_run):
                 return await self.reload(dry_run)
             case _:
@@ -209,15 +223,22 @@ class Crew:
             child.share = share
 
     async def _let_in(self, child: Child) -> None:
-        """It has come late: limits of what runs at once count for it when the others run no more than their part."""
-        while True:
-            others = [each for each in self.children.values() if each is not child and each.listens.is_set()]
-            seen = [await self.ask(each, See()) for each in others]
-            if not any(isinstance(each, Seen) and each.over for each in seen):
-                break
+        """It has come late: its part is its own when the others run no more than theirs, and budgets are told of."""
+        self.bank.comes(child.place)
+        while await self._others_are_over(child) or not self._others(child) <= self.bank.turns:  # noqa: ASYNC110 - rare
+            await trio.sleep(OVER_POLL)
+        self.bank.turns.discard(child.place)
+        while child.place not in self.bank.turns:  # noqa: ASYNC110 - rare
             await trio.sleep(OVER_POLL)
         child.late = False
         await self._deal()
+
+    def _others(self, child: Child) -> set[int]:
+        return {place for place, each in self.children.items() if each is not child and each.listens.is_set()}
+
+    async def _others_are_over(self, child: Child) -> bool:
+        seen = [await self.ask(self.children[place], See()) for place in self._others(child) if place in self.children]
+        return any(isinstance(each, Seen) and each.over for each in seen)
 
     async def ask(self, child: Child, message: Any) -> Any:
         """Its answer; None where it is gone. One that does not answer in time is killed."""
@@ -259,12 +280,18 @@ class Crew:
             await child.ended()
 
 
+def room_for_sockets() -> str:
+    """A folder in which the path of a socket is not too long: that for temporary files, if it will do."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) + LONGEST_NAME <= LONGEST_PATH else "/tmp"  # noqa: S108 - a folder in it
+
+
 @asynccontextmanager
-async def open_crew(config: Config, reload: Any) -> AsyncGenerator[Crew]:
+async def open_crew(config: Config, reload: Callable[[bool], Awaitable[dict[str, object]]]) -> AsyncGenerator[Crew]:
     """A crew that is not started yet. When the block is left, however, none of its processes is."""
     crew = Crew(config, reload)
     reading, writing = os.pipe()  # the only end to write to is ours: it closes when this process ends
-    with tempfile.TemporaryDirectory(prefix="infermux-") as folder:  # for us alone: 0700
+    with tempfile.TemporaryDirectory(prefix="infermux-", dir=room_for_sockets()) as folder:  # for us alone: 0700
         crew.folder, crew.leader = folder, reading
         try:
             yield crew

@@ -13,6 +13,7 @@ from infermux.config.checks import open_to_strangers
 from infermux.config.difference import effective
 from infermux.config.settings import Config
 from infermux.errors import ConfigError, Problem
+from infermux.logs import set_up_logging
 
 from .messages import Done, Load, NotLoaded
 
@@ -65,6 +66,8 @@ class Reloads:
             except ConfigError as refused:
                 raise NotLoaded(refused.message, tuple(refused.problems)) from None
             done = await _roll(crew, config, dry_run=dry_run)
+        if not dry_run:
+            set_up_logging(crew.config.log)
         for warning in warnings:
             log.warning("%s", warning)
         return attrs.evolve(done, told={**done.told, "warnings": [attrs.asdict(each) for each in warnings]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from infermux.actors.bank import Account
 from infermux.actors.share import Share
 from infermux.config.settings import Config
 from infermux.errors import Problem
@@ -58,6 +59,13 @@ class Ready:
 
     addresses: tuple[Address, ...]
     management_addresses: tuple[Address, ...]
+
+
+@attrs.frozen
+class Turn:
+    """What budgets a worker has spent of since its last turn. Answered by grants; see `actors.bank`."""
+
+    accounts: list[Account]
 
 
 @attrs.frozen

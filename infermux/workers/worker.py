@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import trio
 
+from infermux.actors.bank import accounts, adopt
 from infermux.config.settings import Config
 from infermux.errors import ConfigError, InfermuxError, Problem
 from infermux.http.application import Application
@@ -22,8 +23,9 @@ from infermux.http.sibling_server import serve_siblings
 from infermux.http.siblings import Siblings
 
 from .link import Link, LinkLost
-from .messages import Adopt, Begin, Done, Load, NotLoaded, Ready, Reload, See, Seen
+from .messages import Adopt, Begin, Done, Load, NotLoaded, Ready, Reload, See, Seen, Turn
 
+TURN_EVERY = 0.5  # seconds between two turns at the bank
 ORPHANED = 1  # exit code of one whose leader is gone
 
 
@@ -75,6 +77,21 @@ class Worker:
                     Ready(addresses=running.addresses, management_addresses=running.management_addresses)
                 )
             task_status.started()
+            await self._take_turns(application)
+
+    async def _take_turns(self, application: Application) -> None:
+        """Tell what budgets have spent here, and hear what they have elsewhere, for as long as there is a leader."""
+        treasury = application.fleet.treasury
+        purses, keeper = treasury.purses, treasury.keeper
+        with suppress(LinkLost):
+            while True:
+                taken = purses.take_moved() if purses.banked else ()
+                known = [purse for purse in taken if keeper.knows(purse)]
+                purses.moved.update(dict.fromkeys(purse for purse in taken if not keeper.knows(purse)))
+                grants = await self.link.ask(Turn(accounts(known)))
+                heard = known if grants is None else adopt(purses, grants, treasury.clock())
+                purses.moved.update(dict.fromkeys(heard))
+                await trio.sleep(TURN_EVERY)
 
     async def answer(self, message: Any) -> Any:
         """See `messages`."""

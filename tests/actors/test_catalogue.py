@@ -338,3 +338,19 @@ def test_a_provider_is_a_candidate_at_most_once_per_name(
         indexes = [c.entry.index for c in tier]
         assert tier
         assert indexes == sorted(indexes)
+
+
+def test_what_is_declared_is_put_together_once_however_many_ask_for_what_nobody_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, looks = build(a_provider("one", "a", "b")), list[Catalogue]()
+    names = Catalogue.names
+
+    def counted(self: Catalogue) -> dict[str, list[Entry]]:
+        looks.append(self)
+        return names(self)
+
+    monkeypatch.setattr(Catalogue, "names", counted)
+    said = [made.nobody(f"made-up-{number}", CHAT) for number in range(3)]
+    assert all(each.endswith("declared here: a, b") for each in said)
+    assert len(looks) == 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from infermux.actors.catalogue import Catalogue, Entry
-from infermux.actors.key_access import check_model, may_use
+from infermux.actors.key_access import KEPT, ModelRule, check_model, may_use
 from infermux.actors.messages import Want
 from infermux.config.settings import Config, Group, ProviderSettings, Routing
 from infermux.errors import ModelNotAllowed
@@ -55,3 +56,26 @@ def test_what_is_asked_for_must_be_allowed(allows: Allowance, model: str, allowe
     with pytest.raises(ModelNotAllowed, match="the key 'team' may not use the model") as refused:
         check_model(key, Want(model), catalogue())
     assert (refused.value.status, refused.value.code) == (403, "model_not_allowed")
+
+
+def test_what_was_let_pass_is_looked_at_again_once_the_key_or_the_models_are_others() -> None:
+    rule, models, want = ModelRule(), catalogue(), Want("gpt-4o")
+    key = new_key(name="a", allows=Allowance(models=("gpt-*",)), now=0.0)[1]
+    for _ in range(2):
+        rule.check(key, want, models)
+    bound = attrs.evolve(key, allows=Allowance(models=("claude-*",)))
+    for each in (bound, bound):
+        with pytest.raises(ModelNotAllowed):
+            rule.check(each, want, models)
+    grouped = attrs.evolve(key, allows=Allowance(groups=("fast",)))
+    with pytest.raises(ModelNotAllowed):
+        rule.check(grouped, Want("nobody-has-it"), models)
+    rule.check(key, want, catalogue())
+
+
+def test_names_that_callers_make_up_are_not_remembered_for_ever() -> None:
+    rule, models = ModelRule(), catalogue()
+    key = new_key(name="a", allows=Allowance(models=("x-*",)), now=0.0)[1]
+    for number in range(KEPT + 10):
+        rule.check(key, Want(f"x-{number}"), models)
+    assert len(rule) <= KEPT

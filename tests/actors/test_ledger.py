@@ -286,6 +286,6 @@ async def test_an_open_ledger_writes_what_the_journal_is_told_to_the_last_record
             assert books.ledger.written == 1
             journal.tell(record("two"))
         assert not journal
-    ids = await database.read(lambda connection: connection.exec_driver_sql("SELECT id FROM requests").scalars().all())
-    assert ids == ["one", "two"]
+    ids = await database.read(lambda session: session.rows("SELECT id FROM requests"))
+    assert ids == [("one",), ("two",)]
     await database.aclose()

@@ -51,10 +51,10 @@ WHOLE = Record(
 def kept(*entries: Entry) -> tuple[list[Any], list[Any], list[Any]]:
     """What the tables have after these were written twice."""
     store = Store(Place.of("sqlite://"))
-    assert [store.write(lambda connection: write_entries(connection, entries)) for _ in range(2)] == [0, 0]
+    assert [store.write(lambda session: write_entries(session, entries)) for _ in range(2)] == [0, 0]
 
     def found(table: Table) -> list[Any]:
-        return store.read(lambda connection: [dict(row) for row in connection.execute(select(table)).mappings()])
+        return store.ask(lambda connection: [dict(row) for row in connection.execute(select(table)).mappings()])
 
     return found(REQUESTS), found(ATTEMPTS), found(TAGS)
 
@@ -127,8 +127,8 @@ def test_a_row_no_database_takes_keeps_only_itself_out() -> None:
     entries = [entry_of(seq, Record(id=f"r{seq}", at=0.0)) for seq in range(100)]
     entries[41] = attrs.evolve(entries[41], request=(41, None, *entries[41].request[2:]))
     store = Store(Place.of("sqlite://"))
-    assert store.write(lambda connection: write_entries(connection, entries)) == 1
-    ids = store.read(lambda connection: connection.execute(select(REQUESTS.c.id)).scalars().all())
+    assert store.write(lambda session: write_entries(session, entries)) == 1
+    ids = [found for [found] in store.read(lambda session: session.rows("SELECT id FROM requests"))]
     assert ids == [f"r{seq}" for seq in range(100) if seq != 41]
 
 

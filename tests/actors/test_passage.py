@@ -28,6 +28,7 @@ class Coming(Polled):
         self.sock = sock
         self.last: bytes | None = None
         self.waits = 0
+        self.left: list[bytes] = []  # what is there at its end
 
     def descriptor(self) -> int | None:
         return self.sock.fileno()
@@ -52,6 +53,8 @@ class Coming(Polled):
             data = self.receive_now()
             if data:
                 return data
+        if self.left:
+            return self.left.pop(0)
         if self.last == b"break":
             raise UpstreamFailure(FailureKind.BROKEN, "broke")
         return None
@@ -294,3 +297,25 @@ async def test_it_is_cancelled_from_outside_as_any_wait_is() -> None:
         pumped.there.send(b"a")
         pumped.stop()
     assert pumped.ends == []
+
+
+async def test_what_is_left_of_a_stream_that_is_over_is_sent_before_its_end() -> None:
+    reader = Reader()
+    async with streaming(reader) as pumped:
+        pumped.stream.left = [b"x", b"y"]
+        await say(pumped.there, b"a", b"end")
+    assert reader.taken == [b"first", b"a", b"x", b"y"]
+    assert pumped.ends == [None]
+
+
+async def test_a_slow_reader_is_flushed_before_the_end_too() -> None:
+    reader = Reader()
+    async with streaming(reader) as pumped:
+        await until_open(pumped)
+        pumped.stream.left = [b"x", b"y"]
+        await say(pumped.there, b"a")
+        reader.full = 2
+        await say(pumped.there, b"end")
+    assert reader.taken == [b"first", b"a", b"x", b"y"]
+    assert reader.flushed == 2
+    assert pumped.ends == [None]

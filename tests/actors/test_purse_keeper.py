@@ -113,6 +113,27 @@ async def test_while_nothing_is_spent_nothing_is_written(autojump_clock: MockClo
     assert shelf.saved == 1
 
 
+async def test_who_has_slept_while_nothing_was_spent_wakes_up_for_what_is(autojump_clock: MockClock) -> None:
+    shelf = Shelf()
+    async with kept(shelf) as treasury:
+        await trio.sleep(3600)
+        spend(treasury, 4)
+        await trio.sleep(0.9)
+        assert shelf.rows == {MONTH: nano(4)}
+        spend(treasury, 1)
+        await trio.sleep(0.9)
+        assert shelf.rows == {MONTH: nano(5)}
+
+
+async def test_who_has_slept_wakes_up_for_a_budget_that_is_new(autojump_clock: MockClock) -> None:
+    shelf = Shelf(Spent("caller", "team-b", "month", MONTH[3], nano(2)))
+    async with kept(shelf) as treasury:
+        await trio.sleep(3600)
+        treasury.adopt((TEN, Budget(caller="team-b", limit_usd=10)))
+        await trio.sleep(0.9)
+        assert amounts(treasury)["caller:team-b/month"] == 2
+
+
 async def test_a_store_that_is_away_costs_nothing_but_time(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -177,6 +198,41 @@ async def test_what_was_kept_though_nobody_said_so_is_not_added_again(autojump_c
         await trio.sleep(2)
         assert amounts(treasury) == amounts(other) == {"caller:team-a/month": 5}
     assert shelf.rows == {MONTH: nano(5)}
+
+
+async def test_at_the_end_a_store_that_fails_once_is_asked_again(autojump_clock: MockClock) -> None:
+    shelf = Shelf()
+    async with kept(shelf) as treasury:
+        spend(treasury, 1)
+        shelf.away = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(treasury.keeper.aclose)
+            await trio.sleep(0.1)
+            shelf.away = False
+    assert shelf.rows == {MONTH: nano(1)}
+
+
+async def test_what_was_spent_while_a_batch_was_in_doubt_is_kept_too(autojump_clock: MockClock) -> None:
+    shelf = Shelf()
+    async with kept(shelf) as treasury:
+        shelf.loses_answers = True
+        spend(treasury, 1)
+        await treasury.keeper.save()
+        spend(treasury, 2)
+        shelf.loses_answers = False
+        await treasury.keeper.save()
+    assert shelf.rows == {MONTH: nano(3)}
+
+
+async def test_the_end_does_not_wait_long_for_a_store_that_was_away_before(autojump_clock: MockClock) -> None:
+    shelf = Shelf()
+    async with kept(shelf) as treasury:
+        shelf.away = True
+        spend(treasury, 1)
+        await trio.sleep(2)
+        begun = trio.current_time()
+        await treasury.keeper.aclose()
+        assert trio.current_time() - begun == pytest.approx(1)
 
 
 async def test_a_store_that_was_replaced_by_an_older_one_gets_what_is_known_here(autojump_clock: MockClock) -> None:

@@ -134,6 +134,21 @@ def test_a_new_period_begins_with_nothing() -> None:
     assert ticket(purses.reserve([claim(1.0)], nano(1.0), NOW + DAY)).held.purses[0].spent == 0
 
 
+def test_only_what_we_have_spent_is_ours_to_keep() -> None:
+    purses = Purses()
+    held = ticket(purses.reserve([claim(9.0)], nano(0.5), NOW))
+    [purse] = held.held.purses
+    purse.spent += nano(3)  # others', told by somebody
+    purses.settle(held, nano(1))
+    key = ("caller", "a", "day", int(purse.start))
+    assert purse.row == Added(*key, nano(1), nano(1))
+    purse.is_kept(nano(1))
+    purses.catch_up([Spent(*key, nano(3.5))], NOW)
+    assert (purse.spent, purse.unsent) == (nano(4), 0)
+    purses.catch_up([Spent(*key, nano(4.5))], NOW)
+    assert (purse.spent, purse.kept) == (nano(4.5), nano(4.5))
+
+
 def test_what_was_promised_before_midnight_is_spent_before_midnight() -> None:
     purses = Purses()
     before = ticket(purses.reserve([claim(1.0)], nano(0.5), NOW))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -33,6 +34,12 @@ class Cluster:
         """An empty one; its URL."""
         self._run("psql", "-h", str(self.folder), "-U", USER, "-d", "postgres", "-qc", f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def run_file(self, url: str, script: Path) -> None:
+        """Have psql run it in the database at `url`; fails where one of its statements does."""
+        name = urlsplit(url).path.removeprefix("/")
+        whole = ["-v", "ON_ERROR_STOP=1", "-q", "-c", script.read_text()]  # its user cannot read every folder
+        self._run("psql", "-h", str(self.folder), "-U", USER, "-d", name, *whole)
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -104,6 +104,7 @@ def test_a_look_tells_what_has_changed_since_the_one_before(place: str, monkeypa
     store, today = Store(Place.of(place)), int(time.time())
     first, second = (Spent("caller", name, "month", today, 5) for name in "ab")
     keep(store, first, Spent("caller", "old", "month", MONTH, 5))
+    time.sleep(0.01)  # SQLite's clock goes by milliseconds
     looked = store.read(lambda connection: look(connection, 0.0))
     assert looked.rows == [first]
     keep(store, second, writer=2)

@@ -53,9 +53,9 @@ def asked(caller: str, *attempts: Tried, at: float = NOW, **more: Any) -> Record
 def answer(*records: Record, group_by: str = "", since: str = "", until: str = "") -> Costs:
     store = Store(Place.of("sqlite://"))
     entries = [entry_of(seq, record) for seq, record in enumerate(records)]
-    store.write(lambda connection: write_entries(connection, entries)) if entries else None
+    store.write(lambda session: write_entries(session, entries)) if entries else None
     query = CostQuery.of(group_by=group_by, since=since, until=until, now=NOW)
-    return store.read(lambda connection: costs(connection, query))
+    return store.ask(lambda connection: costs(connection, query))
 
 
 def brief(found: Costs) -> list[tuple[Any, ...]]:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import attrs
 import pytest
-from sqlalchemy import text
-from sqlalchemy.engine import Connection
 
 from infermux.database.keys import DatabaseKeys, KeyFile, replace, revision
 from infermux.database.place import Place
+from infermux.database.session import Session
 from infermux.database.store import Store
 from infermux.database.worker import Database
 from infermux.errors import Conflict, DatabaseUnavailable
@@ -92,10 +91,10 @@ def test_every_change_is_another_revision_in_whatever_order_they_commit(kept: Ke
 def test_of_two_changes_of_the_same_key_the_later_is_refused(kept: KeyFile) -> None:
     key = made()
     kept.add(key)
-    changed = kept.store.write(lambda connection: replace(connection, attrs.evolve(key, revoked_at=1.0)))
+    changed = kept.store.write(lambda session: replace(session, attrs.evolve(key, revoked_at=1.0)))
     assert changed.revision == 2
     with pytest.raises(Conflict, match="changed meanwhile"):
-        kept.store.write(lambda connection: replace(connection, attrs.evolve(key, digest=b"\1" * 32)))
+        kept.store.write(lambda session: replace(session, attrs.evolve(key, digest=b"\1" * 32)))
     assert kept.load() == [changed]
 
 
@@ -144,8 +143,8 @@ async def test_a_database_that_cannot_be_had_is_said_so(tmp_path: Path) -> None:
 def test_what_a_row_does_not_say_is_as_for_a_new_key(kept: KeyFile) -> None:
     kept.add(made(allows=Allowance()))
 
-    def write(connection: Connection) -> None:
-        connection.execute(text("UPDATE api_keys SET allows = '{\"max_concurrent\": 3}'"))
+    def write(session: Session) -> None:
+        session.change("UPDATE api_keys SET allows = '{\"max_concurrent\": 3}'")
 
     kept.store.write(write)
     assert kept.load()[0].allows == Allowance(max_concurrent=3)

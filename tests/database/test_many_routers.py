@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from sqlalchemy.engine import Connection
 
+from infermux.actors.identity import Identity
 from infermux.actors.journal import Journal
+from infermux.actors.keys import Keys, start_keys
 from infermux.actors.kit import supervise
-from infermux.actors.ledger import Ledger, open_ledger
+from infermux.actors.ledger import ORIGIN_BITS, Ledger, open_ledger
+from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Record
 from infermux.actors.treasury import Treasury
-from infermux.database.budgets import NANO
+from infermux.database.budgets import NANO, Added, Batch, add
+from infermux.database.keys import DatabaseKeys
 from infermux.database.place import Place
+from infermux.database.rows import write_entries
+from infermux.database.session import Session
 from infermux.database.store import Store
 from infermux.database.worker import Database
+from infermux.errors import KeysUnavailable, Unauthorized
+from infermux.keys import Allowance, new_key
+from infermux.secret import Secret
 from tests.database._node import COST, end_requests, node
 from tests.database._postgresql import Cluster
 from tests.e2e._process import ROOT, minimal_environ
@@ -44,8 +54,8 @@ def _place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def asked(url: str, question: str) -> list[Any]:
     """What the database answers, as tuples."""
 
-    def read(connection: Connection) -> list[Any]:
-        return [tuple(row) for row in connection.exec_driver_sql(question)]
+    def read(session: Session) -> list[Any]:
+        return session.rows(question)
 
     store = Store(Place.of(url))
     try:
@@ -68,21 +78,20 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def processes(url: str, home: Path, names: Iterable[str]) -> Generator[list[subprocess.Popen[str]]]:
-    """Nodes that have all begun; those that still run at the end of the block are killed."""
-    with ExitStack() as stack:
-        started: list[subprocess.Popen[str]] = []
-        for name in names:
-            command = [sys.executable, "-m", "tests.database._node", url, name, str(REQUESTS)]
-            environ = minimal_environ(str(home), {})
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            started.append(process)
-        for process in started:
+def processes(url: str, home: Path, names: Sequence[str]) -> Generator[subprocess.Popen[str]]:
+    """A process of nodes that have all begun, each one of its children; killed if they still run at the end."""
+    command = [sys.executable, "-m", "tests.database._node", url, str(REQUESTS), *names]
+    environ = minimal_environ(str(home), {})
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ, start_new_session=True
+    ) as process:
+        try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "begins\n"
-        yield started
+            assert [process.stdout.readline() for _ in names] == ["begins\n"] * len(names)
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @REAL
@@ -90,7 +99,7 @@ def test_four_processes_lose_and_double_nothing_while_the_server_restarts_hangs_
     server: Cluster, url: str, tmp_path: Path
 ) -> None:
     names = [f"node-{number}" for number in range(NODES)]
-    with processes(url, tmp_path, names) as started:
+    with processes(url, tmp_path, names) as process:
         for end in (server.stop, server.kill):
             time.sleep(0.4)  # some rows are under way by then, and it does not matter how many
             end()
@@ -98,7 +107,7 @@ def test_four_processes_lose_and_double_nothing_while_the_server_restarts_hangs_
         time.sleep(0.2)
         with server.frozen():
             time.sleep(0.3)
-        assert [process.wait(120) for process in started] == [0] * NODES
+        assert process.wait(120) == 0
     assert kept(url) == dict.fromkeys(names, (REQUESTS, REQUESTS * COST))
     assert asked(url, "SELECT scope, amount FROM budgets_spent") == [("all", NODES * REQUESTS * round(COST * NANO))]
 
@@ -128,6 +137,32 @@ async def test_what_one_router_spends_the_others_know_soon(place: str) -> None:
             await end_requests(Journal(), third, "a", 1)
             await until(lambda: spent(first) == spent(second) == 8 * COST)
     assert asked(place, "SELECT amount FROM budgets_spent") == [(8 * round(COST * NANO),)]
+
+
+async def test_what_one_router_does_to_a_key_the_others_know_soon(place: str) -> None:
+    def lets_in(keys: Keys, secret: Secret) -> bool:
+        try:
+            return keys.find(secret.reveal().encode()).stored.name == "team-a"
+        except (Unauthorized, KeysUnavailable):  # the latter before its first look
+            return False
+
+    databases = [Database.at(Place.of(place)) for _ in range(2)]
+    async with supervise() as one, supervise() as two:
+        first = await start_keys(one, DatabaseKeys(databases[0]), capacity=10)
+        second = await start_keys(two, DatabaseKeys(databases[1]), capacity=10)
+        for keys in (first, second):
+            keys.watch(wanted=True)
+        old, stored = new_key(name="team-a", allows=Allowance(), now=time.time())
+        await first.create(stored)
+        assert lets_in(first, old)
+        await until(lambda: lets_in(second, old))
+        new, _ = await second.rotate("team-a", keep_old=0)
+        await until(lambda: lets_in(first, new) and not lets_in(first, old))
+        await first.revoke("team-a")
+        assert not lets_in(first, new)
+        await until(lambda: not lets_in(second, new))
+    for database in databases:
+        await database.aclose()
 
 
 async def test_routers_that_count_alike_lose_no_row(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +197,7 @@ def test_routers_that_start_at_once_make_the_tables_once(place: str) -> None:
     def start(store: Store) -> None:
         together.wait(30)
         try:
-            store.write(lambda connection: connection.exec_driver_sql("SELECT count(*) FROM requests").scalar_one())
+            store.write(lambda session: session.rows("SELECT count(*) FROM requests"))
         except BaseException as trouble:
             troubles.append(trouble)
         finally:
@@ -178,10 +213,45 @@ def test_routers_that_start_at_once_make_the_tables_once(place: str) -> None:
 
 
 @REAL
+def test_nothing_is_left_prepared_on_a_connection_that_a_pooler_gives_to_others(url: str) -> None:
+    store = Store(Place.of(url))
+    for number in range(1, 20):
+        batch = Batch(1, number, [Added("all", "", "month", 0, 1, 1), Added("caller", "a", "month", 0, 1, 1)])
+        store.write(partial(add, batch=batch))
+    assert store.read(lambda session: session.rows("TABLE pg_prepared_statements")) == []
+    store.close()
+
+
+@REAL
+def test_tables_of_a_part_a_day_take_rows_as_before(server: Cluster, url: str) -> None:
+    store = Store(Place.of(url))
+    today, tomorrow = (int(time.time() + later) * 1_000_000 << ORIGIN_BITS for later in (0, 86_400))
+    unforeseen = tomorrow + (30 * 86_400_000_000 << ORIGIN_BITS)
+    records = [Record(id=str(number), at=time.time(), who=Identity(tags={"a": "b"})) for number in range(2)]
+    before, after = (entry_of(today + number, record) for number, record in enumerate(records))
+    store.write(partial(write_entries, entries=[before]))
+    store.close()
+    server.run_file(url, ROOT / "docs" / "deploy" / "partitions.sql")
+    later = [after, before, *(entry_of(number, records[0]) for number in (tomorrow, unforeseen))]
+    for _ in range(2):
+        assert store.write(partial(write_entries, entries=later)) == 0
+    for table in ("requests", "tags"):
+        parts = asked(url, f"SELECT count(*), count(DISTINCT tableoid) FROM {table}")
+        assert parts == [(4, 3)]
+    store.close()
+
+
+@REAL
+def test_of_several_hosts_the_one_that_answers_is_taken(server: Cluster, url: str) -> None:
+    several = url.replace("host=", f"target_session_attrs=read-write&host={server.folder}/none,")
+    assert asked(several, "SELECT count(*) FROM requests") == [(0,)]
+
+
+@REAL
 def test_a_server_that_only_reads_from_now_on_is_left(url: str) -> None:
     store = Store(Place.of(url))
-    store.write(lambda connection: connection.exec_driver_sql("SET default_transaction_read_only = on"))
+    store.write(lambda session: session.change("SET default_transaction_read_only = on"))
     with pytest.raises(Exception, match="read-only transaction"):
-        store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE x (y int)"))
-    store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE x (y int)"))  # another connection
+        store.write(lambda session: session.change("CREATE TABLE x (y int)"))
+    store.write(lambda session: session.change("CREATE TABLE x (y int)"))  # another connection
     store.close()

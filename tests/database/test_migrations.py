@@ -8,11 +8,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import MetaData, inspect, text
+from sqlalchemy import MetaData
 from sqlalchemy.engine import Connection
 
 from infermux.database.migrations import NEWEST, STEPS, Step, migrate
 from infermux.database.place import Place
+from infermux.database.session import Session
 from infermux.database.store import Store
 from infermux.database.tables import METADATA
 from infermux.errors import SchemaTooNew
@@ -22,9 +23,9 @@ def place_in(folder: Path) -> Place:
     return Place.of(f"sqlite:///{folder}/ledger.db")
 
 
-def version(connection: Connection) -> int:
-    found: int = connection.execute(text("SELECT max(version) FROM schema_version")).scalar_one()
-    return found
+def version(session: Session) -> int:
+    [[found]] = session.rows("SELECT max(version) FROM schema_version")
+    return int(found)
 
 
 def test_the_steps_are_numbered_from_one() -> None:
@@ -48,13 +49,13 @@ def test_after_the_last_step_the_schema_is_what_the_tables_say() -> None:
         found.reflect(connection)
         return found
 
-    assert columns(Store(Place.of("sqlite://")).write(look)) == columns(METADATA)
+    assert columns(Store(Place.of("sqlite://")).ask(look)) == columns(METADATA)
 
 
 def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     place = place_in(tmp_path)
     store = Store(place)
-    store.write(lambda c: c.execute(text("INSERT INTO schema_version VALUES (99, 'from the future', 0)")))
+    store.write(lambda session: session.change("INSERT INTO schema_version VALUES (99, 'from the future', 0)"))
     store.close()
     with pytest.raises(SchemaTooNew, match=f"schema version 99.*up to {NEWEST}.*Upgrade infermux"):
         store.read(version)
@@ -65,18 +66,18 @@ def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:
     store = Store(place)
     bad = (*STEPS, Step(NEWEST + 1, "half", ("CREATE TABLE half (n INTEGER)", "CREATE TABLE half (n INTEGER)")))
     with pytest.raises(Exception, match="already exists"):
-        store.write(lambda connection: migrate(connection, place, bad))
+        store.write(lambda session: migrate(session, place, bad))
     assert store.read(version) == NEWEST
-    assert "half" not in store.read(lambda connection: inspect(connection).get_table_names())
+    assert not store.read(lambda session: session.rows("SELECT name FROM sqlite_master WHERE name = 'half'"))
 
 
 def test_a_database_of_an_older_version_keeps_its_rows(tmp_path: Path) -> None:
     place = place_in(tmp_path)
     store = Store(place)
     more = (*STEPS, Step(NEWEST + 1, "more", ("CREATE TABLE more (n {int64})", "INSERT INTO more VALUES (1)")))
-    store.write(lambda connection: migrate(connection, place, more))
-    store.write(lambda connection: migrate(connection, place, more))
-    assert store.read(lambda connection: connection.execute(text("SELECT n FROM more")).scalars().all()) == [1]
+    store.write(lambda session: migrate(session, place, more))
+    store.write(lambda session: migrate(session, place, more))
+    assert store.read(lambda session: session.rows("SELECT n FROM more")) == [(1,)]
 
 
 def test_many_that_start_at_once_migrate_once(tmp_path: Path) -> None:
@@ -101,9 +102,8 @@ def test_many_that_start_at_once_migrate_once(tmp_path: Path) -> None:
 def test_two_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom infermux.database.place import Place\nfrom infermux.database.store import Store\n"
-        "import infermux.database.engine, infermux.database.migrations\nprint('ready', flush=True)\ninput()\n"
-        "print(Store(Place.of(sys.argv[1])).write(lambda c: c.exec_driver_sql("
-        "'SELECT count(*) FROM schema_version').scalar()))"
+        "print('ready', flush=True)\ninput()\n"
+        "print(Store(Place.of(sys.argv[1])).write(lambda s: s.rows('SELECT count(*) FROM schema_version'))[0][0])"
     )
     command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/ledger.db"]
     both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]

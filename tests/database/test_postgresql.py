@@ -23,6 +23,7 @@ from infermux.database.costs import costs
 from infermux.database.migrations import NEWEST
 from infermux.database.place import Place
 from infermux.database.rows import Entry, write_entries
+from infermux.database.session import Session
 from infermux.database.store import Store
 from infermux.database.tables import METADATA
 from infermux.database.worker import Database
@@ -74,8 +75,8 @@ async def reaches(condition: Callable[[], bool]) -> None:
 def ids(url: str) -> list[int]:
     """Of the rows, in the order they were noted."""
 
-    def read(connection: Connection) -> list[int]:
-        return [int(each) for each in connection.exec_driver_sql("SELECT id FROM requests ORDER BY seq").scalars()]
+    def read(session: Session) -> list[int]:
+        return [int(each) for [each] in session.rows("SELECT id FROM requests ORDER BY seq")]
 
     store = Store(Place.of(url))
     try:
@@ -94,8 +95,8 @@ def test_the_schema_is_the_same_and_is_made_once(url: str) -> None:
         }
 
     first, second = Store(Place.of(url)), Store(Place.of(url))
-    found = first.read(look)
-    assert second.write(lambda c: c.exec_driver_sql("SELECT max(version) FROM schema_version").scalar()) == NEWEST
+    found = first.ask(look)
+    assert second.write(lambda session: session.rows("SELECT max(version) FROM schema_version")) == [(NEWEST,)]
     assert {name: set(columns) for name, columns in found.items()} == {
         name: set(table.columns.keys()) for name, table in METADATA.tables.items()
     }
@@ -116,10 +117,10 @@ def test_costs_are_those_that_sqlite_tells(url: str) -> None:
     entries = [entry_of(seq, each) for seq, each in enumerate(records)]
     stores = Store(Place.of(url)), Store(Place.of("sqlite://"))
     for store in stores:
-        assert store.write(lambda connection: write_entries(connection, entries)) == 0
+        assert store.write(lambda session: write_entries(session, entries)) == 0
     for group_by in ("caller", "provider,model", "tag", "tag:app,day", "key,group", ""):
         query = CostQuery.of(group_by=group_by, since="2001-01-01", until="", now=2e9)
-        told = [store.read(partial(costs, query=query)).as_json() for store in stores]
+        told = [store.ask(partial(costs, query=query)).as_json() for store in stores]
         assert told[0] == told[1]
         assert told[0]["total"]["requests"] == 3
     for store in stores:
@@ -130,7 +131,7 @@ def test_one_row_that_cannot_be_kept_keeps_no_other_out(url: str) -> None:
     entries = [entry_of(seq, record(seq)) for seq in range(20)]
     entries[7] = Entry(tuple(2**40 if value == 200 else value for value in entries[7].request))
     store = Store(Place.of(url))
-    assert store.write(lambda connection: write_entries(connection, entries)) == 1
+    assert store.write(lambda session: write_entries(session, entries)) == 1
     store.close()
     assert ids(url) == [seq for seq in range(20) if seq != 7]
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
-from infermux.database import engine
+from infermux.database import sqlite
 from infermux.database.place import Place
+from infermux.database.session import Session, Unfit
+from infermux.database.sqlite import SqliteSession
 from infermux.database.store import Store
 from infermux.errors import DatabaseUnavailable
 
@@ -22,13 +25,13 @@ def store_in(folder: Path) -> Store:
     return Store(Place.of(f"sqlite:///{folder}/ledger.db"))
 
 
-def add(connection: Connection, seq: int = 1) -> None:
-    connection.execute(text("INSERT INTO schema_version VALUES (:seq, '', 0)"), {"seq": -seq})
+def add(session: Session, seq: int = 1) -> None:
+    assert session.change("INSERT INTO schema_version VALUES (?, '', 0)", (-seq,)) == 1
 
 
-def added(connection: Connection) -> int:
-    found: int = connection.execute(text("SELECT count(*) FROM schema_version WHERE version < 0")).scalar_one()
-    return found
+def added(session: Session) -> int:
+    [[found]] = session.rows("SELECT count(*) FROM schema_version WHERE version < 0")
+    return int(found)
 
 
 def test_the_folder_and_the_file_are_for_their_owner_only(tmp_path: Path) -> None:
@@ -41,8 +44,8 @@ def test_the_folder_and_the_file_are_for_their_owner_only(tmp_path: Path) -> Non
 def test_work_that_raises_leaves_nothing(tmp_path: Path) -> None:
     store = store_in(tmp_path)
 
-    def fail(connection: Connection) -> None:
-        add(connection)
+    def fail(session: Session) -> None:
+        add(session)
         raise LookupError
 
     with pytest.raises(LookupError):
@@ -53,15 +56,15 @@ def test_work_that_raises_leaves_nothing(tmp_path: Path) -> None:
 def test_what_the_database_has_against_the_values_passes_as_it_is(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.write(add)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(Unfit):
         store.write(add)
 
 
 def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
     store = store_in(tmp_path)
 
-    def write_and_read_elsewhere(connection: Connection) -> int:
-        add(connection)
+    def write_and_read_elsewhere(session: Session) -> int:
+        add(session)
         return store.read(added)
 
     assert store.write(write_and_read_elsewhere) == 0
@@ -69,7 +72,7 @@ def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
 
 
 def test_a_database_that_another_process_holds_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
     store = store_in(tmp_path)
     store.write(add)
     other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
@@ -77,7 +80,7 @@ def test_a_database_that_another_process_holds_is_unavailable(tmp_path: Path, mo
     with pytest.raises(DatabaseUnavailable, match=r"ledger\.db: database is locked"):
         store.write(add)
     other.close()
-    store.write(lambda connection: add(connection, 2))
+    store.write(lambda session: add(session, 2))
     assert store.read(added) == 2
 
 
@@ -94,15 +97,15 @@ def test_a_full_disk_is_unavailable_and_the_file_stays_whole(tmp_path: Path) -> 
     store = store_in(tmp_path)
     store.write(add)
 
-    def fill(connection: Connection) -> None:
-        connection.exec_driver_sql("PRAGMA max_page_count = 1")  # as many as there are: no page more
+    def fill(session: Session) -> None:
+        session.change("PRAGMA max_page_count = 1")  # as many as there are: no page more
         for seq in range(2, 10_000):
-            add(connection, seq)
+            add(session, seq)
 
     with pytest.raises(DatabaseUnavailable, match="full"):
         store.write(fill)
     assert store.read(added) == 1
-    assert store.read(lambda connection: connection.exec_driver_sql("PRAGMA integrity_check").scalar()) == "ok"
+    assert store.read(lambda session: session.rows("PRAGMA integrity_check")) == [("ok",)]
 
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
@@ -150,10 +153,62 @@ def test_a_connection_that_is_in_use_when_the_store_is_closed_is_closed_after_it
     store = Store(Place.of(f"sqlite:///{tmp_path / 'ledger.db'}"))
     used: list[Any] = []
 
-    def work(connection: Connection) -> None:
-        used.append(connection.connection.driver_connection)
+    def work(session: Session) -> None:
+        used.append(cast(SqliteSession, session).connection)
         store.close()
 
     store.read(work)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         used[0].execute("SELECT 1")
+
+
+@pytest.mark.slow
+def test_what_a_router_writes_and_reads_all_the_time_does_not_need_sqlalchemy(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from infermux.database import budgets, keys, rows\n"
+        "from infermux.database.place import Place\n"
+        "from infermux.database.store import Store\n"
+        "store = Store(Place.of(sys.argv[1]))\n"
+        "store.write(lambda session: rows.write_entries(session, []))\n"
+        "store.write(lambda session: budgets.save(session, [budgets.Spent('all', '', 'day', 0, 1)]))\n"
+        "print(store.read(lambda session: (keys.load(session), keys.revision(session))))\n"
+        "print(store.read(lambda session: budgets.load(session, [budgets.Term('all', 'day', 0)], 1.0)))\n"
+        "print('sqlalchemy' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/ledger.db"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said == ["([], 0)", "[Spent(scope='all', name='', period='day', start=0, amount=1)]", "False"]
+
+
+@pytest.mark.parametrize("where", ["sqlite:///{}/ledger.db", "sqlite://"])
+def test_questions_over_sqlalchemy_see_what_was_written(tmp_path: Path, where: str) -> None:
+    def asked(connection: Connection) -> Any:
+        return connection.exec_driver_sql("SELECT count(*) FROM schema_version WHERE version < 0").scalar()
+
+    store = Store(Place.of(where.format(tmp_path)))
+    store.write(add)
+    assert store.ask(asked) == 1
+    with pytest.raises(DatabaseUnavailable, match="no such table"):
+        store.ask(lambda connection: connection.exec_driver_sql("SELECT 1 FROM nowhere"))
+    store.write(lambda session: add(session, 2))
+    assert store.ask(asked) == 2
+    store.close()
+
+
+def test_a_part_that_fails_is_undone_and_the_rest_is_kept(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+
+    def work(session: Session) -> None:
+        add(session, 1)
+        with suppress(Unfit), session.part():
+            add(session, 2)
+            add(session, 1)
+        with session.part():
+            add(session, 3)
+
+    store.write(work)
+    assert store.read(lambda session: session.rows("SELECT version FROM schema_version WHERE version < 0")) == [
+        (-3,),
+        (-1,),
+    ]

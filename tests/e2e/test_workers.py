@@ -16,10 +16,12 @@ import pytest
 import trio
 
 from tests.e2e._process import LISTENS, Process, running, serving
+from tests.e2e.test_openapi import Description
 
 pytestmark = pytest.mark.slow
 
 PATIENCE = 30.0
+MERGED = ("ready", "status", "providers", "providers/slow", "requests", "explain", "overview", "cache", "budgets")
 LIMIT = 30  # requests a minute
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one for all clients: to make it takes longer than a request
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
@@ -127,6 +129,25 @@ async def test_two_workers_are_one_router() -> None:
             page = (await web.get("/_infermux/metrics")).text
         assert _counted(page, "200") == admitted
         assert "infermux_workers_answering 2.0" in page
+
+        # What is merged is what the description of the API says.
+        async with web_of(process) as web:
+            description = Description((await web.get("/_infermux/openapi.json")).json())
+            for page in MERGED:
+                description.check(await web.get(f"/_infermux/{page}"))
+            description.check(await web.post("/_infermux/providers/slow/drain"))
+            drained = (await web.post("/_infermux/providers/slow/enable")).json()
+            assert [each["routable"] for each in drained["workers"]] == [False, False]  # the limit is used up
+            listed = (await web.get("/_infermux/explain?limit=500")).json()["decisions"]
+            assert {each["worker"] for each in listed} == {0, 1}
+            description.check(await web.get(f"/_infermux/explain/{listed[0]['id']}"))
+            assert (await web.get("/_infermux/explain/nobody-knows")).status_code == 404
+            assert (await web.delete("/_infermux/requests/nobody-knows")).status_code == 404
+            async with web.stream("GET", "/_infermux/events") as events:
+                lines = events.aiter_lines()
+                name, data = [await anext(lines) for _ in range(2)]
+            assert name == "event: overview"
+            assert [each["worker"] for each in json.loads(data.removeprefix("data: "))["workers"]] == [0, 1]
 
         # A worker that does not answer is named, and holds nobody up.
         os.kill(second, signal.SIGSTOP)

@@ -405,3 +405,12 @@ def test_any_split_of_the_bytes_gives_the_same_output(
     assert body == b"".join(item for item in events if asked or item != usage_event)
     assert (stream.usage is not None) is made[1]
     assert stream.has_content
+
+
+async def test_a_stream_that_cannot_be_polled_is_over_only_at_its_end() -> None:
+    stream = ChatStream(MemoryResponse([chunk({"content": "a"}), chunk({}, "stop") + DONE]), asked_usage=False)
+    assert (stream.descriptor(), stream.over) == (None, False)
+    assert await stream.receive()
+    assert not stream.over
+    assert await stream.receive()
+    assert stream.over

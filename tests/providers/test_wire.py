@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from infermux.providers.arrivals import Arrivals
 from infermux.providers.tcp import connect
 from infermux.providers.tls_wire import TlsWire
 from infermux.providers.wire import SocketWire, Wire, WireBroken, accepted, memory_pair
@@ -66,9 +67,13 @@ KINDS: dict[str, Callable[[], Awaitable[Pair]]] = {
 }
 
 
-@pytest.fixture(params=list(KINDS))
-async def pair(request: pytest.FixtureRequest) -> Pair:
-    return await KINDS[request.param]()
+@pytest.fixture(params=[*KINDS, "tcp, kept", "tls over tcp, kept"])
+async def pair(request: pytest.FixtureRequest, nursery: trio.Nursery) -> Pair:
+    kind, _, kept = request.param.partition(", ")
+    if kept:
+        nursery.start_soon(Arrivals().run)
+        await trio.testing.wait_all_tasks_blocked()
+    return await KINDS[kind]()
 
 
 async def all_of(wire: Wire, size: int) -> bytes:
@@ -116,7 +121,7 @@ async def test_a_large_message_waits_for_its_reader_and_arrives_whole(pair: Pair
     one, other = pair
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.send, MEGABYTE * 4)
-        await trio.testing.wait_all_tasks_blocked(0.005)
+        await trio.sleep(0.005)  # a wait for all to be blocked has no end where arrivals are looked after
         assert await all_of(other, len(MEGABYTE) * 4) == MEGABYTE * 4
     assert one.unsent == 0
     both_closed(one, other)
@@ -191,7 +196,7 @@ async def test_closing_wakes_who_waits(pair: Pair, full: bool) -> None:
     with trio.fail_after(1):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            await trio.testing.wait_all_tasks_blocked(0.005)
+            await trio.sleep(0.005)  # a wait for all to be blocked has no end where arrivals are looked after
             one.close()
     both_closed(other)
 

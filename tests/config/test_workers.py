@@ -1,0 +1,42 @@
+"""How many workers there are, and what is said of limits that are too small for them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from infermux.config import load_text
+from infermux.config.loader import load_text_checked
+from infermux.config.workers import processors, workers_of
+from infermux.errors import ConfigError
+
+ONE = "providers: [{name: a, type: ollama, rate_limits: {requests_per_minute: 3, max_concurrent: auto}}]\n"
+
+
+def test_auto_is_as_many_as_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_text("workers: auto\n" + ONE)
+
+    def three(_pid: int) -> set[int]:
+        return {1, 5, 6}
+
+    monkeypatch.setattr(os, "sched_getaffinity", three, raising=False)
+    assert workers_of(config) == processors() == 3
+    assert workers_of(load_text(ONE)) == 1
+
+
+def test_a_limit_smaller_than_the_workers_is_warned_about() -> None:
+    _, warnings = load_text_checked("workers: 4\n" + ONE)
+    (warning,) = warnings
+    assert warning.path == "providers[0].rate_limits.requests_per_minute"
+    assert "1 of them have no part" in warning.message
+    assert load_text_checked("workers: 3\n" + ONE)[1] == []
+
+
+def test_where_ports_are_not_shared_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ConfigError, match="must be 1 on this system"):
+        load_text("workers: 2\n" + ONE)
+    with pytest.raises(ConfigError, match="must be 1024 at most"):
+        load_text("workers: 5000\n" + ONE)

@@ -1,0 +1,243 @@
+"""What the one that leads does with its workers, on a clock of the test's own: who is told which part, and when."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from infermux.actors.share import Share
+from infermux.config import load_text
+from infermux.workers.crew import PATIENCE, Crew, NotStarted, room_for_sockets
+from infermux.workers.link import LinkLost
+from infermux.workers.messages import Adopt, Begin, Ready, See, Seen, Turn
+
+CONFIG = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\n")
+READY = Ready(addresses=(("127.0.0.1", 8080),), management_addresses=())
+SOON = 0.01
+
+Events = list[tuple[str, int, Any]]
+"""What happened, in its order: `begins` and `adopts` with the share, `signalled` with the signal, and where."""
+
+
+@attrs.define(eq=False)
+class FakeLink:
+    """The link to a worker that does as it is told."""
+
+    worker: FakeWorker
+    lost: trio.Event = attrs.field(factory=trio.Event)
+    begun: trio.Event = attrs.field(factory=trio.Event)
+
+    async def ask(self, message: Any) -> Any:
+        worker = self.worker
+        if worker.dead.is_set():
+            raise LinkLost
+        if worker.hangs:
+            await worker.dead.wait()
+            raise LinkLost
+        await trio.sleep(SOON)
+        match message:
+            case Begin(share=share):
+                worker.events.append(("begins", worker.place, share))
+                self.begun.set()
+                return None
+            case Adopt(share):
+                worker.events.append(("adopts", worker.place, share))
+                return worker.over
+            case See():
+                return Seen(in_flight=worker.place, draining=False, over=worker.over)
+            case _:
+                raise AssertionError(message)
+
+    async def run(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        await self.begun.wait()
+        if not self.worker.comes_up:
+            await trio.sleep_forever()
+        await handler(READY)
+        while True:
+            await handler(Turn([]))
+            await trio.sleep(0.5)
+
+
+@attrs.define(eq=False)
+class FakeWorker:
+    """See `workers.process.Child`. `over`: it has more in flight than its part."""
+
+    place: int
+    events: Events
+    comes_up: bool = True
+    over: bool = False
+    hangs: bool = False
+    code: int = 0
+    dead: trio.Event = attrs.field(factory=trio.Event)
+    listens: trio.Event = attrs.field(factory=trio.Event)
+    link: FakeLink = attrs.field(init=False)
+    ready: Ready | None = None
+    ready_at: float | None = None
+    share: Any = None
+    late: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.link = FakeLink(self)
+
+    def signal(self, number: int) -> None:
+        self.events.append(("signalled", self.place, number))
+        self.dies(-number)
+
+    def dies(self, code: int = 1) -> None:
+        self.code = code
+        self.dead.set()
+        self.link.lost.set()
+
+    async def ended(self) -> int:
+        await self.dead.wait()
+        return self.code
+
+
+@attrs.define(eq=False)
+class World:
+    crew: Crew
+    events: Events
+    workers: list[FakeWorker]
+    nursery: trio.Nursery
+
+    def at(self, place: int) -> FakeWorker:
+        """The latest one there."""
+        return next(each for each in reversed(self.workers) if each.place == place)
+
+    def told(self, *kinds: str) -> Events:
+        """What has happened since this was asked last."""
+        found = [each for each in self.events if each[0] in kinds]
+        self.events.clear()
+        return found
+
+
+async def _no_reload(_dry_run: bool) -> dict[str, object]:
+    return {}
+
+
+@asynccontextmanager
+async def world(*, comes_up: Callable[[int], bool] = lambda _: True) -> AsyncGenerator[World]:
+    """`comes_up`: whether the worker of that number, in the order of starting, ever listens."""
+    events: Events = []
+    workers: list[FakeWorker] = []
+
+    def launch(place: int, _leader: int, _write: Callable[[bytes], None]) -> Any:
+        worker = FakeWorker(place, events, comes_up(len(workers)))
+        workers.append(worker)
+        return worker
+
+    async with trio.open_nursery() as nursery:
+        yield World(Crew(CONFIG, _no_reload, launch), events, workers, nursery)
+        nursery.cancel_scope.cancel()
+
+
+def test_sockets_go_where_their_paths_are_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, wanted in (("/var/tmp", "/var/tmp"), ("/" + "x" * 90, "/tmp")):
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        assert room_for_sockets() == wanted
+
+
+async def test_all_begin_with_their_parts(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        assert w.crew.ready == READY
+        assert sorted(w.told("begins", "adopts")) == [("begins", place, Share(place, 3)) for place in range(3)]
+        await w.crew.look()
+        assert w.crew.in_flight == 0 + 1 + 2
+
+
+async def test_where_one_does_not_come_up_the_start_has_failed(autojump_clock: MockClock) -> None:
+    async with world(comes_up=lambda number: number != 1) as w:
+        w.nursery.start_soon(_end_later, w, 1)
+        with pytest.raises(NotStarted):
+            await w.crew.start(w.nursery)
+
+
+async def _end_later(w: World, place: int) -> None:
+    await trio.sleep(1)
+    w.at(place).dies()
+
+
+async def test_the_others_have_the_part_of_one_that_died_until_it_comes_back(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.told()
+        w.at(1).dies()
+        await trio.sleep(0.09)
+        assert sorted(w.told("adopts", "begins")) == [("adopts", 0, Share(0, 2)), ("adopts", 2, Share(1, 2))]
+        await trio.sleep(5)
+        *shrunk, begun, let_in = w.told("adopts", "begins")
+        # Before it begins, the others have let go of what it is to have; and it is let in when they have told all.
+        assert sorted(shrunk) == [("adopts", 0, Share(0, 3)), ("adopts", 2, Share(2, 3))]
+        assert begun == ("begins", 1, Share(1, 3, late=True))
+        assert let_in == ("adopts", 1, Share(1, 3))
+
+
+async def test_one_that_came_back_waits_for_others_that_have_too_much_in_flight(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.at(2).over = True
+        w.at(0).dies()
+        await trio.sleep(60)
+        assert w.told("adopts", "begins")[-1] == ("begins", 0, Share(0, 3, late=True))
+        w.at(2).over = False
+        await trio.sleep(2)
+        assert w.told("adopts") == [("adopts", 0, Share(0, 3))]
+
+
+async def test_one_that_dies_again_and_again_is_started_less_often(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        for _ in range(5):
+            w.at(1).dies()
+            await trio.sleep(3)
+        assert len(w.workers) == 3 + 4  # the fifth end within a minute: it waits for half of one
+        await trio.sleep(31)
+        assert len(w.workers) == 3 + 5
+
+
+async def test_when_none_stays_up_it_gives_up(autojump_clock: MockClock) -> None:
+    async with world(comes_up=lambda number: number < 3) as w:
+        await w.crew.start(w.nursery)
+        w.nursery.start_soon(_die_always, w)
+        with trio.fail_after(600):
+            await w.crew.run()
+
+
+async def _die_always(w: World) -> None:
+    while True:
+        for place in range(3):
+            w.at(place).dies()
+        await trio.sleep(1)
+
+
+async def test_one_that_does_not_answer_is_killed(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        stuck = w.at(2)
+        stuck.hangs = True
+        w.at(0).dies()
+        await trio.sleep(PATIENCE + 1)
+        assert ("signalled", 2, signal.SIGKILL) in w.told("signalled")
+        await trio.sleep(PATIENCE)
+        assert w.at(2) is not stuck
+        assert w.at(0).share == Share(0, 3)
+
+
+async def test_a_drain_ends_all_and_starts_none(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.at(1).dies()
+        await trio.sleep(SOON)
+        w.crew.drain()
+        with trio.fail_after(1):
+            await w.crew.run()
+        assert sorted(w.told("signalled")) == [("signalled", place, signal.SIGTERM) for place in (0, 2)]
+        assert len(w.workers) == 3
