@@ -129,7 +129,7 @@ def test_no_more_is_taken_than_one_bucket_would_give_and_nothing_is_lost(
 def test_what_is_used_without_redis_is_fair_shares_and_told_in_the_end(steps: list[tuple[str, int, int]]) -> None:
     redis = Redis()
     made = buckets(redis)
-    lost = False
+    lost, before, since = False, 0, 0.0
     for what, which, much in steps:
         match what:
             case "wait":
