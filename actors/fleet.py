@@ -512,9 +512,11 @@ async def open_fleet(
     maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
     treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
+    shared = shared or shared_state(config.state)
+    share = share if shared is None else WHOLE  # else Redis says what is ours
     treasury.adopt_share(share)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury, share=share)
-    fleet.shared = shared or shared_state(config.state)
+    fleet.shared = shared
     if fleet.shared is not None:
         start = Share(0, config.state.nodes)
         fleet.supply = Supply(prefix=config.state.prefix, share=start, place=fleet.shared.place, dealt=fleet.deal)

@@ -177,9 +177,11 @@ class SharedBucket(TokenBucket):
         return min(self._short, max(1, self.limit // (4 * self.share.of)))
 
     def _reserve(self) -> int:
-        """One request's worth is kept where that is little: what is kept is nobody else's."""
-        one = math.ceil(self._unit)
-        return one if self.keeps and one * 4 * self.share.of <= self.limit else 0
+        """One request's worth or two are kept where that is little: what is kept is nobody else's."""
+        one, of = math.ceil(self._unit), self.share.of
+        if not self.keeps or one * 4 * of > self.limit:
+            return 0
+        return 2 * one if one * 20 * of <= self.limit else one  # the second for a health check
 
     def is_due(self, now: float) -> bool:
         """Whether there is something to tell or to ask Redis at this time."""
@@ -216,7 +218,7 @@ class SharedBucket(TokenBucket):
     def answered(self, answer: Sequence[int], now: float) -> bool:
         """What Redis said to the last order. Returns whether it had lost something that this node has written back."""
         granted, level, at, restored = answer
-        was_short = self._short or self.need
+        was_short = self._short or self.need or self._level < TOKEN
         self.granted, self._seen = granted, (level, at)
         if self._tells:
             return bool(restored)

@@ -95,7 +95,7 @@ async def open_application(
     ):
         if books is not None:
             fleet.treasury.keeper.flush = partial(books.flush, FLUSH_PATIENCE)
-        fleet.treasury.purses.banked = siblings is not None
+        fleet.treasury.purses.banked = siblings is not None and fleet.supply is None
         inference = Inference(fleet, Rules.of(config))
         inference.caching = caching_of(fleet)
         reloader = Reloader(fleet=fleet, inference=inference, load=load)

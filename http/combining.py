@@ -16,7 +16,7 @@ Said = Sequence[tuple[int, Any]]
 """The places of those who answered, each with what it said."""
 
 _LARGEST: Final = frozenset(
-    {"uptime_seconds", "longest_ms", "ms", "consecutive_failures", "spent_usd", "at", "since", "until", "last"}
+    {"uptime_seconds", "longest_ms", "ms", "consecutive_failures", "spent_usd", "at", "since", "until", "last", "nodes"}
 )
 _FIRST: Final = frozenset(
     {
@@ -234,6 +234,9 @@ _MAX: Final = (
     "infermux_provider_blocked",
     "infermux_provider_health",
     "infermux_provider_circuit",
+    "infermux_state_degraded",
+    "infermux_state_nodes",
+    "infermux_state_slowest_seconds",
     "infermux_budget_limit",
     "infermux_budget_spent",
     "process_max_fds",

@@ -68,12 +68,15 @@ class Redis:
         return place_of(self.url.reveal())
 
     async def use(self, work: Callable[[Session], Awaitable[None]]) -> None:
+        import anyio
         import coredis
         from coredis.exceptions import RedisError
         from coredis.retry import NoRetryPolicy
 
         # It logs every failed attempt with a traceback; that Redis is gone is said once, by whom it matters to.
         logging.getLogger("coredis").setLevel(logging.CRITICAL)
+        # The latter ones escape it where a connection ends while something is being sent, as at the end of everything.
+        troubles = (RedisError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
         broken: Exception | None = None
         try:
             async with coredis.Redis.from_url(
@@ -88,9 +91,9 @@ class Redis:
                     await work(_CoredisSession(client, self.scripts))
                 except Exception as error:
                     broken = sole(error)  # the library's nursery would wrap it in a group
-        except* (RedisError, OSError) as failed:
+        except* troubles as failed:
             broken = broken or sole(failed)
-        if isinstance(broken, (RedisError, OSError)):
+        if isinstance(broken, troubles):
             raise StateUnavailable(_said(broken)) from broken
         if broken is not None:
             raise broken
@@ -153,13 +156,13 @@ def _is_unknown(answer: Any) -> bool:
     return isinstance(answer, NoScriptError)
 
 
-def sole(error: Exception) -> Exception:
+def sole(error: BaseException) -> Exception:
     """What a group of errors is about: the first of them."""
-    inner: Any = error
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    assert isinstance(inner, Exception)
-    return inner
+    if isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        return sole(group.exceptions[0])
+    assert isinstance(error, Exception)
+    return error
 
 
 def _said(error: Exception) -> str:

@@ -115,7 +115,7 @@ class Nodes:
             assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s; {self.alive()}"
             self.ratio()
             assert all(process.poll() is None for process in self.processes.values()), "a node has ended"
-            time.sleep(0.01)
+            time.sleep(0.02)
         self.ratio()
 
     def until_used_up(self) -> None:
