@@ -15,8 +15,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEIGHT = {"base": 0, "providers": 1, "actors": 2, "http": 3, "top": 4}
 ROOMS = ("actors", "http", "providers")
-TOP = {"__init__", "__main__", "chat", "cli", "serving", "embedding", "simulation", "installing", "bench", "workers"}
-TOP |= {"announcing"}
+TOP = {
+    *("__init__", "__main__", "announcing", "bench", "chat", "cli", "embedding", "installing", "serving", "simulation"),
+    "workers",
+}
 FILES = sorted(path for folder in ("infermux", *ROOMS) for path in (ROOT / folder).rglob("*.py"))
 
 

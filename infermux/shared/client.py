@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import attrs
 import trio
@@ -159,8 +159,7 @@ def _is_unknown(answer: Any) -> bool:
 def sole(error: BaseException) -> Exception:
     """What a group of errors is about: the first of them."""
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = error
-        return sole(group.exceptions[0])
+        return sole(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
     assert isinstance(error, Exception)
     return error
 

@@ -402,7 +402,7 @@ TOGETHER = [
     ),
 ]
 
-VALUES += [_added("workers", "workers: few\n", '5: workers: must be a whole number above zero, or auto, not "few"')]
+WORKERS = [_added("workers", "workers: few\n", '5: workers: must be a whole number above zero, or auto, not "few"')]
 
 STATES = [
     _added("state of another kind", "state: {url: 'http://h'}\n", f"5: state.url: {STATE}"),
@@ -410,4 +410,4 @@ STATES = [
     _added("state with an option nobody knows", "state: {url: 'redis://h?timeout=1'}\n", f"5: state.url: {STATE}"),
 ]
 
-ALL = FILES + KEYS + VALUES + INTERPOLATION + TOGETHER + STATES
+ALL = FILES + KEYS + VALUES + WORKERS + INTERPOLATION + TOGETHER + STATES

@@ -84,7 +84,10 @@ def test_traces_without_their_packages_are_warned_about(monkeypatch: pytest.Monk
 
 
 def test_state_without_what_speaks_to_redis_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bookkeeping, "find_spec", lambda name: None)
+    def nothing(name: str) -> None:
+        """No package has this name."""
+
+    monkeypatch.setattr(bookkeeping, "find_spec", nothing)
     assert refused("state: {url: 'redis://:secret@host'}\nledger: {url: null}\n") == [
         "2: state.url: needs a package: pip install 'infermux[redis]'"
     ]

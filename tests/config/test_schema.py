@@ -17,7 +17,7 @@ from infermux.config.demo import DEMO, demo_config
 from infermux.config.schema import json_schema
 from infermux.config.settings import Config
 
-from .bad import KEYS, VALUES, Bad
+from .bad import KEYS, VALUES, WORKERS, Bad
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json_schema()
@@ -72,7 +72,9 @@ def _is_bad_by_shape(case: Bad) -> bool:
     return case.name not in ONLY_THE_LOADER_SEES
 
 
-@pytest.mark.parametrize("case", [case for case in KEYS + VALUES if _is_bad_by_shape(case)], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [case for case in KEYS + VALUES + WORKERS if _is_bad_by_shape(case)], ids=lambda case: case.name
+)
 def test_what_is_refused_for_its_shape_fails_the_schema(case: Bad) -> None:
     assert problems(case.text) != []
 
