@@ -6,14 +6,12 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
-import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
 from infermux.errors import RequestTimeout
 from infermux.http.door_log import MOST, DoorLine, DoorLog
-from infermux.log_lines import Fields
 from tests.e2e._router import Router, provider, routing
 from tests.http._caller import calling
 
@@ -24,9 +22,9 @@ HTTP = "http://127.0.0.1:1"
 
 
 @pytest.fixture(name="lines")
-def _lines(caplog: pytest.LogCaptureFixture) -> Generator[list[Fields]]:
+def _lines(caplog: pytest.LogCaptureFixture) -> Generator[list[DoorLine]]:
     """Of the door, as they come."""
-    kept: list[Fields] = []
+    kept: list[DoorLine] = []
 
     class Keeper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -41,14 +39,9 @@ def _lines(caplog: pytest.LogCaptureFixture) -> Generator[list[Fields]]:
         logging.getLogger("infermux.door").removeHandler(keeper)
 
 
-def shown(line: Fields) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(line.fields())
-    return found
-
-
-def said(lines: list[Fields]) -> list[dict[str, Any]]:
+def said(lines: list[DoorLine]) -> list[dict[str, Any]]:
     """What they say but for where from, which is checked."""
-    found = [{"event": line.event, **shown(line)} for line in lines]
+    found = [{"event": line.event, **line.fields()} for line in lines]
     lines.clear()
     assert all(CANARY not in str(each) for each in found)
     for each in found:
@@ -58,7 +51,7 @@ def said(lines: list[Fields]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-async def test_every_command_leaves_a_line_that_tells_what_it_did(lines: list[Fields], tmp_path: Any) -> None:
+async def test_every_command_leaves_a_line_that_tells_what_it_did(lines: list[DoorLine], tmp_path: Any) -> None:
     ledger = {"url": f"sqlite:///{tmp_path}/keys.db"}
     async with routing(provider("one", HTTP), environ=TOKEN, headers=BEARER, ledger=ledger) as router:
         web = router.web
@@ -88,7 +81,7 @@ async def test_every_command_leaves_a_line_that_tells_what_it_did(lines: list[Fi
 
 
 @pytest.mark.slow
-async def test_a_line_has_no_secret_of_a_key_that_stood_in_the_path(lines: list[Fields], tmp_path: Any) -> None:
+async def test_a_line_has_no_secret_of_a_key_that_stood_in_the_path(lines: list[DoorLine], tmp_path: Any) -> None:
     ledger = {"url": f"sqlite:///{tmp_path}/keys.db"}
     async with routing(provider("one", HTTP), ledger=ledger) as router:
         made = (await router.web.post("/_infermux/keys", json={"name": "team-a"})).json()
@@ -101,7 +94,7 @@ async def test_a_line_has_no_secret_of_a_key_that_stood_in_the_path(lines: list[
 
 
 @pytest.mark.slow
-async def test_whom_the_door_turns_away_is_logged_and_counted(lines: list[Fields]) -> None:
+async def test_whom_the_door_turns_away_is_logged_and_counted(lines: list[DoorLine]) -> None:
     static = {"mode": "static_key", "key": "k-1"}
     async with routing(provider("one", HTTP), environ=TOKEN, auth=static) as router:
         web = router.web
@@ -130,7 +123,7 @@ async def test_whom_the_door_turns_away_is_logged_and_counted(lines: list[Fields
 
 
 @pytest.mark.slow
-async def test_the_opening_of_a_web_socket_is_refused_and_logged(lines: list[Fields]) -> None:
+async def test_the_opening_of_a_web_socket_is_refused_and_logged(lines: list[DoorLine]) -> None:
     opening = (
         b"GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -155,7 +148,7 @@ HEADS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS, ids=["encoding", "large", "expect", "garbage", "slow"])
-async def test_heads_that_nobody_can_read_are_logged_and_counted(lines: list[Fields], head: bytes) -> None:
+async def test_heads_that_nobody_can_read_are_logged_and_counted(lines: list[DoorLine], head: bytes) -> None:
     status, code = HEADS[head]
     async with routing(provider("one", HTTP), limits={"header_timeout": "200ms"}) as router:
         await told(router, head)
@@ -171,7 +164,7 @@ async def told(router: Router, head: bytes) -> None:
 
 
 async def test_a_flood_of_refusals_has_a_few_lines_a_second_and_tells_of_the_others(
-    autojump_clock: MockClock, lines: list[Fields]
+    autojump_clock: MockClock, lines: list[DoorLine]
 ) -> None:
     door_log = DoorLog()
     for _ in range(1000):
@@ -179,8 +172,8 @@ async def test_a_flood_of_refusals_has_a_few_lines_a_second_and_tells_of_the_oth
     assert len(lines) == MOST
     await trio.sleep(1)
     door_log.turned_away(RequestTimeout("slow"), ("::1", 7))
-    assert shown(lines[-1])["unlogged"] == 1000 - MOST
-    assert shown(lines[-1])["from"] == "[::1]:7"
+    assert lines[-1].fields()["unlogged"] == 1000 - MOST
+    assert lines[-1].fields()["from"] == "[::1]:7"
     assert door_log.refused == {(408, "request_timeout"): 1001}
 
 

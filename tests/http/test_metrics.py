@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
-from prometheus_client import Metric
-from prometheus_client.openmetrics.parser import (  # pyright: ignore[reportUnknownVariableType] - the name is untyped
-    text_string_to_metric_families as openmetrics_families,
-)
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
@@ -220,6 +217,7 @@ async def test_the_page_is_in_the_format_that_is_asked_for(accept: str) -> None:
         body, content_type = await metrics.page(accept)
     assert content_type.startswith("application/openmetrics-text" if accept else "text/plain")
     assert body.endswith(b"# EOF\n") is bool(accept)
-    read: Callable[[str], Iterable[Metric]] = openmetrics_families if accept else text_string_to_metric_families
+    of_openmetrics: Any = openmetrics_parser
+    read = of_openmetrics.text_string_to_metric_families if accept else text_string_to_metric_families
     families = read(body.decode())
     assert {"infermux_requests", "process_cpu_seconds", "python_gc_collections"} <= {each.name for each in families}
