@@ -152,8 +152,8 @@ def holds(asked: list[Asked], outage: Outage, late: float) -> None:
     by_primary = [each.at for each in whole if each.provider == "primary"]
     assert not [at for at in by_primary if outage.gone < at < outage.back - late]
     assert min(at for at in by_primary if at > outage.gone) < outage.back + RECOVERY + EVERY + late
-    # It was tried until its circuit opened, and then once per recovery window.
-    tried = sum(each.attempts > 1 for each in whole)
+    # It was tried until its circuit opened, for which broken streams count too, and then once per recovery window.
+    tried = sum(each.attempts > 1 for each in whole) + len(cut)
     away = outage.back - outage.gone
     assert FAILURES <= tried <= FAILURES + away / RECOVERY + 1 + (STREAM_SECONDS + late) / EVERY
 
