@@ -184,7 +184,7 @@ class Gate:
             size = self.learned.reservation(model, want.prompt_tokens, want.max_tokens, capacity)
         if tokens is not None:
             reserved = size
-            if not tokens.can_take(reserved, now):
+            if not tokens.capacity or not tokens.can_take(reserved, now):
                 blocked = self._blocked(now, insists=insists)  # where there is not even one token
                 return blocked or self.because(Reason.TOKEN_LIMIT, tokens.ready_at(reserved, now))
         key, other_keys = None, 0

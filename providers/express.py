@@ -139,6 +139,9 @@ class ExpressTransport:
             connection = await self._connected()
             if asker is not None:
                 asker.connecting = False
+            if scope.cancel_called and trio.current_time() < until:  # as it ended: a wait that is over cannot be told
+                connection.close()
+                raise Stopped
             return connection
         if trio.current_time() < until:
             raise Stopped

@@ -106,7 +106,7 @@ class TlsWire:
             rest = rest[self.send_now(rest) :]
         await self._flush()
 
-    def receive_now(self, max_bytes: int = RECEIVE_SIZE) -> bytes | None:
+    def receive_now(self, max_bytes: int = _ALL) -> bytes | None:
         if self._stash is not None:
             return self._take_stash(max_bytes)
         while True:
@@ -149,7 +149,8 @@ class TlsWire:
                 raise _broken(error) from error
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
+    async def receive(self, max_bytes: int = _ALL) -> bytes:
+        """All that is decrypted by default, some 80 KB at most: of what stays here no descriptor tells."""
         while (data := self.receive_now(max_bytes)) is None:
             self._feed(await self._wire.receive())
         return data

@@ -171,6 +171,12 @@ def test_a_gate_without_a_part_says_why_and_is_not_probed() -> None:
     assert admitted(none, 1, now=60.0) == 1
 
 
+def test_a_gate_without_a_part_of_the_tokens_admits_nothing() -> None:
+    none = gate(tokens_per_minute=3)
+    none.adopt_share(Share(3, 4), 0.0)
+    assert isinstance(none.admit(Want("m", prompt_tokens=500), "m", 1.0), Refusal)
+
+
 def test_a_gate_that_comes_late_lets_nothing_through_at_once() -> None:
     late = gate(max_concurrent=4)
     late.adopt_share(Share(1, 2, late=True), 0.0)

@@ -315,6 +315,29 @@ async def test_who_stops_asking_while_it_connects_is_told_so(autojump_clock: tri
     assert trio.current_time() < 7
 
 
+async def test_who_stops_asking_just_as_it_is_connected_is_told_so_too(autojump_clock: trio.testing.MockClock) -> None:
+    asker, connected = Waiting(), trio.Event()
+    near, far = memory_pair()
+
+    async def dial(origin: Origin) -> Wire:
+        await connected.wait()
+        return near
+
+    async def ask() -> None:
+        CONNECTING.set(asker)
+        with pytest.raises(Stopped):
+            await ExpressTransport(ORIGIN, dial=dial).request(b"POST", b"/")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        connected.set()
+        assert asker.waits_on is not None
+        asker.waits_on.cancel()
+    assert await far.receive() == b""
+    far.close()
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

@@ -398,3 +398,22 @@ async def test_tls_keeps_ciphertext_that_does_not_fit_until_it_does() -> None:
         assert await all_of(other, 50_000) == b"x" * 50_000
     assert one.unsent == 0
     both_closed(one, other)
+
+
+async def test_what_tls_has_decrypted_is_given_out_whole() -> None:
+    """No descriptor tells of what would stay: whoever polls would wait for more, and the end would be in it."""
+
+    async def roomy() -> Pair:
+        return memory_pair(capacity=200_000)
+
+    one, other = await tls(roomy)
+    record = b"x" * 16_384
+    for _ in range(7):
+        assert one.send_now(record) == len(record)
+    assert one.send_now(b"the end") == 7
+    got = b""
+    while len(got) < 7 * len(record):  # what came together may end within a record
+        got += await other.receive()
+    assert got.endswith(b"the end")
+    assert other.receive_now() is None
+    both_closed(one, other)
