@@ -250,8 +250,9 @@ def adopt(
             continue  # its period is over, or it shares the purse of all those for whom there is no room
         before = (purse.spent, purse.cap, purse.limit)
         purse.spent = max(purse.spent, grant.spent, grant.others + purse.own)
-        if grant.limit is not None:
-            purse.limit = grant.limit if purse.limit is None else purse.limit
+        if purse.limit is None:
+            purse.limit = grant.limit if purses.lowest is None else purses.lowest(purse.key)
+        if grant.limit is not None and purse.limit is not None:
             cap = max(grant.cap, purse.own + purse.promised)
             purse.leave(max(purse.limit - (purse.spent - purse.own) - cap, 0))
         if before != (purse.spent, purse.cap, purse.limit):

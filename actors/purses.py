@@ -234,6 +234,7 @@ class Purses:
     share: Share = WHOLE
     lease: Callable[[Purse], SharedPurse] | None = None  # where nodes share them by way of Redis
     told: Callable[[], None] | None = None
+    lowest: Callable[[PurseKey], int | None] | None = None  # the lowest hard limit on a purse, as budgets are now
     banked: bool = False
     moved: dict[Purse, None] = attrs.field(factory=dict[Purse, None])  # what others are to hear of, while it is shared
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
@@ -344,6 +345,21 @@ class Purses:
             if purse.limit != limit:
                 purse.divide(limit, self.share)
                 self.moved[purse] = None
+
+    def adopt_limits(self) -> None:
+        """Budgets have changed: where no request comes that limits are still to be the new ones, for the others."""
+        if self.lowest is None or self.lease is not None or not self.is_shared:
+            return
+        for purse in self.current.values():
+            limit = self.lowest(purse.key)
+            if purse.limit is None or purse.limit == limit or purse.key.name == OTHERS:
+                continue
+            if limit is None:
+                purse.limit = None
+                purse.leave(0)
+            else:
+                purse.divide(limit, self.share)
+            self.moved[purse] = None
 
     def take_moved(self) -> tuple[Purse, ...]:
         """Those that others are to hear of; `moved` is empty then."""
@@ -477,6 +493,19 @@ class Rules:
                 self._kept.clear()
             kept = self._kept[key] = (own, tuple(self._claims(who, group, own)))
         return kept[1]
+
+    def lowest(self, key: PurseKey) -> int | None:
+        """The lowest hard limit on a purse in nano-dollars, if there is one."""
+        limits = [nano(budget.limit_usd) for budget in self.budgets if budget.hard and self._is_about(budget, key)]
+        return min(limits, default=None)
+
+    def _is_about(self, budget: Budget, key: PurseKey) -> bool:
+        scope, name = scope_of(budget)
+        if (scope, budget.period) != (key.scope, key.period):
+            return False
+        tag, _, value = name.partition("=")
+        anybody = name == ANYBODY or (scope == "tag" and value == ANYBODY and key.name.startswith(f"{tag}="))
+        return name == key.name or (anybody and (scope, key.name) not in self.named)
 
     def _claims(self, who: Identity, group: str, own: Budget | None) -> list[Claim]:
         claims = [claim for budget in self.budgets if (claim := self._claim(budget, who, group)) is not None]

@@ -53,6 +53,12 @@ class Worker:
         left = [p.left(p.limit) for p in self.treasury.purses.current.values() if p.limit is not None]
         return sum(left) / NANO
 
+    @property
+    def limit(self) -> float | None:
+        """US dollars, of its only purse."""
+        (purse,) = self.treasury.purses.current.values()
+        return None if purse.limit is None else purse.limit / NANO
+
     def asks(self, bank: Bank) -> None:
         """The first half of a turn."""
         purses, keeper = self.treasury.purses, self.treasury.keeper

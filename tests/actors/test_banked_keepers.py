@@ -115,6 +115,40 @@ async def test_what_a_worker_learns_of_the_past_leaves_no_more_than_the_bank_gav
     assert two.room <= room
 
 
+async def test_a_limit_that_is_raised_or_lowered_holds_also_where_no_request_comes(autojump_clock: MockClock) -> None:
+    made = crew(Shelf(), (TEN,), (TEN,))
+    await made.ready()
+    busy, idle = made.workers
+    assert all(each.spend(1) for each in made.workers)
+    made.turns(8)
+    for limit in (20, 5):
+        for each in made.workers:
+            each.treasury.adopt((Budget(caller="team-a", limit_usd=limit),))
+            made.turns(2)
+        for _ in range(200):
+            busy.spend(0.125)
+            made.turns()
+        assert limit - 1 < busy.spent or limit == 5
+        assert busy.spent + idle.room <= max(limit, 20)
+        assert idle.limit == limit
+    assert not any(each.spend(0) for each in made.workers)
+
+
+async def test_a_budget_that_is_gone_limits_nobody(autojump_clock: MockClock) -> None:
+    made = crew(Shelf(), (TEN,), (TEN,))
+    await made.ready()
+    assert all(each.spend(4) for each in made.workers)
+    made.turns(3)
+    soft = Budget(caller="team-a", limit_usd=10, hard=False)
+    for each in made.workers:
+        each.treasury.adopt((soft,))
+    made.turns(3)
+    assert made.workers[0].limit is None
+    assert all(each.spend(4) for each in made.workers)
+    made.turns(3)
+    assert made.spent == [16, 16]
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
