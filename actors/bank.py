@@ -12,7 +12,7 @@ What a worker spent after its last turn is lost with it if it is killed, as ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -21,13 +21,18 @@ from .purses import Purse, PurseKey, Purses
 
 @attrs.frozen(kw_only=True)
 class Account:
-    """A purse, as one worker has it; see `Purse`. Amounts in nano-dollars, `start` in seconds since 1970."""
+    """A purse, as one worker has it; see `Purse`. Amounts in nano-dollars, `start` in seconds since 1970.
+
+    `stored` is the most that a database may have of what the worker has spent.
+    """
 
     key: PurseKey
     start: int
     own: int
     promised: int
     spent: int
+    stored: int
+    theirs: int
     cap: int
     limit: int | None
 
@@ -39,6 +44,8 @@ class Account:
             own=purse.own,
             promised=purse.promised,
             spent=purse.spent,
+            stored=purse.sent + purse.sending,
+            theirs=purse.theirs,
             cap=purse.cap,
             limit=purse.limit,
         )
@@ -46,29 +53,72 @@ class Account:
 
 @attrs.frozen(kw_only=True)
 class Grant:
-    """What a worker is told of a purse: `spent` by all, when it had spent `own` itself; and its cap below `limit`."""
+    """What a worker is told of a purse: `spent` by all, at least; `others` by all but itself; its cap below `limit`."""
 
     key: PurseKey
     start: int
     spent: int
-    own: int
+    others: int
     limit: int | None
     cap: int
 
 
 @attrs.define(eq=False)
 class _Line:
-    """One purse. `changed` counts what others have to hear of."""
+    """One purse. `changed` counts what others have to hear of.
 
-    spent: int = 0
+    `gone` was spent by workers that have ended, `outside` before there were any and by other routers, at least: that is
+    what a worker has seen in a database, less what the others have put there. How much that is, is known when each of
+    them has had a turn after the one in which it was told: until then it is in `sights`, with the number of that turn.
+    `seen` is the most that any worker knew of.
+    """
+
+    seen: int = 0
+    outside: int = 0
+    gone: int = 0
     changed: int = 0
     accounts: dict[int, Account] = attrs.field(factory=dict[int, Account])
     heard: dict[int, int] = attrs.field(factory=dict[int, int])
+    sights: dict[int, tuple[int, int]] = attrs.field(factory=dict[int, tuple[int, int]])
 
     @property
     def limit(self) -> int | None:
         """The lowest that any of them goes by: while they reload they may differ."""
         return min((each.limit for each in self.accounts.values() if each.limit is not None), default=None)
+
+    @property
+    def own(self) -> int:
+        """What the workers have spent themselves."""
+        return self.gone + sum(each.own for each in self.accounts.values())
+
+    @property
+    def spent(self) -> int:
+        """At least."""
+        return max(self.seen, self.outside + self.own)
+
+    @property
+    def feared(self) -> int:
+        """What may have been spent, if nothing that was seen is by others of us who have not told of it yet."""
+        return max([self.spent, *(self.own + self._left(place, theirs) for place, (theirs, _) in self.sights.items())])
+
+    def _left(self, place: int, theirs: int) -> int:
+        """What is not ours of what the worker there has seen of others."""
+        return theirs - self.gone - sum(each.stored for at, each in self.accounts.items() if at != place)
+
+    def sees(self, place: int, turn: int) -> None:
+        theirs = self.accounts[place].theirs
+        if place not in self.sights and self._left(place, theirs) > self.outside:
+            self.sights[place] = theirs, turn
+
+    def look(self, turns: Mapping[int, int], turn: int) -> None:
+        """Settle what was seen before the latest turns of all others."""
+        for place, (theirs, at) in list(self.sights.items()):
+            if all(latest > at for other, latest in turns.items() if other != place):
+                del self.sights[place]
+                if (left := self._left(place, theirs)) > self.outside:
+                    self.outside = left
+                    self.changed += 1
+                self.sees(place, turn)
 
 
 @attrs.define(eq=False)
@@ -77,11 +127,14 @@ class Bank:
 
     workers: set[int] = attrs.field(factory=set[int])
     turns: set[int] = attrs.field(factory=set[int])
+    _latest: dict[int, int] = attrs.field(factory=dict[int, int])  # the number of each worker's last turn
+    _number: int = 0
     _lines: dict[tuple[PurseKey, int], _Line] = attrs.field(factory=dict[tuple[PurseKey, int], _Line])
 
     def comes(self, place: int) -> None:
         """A worker is about to be let in there. What the others have taken up to now, they tell in their next turn."""
         self.workers.add(place)
+        self._latest.pop(place, None)
         self.turns.clear()
         self._all_changed()
 
@@ -89,8 +142,11 @@ class Bank:
         """It has ended: what it had not spent is free."""
         self.workers.discard(place)
         self.turns.discard(place)
+        self._latest.pop(place, None)
         for line in self._lines.values():
-            line.accounts.pop(place, None)
+            account = line.accounts.pop(place, None)
+            line.gone += 0 if account is None else account.own
+            line.sights.pop(place, None)
             line.heard.pop(place, None)
         self._all_changed()
 
@@ -102,8 +158,13 @@ class Bank:
         if place not in self.workers:
             return None
         self.turns.add(place)
+        self._number += 1
         for account in accounts:
             self._note(place, account)
+        self._latest[place] = self._number
+        for line in self._lines.values():
+            if line.sights:
+                line.look({each: self._latest.get(each, 0) for each in self.workers}, self._number)
         told = {(account.key, account.start) for account in accounts}
         self._forget_periods(told)
         return [
@@ -115,38 +176,39 @@ class Bank:
     def _note(self, place: int, account: Account) -> None:
         line = self._lines.setdefault((account.key, account.start), _Line())
         before = line.accounts.get(place)
-        known = 0 if before is None else before.own
-        spent = max(line.spent + account.own - known, account.spent)
-        if spent != line.spent or before != account:
-            line.spent = spent
-            line.changed += 1
+        if before == account:
+            return
+        if place not in self._latest:  # before it was let in its spending was taken for somebody's outside
+            line.outside = max(line.outside - account.own, 0)
         line.accounts[place] = account
+        line.seen = max(line.seen, account.spent)
+        line.changed += 1
+        line.sees(place, self._number)
 
     def _grant(self, place: int, key: PurseKey, start: int, line: _Line) -> Grant:
         limit = line.limit
         line.heard[place] = line.changed
         account = line.accounts.get(place)
         if limit is None:
-            own = 0 if account is None else account.own
-            return Grant(key=key, start=start, spent=line.spent, own=own, limit=None, cap=0)
+            others = line.outside + line.own - (0 if account is None else account.own)
+            return Grant(key=key, start=start, spent=line.spent, others=others, limit=None, cap=0)
         if account is None:  # it may have begun to spend its part, which it has not told of yet
             first = self._first_part(limit)
             account = line.accounts[place] = Account(
-                key=key, start=start, own=0, promised=0, spent=0, cap=first, limit=limit
+                key=key, start=start, own=0, promised=0, spent=0, stored=0, theirs=0, cap=first, limit=limit
             )
-        others = [each for at, each in line.accounts.items() if at != place]
+        siblings = [each for at, each in line.accounts.items() if at != place]
         silent = len(self.workers - line.accounts.keys())
         mine = max(account.cap - account.own, 0)
-        left = limit - line.spent - sum(each.promised for each in (*others, account))
-        free = limit - line.spent - mine - silent * self._first_part(limit)
-        free -= sum(max(each.cap - each.own, 0) for each in others)
+        left = limit - line.spent - sum(each.promised for each in (*siblings, account))
+        free = limit - line.feared - mine - silent * self._first_part(limit)
+        free -= sum(max(each.cap - each.own, 0) for each in siblings)
         wanted = account.promised + max(left, 0) // max(len(self.workers), 1)
         room = min(wanted, mine + max(free, 0))
         if room > mine:
             line.accounts[place] = attrs.evolve(account, cap=account.own + room)
-        return Grant(
-            key=key, start=start, spent=line.spent, own=account.own, limit=limit, cap=account.own + max(room, 0)
-        )
+        others = line.outside + line.own - account.own
+        return Grant(key=key, start=start, spent=line.spent, others=others, limit=limit, cap=account.own + max(room, 0))
 
     def _first_part(self, limit: int) -> int:
         """The most that one who has told nothing of a purse may take to be its part."""
@@ -172,17 +234,25 @@ def accounts(purses: Iterable[Purse]) -> list[Account]:
     return [Account.of(purse) for purse in purses]
 
 
-def adopt(purses: Purses, grants: Iterable[Grant], at: float) -> list[Purse]:
-    """Go by what was told; returned are the purses that this changed, to be told of in the next turn."""
+def adopt(
+    purses: Purses, grants: Iterable[Grant], at: float, *, expects: Callable[[PurseKey], bool] | None = None
+) -> list[Purse]:
+    """Go by what was told; returned are the purses that this changed, to be told of in the next turn.
+
+    Of purses that `expects` names nothing is taken: a store is to tell what was spent of them.
+    """
     changed: list[Purse] = []
     for grant in grants:
+        if expects is not None and expects(grant.key):
+            continue
         purse = purses.purse(grant.key, at)
         if int(purse.start) != grant.start or purse.key != grant.key:
             continue  # its period is over, or it shares the purse of all those for whom there is no room
         before = (purse.spent, purse.cap, purse.limit)
-        purse.spent = max(purse.spent, grant.spent + purse.own - grant.own)
-        if grant.limit is not None:
-            purse.limit = grant.limit if purse.limit is None else purse.limit
+        purse.spent = max(purse.spent, grant.spent, grant.others + purse.own)
+        if purse.limit is None:
+            purse.limit = grant.limit if purses.lowest is None else purses.lowest(purse.key)
+        if grant.limit is not None and purse.limit is not None:
             cap = max(grant.cap, purse.own + purse.promised)
             purse.leave(max(purse.limit - (purse.spent - purse.own) - cap, 0))
         if before != (purse.spent, purse.cap, purse.limit):

@@ -112,6 +112,11 @@ class PurseKeeper:
         """Whether what was spent of it before is in it: until then nobody else should hear of it."""
         return self.store is None or _pair(purse) not in self._gaps
 
+    def expects(self, key: PurseKey) -> bool:
+        """Whether what was spent of it is still to be read, now or where its budget begins to count."""
+        pair = (key.scope, key.period)
+        return self.store is not None and (pair in self._gaps or pair not in self._watched)
+
     async def run(self) -> None:
         """Read what is not known yet, keep what is spent, see what others spend. For ever; it sleeps while no budget is
         looked after.
@@ -163,6 +168,7 @@ class PurseKeeper:
 
     def _batch(self, purses: Sequence[Purse]) -> _Sending:
         self._batches += 1
+        self.purses.sends(purses)
         return _Sending(Batch(self._writer, self._batches, [purse.row for purse in purses]), purses)
 
     def _unknown(self) -> set[Pair]:
@@ -170,9 +176,11 @@ class PurseKeeper:
 
     async def look(self) -> None:
         """See what others have spent. While it is not known what the store has of ours, that cannot be told apart."""
-        if self.store is None or self._doubt is not None or not self._watched:
+        if self.store is None or not self._watched:
             return
         async with self._saving, self._asking:
+            if self._doubt is not None:
+                return
             self._looked = trio.current_time()
             try:
                 looked = await self.store.look(self._seen)
@@ -245,6 +253,8 @@ class PurseKeeper:
             return False
         except Exception:
             self._doubt = None
+            for purse in purses:
+                purse.sending = 0
             if len(purses) > 1:
                 half = len(purses) // 2
                 self._waiting.extendleft([purses[half:], purses[:half]])

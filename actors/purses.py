@@ -90,9 +90,9 @@ class Purse:
     """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
 
     `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run. The
-    store has `kept` of what all have, and `sent` of our own. `reserved` has our promises and `elsewhere`: what others
-    who share the purse may spend beyond what is known of them, out of the room below `limit`, its lowest hard limit
-    (None: there is none, or nobody else).
+    store has `kept` of what all have, and `sent` of our own; `sending` is on its way there. `reserved` has our promises
+    and `elsewhere`: what others who share the purse may spend beyond what is known of them, out of the room below
+    `limit`, its lowest hard limit (None: there is none, or nobody else).
     """
 
     key: PurseKey
@@ -104,6 +104,7 @@ class Purse:
     own: int = 0
     kept: int = 0
     sent: int = 0
+    sending: int = 0
     elsewhere: int = 0
     lease: SharedPurse | None = None
     limit: int | None = None
@@ -124,6 +125,12 @@ class Purse:
         """The store has so much more of our own."""
         self.sent += more
         self.kept += more
+        self.sending = 0
+
+    @property
+    def theirs(self) -> int:
+        """What the store has of all but us, as last seen."""
+        return self.kept - self.sent
 
     def left(self, limit: int) -> int:
         """What may still be promised; below zero where more was spent."""
@@ -227,6 +234,7 @@ class Purses:
     share: Share = WHOLE
     lease: Callable[[Purse], SharedPurse] | None = None  # where nodes share them by way of Redis
     told: Callable[[], None] | None = None
+    lowest: Callable[[PurseKey], int | None] | None = None  # the lowest hard limit on a purse, as budgets are now
     banked: bool = False
     moved: dict[Purse, None] = attrs.field(factory=dict[Purse, None])  # what others are to hear of, while it is shared
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
@@ -338,6 +346,21 @@ class Purses:
                 purse.divide(limit, self.share)
                 self.moved[purse] = None
 
+    def adopt_limits(self) -> None:
+        """Budgets have changed: where no request comes that limits are still to be the new ones, for the others."""
+        if self.lowest is None or self.lease is not None or not self.is_shared:
+            return
+        for purse in self.current.values():
+            limit = self.lowest(purse.key)
+            if purse.limit is None or purse.limit == limit or purse.key.name == OTHERS:
+                continue
+            if limit is None:
+                purse.limit = None
+                purse.leave(0)
+            else:
+                purse.divide(limit, self.share)
+            self.moved[purse] = None
+
     def take_moved(self) -> tuple[Purse, ...]:
         """Those that others are to hear of; `moved` is empty then."""
         taken, self.moved = self.moved, {}
@@ -361,25 +384,50 @@ class Purses:
         taken, self.changed = self.changed, {}
         return tuple(taken)
 
+    def sends(self, purses: Iterable[Purse]) -> None:
+        """What these have is on its way to the store: others may see it there from now on, and need to hear of it."""
+        for purse in purses:
+            purse.sending = purse.unsent
+            if self.is_shared:
+                self.moved[purse] = None
+
     def restore(self, rows: Iterable[Spent], at: float, *, adding: bool) -> None:
-        """What was kept of the running periods, added to what was spent meanwhile, or in the place of a smaller one."""
+        """What was kept of the running periods. `adding`: all that we have spent came later, and is not in it.
+
+        What more a purse has than both, others have told, who keep it themselves.
+        """
         for row in rows:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
-            spent = purse.spent + row.amount if adding else max(purse.spent, row.amount)
-            if int(purse.start) == row.start and spent != purse.spent:
-                purse.spent = spent
-                purse.kept = max(purse.kept, spent - purse.unsent)
+            if int(purse.start) != row.start:
+                continue
+            kept = row.amount if adding else row.amount - purse.unsent
+            if adding and purse.key.name == OTHERS:
+                kept += purse.kept  # one after the other
+            more = kept + purse.unsent - purse.spent
+            purse.kept = max(purse.kept, kept)
+            if more > 0:
+                purse.spent += more
                 self.changed[purse] = None
-                if self.is_shared:
-                    purse.claim(self.share)
                 self._tell()
+            self._shrink(purse, max(more, 0))
+
+    def _shrink(self, purse: Purse, more: int) -> None:
+        """So much more was spent before: ours is our part of what is left, unless it is less already."""
+        if self.is_shared:
+            former = purse.elsewhere - more
+            purse.claim(self.share)
+            purse.leave(max(purse.elsewhere, former))
+            self.moved[purse] = None
 
     def catch_up(self, rows: Iterable[Spent], at: float) -> None:
         """The store has these amounts now, with all that we have sent; what is more than before, others spent."""
         for row in rows:
             purse = self.purse(PurseKey(row.scope, row.name, row.period), at)
             if purse.key.name == row.name and int(purse.start) == row.start:
-                purse.kept = max(purse.kept, row.amount)
+                if row.amount > purse.kept:
+                    purse.kept = row.amount
+                    if self.is_shared:
+                        self.moved[purse] = None
                 more = row.amount + purse.unsent - purse.spent
                 if more > 0:
                     purse.spent += more
@@ -445,6 +493,19 @@ class Rules:
                 self._kept.clear()
             kept = self._kept[key] = (own, tuple(self._claims(who, group, own)))
         return kept[1]
+
+    def lowest(self, key: PurseKey) -> int | None:
+        """The lowest hard limit on a purse in nano-dollars, if there is one."""
+        limits = [nano(budget.limit_usd) for budget in self.budgets if budget.hard and self._is_about(budget, key)]
+        return min(limits, default=None)
+
+    def _is_about(self, budget: Budget, key: PurseKey) -> bool:
+        scope, name = scope_of(budget)
+        if (scope, budget.period) != (key.scope, key.period):
+            return False
+        tag, _, value = name.partition("=")
+        anybody = name == ANYBODY or (scope == "tag" and value == ANYBODY and key.name.startswith(f"{tag}="))
+        return name == key.name or (anybody and (scope, key.name) not in self.named)
 
     def _claims(self, who: Identity, group: str, own: Budget | None) -> list[Claim]:
         claims = [claim for budget in self.budgets if (claim := self._claim(budget, who, group)) is not None]

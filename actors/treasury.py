@@ -89,6 +89,7 @@ class Treasury:
     _listeners: tuple[Listener, ...] = ()
 
     def __attrs_post_init__(self) -> None:
+        self.purses.lowest = self._lowest
         self.keeper = PurseKeeper(purses=self.purses, store=self.store, clock=lambda: self.clock())
         self.adopt(self.budgets, keyed=self.keyed)
 
@@ -97,6 +98,12 @@ class Treasury:
         self.budgets = budgets
         self.rules = Rules(budgets)
         self.keeper.watch(wanted(budgets, keyed=keyed))
+        self.purses.adopt_limits()
+
+    def _lowest(self, key: PurseKey) -> int | None:
+        own = self._own_budget(key.name) if key.scope == "key" else None
+        limits = [self.rules.lowest(key), nano(own.limit_usd) if own and own.period == key.period else None]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def adopt_share(self, share: Share) -> None:
         """Of what is left of every budget, that part is ours from now on."""

@@ -6,6 +6,8 @@ import os
 import socket
 import sys
 
+from infermux.database.place import Place
+
 from .reading import Path, Reading
 from .settings import Config
 
@@ -31,7 +33,7 @@ def shares_ports() -> bool:
 
 
 def check_workers(config: Config, reading: Reading) -> None:
-    """They need a system that shares ports, and each a part of every limit."""
+    """They need a system that shares ports and a database that they can share, and each a part of every limit."""
     spot: Path = ("workers",)
     workers = workers_of(config)
     if workers == 1 or not reading.fine(spot):
@@ -42,6 +44,17 @@ def check_workers(config: Config, reading: Reading) -> None:
         reading.problem(spot, "must be 1 on this system: only Linux spreads connections over several processes")
     else:
         _small_limits(config, workers, reading)
+        _own_databases(config, reading)
+
+
+def _own_databases(config: Config, reading: Reading) -> None:
+    url, path = config.ledger.url, ("ledger", "url")
+    if url is not None and reading.fine(path) and Place.of(url.reveal()).in_memory:
+        reading.problem(
+            path,
+            "is in memory, where each of several workers would have its own: name a file or a server that they share, "
+            "or null",
+        )
 
 
 def _small_limits(config: Config, workers: int, reading: Reading) -> None:

@@ -68,7 +68,7 @@ class Worker:
                 known = [purse for purse in taken if keeper.knows(purse)]
                 purses.moved.update(dict.fromkeys(purse for purse in taken if not keeper.knows(purse)))
                 grants = await self.link.ask(Turn(accounts(known)))
-                heard = known if grants is None else adopt(purses, grants, treasury.clock())
+                heard = known if grants is None else adopt(purses, grants, treasury.clock(), expects=keeper.expects)
                 purses.moved.update(dict.fromkeys(heard))
                 await trio.sleep(TURN_EVERY)
 

@@ -186,7 +186,7 @@ def test_what_was_spent_before_is_counted_once() -> None:
     crew = Crew(2)
     for worker in crew.workers.values():
         purse = worker.purses.purse(_CLAIM.key, NOW)
-        purse.spent = 60  # both have read it
+        purse.spent = purse.kept = 60  # both have read it
         worker.takes(10)
         worker.settles(10)
     crew.turns(3)
@@ -200,7 +200,7 @@ def test_a_soft_budget_has_no_cap_and_is_known_to_all() -> None:
     (grant,) = bank.turn(0, [Account.of(purse)]) or []
     assert (grant.limit, grant.spent) == (None, 5)
     (grant,) = bank.turn(1, ()) or []
-    assert (grant.limit, grant.spent, grant.own) == (None, 5, 0)
+    assert (grant.limit, grant.spent, grant.others) == (None, 5, 5)
 
 
 def test_a_period_that_is_over_is_forgotten_when_all_have_the_next() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from infermux.actors.identity import NOBODY, Identity
-from infermux.actors.purses import OTHERS, Claim, Purse, Purses, Refused, Rules, Ticket, bounds, nano
+from infermux.actors.purses import OTHERS, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, bounds, nano
 from infermux.config.settings import Budget
 from infermux.database.budgets import Added, Spent
 from tests._properties import examples
@@ -332,3 +332,37 @@ TestModel.settings = settings(max_examples=20, stateful_step_count=20, deadline=
 def test_a_purse_is_what_it_is_called() -> None:
     assert isinstance(Purses().purse(claim(1.0).key, NOW), Purse)
     assert str(claim(1.0, "team-a").key) == "caller:team-a/day"
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "lowest"),
+    [
+        ("caller", "a", 1),
+        ("caller", "b", 3),
+        ("tag", "team=x", 4),
+        ("tag", "team=y", 5),
+        ("tag", "crew=y", None),
+        ("all", "", 7),
+        ("group", "g", None),
+        ("key", "k", None),
+    ],
+)
+def test_the_limit_on_a_purse_is_that_of_the_claims_on_it(scope: str, name: str, lowest: int | None) -> None:
+    rules = Rules(
+        (
+            Budget(caller="a", limit_usd=1),
+            Budget(caller="a", limit_usd=2),
+            Budget(caller="*", limit_usd=3),
+            Budget(tag="team=x", limit_usd=4),
+            Budget(tag="team=*", limit_usd=5),
+            Budget(limit_usd=6, period="day"),
+            Budget(limit_usd=7),
+            Budget(group="g", limit_usd=8, hard=False),
+        )
+    )
+    found = rules.lowest(PurseKey(scope, name, "month"))
+    assert found == (None if lowest is None else nano(lowest))
+    tag, _, value = name.partition("=")
+    who = Identity(caller=name if scope == "caller" else "", tags={tag: value} if value else {})
+    claims = rules.claims(who, name if scope == "group" else "")
+    assert found == min((c.limit for c in claims if c.hard and c.key == (scope, name, "month")), default=None)

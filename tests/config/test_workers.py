@@ -34,6 +34,15 @@ def test_a_limit_smaller_than_the_workers_is_warned_about() -> None:
     assert load_text_checked("workers: 3\n" + ONE)[1] == []
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_would_be_each_worker_s_own(url: str) -> None:
+    ledger = f"ledger: {{url: '{url}'}}\n"
+    with pytest.raises(ConfigError, match=r"ledger\.url: is in memory, where each of several workers would"):
+        load_text("workers: 3\n" + ledger + ONE)
+    assert load_text(ledger + ONE).workers == 1
+    assert load_text("workers: 3\nledger: {url: null}\n" + ONE).ledger.url is None
+
+
 def test_where_ports_are_not_shared_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(ConfigError, match="must be 1 on this system"):
