@@ -107,6 +107,7 @@ class Supply:
     share: Share = WHOLE
     place: str = ""
     dealt: Callable[[Share], None] = _ignore  # told which part of what may run at once is ours
+    last_dealt: Share = WHOLE
     lost_at: float | None = -math.inf
     trouble: str = "not reached yet"
     heard: trio.Event = attrs.field(factory=trio.Event)  # once Redis has answered, or said that it does not
@@ -120,7 +121,6 @@ class Supply:
     _beat_at: float = 0.0
     _made: int = 0
     _beats: int = 0
-    _last_dealt: Share = WHOLE
 
     @property
     def is_degraded(self) -> bool:
@@ -267,8 +267,8 @@ class Supply:
                 bucket.share = share
         # Those who were here before us hold all that may run at once, until they have seen us.
         dealt = attrs.evolve(share, late=share.of > 1 and self._beats <= BEATS_UNTIL_KNOWN)
-        if dealt != self._last_dealt:
-            self._last_dealt = dealt
+        if dealt != self.last_dealt:
+            self.last_dealt = dealt
             self.dealt(dealt)
 
     def farewell(self, now: float) -> list[Call]:

@@ -12,7 +12,8 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.fleet import Fleet
-from infermux.config.settings import Budget, Price, ProviderSettings, Queue, RateLimits
+from infermux.actors.share import Share
+from infermux.config.settings import Budget, Price, ProviderSettings, Queue, RateLimits, StateSettings
 from infermux.errors import BudgetExceeded, RateLimited
 from tests.actors._scripted import World, provider, world
 from tests.shared._mirror import FakeShared
@@ -129,6 +130,26 @@ async def test_a_node_that_begins_without_redis_begins_with_nothing(autojump_clo
         assert await ask(node, 5) == 0
         await trio.sleep(10)
         assert await ask(node, 20) in (10, 11)
+
+
+async def test_workers_that_begin_without_redis_hold_their_parts_of_a_router_s_part(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    shared.go()
+    settings = limited(requests_per_minute=600, max_concurrent=16)
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED, "state": StateSettings(nodes=2)}
+    async with AsyncExitStack() as stack:
+        workers = [
+            await stack.enter_async_context(world(settings, shared=shared, share=Share(place, 4), **config))
+            for place in range(4)
+        ]
+        gates = [worker.fleet.members["a"].gate for worker in workers]
+        assert [gate.max_concurrent for gate in gates] == [2] * 4  # half of it is the other router's
+        assert 0.45 * 600 <= await saturate(workers, 60) <= 0.5 * 600
+        await trio.sleep(60)
+        assert sum([await ask(worker, 20) for worker in workers]) * 5 <= BUDGET.limit_usd / 2
+        shared.come()
+        await trio.sleep(10)
+        assert [gate.max_concurrent for gate in gates] == [4] * 4  # there is no other router
 
 
 async def test_requests_in_the_queue_are_told_when_there_is_room_again(autojump_clock: MockClock) -> None:
