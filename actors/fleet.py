@@ -502,11 +502,10 @@ async def open_fleet(
     """Run the actors of `config` in a nursery of their own.
 
     `adapters` replaces how a provider's adapter is made (tests, embedding). `budget_store` keeps what was spent of
-    budgets; without one they begin anew with each start. `share` is what is ours of every limit (where
-    nodes share them by way of Redis: of this router's, until that tells); `shared` is where limits are shared with other
-    nodes, in the place of what `state` says. A crash that the supervisor cannot mend
-    is raised here, in a group; what the block itself raises comes out as it is, and so does a failed start. Leaving the
-    block ends all actors and closes every connection.
+    budgets; without one they begin anew with each start. `share` is what is ours of every limit (where nodes
+    share them by way of Redis: of this router's, until that tells); `shared` is where they do, in the place of what
+    `state` says. A crash that the supervisor cannot mend is raised here, in a group; what the block itself raises comes
+    out as it is, and so does a failed start. Leaving the block ends all actors and closes every connection.
     """
     env = os.environ if environ is None else environ
     kept: ThinkingStores = {}

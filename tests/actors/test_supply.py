@@ -14,8 +14,10 @@ from trio.testing import MockClock
 from infermux.actors.fleet import Fleet
 from infermux.actors.share import Share
 from infermux.config.settings import Budget, Price, ProviderSettings, Queue, RateLimits, StateSettings
+from infermux.database.budgets import NANO
 from infermux.errors import BudgetExceeded, RateLimited
 from tests.actors._scripted import World, provider, world
+from tests.actors.test_purse_keeper import Shelf
 from tests.shared._mirror import FakeShared
 
 
@@ -214,3 +216,28 @@ async def test_a_budget_is_not_exceeded_without_redis_nor_forgotten_by_it(autoju
         assert spent(made[0]) == spent(made[1])
         assert spent(made[0]) == pytest.approx(total * 5, abs=1)
         assert spent(made[0]) <= 100
+
+
+async def test_what_was_spent_while_redis_was_away_is_counted_once_where_nodes_have_a_store_too(
+    autojump_clock: MockClock,
+) -> None:
+    shared, shelf = FakeShared(), Shelf()
+    shared.go()
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED, "state": StateSettings(nodes=2)}
+    async with AsyncExitStack() as stack:
+        made = [
+            await stack.enter_async_context(world(provider("a", "m"), shared=shared, store=shelf, **config))
+            for _ in range(2)
+        ]
+        total = sum([await ask(node, 4) for node in made])
+        await trio.sleep(5)  # all of it is in the store, and each has looked
+        assert [spent(node) for node in made] == [total * 5] * 2
+        total += sum([await ask(node, 1) for node in made])  # this is not, when Redis comes
+        shared.come()
+        await trio.sleep(10)
+        assert [spent(node) for node in made] == [total * 5] * 2
+        total += sum([await ask(node, 30) for node in made])
+        await trio.sleep(5)
+        assert [spent(node) for node in made] == [total * 5] * 2
+        assert 0.9 * BUDGET.limit_usd <= total * 5 <= BUDGET.limit_usd
+        assert sum(shelf.rows.values()) == total * 5 * NANO

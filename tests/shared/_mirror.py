@@ -126,6 +126,8 @@ class Mirror:
             purse.spent = max(purse.spent, spent_seen)
             purse.base, purse.based = max(seen, purse.base), version
             purse.version, restored = max(purse.version, version), 1
+        elif found is not None and version < 0 and booked > 0:
+            purse.total, purse.spent = max(purse.total, seen), max(purse.spent, spent_seen)
         purse.spent += spending - in_spent
         target = used + want
         if target <= granted:
