@@ -481,9 +481,10 @@ class Fleet:
 
     async def aclose(self) -> None:
         """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
-        await self.treasury.keeper.aclose()
-        if self.supply is not None and self.shared is not None:
-            await say_farewell(self.supply, self.shared)
+        async with trio.open_nursery() as nursery:  # a store that hangs must not keep what others can use
+            nursery.start_soon(self.treasury.keeper.aclose)
+            if self.supply is not None and self.shared is not None:
+                nursery.start_soon(say_farewell, self.supply, self.shared)
         for member in self.members.values():
             await close(member.adapter, member.settings.name)
 

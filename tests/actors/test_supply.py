@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from infermux.actors.fleet import Fleet
 from infermux.actors.share import Share
 from infermux.config.settings import Budget, Price, ProviderSettings, Queue, RateLimits, StateSettings
-from infermux.database.budgets import NANO
+from infermux.database.budgets import NANO, Batch
 from infermux.errors import BudgetExceeded, RateLimited
 from tests.actors._scripted import World, provider, world
 from tests.actors.test_purse_keeper import Shelf
@@ -241,3 +241,24 @@ async def test_what_was_spent_while_redis_was_away_is_counted_once_where_nodes_h
         assert [spent(node) for node in made] == [total * 5] * 2
         assert 0.9 * BUDGET.limit_usd <= total * 5 <= BUDGET.limit_usd
         assert sum(shelf.rows.values()) == total * 5 * NANO
+
+
+class Hung(Shelf):
+    """A store that takes for ever to keep something."""
+
+    async def add(self, batch: Batch) -> None:
+        await trio.sleep_forever()
+
+
+async def test_a_node_that_leaves_gives_back_its_money_while_the_store_hangs(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED}
+    async with world(provider("a", "m"), shared=shared, store=Hung(), **config) as node:
+        await trio.sleep(2)
+        assert await ask(node, 2) == 2
+        await trio.sleep(1)
+        [kept] = shared.mirror.purses.values()
+        assert kept.total > kept.spent
+    [kept] = shared.mirror.purses.values()
+    assert kept.total == kept.spent == 10_000_000
+    assert shared.mirror.nodes == {}
