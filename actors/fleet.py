@@ -523,6 +523,7 @@ async def open_fleet(
         fleet.supply = Supply(
             prefix=config.state.prefix, share=fleet.share, place=shared.place, dealt=fleet.deal, last_dealt=fleet.share
         )
+        fleet.supply.is_over = lambda: fleet.is_over
         treasury.share_by(fleet.supply)
     fleet.now = trio.lowlevel.current_clock().current_time
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
