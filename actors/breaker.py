@@ -75,7 +75,8 @@ class Breaker:
 
     What counts as a failure is the caller's to decide; what is neither (429, 4xx, the caller leaving) is not recorded,
     but a probe that ends so must be given back with `release_probe`. `is_closed` is true while every request goes
-    through, and only the breaker's to change; while it is not, `blocked_until` has more to say.
+    through, and only the breaker's to change; while it is not, `blocked_until` has more to say. `verdicts` counts what
+    was found out here; what another node said is none.
     """
 
     __slots__ = (
@@ -89,6 +90,7 @@ class Breaker:
         "_window",
         "is_closed",
         "transitions",
+        "verdicts",
     )
 
     def __init__(self, settings: CircuitBreaker) -> None:
@@ -102,6 +104,7 @@ class Breaker:
         self._epoch = 0
         self._pass = Admission(True)
         self.transitions: deque[Transition[Circuit]] = deque(maxlen=KEPT)
+        self.verdicts = 0
 
     @property
     def window(self) -> Window:
@@ -173,15 +176,18 @@ class Breaker:
         if not self._is_stale(epoch) and self.state(now) is _HALF_OPEN:
             self._probing = False
 
-    def hear_open(self, now: float, until: float, why: str) -> None:
-        """Another node's circuit is open: so is this one until then, unless its own probe is out."""
+    def hear_open(self, now: float, until: float, why: str) -> bool:
+        """Another node's circuit is open: so is this one until then, and True, unless its own probe is out."""
         state = self.state(now)
         if state is _OPEN:
             self._open_until = max(self._open_until, until)
-        elif not self._probing:
+        elif self._probing:
+            return False
+        else:
             event = Event.TRIP if state is _CLOSED else Event.PROBE_FAILED
-            self._move(now, event, why)
+            self._move(now, event, why, heard=True)
             self._open_until = until
+        return True
 
     def hear_closed(self, now: float, why: str) -> bool:
         """Another node's probe succeeded. Returns whether this closed the circuit."""
@@ -190,7 +196,7 @@ class Breaker:
             return False
         if state is _OPEN:
             self._move(now, Event.RECOVERY_PASSED, why)
-        self._move(now, Event.PROBE_SUCCEEDED, why)
+        self._move(now, Event.PROBE_SUCCEEDED, why, heard=True)
         return True
 
     def adopt(self, settings: CircuitBreaker) -> None:
@@ -232,11 +238,13 @@ class Breaker:
                 return f"p95 latency {p95 * 1000:.0f} ms over {total} requests"
         return None
 
-    def _move(self, now: float, event: Event, why: str) -> None:
+    def _move(self, now: float, event: Event, why: str, *, heard: bool = False) -> None:
         source, target = self._state, TRANSITIONS[self._state, event]
         self._state = target
         self.is_closed = target is _CLOSED
         self._probing = False
+        if not heard and event is not Event.RECOVERY_PASSED:
+            self.verdicts += 1
         if target is _OPEN:
             self._open_until = now + self._settings.recovery_window
             self._epoch += 1

@@ -481,9 +481,10 @@ class Fleet:
 
     async def aclose(self) -> None:
         """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
-        await self.treasury.keeper.aclose()
-        if self.supply is not None and self.shared is not None:
-            await say_farewell(self.supply, self.shared)
+        async with trio.open_nursery() as nursery:  # a store that hangs must not keep what others can use
+            nursery.start_soon(self.treasury.keeper.aclose)
+            if self.supply is not None and self.shared is not None:
+                nursery.start_soon(say_farewell, self.supply, self.shared)
         for member in self.members.values():
             await close(member.adapter, member.settings.name)
 
@@ -502,10 +503,10 @@ async def open_fleet(
     """Run the actors of `config` in a nursery of their own.
 
     `adapters` replaces how a provider's adapter is made (tests, embedding). `budget_store` keeps what was spent of
-    budgets; without one they begin anew with each start. `share` is what is ours of every limit; `shared` is
-    where limits are shared with other nodes, in the place of what `state` says. A crash that the supervisor cannot mend
-    is raised here, in a group; what the block itself raises comes out as it is, and so does a failed start. Leaving the
-    block ends all actors and closes every connection.
+    budgets; without one they begin anew with each start. `share` is what is ours of every limit (where nodes
+    share them by way of Redis: of this router's, until that tells); `shared` is where they do, in the place of what
+    `state` says. A crash that the supervisor cannot mend is raised here, in a group; what the block itself raises comes
+    out as it is, and so does a failed start. Leaving the block ends all actors and closes every connection.
     """
     env = os.environ if environ is None else environ
     kept: ThinkingStores = {}
@@ -513,13 +514,16 @@ async def open_fleet(
     supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
     treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
     shared = shared or shared_state(config.state)
-    share = share if shared is None else WHOLE  # else Redis says what is ours
-    treasury.adopt_share(share)
     fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury, share=share)
     fleet.shared = shared
-    if fleet.shared is not None:
-        start = Share(0, config.state.nodes)
-        fleet.supply = Supply(prefix=config.state.prefix, share=start, place=fleet.shared.place, dealt=fleet.deal)
+    if shared is None:
+        treasury.adopt_share(share)
+    else:  # Redis says what is ours; until it does, we take every other router to have as many workers
+        fleet.share = Share(share.index, share.of * config.state.nodes)
+        fleet.supply = Supply(
+            prefix=config.state.prefix, share=fleet.share, place=shared.place, dealt=fleet.deal, last_dealt=fleet.share
+        )
+        fleet.supply.is_over = lambda: fleet.is_over
         treasury.share_by(fleet.supply)
     fleet.now = trio.lowlevel.current_clock().current_time
     fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)

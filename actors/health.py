@@ -31,15 +31,16 @@ _CONFIG_ERROR: Final = Health.CONFIG_ERROR
 class HealthState:
     """One provider's health. Times are seconds on one monotonic clock.
 
-    `passes`: requests may go out, as far as health is concerned. Only changed here, as `health` is.
+    `passes`: requests may go out, as far as health is concerned. Only changed here, as `health` is. `own` is what was
+    found out here last, whatever another node said since.
     """
 
-    __slots__ = ("_disabled", "_last", "health", "last_error", "passes", "transitions")
+    __slots__ = ("_disabled", "_last", "health", "last_error", "own", "passes", "transitions")
 
     def __init__(self, *, disabled: bool = False) -> None:
         self._disabled = disabled
         self._last: float | None = None
-        self.health = _UNCHECKED if disabled else _UNKNOWN
+        self.health = self.own = _UNCHECKED if disabled else _UNKNOWN
         self.passes = disabled
         self.last_error: str | None = None
         self.transitions: deque[Transition[Health]] = deque(maxlen=KEPT)
@@ -73,8 +74,14 @@ class HealthState:
 
     def hear_bad(self, target: Health, now: float, error: str) -> None:
         """Another node's probe failed. Ours is due: it has the last word here."""
+        own = self.own
         self._note_error(error)
         self._become(target, now, "another node's probe failed")
+        self.own = own
+
+    def seen_since(self, at: float) -> bool:
+        """Whether there was a sign here after that time: a probe, or a success."""
+        return self._last is not None and self._last > at
 
     def next_due(self, interval: float, jitter: float) -> float | None:
         """When the next probe is due: `interval` seconds after the last sign, give or take its `jitter` (-0.1..0.1).
@@ -103,7 +110,10 @@ class HealthState:
         self.last_error = error[:ERROR_LENGTH]
 
     def _become(self, target: Health, now: float, why: str) -> None:
-        if self._disabled or target is self.health:
+        if self._disabled:
+            return
+        self.own = target
+        if target is self.health:
             return
         self.transitions.append(Transition(now, self.health, target, why))
         self.health = target

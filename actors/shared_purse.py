@@ -136,9 +136,10 @@ class SharedPurse:
             self._divide()
         self.number += 1
         self._said = spending
-        total, version, spent = self._seen
-        if version < 0:
-            total = spent = -(-(self.purse.spent - self.purse.own) // MICRO)
+        (total, version, spent), granted, booked = self._seen, self.granted, self._booked
+        if version < 0:  # what a store has is from all nodes, us included, and nobody may tell it again
+            total = spent = -(-self.purse.kept // MICRO)
+            granted = booked = -(-self.purse.sent // MICRO)
         ends = round(max(0.0, self.purse.end - self.wall()) * 1000) + KEPT_AFTER
         numbers = (
             self.number,
@@ -146,11 +147,11 @@ class SharedPurse:
             used,
             want,
             need,
-            self.granted,
+            granted,
             total,
             version,
             spending,
-            self._booked,
+            booked,
             spent,
         )
         return Call("purse", (self.key,), (self.node, *numbers, ends))

@@ -77,6 +77,10 @@ def _ignore(share: Share) -> None:
     """Nothing is dealt by parts."""
 
 
+def _never() -> bool:
+    return False
+
+
 def _nobody() -> None:
     """Nobody waits."""
 
@@ -107,6 +111,8 @@ class Supply:
     share: Share = WHOLE
     place: str = ""
     dealt: Callable[[Share], None] = _ignore  # told which part of what may run at once is ours
+    last_dealt: Share = WHOLE
+    is_over: Callable[[], bool] = _never  # whether more runs at once than that
     lost_at: float | None = -math.inf
     trouble: str = "not reached yet"
     heard: trio.Event = attrs.field(factory=trio.Event)  # once Redis has answered, or said that it does not
@@ -120,7 +126,8 @@ class Supply:
     _beat_at: float = 0.0
     _made: int = 0
     _beats: int = 0
-    _last_dealt: Share = WHOLE
+    _beats_here: int = 0  # since Redis came
+    _is_late: bool = True
 
     @property
     def is_degraded(self) -> bool:
@@ -227,7 +234,8 @@ class Supply:
 
     def _beat(self, *, leaves: bool) -> Call:
         keys = (self.key("nodes"), self.key("epoch"), self.key("news", "number"))
-        return Call("beat", keys, (self.node, round(NODE_GONE_AFTER * 1000), f"{self.node}.{self._beats}", int(leaves)))
+        gone, epoch = round(NODE_GONE_AFTER * 1000), f"{self.node}.{self._beats}"
+        return Call("beat", keys, (self.node, gone, epoch, int(leaves), int(self.is_over())))
 
     def _look(self, now: float) -> None:
         """Some of the limits that nobody asked for may have something to give back. Those without are left alone."""
@@ -256,7 +264,7 @@ class Supply:
         self._announce()
 
     def _heard(self, answer: Sequence[Any], now: float) -> None:
-        at, self.epoch, self.news, *nodes = answer
+        at, self.epoch, self.news, others_over, *nodes = answer
         self.clock_ahead = at / 1000 - now
         names = sorted(nodes)
         share = Share(names.index(self.node) if self.node in names else 0, max(1, len(names)))
@@ -265,10 +273,14 @@ class Supply:
             self.share = share
             for bucket in self._active:
                 bucket.share = share
-        # Those who were here before us hold all that may run at once, until they have seen us.
-        dealt = attrs.evolve(share, late=share.of > 1 and self._beats <= BEATS_UNTIL_KNOWN)
-        if dealt != self._last_dealt:
-            self._last_dealt = dealt
+        # Those who were here before us hold all that may run at once, until they have seen us and have let go of it.
+        self._is_late = self._is_late and share.of > 1 and (self._beats <= BEATS_UNTIL_KNOWN or bool(others_over))
+        dealt = attrs.evolve(share, late=self._is_late)
+        self._beats_here += 1
+        if self._beats_here <= BEATS_UNTIL_KNOWN and share.of < self.last_dealt.of:
+            return  # the others are about to be heard of
+        if dealt != self.last_dealt:
+            self.last_dealt = dealt
             self.dealt(dealt)
 
     def farewell(self, now: float) -> list[Call]:
@@ -286,6 +298,10 @@ class Supply:
         """Redis is gone: go on by fair shares. Returns whether it was there before."""
         self.trouble = why
         self.heard.set()
+        self._is_late = False
+        if self.last_dealt.late:  # for as long as Redis is gone nobody would say that others have let go
+            self.last_dealt = attrs.evolve(self.last_dealt, late=False)
+            self.dealt(self.last_dealt)
         if self.lost_at is not None:
             return False
         now = self.lost_at = trio.current_time()
@@ -307,7 +323,7 @@ class Supply:
 
     def find(self) -> None:
         """Redis is there: every limit tells what was used meanwhile, and goes on by what it is granted."""
-        self._beat_at = 0.0
+        self._beat_at, self._beats_here = 0.0, 0
         for bucket in self._active:
             bucket.next_at = 0.0
             self._pending[bucket] = None

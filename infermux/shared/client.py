@@ -58,7 +58,7 @@ class Shared(Protocol):
 
 @attrs.define(eq=False, kw_only=True)
 class Redis:
-    """Redis or Valkey at `url`: redis://, rediss://, valkey://, valkeys:// or unix://."""
+    """Redis or Valkey at `url`: redis://, rediss://, valkey://, valkeys:// or unix://, percent-encoded."""
 
     url: Secret
     scripts: Mapping[str, Script] = attrs.field(factory=load_scripts, repr=False)
@@ -81,6 +81,7 @@ class Redis:
         try:
             async with coredis.Redis.from_url(
                 client_url(self.url.reveal()),
+                decode_components=True,
                 decode_responses=True,
                 retry_policy=NoRetryPolicy(),
                 verify_version=False,

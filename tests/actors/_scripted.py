@@ -14,6 +14,8 @@ from infermux.actors.caller import Caller
 from infermux.actors.dispatch import Run
 from infermux.actors.fleet import Fleet, open_fleet
 from infermux.actors.messages import Want
+from infermux.actors.purse_keeper import BudgetStore
+from infermux.actors.share import WHOLE, Share
 from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings, Retry, Routing
 from infermux.errors import FailureKind, InfermuxError, UpstreamFailure
 from infermux.providers.interface import Answer, Call, Endpoint, Stream, Usage
@@ -270,10 +272,13 @@ async def world(
     seed: int = 1,
     endpoints: frozenset[Endpoint] = frozenset(Endpoint),
     shared: Shared | None = None,
+    share: Share = WHOLE,
+    store: BudgetStore | None = None,
     **config: Any,
 ) -> AsyncGenerator[World]:
     """The actors of these providers, each on a `Scripted` wire; `script` and `probes` are the first steps of each,
-    `wires` those that are not to be made here. `shared` is where they share limits with another world.
+    `wires` those that are not to be made here. `shared` is where they share limits with another world, `share`
+    what is theirs of one router's. `store` keeps what is spent of budgets.
 
     Unless `retry` says otherwise no provider is asked twice in one request.
     """
@@ -288,7 +293,10 @@ async def world(
 
     config.setdefault("retry", NO_STAYING)
     made = Config(providers=providers, **config)
-    async with open_fleet(made, environ={}, rng=random.Random(seed), adapters=adapter, shared=shared) as fleet:
+    rng = random.Random(seed)
+    async with open_fleet(
+        made, environ={}, rng=rng, adapters=adapter, shared=shared, share=share, budget_store=store
+    ) as fleet:
         yield World(fleet, wires)
 
 

@@ -74,8 +74,62 @@ async def test_a_provider_whose_probe_failed_elsewhere_is_not_used_until_its_own
         assert "says another node" in (gates[1].health.last_error or "")
         await trio.sleep(2)  # its own probe, made at once, was answered meanwhile
         assert gates[1].health.health is Health.HEALTHY
-        await trio.sleep(0.1)  # which has the first one look again
-        assert gates[0].health.health is Health.HEALTHY
+
+
+async def test_a_provider_that_is_well_again_at_one_node_is_looked_at_by_the_others(autojump_clock: MockClock) -> None:
+    async with nodes(FakeShared(), 2, provider("a", "m", probed=True)) as [one, two]:
+        gates = [node.fleet.members["a"].gate for node in (one, two)]
+        one["a"].probes, two["a"].probes = [BROKEN], [BROKEN]
+        await one.fleet.command("a", Verb.PROBE)
+        await trio.sleep(0.1)
+        await one.fleet.command("a", Verb.PROBE)
+        await trio.sleep(0.1)
+        assert [gate.health.health for gate in gates] == [Health.HEALTHY] * 2
+
+
+async def test_a_node_that_cannot_reach_a_provider_does_not_take_it_from_one_that_can(
+    autojump_clock: MockClock,
+) -> None:
+    async with nodes(FakeShared(), 2, provider("a", "m", probed=True)) as [cut_off, well]:
+        gate = well.fleet.members["a"].gate
+        before = [len(node["a"].probed) for node in (cut_off, well)]
+        cut_off["a"].probe_rest, well["a"].probe_rest = fails(FailureKind.CONNECT, seconds=0.2), Step(seconds=0.3)
+        await cut_off.fleet.command("a", Verb.PROBE)
+        out = 0
+        for _ in range(600):
+            await trio.sleep(0.1)
+            out += not gate.health.passes
+        assert out <= 4  # until its own look
+        probes = [len(node["a"].probed) - was for node, was in zip((cut_off, well), before, strict=True)]
+        assert max(probes) <= 4, probes  # those that the interval of 30 s asks for, and one for what was heard
+
+
+async def test_requests_that_end_badly_while_a_circuit_is_open_elsewhere_do_not_keep_it_open(
+    autojump_clock: MockClock,
+) -> None:
+    def late(seconds: float) -> Step:
+        return fails(FailureKind.TOTAL_TIMEOUT, seconds=seconds)
+
+    async def ask(node: World) -> None:
+        with pytest.raises(InfermuxError):
+            await node.chat()
+
+    async with (
+        nodes(FakeShared(), 2, provider("a", "m", circuit_breaker=BREAKER)) as [one, two],
+        trio.open_nursery() as nursery,
+    ):
+        for number in range(8):
+            for node, more in ((one, 0.0), (two, 0.5)):
+                node["a"].script.append(late(3 + number + more))
+                nursery.start_soon(ask, node)
+        await trio.sleep(1)
+        one["a"].script = [BROKEN, BROKEN]
+        await ask(one)
+        await ask(one)
+        opened = trio.current_time()
+        await trio.sleep(12)  # all of them have ended
+        ends = [node.fleet.members["a"].gate.breaker.blocked_until(trio.current_time()) for node in (one, two)]
+        assert max(ends) <= opened + BREAKER.recovery_window + BREAKER.probe_timeout + 0.1
 
 
 async def test_who_comes_later_learns_what_was_told(autojump_clock: MockClock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,9 +12,12 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.fleet import Fleet
-from infermux.config.settings import Budget, Price, ProviderSettings, Queue, RateLimits
+from infermux.actors.share import Share
+from infermux.config.settings import Budget, Price, ProviderSettings, Queue, RateLimits, StateSettings
+from infermux.database.budgets import NANO, Batch
 from infermux.errors import BudgetExceeded, RateLimited
-from tests.actors._scripted import World, provider, world
+from tests.actors._scripted import Step, World, provider, world
+from tests.actors.test_purse_keeper import Shelf
 from tests.shared._mirror import FakeShared
 
 
@@ -131,6 +134,29 @@ async def test_a_node_that_begins_without_redis_begins_with_nothing(autojump_clo
         assert await ask(node, 20) in (10, 11)
 
 
+async def test_workers_that_begin_without_redis_hold_their_parts_of_a_router_s_part(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    shared.go()
+    settings = limited(requests_per_minute=600, max_concurrent=16)
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED, "state": StateSettings(nodes=2)}
+    async with AsyncExitStack() as stack:
+        workers = [
+            await stack.enter_async_context(world(settings, shared=shared, share=Share(place, 4), **config))
+            for place in range(4)
+        ]
+        gates = [worker.fleet.members["a"].gate for worker in workers]
+        assert [gate.max_concurrent for gate in gates] == [2] * 4  # half of it is the other router's
+        assert 0.45 * 600 <= await saturate(workers, 60) <= 0.5 * 600
+        await trio.sleep(60)
+        assert sum([await ask(worker, 20) for worker in workers]) * 5 <= BUDGET.limit_usd / 2
+        shared.come()
+        for _ in range(100):
+            await trio.sleep(0.1)
+            assert all((gate.max_concurrent or 0) >= 2 for gate in gates)  # who has a part keeps it
+            assert sum(gate.max_concurrent or 0 for gate in gates) <= 16
+        assert [gate.max_concurrent for gate in gates] == [4] * 4  # there is no other router
+
+
 async def test_requests_in_the_queue_are_told_when_there_is_room_again(autojump_clock: MockClock) -> None:
     async with nodes(FakeShared(), 2, limited(requests_per_minute=60), queue=Queue(max_wait=30)) as made:
         await saturate(made, 60)
@@ -151,6 +177,55 @@ async def test_what_may_run_at_once_is_dealt_by_parts(autojump_clock: MockClock)
             assert sorted(limits) == [1, 2, 2]
         await trio.sleep(2)
         assert sorted(node.fleet.members["a"].gate.max_concurrent or 0 for node in made) == [2, 3]
+
+
+async def test_a_node_that_joins_waits_until_the_others_have_let_go_of_what_runs_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    shared, settings = FakeShared(), limited(max_concurrent=8)
+
+    async def ask_for_long(node: World) -> None:
+        with suppress(RateLimited):
+            await node.chat()
+
+    async with nodes(shared, 1, settings) as [first], trio.open_nursery() as nursery:
+        first["a"].rest = Step(seconds=20)
+        for _ in range(8):
+            nursery.start_soon(ask_for_long, first)
+        await trio.sleep(1)
+        async with world(settings, shared=shared) as second:
+            second["a"].rest = Step(seconds=100)
+            await trio.sleep(10)
+            for _ in range(8):
+                nursery.start_soon(ask_for_long, second)
+            await trio.sleep(1)
+            assert first.in_flight("a") + second.in_flight("a") == 8
+            await trio.sleep(15)  # what ran has ended
+            assert [node.fleet.members["a"].gate.max_concurrent for node in (first, second)] == [4, 4]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_node_that_has_just_joined_when_redis_goes_has_its_part(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    async with nodes(shared, 1, limited(max_concurrent=8)), world(limited(max_concurrent=8), shared=shared) as late:
+        await trio.sleep(0.5)
+        assert late.fleet.members["a"].gate.max_concurrent == 0
+        shared.go()
+        await trio.sleep(2)
+        assert late.fleet.members["a"].gate.max_concurrent == 4
+
+
+async def test_what_may_run_at_once_stays_divided_while_nodes_come_back_one_by_one(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    async with nodes(shared, 4, limited(max_concurrent=8)) as made:
+        gates = [node.fleet.members["a"].gate for node in made]
+        for seconds in (7.3, 9.1, 12.7):  # each tries at moments of its own
+            shared.go()
+            await trio.sleep(seconds)
+            shared.come()
+            for _ in range(60):
+                await trio.sleep(0.05)
+                assert [gate.max_concurrent for gate in gates] == [2] * 4
 
 
 # Budgets.
@@ -193,3 +268,49 @@ async def test_a_budget_is_not_exceeded_without_redis_nor_forgotten_by_it(autoju
         assert spent(made[0]) == spent(made[1])
         assert spent(made[0]) == pytest.approx(total * 5, abs=1)
         assert spent(made[0]) <= 100
+
+
+async def test_what_was_spent_while_redis_was_away_is_counted_once_where_nodes_have_a_store_too(
+    autojump_clock: MockClock,
+) -> None:
+    shared, shelf = FakeShared(), Shelf()
+    shared.go()
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED, "state": StateSettings(nodes=2)}
+    async with AsyncExitStack() as stack:
+        made = [
+            await stack.enter_async_context(world(provider("a", "m"), shared=shared, store=shelf, **config))
+            for _ in range(2)
+        ]
+        total = sum([await ask(node, 4) for node in made])
+        await trio.sleep(5)  # all of it is in the store, and each has looked
+        assert [spent(node) for node in made] == [total * 5] * 2
+        total += sum([await ask(node, 1) for node in made])  # this is not, when Redis comes
+        shared.come()
+        await trio.sleep(10)
+        assert [spent(node) for node in made] == [total * 5] * 2
+        total += sum([await ask(node, 30) for node in made])
+        await trio.sleep(5)
+        assert [spent(node) for node in made] == [total * 5] * 2
+        assert 0.9 * BUDGET.limit_usd <= total * 5 <= BUDGET.limit_usd
+        assert sum(shelf.rows.values()) == total * 5 * NANO
+
+
+class Hung(Shelf):
+    """A store that takes for ever to keep something."""
+
+    async def add(self, batch: Batch) -> None:
+        await trio.sleep_forever()
+
+
+async def test_a_node_that_leaves_gives_back_its_money_while_the_store_hangs(autojump_clock: MockClock) -> None:
+    shared = FakeShared()
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED}
+    async with world(provider("a", "m"), shared=shared, store=Hung(), **config) as node:
+        await trio.sleep(2)
+        assert await ask(node, 2) == 2
+        await trio.sleep(1)
+        [kept] = shared.mirror.purses.values()
+        assert kept.total > kept.spent
+    [kept] = shared.mirror.purses.values()
+    assert kept.total == kept.spent == 10_000_000
+    assert shared.mirror.nodes == {}

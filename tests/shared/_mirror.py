@@ -16,6 +16,7 @@ from infermux.shared.client import Session, StateUnavailable
 from infermux.shared.scripts import Call
 
 TOKEN = 60_000
+SKEW = 5000
 
 
 @attrs.define
@@ -45,12 +46,13 @@ class Mirror:
     purses: dict[str, Purse] = attrs.field(factory=dict[str, Purse])
     nodes: dict[str, int] = attrs.field(factory=dict[str, int])
     hashes: dict[str, dict[str, str]] = attrs.field(factory=dict[str, dict[str, str]])
+    over: set[str] = attrs.field(factory=set[str])
     epoch: str = ""
     news: int = 0
     published: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
 
     def flush(self) -> None:
-        for kept in (self.limits, self.purses, self.nodes, self.hashes):
+        for kept in (self.limits, self.purses, self.nodes, self.over, self.hashes):
             kept.clear()
         self.epoch, self.news = "", 0
 
@@ -62,7 +64,7 @@ class Mirror:
             case "purse":
                 return self.purse(call.keys[0], args[0], [int(each) for each in args[1:]])
             case "beat":
-                return self.beat(args[0], int(args[1]), args[2], args[3] == "1")
+                return self.beat(args[0], int(args[1]), args[2], args[3] == "1", args[4:] == ["1"])
             case _:
                 return self.tell(call.keys[0], args)
 
@@ -75,8 +77,9 @@ class Mirror:
             found, restored = Limit(told, told, now), int(seen_at >= 0)
             is_new = True
         else:
-            is_new, at = False, max(now, found.at)
-            refill = limit * (at - found.at)
+            last_at = now if found.at > now + SKEW else found.at
+            is_new, at = False, max(now, last_at)
+            refill = limit * (at - last_at)
             found = Limit(min(full, found.level + refill), min(full, found.base + refill), at, dict(found.nodes))
         granted = known
         last = found.nodes.get(node)
@@ -126,6 +129,8 @@ class Mirror:
             purse.spent = max(purse.spent, spent_seen)
             purse.base, purse.based = max(seen, purse.base), version
             purse.version, restored = max(purse.version, version), 1
+        elif found is not None and version < 0 and booked > 0:
+            purse.total, purse.spent = max(purse.total, seen), max(purse.spent, spent_seen)
         purse.spent += spending - in_spent
         target = used + want
         if target <= granted:
@@ -143,15 +148,16 @@ class Mirror:
         self.purses[key] = purse
         return [granted, purse.total, purse.version, purse.spent, restored]
 
-    def beat(self, node: str, gone: int, epoch: str, leaves: bool) -> list[Any]:
+    def beat(self, node: str, gone: int, epoch: str, leaves: bool, over: bool) -> list[Any]:
         now = self.clock()
         self.epoch = self.epoch or epoch
         if leaves:
             self.nodes.pop(node, None)
         else:
             self.nodes[node] = now
-        self.nodes = {name: at for name, at in self.nodes.items() if now - at <= gone}
-        return [now, self.epoch, self.news, *self.nodes]
+        self.over = self.over | {node} if over else self.over - {node}
+        self.nodes = {name: min(at, now) for name, at in self.nodes.items() if now - at <= gone}
+        return [now, self.epoch, self.news, int(bool((self.over & set(self.nodes)) - {node})), *self.nodes]
 
     def tell(self, key: str, args: Sequence[str]) -> list[Any]:
         kept = self.hashes.setdefault(key, {})

@@ -93,7 +93,31 @@ def test_a_heartbeat_tells_who_is_there(server: RedisServer) -> None:
     keys = ("nodes", "epoch", "number")
     calls = [Call("beat", keys, (node, 5000, f"epoch of {node}", leaves)) for node, leaves in ("a0", "b0", "a1")]
     one, two, three = answers(server, calls)
-    assert [one[1:], sorted(two[3:]), three[3:]] == [["epoch of a", 0, "a"], ["a", "b"], ["b"]]
+    assert [one[1:], sorted(two[4:]), three[4:]] == [["epoch of a", 0, 0, "a"], ["a", "b"], ["b"]]
+
+
+def test_a_heartbeat_tells_whether_another_node_is_over_its_part(server: RedisServer) -> None:
+    said = [("a", 1), ("b", 0), ("a", 0), ("b", 0)]
+    calls = [Call("beat", ("nodes", "epoch", "number"), (node, 5000, "e", 0, over)) for node, over in said]
+    assert [answer[3] for answer in answers(server, calls)] == [0, 1, 0, 0]
+
+
+def test_a_clock_that_was_set_back_stops_no_limit_and_keeps_nobody_that_is_gone(server: RedisServer) -> None:
+    limit = Call("limit", ("k",), ("n", 1, 60, 0, 0, 0, 0, -1, -1))
+    beat = Call("beat", ("nodes", "epoch", "number"), ("n", 5000, "e", 0, 0))
+    later = "9000000000000"
+
+    async def work(session: Session) -> None:
+        [limited, beaten] = await session.run([limit, beat])
+        assert limited[:2] == [0, 0]
+        kept, seen = await session.read("k"), await session.read("nodes")
+        assert [kept["at"], kept["level"]] == [str(limited[2]), "0"]
+        assert seen == {"n": str(beaten[0]), "gone": f"{beaten[0]} over"}
+
+    server.ask("FLUSHALL")
+    server.ask("HSET", "k", "level", "0", "base", "0", "at", later)
+    server.ask("HSET", "nodes", "gone", f"{later} over")
+    trio.run(Redis(url=server.url).use, work)
 
 
 def test_news_are_kept_numbered_and_published(server: RedisServer) -> None:

@@ -14,6 +14,7 @@
 local TOKEN = 60000
 local FORGET = 600000 -- ms after which a node that says nothing is forgotten
 local MANY = 64
+local SKEW = 5000 -- ms that the clock may go back for a moment; beyond that it was set back, and goes on from there
 
 local key, node, number, limit = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local used, want, need, known = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -33,8 +34,10 @@ if seen_at >= 0 then told = math.min(full, seen + limit * math.max(0, now - seen
 
 local level, base, at, restored = told, told, now, 0
 if found[1] then
-  at = math.max(now, tonumber(found[3]))
-  local refill = limit * (at - tonumber(found[3]))
+  local last = tonumber(found[3])
+  if last > now + SKEW then last = now end
+  at = math.max(now, last)
+  local refill = limit * (at - last)
   level = math.min(full, tonumber(found[1]) + refill)
   base = math.min(full, tonumber(found[2]) + refill)
 elseif seen_at >= 0 then

@@ -4,7 +4,8 @@
 -- ARGV     1 node  2 number of this call, growing  3 limit  4 what the node spent or promised since it started
 --          5 what it wants to hold beyond that  6 what it needs to hold, all of it or nothing
 --          7 what it knows to have been granted since it started
---          8, 9 the total it saw last and its version; version -1: it saw none, and 8 is what a store knows to be spent
+--          8, 9 the total it saw last and its version; version -1: it saw none, and 7, 8, 11 and 12 are what a store knows
+--          to be spent: 7 and 11 by this node, 8 and 12 by all
 --          10 what it spent since it started  11 what of that it knows to be in `spent` already
 --          12 the spent it saw last  13 ms to keep the purse
 -- returns  granted since the node's start, total, version, spent by all, 1 where something lost was written back
@@ -40,6 +41,8 @@ if found[6] then
 elseif found[1] and version > based then -- written back by one who knew less
   total, spent = total + math.max(0, seen - base), math.max(spent, spent_seen)
   base, based, counter, restored = math.max(seen, base), version, math.max(counter, version), 1
+elseif found[1] and version < 0 and booked > 0 then -- it was there before Redis was, and is booked in a store
+  total, spent = math.max(total, seen), math.max(spent, spent_seen)
 end
 
 spent = spent + (spending - in_spent)
