@@ -31,7 +31,7 @@ from infermux.processes.socket_path import LONGEST_PATH
 from infermux.processes.spec import Spec
 
 from .link import LinkLost
-from .messages import Adopt, Begin, Ready, Reload, See, Seen, Turn
+from .messages import Adopt, Begin, Load, NotLoaded, Ready, Reload, See, Seen, Turn
 from .process import Child, begin, said, start, to_stderr
 
 log = logging.getLogger("infermux.workers")
@@ -56,7 +56,7 @@ class Crew:
     """The workers of `config`, whose ports are fixed. `counted` are the places whose limits are dealt out.
 
     `folder` has the workers' sockets, `leader` is the end of a pipe that they watch. `reload` is what
-    an operator asks.
+    an operator asks. `loading` is held while `config` changes, and while workers are told that it has.
     """
 
     config: Config
@@ -71,6 +71,7 @@ class Crew:
     seen: dict[int, Seen] = attrs.field(factory=dict[int, Seen])
     folder: str = ""
     leader: int = -1
+    loading: trio.Lock = attrs.field(factory=trio.Lock)
     _cookies: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
     _dealing: trio.Lock = attrs.field(factory=trio.Lock)
     _writing: threading.Lock = attrs.field(factory=threading.Lock)
@@ -164,8 +165,20 @@ class Crew:
         with suppress(LinkLost):
             await begin(child, message)
             await child.listens.wait()
+            await self._bring_up_to_date(child, message)
             if child.late:
                 await self._let_in(child)
+
+    async def _bring_up_to_date(self, child: Child, begun: Begin) -> None:
+        """Tell it what has changed while it was starting, when it was told nothing. Not while all are told."""
+        async with self.loading:
+            if self.config is begun.config:
+                return
+            try:
+                await self.ask(child, Load(self.config))
+            except NotLoaded as refused:
+                log.error("worker %d is started again: %s", child.place, refused.message)  # noqa: TRY400
+                child.signal(signal.SIGKILL)
 
     async def _ended(self, child: Child, code: int, restarts: Restarts) -> float:
         """Seconds to the next start. What it had of the limits goes to the others."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("infermux")
 
+ENDING = ("the router is shutting down: nothing is reloaded any more", (), 503, "shutting_down")
+
 Read = Callable[[], tuple[Config, list[Problem]]]
 
 
@@ -32,7 +34,6 @@ class Reloads:
 
     read: Read | None
     crew: Crew | None = None
-    _one_at_a_time: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def asked(self, dry_run: bool) -> dict[str, object]:
         """What an operator is told of a reload. Raises NotLoaded: nothing has changed then."""
@@ -54,9 +55,11 @@ class Reloads:
 
     async def _reload(self, *, dry_run: bool) -> Done:
         crew = self.crew
-        async with self._one_at_a_time:
-            if crew is None or crew.draining:
-                raise NotLoaded("the router is shutting down: nothing is reloaded any more", (), 503, "shutting_down")
+        if crew is None:
+            raise NotLoaded(*ENDING)
+        async with crew.loading:  # around reading too: the file as it was must not come after what it is
+            if crew.draining:
+                raise NotLoaded(*ENDING)
             if self.read is None:
                 message = "this router was not started from a file: there is nothing to reload"
                 raise NotLoaded(message, (), 400, "invalid_request")

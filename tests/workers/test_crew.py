@@ -16,14 +16,16 @@ from infermux.actors.share import Share
 from infermux.config import load_text
 from infermux.workers.crew import PATIENCE, Crew, NotStarted, room_for_sockets
 from infermux.workers.link import LinkLost
-from infermux.workers.messages import Adopt, Begin, Ready, See, Seen, Turn
+from infermux.workers.loading import Reloads
+from infermux.workers.messages import Adopt, Begin, Done, Load, NotLoaded, Ready, See, Seen, Turn
 
 CONFIG = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\n")
+OTHER = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\nrouting: {strategy: random}\n")
 READY = Ready(addresses=(("127.0.0.1", 8080),), management_addresses=())
 SOON = 0.01
 
 Events = list[tuple[str, int, Any]]
-"""What happened, in its order: `begins` and `adopts` with the share, `signalled` with the signal, and where."""
+"""What happened, in its order: `begins` and `adopts` with the share, `loads`, `signalled` with which, and where."""
 
 
 @attrs.define(eq=False)
@@ -44,9 +46,18 @@ class FakeLink:
         await trio.sleep(SOON)
         match message:
             case Begin(share=share):
+                worker.config = message.config
                 worker.events.append(("begins", worker.place, share))
                 self.begun.set()
                 return None
+            case Load(config):
+                if worker.holds_back is not None:
+                    await worker.holds_back.wait()
+                if config.routing == worker.refuses:
+                    raise NotLoaded("no")
+                worker.config = config
+                worker.events.append(("loads", worker.place, config.routing.strategy))
+                return Done(told={"changed": True}, lines=())
             case Adopt(share):
                 worker.events.append(("adopts", worker.place, share))
                 return worker.over
@@ -59,6 +70,8 @@ class FakeLink:
         await self.begun.wait()
         if not self.worker.comes_up:
             await trio.sleep_forever()
+        if self.worker.slow is not None:
+            await self.worker.slow.wait()
         await handler(READY)
         while True:
             await handler(Turn([]))
@@ -67,13 +80,20 @@ class FakeLink:
 
 @attrs.define(eq=False)
 class FakeWorker:
-    """See `workers.process.Child`. `over`: it has more in flight than its part."""
+    """See `workers.process.Child`. `over`: it has more in flight than its part.
+
+    `slow` is waited for before it listens, `holds_back` before it answers to a configuration; `refuses` routing.
+    """
 
     place: int
     events: Events
     comes_up: bool = True
     over: bool = False
     hangs: bool = False
+    slow: trio.Event | None = None
+    holds_back: trio.Event | None = None
+    config: Any = None
+    refuses: Any = None
     code: int = 0
     dead: trio.Event = attrs.field(factory=trio.Event)
     listens: trio.Event = attrs.field(factory=trio.Event)
@@ -85,6 +105,10 @@ class FakeWorker:
 
     def __attrs_post_init__(self) -> None:
         self.link = FakeLink(self)
+
+    @property
+    def strategy(self) -> str:
+        return str(self.config.routing.strategy)
 
     def signal(self, number: int) -> None:
         self.events.append(("signalled", self.place, number))
@@ -106,6 +130,7 @@ class World:
     events: Events
     workers: list[FakeWorker]
     nursery: trio.Nursery
+    slow_from_now: trio.Event | None = None
 
     def at(self, place: int) -> FakeWorker:
         """The latest one there."""
@@ -129,12 +154,13 @@ async def world(*, comes_up: Callable[[int], bool] = lambda _: True) -> AsyncGen
     workers: list[FakeWorker] = []
 
     def launch(place: int, _leader: int, _write: Callable[[bytes], None]) -> Any:
-        worker = FakeWorker(place, events, comes_up(len(workers)))
+        worker = FakeWorker(place, events, comes_up(len(workers)), slow=made.slow_from_now)
         workers.append(worker)
         return worker
 
     async with trio.open_nursery() as nursery:
-        yield World(Crew(CONFIG, _no_reload, launch), events, workers, nursery)
+        made = World(Crew(CONFIG, _no_reload, launch), events, workers, nursery)
+        yield made
         nursery.cancel_scope.cancel()
 
 
@@ -241,3 +267,62 @@ async def test_a_drain_ends_all_and_starts_none(autojump_clock: MockClock) -> No
             await w.crew.run()
         assert sorted(w.told("signalled")) == [("signalled", place, signal.SIGTERM) for place in (0, 2)]
         assert len(w.workers) == 3
+
+
+async def test_one_that_starts_while_all_reload_serves_what_is_new(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await _until(lambda: w.at(1).config is not None and len(w.workers) == 4)
+        await Reloads(lambda: (OTHER, []), w.crew).asked(False)
+        assert w.at(1).config is CONFIG
+        w.slow_from_now.set()
+        await trio.sleep(5)
+        assert {w.at(place).strategy for place in range(3)} == {OTHER.routing.strategy}
+        # It has the new limits before it gets its part of them.
+        mine = [each for each in w.told("loads", "adopts") if each[1] == 1]
+        assert mine == [("loads", 1, "random"), ("adopts", 1, Share(1, 3))]
+
+
+async def test_one_that_starts_during_a_reload_that_is_taken_back_serves_what_was_before(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        go_on = trio.Event()
+        w.at(2).refuses, w.at(2).holds_back = OTHER.routing, go_on
+        w.nursery.start_soon(_refused_reload, w)
+        await _until(lambda: w.at(0).config is OTHER)
+        w.at(1).dies()
+        await _until(lambda: len(w.workers) == 4 and w.at(1).listens.is_set())
+        assert w.at(1).config.routing == OTHER.routing
+        go_on.set()
+        await trio.sleep(5)
+        assert {w.at(place).strategy for place in range(3)} == {CONFIG.routing.strategy}
+        assert not w.at(1).late
+
+
+async def _refused_reload(w: World) -> None:
+    with pytest.raises(NotLoaded):
+        await Reloads(lambda: (OTHER, []), w.crew).asked(False)
+
+
+async def test_one_that_cannot_take_what_is_new_is_started_with_it(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await _until(lambda: w.at(1).config is not None and len(w.workers) == 4)
+        w.at(1).refuses = OTHER.routing
+        await Reloads(lambda: (OTHER, []), w.crew).asked(False)
+        w.slow_from_now.set()
+        await trio.sleep(5)
+        assert ("signalled", 1, signal.SIGKILL) in w.told("signalled")
+        assert w.at(1).config.routing == OTHER.routing
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    with trio.fail_after(30):
+        while not true():  # noqa: ASYNC110 - the clock is ours
+            await trio.sleep(SOON)

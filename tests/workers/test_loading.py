@@ -38,6 +38,7 @@ class FakeCrew:
     children: dict[int, FakeChild]
     config: Config = OLD
     draining: bool = False
+    loading: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def ask(self, child: FakeChild, message: Any) -> Any:
         assert isinstance(message, Load)
