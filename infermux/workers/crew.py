@@ -30,7 +30,7 @@ from infermux.processes.restarts import Restarts
 from infermux.processes.socket_path import LONGEST_PATH
 from infermux.processes.spec import Spec
 
-from .link import LinkLost
+from .link import Failed, LinkLost
 from .messages import Adopt, Begin, Load, NotLoaded, Ready, Reload, See, Seen, Turn
 from .process import Child, begin, said, start, to_stderr
 
@@ -254,13 +254,16 @@ class Crew:
         return any(isinstance(each, Seen) and each.over for each in seen)
 
     async def ask(self, child: Child, message: Any) -> Any:
-        """Its answer; None where it is gone. One that does not answer in time is killed."""
-        with trio.move_on_after(PATIENCE):
-            try:
+        """Its answer; None where it is gone. One that fails, or not in time, is killed. Raises NotLoaded."""
+        try:
+            with trio.fail_after(PATIENCE):
                 return await child.link.ask(message)
-            except LinkLost:
-                return None
-        log.error("worker %d has not answered for %g s: it is killed", child.place, PATIENCE)
+        except LinkLost:
+            return None
+        except Failed as failed:
+            log.error("worker %d could not answer (%s): it is killed", child.place, failed)  # noqa: TRY400
+        except trio.TooSlowError:
+            log.error("worker %d has not answered for %g s: it is killed", child.place, PATIENCE)  # noqa: TRY400
         child.signal(signal.SIGKILL)
         return None
 

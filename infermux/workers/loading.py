@@ -86,7 +86,7 @@ def _check_what_stays(former: Config, config: Config) -> None:
 
 
 async def _roll(crew: Crew, config: Config, *, dry_run: bool) -> Done:
-    """One worker after the other. Where one cannot take it, those that have go back. Raises NotLoaded."""
+    """One worker after the other. Where one cannot take it, those that have go back. Raises what that one raised."""
     former = crew.config
     taken: list[Child] = []
     done: Done | None = None
@@ -95,7 +95,7 @@ async def _roll(crew: Crew, config: Config, *, dry_run: bool) -> Done:
     for child in [each for each in crew.children.values() if each.listens.is_set()]:
         try:
             answer = await crew.ask(child, Load(config, dry_run))
-        except NotLoaded:
+        except Exception:  # whatever it is: all of them serve the same
             crew.config = former
             for each in taken:
                 await _go_back(crew, each, former)

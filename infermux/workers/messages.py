@@ -9,6 +9,8 @@ from infermux.actors.share import Share
 from infermux.config.settings import Config
 from infermux.errors import Problem
 
+from .link import Refused
+
 Address = tuple[str, int]
 
 
@@ -95,7 +97,7 @@ class Done:
     lines: tuple[str, ...]
 
 
-class NotLoaded(Exception):
+class NotLoaded(Refused):
     """A configuration was not taken. `problems` where something is wrong with the file; `status` and `code` of HTTP."""
 
     def __init__(self, message: str, problems: tuple[Problem, ...] = (), status: int = 400, code: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from contextlib import suppress
@@ -19,8 +20,10 @@ from infermux.http.server import Running
 from infermux.http.sibling_server import serve_siblings
 from infermux.http.siblings import Siblings
 
-from .link import Link, LinkLost
+from .link import Failed, Link, LinkLost
 from .messages import Adopt, Begin, Done, Load, NotLoaded, Ready, Reload, See, Seen, Turn
+
+log = logging.getLogger("infermux.workers")
 
 TURN_EVERY = 0.5  # seconds between two turns at the bank
 
@@ -99,6 +102,9 @@ class Worker:
                 raise NotLoaded(error.message, tuple(error.problems)) from None
             if isinstance(error, InfermuxError):
                 raise NotLoaded(error.message, status=error.status, code=error.code) from None
+            if isinstance(error, Exception):
+                log.exception("the configuration could not be taken")
+                raise NotLoaded(f"a worker failed at it: {type(error).__name__}", status=500) from None
             raise
         if dry_run:
             self.latest = former
@@ -112,6 +118,8 @@ class Worker:
             if refused.problems:
                 raise ConfigError(list(refused.problems)) from None
             raise InfermuxError(refused.message, status=refused.status, code=refused.code or None) from None
+        except Failed as failed:
+            raise InfermuxError(f"the reload failed: {failed}") from None
         except LinkLost:
             raise InfermuxError("the router is ending", status=503, code="shutting_down") from None
         return told

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from infermux.actors.share import Share
 from infermux.config import load_text
 from infermux.workers.crew import PATIENCE, Crew, NotStarted, room_for_sockets
-from infermux.workers.link import LinkLost
+from infermux.workers.link import Failed, LinkLost
 from infermux.workers.loading import Reloads
 from infermux.workers.messages import Adopt, Begin, Done, Load, NotLoaded, Ready, See, Seen, Turn
 
@@ -61,6 +61,9 @@ class FakeLink:
             case Adopt(share):
                 worker.events.append(("adopts", worker.place, share))
                 return worker.over
+            case See() if worker.fails:
+                worker.fails = False
+                raise Failed("KeyError")
             case See():
                 return Seen(in_flight=worker.place, draining=False, over=worker.over)
             case _:
@@ -90,6 +93,7 @@ class FakeWorker:
     comes_up: bool = True
     over: bool = False
     hangs: bool = False
+    fails: bool = False
     slow: trio.Event | None = None
     holds_back: trio.Event | None = None
     config: Any = None
@@ -255,6 +259,16 @@ async def test_one_that_does_not_answer_is_killed(autojump_clock: MockClock) -> 
         await trio.sleep(PATIENCE)
         assert w.at(2) is not stuck
         assert w.at(0).share == Share(0, 3)
+
+
+async def test_one_that_fails_at_an_answer_is_killed_and_the_others_are_not(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.at(2).fails = True
+        await w.crew.look()
+        assert w.told("signalled") == [("signalled", 2, signal.SIGKILL)]
+        await trio.sleep(5)
+        assert sorted(w.crew.children) == [0, 1, 2]
 
 
 async def test_a_drain_ends_all_and_starts_none(autojump_clock: MockClock) -> None:
