@@ -130,13 +130,19 @@ class Crew:
         restarts = self._restarts.setdefault(place, Restarts(RESTARTS))
         first = True
         while not self.ending.is_set():
-            child = self.launch(place, self.leader, partial(to_stderr, self._writing))
-            self.children[place] = child
-            if first:
-                task_status.started()
-            code = await self._attend(child, first=first)
-            first = False
-            pause = await self._ended(child, code, restarts)
+            try:
+                child = self.launch(place, self.leader, partial(to_stderr, self._writing))
+            except OSError as error:
+                if first:
+                    raise
+                pause = await self._without(place, f"cannot be started: {error}", 0.0, restarts)
+            else:
+                self.children[place] = child
+                if first:
+                    task_status.started()
+                code = await self._attend(child, first=first)
+                first = False
+                pause = await self._ended(child, code, restarts)
             with trio.move_on_after(pause):
                 await self.ending.wait()
             if not self.ending.is_set():
@@ -181,17 +187,20 @@ class Crew:
                 child.signal(signal.SIGKILL)
 
     async def _ended(self, child: Child, code: int, restarts: Restarts) -> float:
-        """Seconds to the next start. What it had of the limits goes to the others."""
-        place, now = child.place, trio.current_time()
-        del self.children[place]
-        self.seen.pop(place, None)
+        """Seconds to the next start."""
+        del self.children[child.place]
+        self.seen.pop(child.place, None)
+        self.bank.goes(child.place)
+        ready_for = 0.0 if child.ready_at is None else trio.current_time() - child.ready_at
+        return await self._without(child.place, said(code), ready_for, restarts)
+
+    async def _without(self, place: int, what: str, ready_for: float, restarts: Restarts) -> float:
+        """Nobody is there. Seconds to the next start; what it had of the limits goes to the others."""
         self.counted.discard(place)
-        self.bank.goes(place)
         if self.draining or not self.started:
             return 0.0
-        ready_for = 0.0 if child.ready_at is None else now - child.ready_at
-        pause = restarts.ended(now, ready_for)
-        log.error("worker %d %s; it is started again in %.1f s", place, said(code), pause)
+        pause = restarts.ended(trio.current_time(), ready_for)
+        log.error("worker %d %s; it is started again in %.1f s", place, what, pause)
         if restarts.looping and not any(each.ready for each in self.children.values()):
             log.error("no worker stays up: giving up")
             self._over.set()

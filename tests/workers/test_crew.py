@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -135,6 +136,7 @@ class World:
     workers: list[FakeWorker]
     nursery: trio.Nursery
     slow_from_now: trio.Event | None = None
+    cannot_start: int = 0
 
     def at(self, place: int) -> FakeWorker:
         """The latest one there."""
@@ -158,6 +160,9 @@ async def world(*, comes_up: Callable[[int], bool] = lambda _: True) -> AsyncGen
     workers: list[FakeWorker] = []
 
     def launch(place: int, _leader: int, _write: Callable[[bytes], None]) -> Any:
+        if made.cannot_start:
+            made.cannot_start -= 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         worker = FakeWorker(place, events, comes_up(len(workers)), slow=made.slow_from_now)
         workers.append(worker)
         return worker
@@ -246,6 +251,31 @@ async def _die_always(w: World) -> None:
         for place in range(3):
             w.at(place).dies()
         await trio.sleep(1)
+
+
+async def test_where_the_system_has_no_room_for_a_worker_it_is_tried_again_later(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.told()
+        w.cannot_start = 3
+        w.at(1).dies()
+        await _until(lambda: not w.cannot_start)
+        await trio.sleep(0.1)
+        assert "worker 1 cannot be started: [Errno 11] Resource temporarily unavailable" in caplog.text
+        # Until then the others have its part.
+        assert (w.at(0).share, w.at(2).share) == (Share(0, 2), Share(1, 2))
+        await trio.sleep(5)
+        assert w.at(1).share == Share(1, 3)
+        assert len(w.workers) == 4
+
+
+async def test_a_start_for_which_the_system_has_no_room_fails(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.cannot_start = 1
+        with pytest.raises(BlockingIOError):
+            await w.crew.start(w.nursery)
 
 
 async def test_one_that_does_not_answer_is_killed(autojump_clock: MockClock) -> None:
