@@ -30,6 +30,8 @@ from .siblings import ANSWERS_WITHIN, COMMAND_WITHIN, Siblings, Told
 MISSING: Final = "workers_missing"
 LOOK: Final = "/keys-changed"  # below the prefix, among workers only
 
+_COMMAND: Final = "/providers/<name>/<verb>"
+
 Merge = Callable[[Said], Any]
 
 
@@ -70,7 +72,7 @@ _READ: Final[dict[str, Merge]] = {
     "/overview": combining.overview,
 }
 _COMMANDS: Final[dict[tuple[str, str], Merge]] = {
-    ("POST", "/providers/<name>/<verb>"): combining.provider,
+    ("POST", _COMMAND): combining.provider,
     ("DELETE", "/requests/<path:request_id>"): _killed,
     ("DELETE", "/cache"): combining.cache,
 }
@@ -133,7 +135,10 @@ async def _asked(siblings: Siblings, page: str, method: str) -> Response | None:
     if not good:
         return _refused(told)
     whole = merge(good)
-    whole[MISSING] = [place for place, each in enumerate(told) if each is None]
+    missing = whole[MISSING] = [place for place, each in enumerate(told) if each is None]
+    if page == _COMMAND:
+        asked = request.view_args or {}
+        await siblings.commanded(asked["name"], asked["verb"], missing)
     return Response(msgspec.json.encode(whole), content_type="application/json")
 
 

@@ -31,7 +31,7 @@ from infermux.processes.socket_path import LONGEST_PATH
 from infermux.processes.spec import Spec
 
 from .link import Failed, LinkLost
-from .messages import Adopt, Begin, Load, NotLoaded, Ready, Reload, See, Seen, Turn
+from .messages import Adopt, Begin, Load, NotLoaded, Obey, Ready, Reload, See, Seen, Turn, Word
 from .process import Child, begin, said, start, to_stderr
 
 log = logging.getLogger("infermux.workers")
@@ -57,6 +57,7 @@ class Crew:
 
     `folder` has the workers' sockets, `leader` is the end of a pipe that they watch. `reload` is what
     an operator asks. `loading` is held while `config` changes, and while workers are told that it has.
+    `words` are what an operator has last said of providers, see `Obey`.
     """
 
     config: Config
@@ -69,6 +70,7 @@ class Crew:
     started: bool = False
     bank: Bank = attrs.field(factory=Bank)
     seen: dict[int, Seen] = attrs.field(factory=dict[int, Seen])
+    words: dict[str, str] = attrs.field(factory=dict[str, str])
     folder: str = ""
     leader: int = -1
     loading: trio.Lock = attrs.field(factory=trio.Lock)
@@ -77,6 +79,7 @@ class Crew:
     _writing: threading.Lock = attrs.field(factory=threading.Lock)
     _restarts: dict[int, Restarts] = attrs.field(factory=dict[int, Restarts])
     _over: trio.Event = attrs.field(factory=trio.Event)
+    _background: trio.Nursery = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.of = workers_of(self.config)
@@ -96,6 +99,7 @@ class Crew:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all workers; returns when all listen. Raises NotStarted: one has ended before."""
+        self._background = nursery
         self.counted = set(range(self.of))
         for place in self.counted:
             self.bank.comes(place)
@@ -167,6 +171,7 @@ class Crew:
             of=self.of,
             folder=self.folder,
             cookies=self._cookies,
+            words=dict(self.words),
         )
         with suppress(LinkLost):
             await begin(child, message)
@@ -178,13 +183,15 @@ class Crew:
     async def _bring_up_to_date(self, child: Child, begun: Begin) -> None:
         """Tell it what has changed while it was starting, when it was told nothing. Not while all are told."""
         async with self.loading:
-            if self.config is begun.config:
-                return
-            try:
-                await self.ask(child, Load(self.config))
-            except NotLoaded as refused:
-                log.error("worker %d is started again: %s", child.place, refused.message)  # noqa: TRY400
-                child.signal(signal.SIGKILL)
+            if self.config is not begun.config:
+                try:
+                    await self.ask(child, Load(self.config))
+                except NotLoaded as refused:
+                    log.error("worker %d is started again: %s", child.place, refused.message)  # noqa: TRY400
+                    child.signal(signal.SIGKILL)
+        said_since = {name: verb for name, verb in self.words.items() if verb != begun.words.get(name, "enable")}
+        if said_since:
+            await self.ask(child, Obey(said_since))
 
     async def _ended(self, child: Child, code: int, restarts: Restarts) -> float:
         """Seconds to the next start."""
@@ -218,6 +225,12 @@ class Crew:
                 return self.bank.turn(child.place, accounts)
             case Reload(dry_run):
                 return await self.reload(dry_run)
+            case Word(provider, verb, missed):
+                self.words[provider] = verb
+                for each in [self.children[place] for place in missed if place in self.children]:
+                    if each.listens.is_set():  # whoever answers the operator does not wait for those that are slow
+                        self._background.start_soon(self.ask, each, Obey({provider: verb}))
+                return None
             case _:
                 raise ValueError("nothing that a leader is told")
 

@@ -108,6 +108,9 @@ async def _roll(crew: Crew, config: Config, *, dry_run: bool) -> Done:
     if done is None:
         crew.config = former
         raise NotLoaded("no worker answers; try again", (), 503, "shutting_down")
+    if not dry_run:
+        for gone in crew.words.keys() - {provider.name for provider in crew.config.providers}:
+            del crew.words[gone]  # one of that name that comes later is another
     return done
 
 

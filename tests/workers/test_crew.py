@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from infermux.config import load_text
 from infermux.workers.crew import PATIENCE, Crew, NotStarted, room_for_sockets
 from infermux.workers.link import Failed, LinkLost
 from infermux.workers.loading import Reloads
-from infermux.workers.messages import Adopt, Begin, Done, Load, NotLoaded, Ready, See, Seen, Turn
+from infermux.workers.messages import Adopt, Begin, Done, Load, NotLoaded, Obey, Ready, See, Seen, Turn, Word
 
 CONFIG = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\n")
 OTHER = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\nrouting: {strategy: random}\n")
@@ -46,7 +47,8 @@ class FakeLink:
             raise LinkLost
         await trio.sleep(SOON)
         match message:
-            case Begin(share=share):
+            case Begin(share=share, words=words):
+                worker.words = dict(words)
                 worker.config = message.config
                 worker.events.append(("begins", worker.place, share))
                 self.begun.set()
@@ -59,6 +61,9 @@ class FakeLink:
                 worker.config = config
                 worker.events.append(("loads", worker.place, config.routing.strategy))
                 return Done(told={"changed": True}, lines=())
+            case Obey(words):
+                worker.words.update(words)
+                return None
             case Adopt(share):
                 worker.events.append(("adopts", worker.place, share))
                 return worker.over
@@ -79,7 +84,8 @@ class FakeLink:
         await handler(READY)
         while True:
             await handler(Turn([]))
-            await trio.sleep(0.5)
+            with trio.move_on_after(0.5):
+                await handler(await self.worker.says.receive())
 
 
 @attrs.define(eq=False)
@@ -98,6 +104,9 @@ class FakeWorker:
     slow: trio.Event | None = None
     holds_back: trio.Event | None = None
     config: Any = None
+    words: dict[str, str] = attrs.field(factory=dict[str, str])
+    told: Any = None
+    says: Any = None
     refuses: Any = None
     code: int = 0
     dead: trio.Event = attrs.field(factory=trio.Event)
@@ -110,6 +119,7 @@ class FakeWorker:
 
     def __attrs_post_init__(self) -> None:
         self.link = FakeLink(self)
+        self.told, self.says = trio.open_memory_channel[Any](math.inf)
 
     @property
     def strategy(self) -> str:
@@ -364,6 +374,33 @@ async def test_one_that_cannot_take_what_is_new_is_started_with_it(autojump_cloc
         await trio.sleep(5)
         assert ("signalled", 1, signal.SIGKILL) in w.told("signalled")
         assert w.at(1).config.routing == OTHER.routing
+
+
+async def test_what_an_operator_has_said_of_providers_those_that_come_later_hear(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.at(0).told.send_nowait(Word("a", "disable"))
+        w.at(0).told.send_nowait(Word("b", "drain"))
+        await _until(lambda: len(w.crew.words) == 2)
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await _until(lambda: len(w.workers) == 4 and w.at(1).words == {"a": "disable", "b": "drain"})
+        # What is said while it starts it hears when it listens.
+        w.at(0).told.send_nowait(Word("a", "enable", (1,)))
+        w.at(0).told.send_nowait(Word("c", "disable", (1,)))
+        await _until(lambda: "c" in w.crew.words)
+        assert w.at(1).words["a"] == "disable"
+        w.slow_from_now.set()
+        await trio.sleep(1)
+        assert w.at(1).words == {"a": "enable", "b": "drain", "c": "disable"}
+
+
+async def test_a_worker_that_missed_what_an_operator_said_is_told(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.at(0).told.send_nowait(Word("a", "drain", (2,)))
+        await _until(lambda: bool(w.at(2).words))
+        assert [w.at(place).words for place in range(3)] == [{}, {}, {"a": "drain"}]
 
 
 async def _until(true: Callable[[], bool]) -> None:

@@ -38,6 +38,7 @@ class FakeCrew:
     children: dict[int, FakeChild]
     config: Config = OLD
     draining: bool = False
+    words: dict[str, str] = attrs.field(factory=dict[str, str])
     loading: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def ask(self, child: FakeChild, message: Any) -> Any:
@@ -77,6 +78,15 @@ async def test_where_one_cannot_take_it_those_that_have_go_back(error: Exception
         await reloads(both).asked(False)
     assert both.children[0].taken == ["priority", "random"]
     assert both.config is OLD
+
+
+async def test_what_was_said_of_a_provider_that_is_no_more_is_forgotten() -> None:
+    both = crew(FakeChild(0))
+    both.words = {"a": "disable", "gone": "disable"}
+    await reloads(both).asked(True)
+    assert both.words.keys() == {"a", "gone"}
+    await reloads(both).asked(False)
+    assert both.words == {"a": "disable"}
 
 
 async def test_a_dry_run_asks_one_and_changes_none() -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from infermux.actors.kit_errors import ActorDied
+from infermux.actors.provider_messages import Verb
 from infermux.actors.share import WHOLE
 from infermux.config import load_text
 from infermux.config.settings import Config
-from infermux.errors import ConfigError, Problem, ShuttingDown
-from infermux.workers.messages import Begin, Load, NotLoaded
+from infermux.errors import ConfigError, NotFound, Problem, ShuttingDown
+from infermux.workers.messages import Begin, Load, NotLoaded, Obey, Word
 from infermux.workers.worker import Worker
 
 OLD, NEW = (
@@ -21,8 +22,7 @@ OLD, NEW = (
 )
 
 
-def worker(application: Any, config: Config = OLD) -> Worker:
-    link: Any = None
+def worker(application: Any, link: Any = None, config: Config = OLD) -> Worker:
     begin = Begin(config=config, share=WHOLE, place=0, of=2, folder="/nowhere", cookies=b"")
     return Worker(link, begin, config, application)
 
@@ -56,3 +56,30 @@ async def test_a_configuration_that_fails_is_refused_whatever_the_reason(
 async def test_one_that_is_starting_says_so() -> None:
     with pytest.raises(NotLoaded, match="starting"):
         await worker(None).answer(Load(NEW))
+
+
+async def test_it_does_as_an_operator_has_said_with_the_providers_that_it_has() -> None:
+    done: list[tuple[str, Verb]] = []
+
+    async def command(name: str, verb: Verb) -> None:
+        if name == "unknown":
+            raise NotFound("no")
+        if name == "restarting":
+            raise ActorDied(name)
+        done.append((name, verb))
+
+    one = worker(SimpleNamespace(fleet=SimpleNamespace(command=command)))
+    await one.answer(Obey({"a": "disable", "unknown": "drain", "restarting": "drain", "b": "drain"}))
+    assert done == [("a", Verb.DISABLE), ("b", Verb.DRAIN)]
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+async def test_it_tells_the_leader_what_is_to_last(verb: Verb) -> None:
+    told: list[Any] = []
+
+    async def ask(message: Any) -> None:
+        told.append(message)
+
+    await worker(None, SimpleNamespace(ask=ask)).siblings.commanded("a", verb.value, [1])
+    lasts = verb in (Verb.ENABLE, Verb.DISABLE, Verb.DRAIN)
+    assert told == ([Word("a", verb.value, (1,))] if lasts else [])
