@@ -39,7 +39,7 @@ log = logging.getLogger("infermux.workers")
 PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is killed
 OVER_POLL = 0.1
 LONGEST_NAME = 32  # characters of "/infermux-RANDOM8/1023.sock", and some more
-ENDS_WITHIN = 5.0  # seconds beside its grace
+ENDS_WITHIN = 20.0  # seconds beside its grace: its ledger, budgets, providers and database each have some
 RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
 
 
