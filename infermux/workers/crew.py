@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ from .process import Child, begin, said, start, to_stderr
 log = logging.getLogger("infermux.workers")
 
 PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is killed
+STARTS_WITHIN = 300.0  # ... to listen: providers that are `strict` and databases are waited for
 OVER_POLL = 0.1
 LONGEST_NAME = 32  # characters of "/infermux-RANDOM8/1023.sock", and some more
 ENDS_WITHIN = 20.0  # seconds beside its grace: its ledger, budgets, providers and database each have some
@@ -173,12 +174,21 @@ class Crew:
             cookies=self._cookies,
             words=dict(self.words),
         )
-        with suppress(LinkLost):
-            await begin(child, message)
-            await child.listens.wait()
-            await self._bring_up_to_date(child, message)
-            if child.late:
-                await self._let_in(child)
+        try:
+            with trio.fail_after(STARTS_WITHIN):
+                await begin(child, message)
+                await child.listens.wait()
+        except LinkLost:
+            return
+        except (Failed, trio.TooSlowError) as error:
+            what = str(error) or f"in {STARTS_WITHIN:g} s"
+            log.error("worker %d does not come up (%s): it is killed", child.place, what)  # noqa: TRY400
+            child.signal(signal.SIGKILL)
+            return
+        await self._deal()  # others may have come since it was told its part
+        await self._bring_up_to_date(child, message)
+        if child.late:
+            await self._let_in(child)
 
     async def _bring_up_to_date(self, child: Child, begun: Begin) -> None:
         """Tell it what has changed while it was starting, when it was told nothing. Not while all are told."""

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from infermux.actors.share import Share
 from infermux.config import load_text
-from infermux.workers.crew import PATIENCE, Crew, NotStarted, room_for_sockets
+from infermux.workers.crew import PATIENCE, STARTS_WITHIN, Crew, NotStarted, room_for_sockets
 from infermux.workers.link import Failed, LinkLost
 from infermux.workers.loading import Reloads
 from infermux.workers.messages import Adopt, Begin, Done, Load, NotLoaded, Obey, Ready, See, Seen, Turn, Word
@@ -47,6 +47,8 @@ class FakeLink:
             raise LinkLost
         await trio.sleep(SOON)
         match message:
+            case Begin() if worker.fails:
+                raise Failed("KeyError")
             case Begin(share=share, words=words):
                 worker.words = dict(words)
                 worker.config = message.config
@@ -147,6 +149,7 @@ class World:
     nursery: trio.Nursery
     slow_from_now: trio.Event | None = None
     cannot_start: int = 0
+    fails_to_begin: int = 0
 
     def at(self, place: int) -> FakeWorker:
         """The latest one there."""
@@ -174,6 +177,9 @@ async def world(*, comes_up: Callable[[int], bool] = lambda _: True) -> AsyncGen
             made.cannot_start -= 1
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         worker = FakeWorker(place, events, comes_up(len(workers)), slow=made.slow_from_now)
+        if made.fails_to_begin:
+            made.fails_to_begin -= 1
+            worker.fails = True
         workers.append(worker)
         return worker
 
@@ -235,6 +241,55 @@ async def test_one_that_came_back_waits_for_others_that_have_too_much_in_flight(
         w.at(2).over = False
         await trio.sleep(2)
         assert w.told("adopts") == [("adopts", 0, Share(0, 3))]
+
+
+async def test_one_that_waits_to_be_let_in_has_no_more_than_its_part_of_all_that_are_there(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        for _ in range(3):
+            w.at(1).dies()
+            await trio.sleep(2)
+        w.at(1).dies()  # the fourth time: it comes back in 0.8 s, and the other one in 0.1
+        w.at(2).over = True  # nobody is let in
+        w.slow_from_now = trio.Event()
+        w.at(0).dies()
+        await _until(lambda: len(w.workers) == 7 and w.at(0).config is not None)
+        assert w.at(0).share == Share(0, 2, late=True)
+        await _until(lambda: len(w.workers) == 8 and w.at(1).config is not None)
+        w.slow_from_now.set()
+        await trio.sleep(5)
+        assert [w.at(place).share for place in range(3)] == [
+            Share(0, 3, late=True),
+            Share(1, 3, late=True),
+            Share(2, 3),
+        ]
+
+
+async def test_one_that_never_listens_is_killed(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.told()
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await trio.sleep(1)
+        w.slow_from_now = None
+        await trio.sleep(STARTS_WITHIN)
+        assert w.told("signalled") == [("signalled", 1, signal.SIGKILL)]
+        assert "worker 1 does not come up" in caplog.text
+        assert w.at(1).share == Share(1, 3)
+
+
+async def test_one_that_fails_to_begin_is_killed(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.told()
+        w.fails_to_begin = 1
+        w.at(1).dies()
+        await trio.sleep(5)
+        assert w.told("signalled") == [("signalled", 1, signal.SIGKILL)]
+        assert w.at(1).share == Share(1, 3)
 
 
 async def test_one_that_dies_again_and_again_is_started_less_often(autojump_clock: MockClock) -> None:
@@ -398,6 +453,7 @@ async def test_what_an_operator_has_said_of_providers_those_that_come_later_hear
 async def test_a_worker_that_missed_what_an_operator_said_is_told(autojump_clock: MockClock) -> None:
     async with world() as w:
         await w.crew.start(w.nursery)
+        await trio.sleep(1)
         w.at(0).told.send_nowait(Word("a", "drain", (2,)))
         await _until(lambda: bool(w.at(2).words))
         assert [w.at(place).words for place in range(3)] == [{}, {}, {"a": "drain"}]
