@@ -2,191 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import math
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
 from infermux.actors.share import Share
-from infermux.config import load_text
-from infermux.workers.crew import PATIENCE, STARTS_WITHIN, Crew, NotStarted, room_for_sockets
-from infermux.workers.link import Failed, LinkLost
+from infermux.workers.crew import PATIENCE, STARTS_WITHIN, NotStarted, room_for_sockets
 from infermux.workers.loading import Reloads
-from infermux.workers.messages import Adopt, Begin, Done, Load, NotLoaded, Obey, Ready, See, Seen, Turn, Word
-
-CONFIG = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\n")
-OTHER = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\nrouting: {strategy: random}\n")
-READY = Ready(addresses=(("127.0.0.1", 8080),), management_addresses=())
-SOON = 0.01
-
-Events = list[tuple[str, int, Any]]
-"""What happened, in its order: `begins` and `adopts` with the share, `loads`, `signalled` with which, and where."""
-
-
-@attrs.define(eq=False)
-class FakeLink:
-    """The link to a worker that does as it is told."""
-
-    worker: FakeWorker
-    lost: trio.Event = attrs.field(factory=trio.Event)
-    begun: trio.Event = attrs.field(factory=trio.Event)
-
-    async def ask(self, message: Any) -> Any:
-        worker = self.worker
-        if worker.dead.is_set():
-            raise LinkLost
-        if worker.hangs:
-            await worker.dead.wait()
-            raise LinkLost
-        await trio.sleep(SOON)
-        match message:
-            case Begin() if worker.fails:
-                raise Failed("KeyError")
-            case Begin(share=share, words=words):
-                worker.words = dict(words)
-                worker.config = message.config
-                worker.events.append(("begins", worker.place, share))
-                self.begun.set()
-                return None
-            case Load(config):
-                if worker.holds_back is not None:
-                    await worker.holds_back.wait()
-                if config.routing == worker.refuses:
-                    raise NotLoaded("no")
-                worker.config = config
-                worker.events.append(("loads", worker.place, config.routing.strategy))
-                return Done(told={"changed": True}, lines=())
-            case Obey(words):
-                worker.words.update(words)
-                return None
-            case Adopt(share):
-                worker.events.append(("adopts", worker.place, share))
-                return worker.over
-            case See() if worker.fails:
-                worker.fails = False
-                raise Failed("KeyError")
-            case See():
-                return Seen(in_flight=worker.place, draining=False, over=worker.over)
-            case _:
-                raise AssertionError(message)
-
-    async def run(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
-        await self.begun.wait()
-        if not self.worker.comes_up:
-            await trio.sleep_forever()
-        if self.worker.slow is not None:
-            await self.worker.slow.wait()
-        await handler(READY)
-        while True:
-            await handler(Turn([]))
-            with trio.move_on_after(0.5):
-                await handler(await self.worker.says.receive())
-
-
-@attrs.define(eq=False)
-class FakeWorker:
-    """See `workers.process.Child`. `over`: it has more in flight than its part.
-
-    `slow` is waited for before it listens, `holds_back` before it answers to a configuration; `refuses` routing.
-    """
-
-    place: int
-    events: Events
-    comes_up: bool = True
-    over: bool = False
-    hangs: bool = False
-    fails: bool = False
-    slow: trio.Event | None = None
-    holds_back: trio.Event | None = None
-    config: Any = None
-    words: dict[str, str] = attrs.field(factory=dict[str, str])
-    told: Any = None
-    says: Any = None
-    refuses: Any = None
-    code: int = 0
-    dead: trio.Event = attrs.field(factory=trio.Event)
-    listens: trio.Event = attrs.field(factory=trio.Event)
-    link: FakeLink = attrs.field(init=False)
-    ready: Ready | None = None
-    ready_at: float | None = None
-    share: Any = None
-    late: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        self.link = FakeLink(self)
-        self.told, self.says = trio.open_memory_channel[Any](math.inf)
-
-    @property
-    def strategy(self) -> str:
-        return str(self.config.routing.strategy)
-
-    def signal(self, number: int) -> None:
-        self.events.append(("signalled", self.place, number))
-        self.dies(-number)
-
-    def dies(self, code: int = 1) -> None:
-        self.code = code
-        self.dead.set()
-        self.link.lost.set()
-
-    async def ended(self) -> int:
-        await self.dead.wait()
-        return self.code
-
-
-@attrs.define(eq=False)
-class World:
-    crew: Crew
-    events: Events
-    workers: list[FakeWorker]
-    nursery: trio.Nursery
-    slow_from_now: trio.Event | None = None
-    cannot_start: int = 0
-    fails_to_begin: int = 0
-
-    def at(self, place: int) -> FakeWorker:
-        """The latest one there."""
-        return next(each for each in reversed(self.workers) if each.place == place)
-
-    def told(self, *kinds: str) -> Events:
-        """What has happened since this was asked last."""
-        found = [each for each in self.events if each[0] in kinds]
-        self.events.clear()
-        return found
-
-
-async def _no_reload(_dry_run: bool) -> dict[str, object]:
-    return {}
-
-
-@asynccontextmanager
-async def world(*, comes_up: Callable[[int], bool] = lambda _: True) -> AsyncGenerator[World]:
-    """`comes_up`: whether the worker of that number, in the order of starting, ever listens."""
-    events: Events = []
-    workers: list[FakeWorker] = []
-
-    def launch(place: int, _leader: int, _write: Callable[[bytes], None]) -> Any:
-        if made.cannot_start:
-            made.cannot_start -= 1
-            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-        worker = FakeWorker(place, events, comes_up(len(workers)), slow=made.slow_from_now)
-        if made.fails_to_begin:
-            made.fails_to_begin -= 1
-            worker.fails = True
-        workers.append(worker)
-        return worker
-
-    async with trio.open_nursery() as nursery:
-        made = World(Crew(CONFIG, _no_reload, launch), events, workers, nursery)
-        yield made
-        nursery.cancel_scope.cancel()
+from infermux.workers.messages import NotLoaded, Word
+from tests.workers._crew import CONFIG, OTHER, READY, SOON, World, until, world
 
 
 def test_sockets_go_where_their_paths_are_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,9 +81,9 @@ async def test_one_that_waits_to_be_let_in_has_no_more_than_its_part_of_all_that
         w.at(2).over = True  # nobody is let in
         w.slow_from_now = trio.Event()
         w.at(0).dies()
-        await _until(lambda: len(w.workers) == 7 and w.at(0).config is not None)
+        await until(lambda: len(w.workers) == 7 and w.at(0).config is not None)
         assert w.at(0).share == Share(0, 2, late=True)
-        await _until(lambda: len(w.workers) == 8 and w.at(1).config is not None)
+        await until(lambda: len(w.workers) == 8 and w.at(1).config is not None)
         w.slow_from_now.set()
         await trio.sleep(5)
         assert [w.at(place).share for place in range(3)] == [
@@ -326,7 +152,7 @@ async def test_where_the_system_has_no_room_for_a_worker_it_is_tried_again_later
         w.told()
         w.cannot_start = 3
         w.at(1).dies()
-        await _until(lambda: not w.cannot_start)
+        await until(lambda: not w.cannot_start)
         await trio.sleep(0.1)
         assert "worker 1 cannot be started: [Errno 11] Resource temporarily unavailable" in caplog.text
         # Until then the others have its part.
@@ -383,7 +209,7 @@ async def test_one_that_starts_while_all_reload_serves_what_is_new(autojump_cloc
         await w.crew.start(w.nursery)
         w.slow_from_now = trio.Event()
         w.at(1).dies()
-        await _until(lambda: w.at(1).config is not None and len(w.workers) == 4)
+        await until(lambda: w.at(1).config is not None and len(w.workers) == 4)
         await Reloads(lambda: (OTHER, []), w.crew).asked(False)
         assert w.at(1).config is CONFIG
         w.slow_from_now.set()
@@ -402,9 +228,9 @@ async def test_one_that_starts_during_a_reload_that_is_taken_back_serves_what_wa
         go_on = trio.Event()
         w.at(2).refuses, w.at(2).holds_back = OTHER.routing, go_on
         w.nursery.start_soon(_refused_reload, w)
-        await _until(lambda: w.at(0).config is OTHER)
+        await until(lambda: w.at(0).config is OTHER)
         w.at(1).dies()
-        await _until(lambda: len(w.workers) == 4 and w.at(1).listens.is_set())
+        await until(lambda: len(w.workers) == 4 and w.at(1).listens.is_set())
         assert w.at(1).config.routing == OTHER.routing
         go_on.set()
         await trio.sleep(5)
@@ -422,7 +248,7 @@ async def test_one_that_cannot_take_what_is_new_is_started_with_it(autojump_cloc
         await w.crew.start(w.nursery)
         w.slow_from_now = trio.Event()
         w.at(1).dies()
-        await _until(lambda: w.at(1).config is not None and len(w.workers) == 4)
+        await until(lambda: w.at(1).config is not None and len(w.workers) == 4)
         w.at(1).refuses = OTHER.routing
         await Reloads(lambda: (OTHER, []), w.crew).asked(False)
         w.slow_from_now.set()
@@ -436,14 +262,14 @@ async def test_what_an_operator_has_said_of_providers_those_that_come_later_hear
         await w.crew.start(w.nursery)
         w.at(0).told.send_nowait(Word("a", "disable"))
         w.at(0).told.send_nowait(Word("b", "drain"))
-        await _until(lambda: len(w.crew.words) == 2)
+        await until(lambda: len(w.crew.words) == 2)
         w.slow_from_now = trio.Event()
         w.at(1).dies()
-        await _until(lambda: len(w.workers) == 4 and w.at(1).words == {"a": "disable", "b": "drain"})
+        await until(lambda: len(w.workers) == 4 and w.at(1).words == {"a": "disable", "b": "drain"})
         # What is said while it starts it hears when it listens.
         w.at(0).told.send_nowait(Word("a", "enable", (1,)))
         w.at(0).told.send_nowait(Word("c", "disable", (1,)))
-        await _until(lambda: "c" in w.crew.words)
+        await until(lambda: "c" in w.crew.words)
         assert w.at(1).words["a"] == "disable"
         w.slow_from_now.set()
         await trio.sleep(1)
@@ -455,11 +281,5 @@ async def test_a_worker_that_missed_what_an_operator_said_is_told(autojump_clock
         await w.crew.start(w.nursery)
         await trio.sleep(1)
         w.at(0).told.send_nowait(Word("a", "drain", (2,)))
-        await _until(lambda: bool(w.at(2).words))
+        await until(lambda: bool(w.at(2).words))
         assert [w.at(place).words for place in range(3)] == [{}, {}, {"a": "drain"}]
-
-
-async def _until(true: Callable[[], bool]) -> None:
-    with trio.fail_after(30):
-        while not true():  # noqa: ASYNC110 - the clock is ours
-            await trio.sleep(SOON)
