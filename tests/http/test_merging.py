@@ -49,6 +49,14 @@ def app_of(siblings: FakeSiblings, nursery: trio.Nursery) -> QuartTrio:
     async def command(name: str, verb: str) -> dict[str, Any]:
         return {"alone": [name, verb]}
 
+    @app.post(f"{PREFIX}/keys")
+    async def make() -> tuple[dict[str, Any], int]:
+        return {"key": "sk-made", "name": "made"}, 201
+
+    @app.delete(f"{PREFIX}/keys/<name>")
+    async def revoke(name: str) -> tuple[dict[str, Any], int]:
+        return ({"error": "no"}, 404) if name == "unknown" else ({"name": name}, 200)
+
     return app
 
 
@@ -66,3 +74,17 @@ async def test_the_leader_hears_of_a_command_that_was_carried_out_and_who_missed
     assert answer.status_code == max(each or 0 for each in status)
     if missed is not None:
         assert (await answer.get_json())["workers_missing"] == missed
+
+
+async def test_who_has_not_looked_at_a_changed_key_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async with trio.open_nursery() as nursery:
+        client = app_of(FakeSiblings([200, None, 503]), nursery).test_client()
+        made = await client.post(f"{PREFIX}/keys")
+        assert made.status_code == 201
+        assert await made.get_json() == {"key": "sk-made", "name": "made", "workers_missing": [1, 2]}
+        assert "workers 1, 2 have not looked at the keys yet" in caplog.text
+        refused = await client.delete(f"{PREFIX}/keys/unknown")
+        assert await refused.get_json() == {"error": "no"}
+        client = app_of(FakeSiblings([200, 200]), nursery).test_client()
+        revoked = await client.delete(f"{PREFIX}/keys/a")
+        assert await revoked.get_json() == {"name": "a", "workers_missing": []}
