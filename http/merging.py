@@ -7,6 +7,7 @@ of the dashboard) are answered by the worker that was asked.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -16,6 +17,7 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from infermux.actors.key_table import LOOK_EVERY
 from infermux.actors.keys import Keys
 from infermux.errors import InvalidRequest
 
@@ -27,8 +29,12 @@ from .merged_events import merged_events
 from .metrics_page import ROOT as METRICS
 from .siblings import ANSWERS_WITHIN, COMMAND_WITHIN, Siblings, Told
 
+log = logging.getLogger("infermux.workers")
+
 MISSING: Final = "workers_missing"
 LOOK: Final = "/keys-changed"  # below the prefix, among workers only
+
+_COMMAND: Final = "/providers/<name>/<verb>"
 
 Merge = Callable[[Said], Any]
 
@@ -70,7 +76,7 @@ _READ: Final[dict[str, Merge]] = {
     "/overview": combining.overview,
 }
 _COMMANDS: Final[dict[tuple[str, str], Merge]] = {
-    ("POST", "/providers/<name>/<verb>"): combining.provider,
+    ("POST", _COMMAND): combining.provider,
     ("DELETE", "/requests/<path:request_id>"): _killed,
     ("DELETE", "/cache"): combining.cache,
 }
@@ -104,7 +110,16 @@ def add_merged(app: QuartTrio, siblings: Siblings, nursery: trio.Nursery, prefix
     async def tell_of_keys(response: Response) -> Response:
         changing = request.method in ("POST", "DELETE") and response.status_code < 400
         if changing and request.path.startswith(f"{prefix}/keys"):
-            await siblings.ask_all("POST", f"{prefix}{LOOK}")
+            told = await siblings.ask_all("POST", f"{prefix}{LOOK}")
+            missing = [place for place, each in enumerate(told) if each is None or not each.ok]
+            if missing:
+                log.warning(
+                    "workers %s have not looked at the keys yet: they do so within %g s of when they can",
+                    ", ".join(map(str, missing)),
+                    LOOK_EVERY,
+                )
+            if response.is_json:
+                response.set_data(msgspec.json.encode({**await response.get_json(), MISSING: missing}))
         return response
 
 
@@ -133,7 +148,10 @@ async def _asked(siblings: Siblings, page: str, method: str) -> Response | None:
     if not good:
         return _refused(told)
     whole = merge(good)
-    whole[MISSING] = [place for place, each in enumerate(told) if each is None]
+    missing = whole[MISSING] = [place for place, each in enumerate(told) if each is None]
+    if page == _COMMAND:
+        asked = request.view_args or {}
+        await siblings.commanded(asked["name"], asked["verb"], missing)
     return Response(msgspec.json.encode(whole), content_type="application/json")
 
 

@@ -34,7 +34,7 @@ _BURST = 64
 _FULL_PAUSE = 0.05
 FULL_HANDSHAKE = 1.0
 """Seconds that a TLS handshake has for certain when connections are at their bound."""
-_LAST_WORDS = 1.0
+LAST_WORDS = 1.0
 """Seconds after the grace period for handlers to say an in-band error before their connections are cut."""
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ALPN = ["h2", "http/1.1"]
@@ -275,7 +275,7 @@ async def _drain(fronts: list[Front], grace: float) -> None:
 async def _cut_later(fronts: list[Front]) -> None:
     """Close what does not end by being cancelled: hypercorn shields its sending. At once if cancelled itself."""
     try:
-        await trio.sleep(_LAST_WORDS)
+        await trio.sleep(LAST_WORDS)
     finally:
         for front in fronts:
             front.cut()

@@ -48,6 +48,7 @@ class Siblings:
     """All workers of this router, as one of them sees them: it is the one at `place`.
 
     `folder` has their sockets, `cookies` is the key that they all seal cookies with, `reload` has all of them reload.
+    `commanded` is told what an operator has asked of a provider, and which places have not heard it.
     """
 
     place: int
@@ -55,6 +56,7 @@ class Siblings:
     folder: str = attrs.field(repr=False)
     cookies: bytes = attrs.field(repr=False)
     reload: Callable[[bool], Awaitable[dict[str, object]]] = attrs.field(repr=False)
+    commanded: Callable[[str, str, Sequence[int]], Awaitable[None]] = attrs.field(repr=False)
 
     def path(self, place: int) -> str:
         """The socket of the worker at `place`."""

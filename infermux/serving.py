@@ -29,7 +29,7 @@ from infermux.http.server import Running, serve, tls_context
 from infermux.logs import set_up_logging
 from infermux.watching import files_beside, watch
 from infermux.workers.messages import Begin
-from infermux.workers.worker import Worker, deaf_to_terminals, open_link
+from infermux.workers.worker import Worker, deaf_to_terminals, obey, open_link
 
 from .announcing import announce, place_of
 
@@ -149,6 +149,8 @@ async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OS
         leaving, shutdown = trio.Event(), trio.Event()
         await nursery.start(_watch_signals, application, leaving, shutdown, worker is None)
         shared = worker is not None
+        if worker is not None:
+            await obey(application, worker.begin.words)  # before anybody can be served
         try:
             running: Running = await nursery.start(_listen, application, tls, shutdown, nursery.cancel_scope, shared)
         except OSError as unusable:

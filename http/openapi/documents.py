@@ -77,8 +77,8 @@ def documents() -> dict[str, Schema]:
         ),
         "Costs": _costs(types),
         "Key": _merged(record(_key())),
-        "NewKey": record(
-            {"key": {**TEXT, "pattern": "^ifx_[a-z2-7]{12}_[a-z2-7]{52}$"}, **_key(), "warnings": listed(TEXT)}
+        "NewKey": _merged(
+            record({"key": {**TEXT, "pattern": "^ifx_[a-z2-7]{12}_[a-z2-7]{52}$"}, **_key(), "warnings": listed(TEXT)})
         ),
         "Keys": _merged(record({"keys": listed(ref("Key"))})),
         "Reloaded": _reloaded(),

@@ -20,7 +20,7 @@ from infermux.errors import InfermuxError
 from .lock import Facts, Home, holder
 
 DRAINS_WITHIN = 2.0  # seconds from SIGTERM to what it says of its drain
-ENDS_WITHIN = 10.0  # seconds beside its grace
+ENDS_WITHIN = 25.0  # seconds beside its grace; one that leads workers gives them 20
 MOST_SHOWN = 256 * 1024  # bytes of what a daemon wrote before it ended; of more the end
 
 

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -30,16 +30,17 @@ from infermux.processes.restarts import Restarts
 from infermux.processes.socket_path import LONGEST_PATH
 from infermux.processes.spec import Spec
 
-from .link import LinkLost
-from .messages import Adopt, Begin, Ready, Reload, See, Seen, Turn
+from .link import Failed, LinkLost
+from .messages import Adopt, Begin, Load, NotLoaded, Obey, Ready, Reload, See, Seen, Turn, Word
 from .process import Child, begin, said, start, to_stderr
 
 log = logging.getLogger("infermux.workers")
 
 PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is killed
+STARTS_WITHIN = 300.0  # ... to listen: providers that are `strict` and databases are waited for
 OVER_POLL = 0.1
 LONGEST_NAME = 32  # characters of "/infermux-RANDOM8/1023.sock", and some more
-ENDS_WITHIN = 5.0  # seconds beside its grace
+ENDS_WITHIN = 20.0  # seconds beside its grace: its ledger, budgets, providers and database each have some
 RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
 
 
@@ -56,7 +57,8 @@ class Crew:
     """The workers of `config`, whose ports are fixed. `counted` are the places whose limits are dealt out.
 
     `folder` has the workers' sockets, `leader` is the end of a pipe that they watch. `reload` is what
-    an operator asks.
+    an operator asks. `loading` is held while `config` changes, and while workers are told that it has.
+    `words` are what an operator has last said of providers, see `Obey`.
     """
 
     config: Config
@@ -69,13 +71,16 @@ class Crew:
     started: bool = False
     bank: Bank = attrs.field(factory=Bank)
     seen: dict[int, Seen] = attrs.field(factory=dict[int, Seen])
+    words: dict[str, str] = attrs.field(factory=dict[str, str])
     folder: str = ""
     leader: int = -1
+    loading: trio.Lock = attrs.field(factory=trio.Lock)
     _cookies: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
     _dealing: trio.Lock = attrs.field(factory=trio.Lock)
     _writing: threading.Lock = attrs.field(factory=threading.Lock)
     _restarts: dict[int, Restarts] = attrs.field(factory=dict[int, Restarts])
     _over: trio.Event = attrs.field(factory=trio.Event)
+    _background: trio.Nursery = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.of = workers_of(self.config)
@@ -95,6 +100,7 @@ class Crew:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all workers; returns when all listen. Raises NotStarted: one has ended before."""
+        self._background = nursery
         self.counted = set(range(self.of))
         for place in self.counted:
             self.bank.comes(place)
@@ -129,13 +135,19 @@ class Crew:
         restarts = self._restarts.setdefault(place, Restarts(RESTARTS))
         first = True
         while not self.ending.is_set():
-            child = self.launch(place, self.leader, partial(to_stderr, self._writing))
-            self.children[place] = child
-            if first:
-                task_status.started()
-            code = await self._attend(child, first=first)
-            first = False
-            pause = await self._ended(child, code, restarts)
+            try:
+                child = self.launch(place, self.leader, partial(to_stderr, self._writing))
+            except OSError as error:
+                if first:
+                    raise
+                pause = await self._without(place, f"cannot be started: {error}", 0.0, restarts)
+            else:
+                self.children[place] = child
+                if first:
+                    task_status.started()
+                code = await self._attend(child, first=first)
+                first = False
+                pause = await self._ended(child, code, restarts)
             with trio.move_on_after(pause):
                 await self.ending.wait()
             if not self.ending.is_set():
@@ -160,25 +172,52 @@ class Crew:
             of=self.of,
             folder=self.folder,
             cookies=self._cookies,
+            words=dict(self.words),
         )
-        with suppress(LinkLost):
-            await begin(child, message)
-            await child.listens.wait()
-            if child.late:
-                await self._let_in(child)
+        try:
+            with trio.fail_after(STARTS_WITHIN):
+                await begin(child, message)
+                await child.listens.wait()
+        except LinkLost:
+            return
+        except (Failed, trio.TooSlowError) as error:
+            what = str(error) or f"in {STARTS_WITHIN:g} s"
+            log.error("worker %d does not come up (%s): it is killed", child.place, what)  # noqa: TRY400
+            child.signal(signal.SIGKILL)
+            return
+        await self._deal()  # others may have come since it was told its part
+        await self._bring_up_to_date(child, message)
+        if child.late:
+            await self._let_in(child)
+
+    async def _bring_up_to_date(self, child: Child, begun: Begin) -> None:
+        """Tell it what has changed while it was starting, when it was told nothing. Not while all are told."""
+        async with self.loading:
+            if self.config is not begun.config:
+                try:
+                    await self.ask(child, Load(self.config))
+                except NotLoaded as refused:
+                    log.error("worker %d is started again: %s", child.place, refused.message)  # noqa: TRY400
+                    child.signal(signal.SIGKILL)
+        said_since = {name: verb for name, verb in self.words.items() if verb != begun.words.get(name, "enable")}
+        if said_since:
+            await self.ask(child, Obey(said_since))
 
     async def _ended(self, child: Child, code: int, restarts: Restarts) -> float:
-        """Seconds to the next start. What it had of the limits goes to the others."""
-        place, now = child.place, trio.current_time()
-        del self.children[place]
-        self.seen.pop(place, None)
+        """Seconds to the next start."""
+        del self.children[child.place]
+        self.seen.pop(child.place, None)
+        self.bank.goes(child.place)
+        ready_for = 0.0 if child.ready_at is None else trio.current_time() - child.ready_at
+        return await self._without(child.place, said(code), ready_for, restarts)
+
+    async def _without(self, place: int, what: str, ready_for: float, restarts: Restarts) -> float:
+        """Nobody is there. Seconds to the next start; what it had of the limits goes to the others."""
         self.counted.discard(place)
-        self.bank.goes(place)
         if self.draining or not self.started:
             return 0.0
-        ready_for = 0.0 if child.ready_at is None else now - child.ready_at
-        pause = restarts.ended(now, ready_for)
-        log.error("worker %d %s; it is started again in %.1f s", place, said(code), pause)
+        pause = restarts.ended(trio.current_time(), ready_for)
+        log.error("worker %d %s; it is started again in %.1f s", place, what, pause)
         if restarts.looping and not any(each.ready for each in self.children.values()):
             log.error("no worker stays up: giving up")
             self._over.set()
@@ -196,6 +235,12 @@ class Crew:
                 return self.bank.turn(child.place, accounts)
             case Reload(dry_run):
                 return await self.reload(dry_run)
+            case Word(provider, verb, missed):
+                self.words[provider] = verb
+                for each in [self.children[place] for place in missed if place in self.children]:
+                    if each.listens.is_set():  # whoever answers the operator does not wait for those that are slow
+                        self._background.start_soon(self.ask, each, Obey({provider: verb}))
+                return None
             case _:
                 raise ValueError("nothing that a leader is told")
 
@@ -241,13 +286,16 @@ class Crew:
         return any(isinstance(each, Seen) and each.over for each in seen)
 
     async def ask(self, child: Child, message: Any) -> Any:
-        """Its answer; None where it is gone. One that does not answer in time is killed."""
-        with trio.move_on_after(PATIENCE):
-            try:
+        """Its answer; None where it is gone. One that fails, or not in time, is killed. Raises NotLoaded."""
+        try:
+            with trio.fail_after(PATIENCE):
                 return await child.link.ask(message)
-            except LinkLost:
-                return None
-        log.error("worker %d has not answered for %g s: it is killed", child.place, PATIENCE)
+        except LinkLost:
+            return None
+        except Failed as failed:
+            log.error("worker %d could not answer (%s): it is killed", child.place, failed)  # noqa: TRY400
+        except trio.TooSlowError:
+            log.error("worker %d has not answered for %g s: it is killed", child.place, PATIENCE)  # noqa: TRY400
         child.signal(signal.SIGKILL)
         return None
 

@@ -6,6 +6,7 @@ both ends are the same program and user, and nobody else can reach a socket pair
 
 from __future__ import annotations
 
+import logging
 import pickle
 import socket
 from collections.abc import Awaitable, Callable
@@ -15,11 +16,21 @@ from typing import Any
 import attrs
 import trio
 
+log = logging.getLogger("infermux.workers")
+
 _LONGEST = 64 * 1024 * 1024  # bytes of a frame: a whole configuration
 
 
 class LinkLost(Exception):
     """The other process is gone."""
+
+
+class Refused(Exception):
+    """What a handler raises for who asked. Has to pickle, and to come out as it was: `args` are what it is made of."""
+
+
+class Failed(Exception):
+    """A handler over there raised what nobody foresaw, named by its type: the log has the rest."""
 
 
 @attrs.frozen
@@ -36,11 +47,11 @@ class Return:
 
     number: int
     value: Any = None
-    error: Exception | None = None
+    error: Refused | Failed | None = None
 
 
 Handler = Callable[[Any], Awaitable[Any]]
-"""Answers a message of the other side; what it raises is raised there, so that it must be an error that pickles."""
+"""Answers a message of the other side. What it raises is raised there: `Refused` as it is, all else as `Failed`."""
 
 
 class _Slot:
@@ -64,14 +75,14 @@ class Link:
         self.lost = trio.Event()
 
     async def ask(self, message: Any) -> Any:
-        """The other side's answer to `message`. Raises what it raised, LinkLost."""
+        """The other side's answer to `message`. Raises the Refused that it raised, Failed, LinkLost."""
         if self.lost.is_set():
             raise LinkLost
         self._number += 1
         number, slot = self._number, _Slot()
         self._waiting[number] = slot
         try:
-            await self._send(Call(number, message))
+            await self._send(pickle.dumps(Call(number, message)))
             await slot.event.wait()
         finally:
             del self._waiting[number]
@@ -106,14 +117,17 @@ class Link:
 
     async def _answer(self, handler: Handler, call: Call) -> None:
         try:
-            answer = Return(call.number, await handler(call.message))
+            data = pickle.dumps(Return(call.number, await handler(call.message)))
+        except Refused as refused:
+            data = pickle.dumps(Return(call.number, error=refused))
         except Exception as error:  # it is for who asked
-            answer = Return(call.number, error=error)
+            name = type(error).__name__
+            log.exception("%s could not be answered: %s", type(call.message).__name__, name)
+            data = pickle.dumps(Return(call.number, error=Failed(name)))
         with suppress(LinkLost):
-            await self._send(answer)
+            await self._send(data)
 
-    async def _send(self, frame: Call | Return) -> None:
-        data = pickle.dumps(frame)
+    async def _send(self, data: bytes) -> None:
         # A frame that was begun has to be ended, or nobody could tell where the next one begins.
         with trio.CancelScope(shield=True):
             async with self._sending:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("infermux")
 
+ENDING = ("the router is shutting down: nothing is reloaded any more", (), 503, "shutting_down")
+
 Read = Callable[[], tuple[Config, list[Problem]]]
 
 
@@ -32,7 +34,6 @@ class Reloads:
 
     read: Read | None
     crew: Crew | None = None
-    _one_at_a_time: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def asked(self, dry_run: bool) -> dict[str, object]:
         """What an operator is told of a reload. Raises NotLoaded: nothing has changed then."""
@@ -54,9 +55,11 @@ class Reloads:
 
     async def _reload(self, *, dry_run: bool) -> Done:
         crew = self.crew
-        async with self._one_at_a_time:
-            if crew is None or crew.draining:
-                raise NotLoaded("the router is shutting down: nothing is reloaded any more", (), 503, "shutting_down")
+        if crew is None:
+            raise NotLoaded(*ENDING)
+        async with crew.loading:  # around reading too: the file as it was must not come after what it is
+            if crew.draining:
+                raise NotLoaded(*ENDING)
             if self.read is None:
                 message = "this router was not started from a file: there is nothing to reload"
                 raise NotLoaded(message, (), 400, "invalid_request")
@@ -83,7 +86,7 @@ def _check_what_stays(former: Config, config: Config) -> None:
 
 
 async def _roll(crew: Crew, config: Config, *, dry_run: bool) -> Done:
-    """One worker after the other. Where one cannot take it, those that have go back. Raises NotLoaded."""
+    """One worker after the other. Where one cannot take it, those that have go back. Raises what that one raised."""
     former = crew.config
     taken: list[Child] = []
     done: Done | None = None
@@ -92,7 +95,7 @@ async def _roll(crew: Crew, config: Config, *, dry_run: bool) -> Done:
     for child in [each for each in crew.children.values() if each.listens.is_set()]:
         try:
             answer = await crew.ask(child, Load(config, dry_run))
-        except NotLoaded:
+        except Exception:  # whatever it is: all of them serve the same
             crew.config = former
             for each in taken:
                 await _go_back(crew, each, former)
@@ -105,6 +108,9 @@ async def _roll(crew: Crew, config: Config, *, dry_run: bool) -> Done:
     if done is None:
         crew.config = former
         raise NotLoaded("no worker answers; try again", (), 503, "shutting_down")
+    if not dry_run:
+        for gone in crew.words.keys() - {provider.name for provider in crew.config.providers}:
+            del crew.words[gone]  # one of that name that comes later is another
     return done
 
 

@@ -9,6 +9,8 @@ from infermux.actors.share import Share
 from infermux.config.settings import Config
 from infermux.errors import Problem
 
+from .link import Refused
+
 Address = tuple[str, int]
 
 
@@ -20,6 +22,7 @@ class Begin:
     """The first one: serve `config`, which listens on ports that are fixed by now.
 
     `folder` holds the sockets by which workers ask each other, `cookies` is the key that all of them seal cookies with.
+    `words`: see `Obey`.
     """
 
     config: Config
@@ -28,6 +31,7 @@ class Begin:
     of: int
     folder: str
     cookies: bytes = attrs.field(repr=False)
+    words: dict[str, str] = attrs.field(factory=dict[str, str])
 
 
 @attrs.frozen
@@ -48,6 +52,13 @@ class Load:
 @attrs.frozen
 class See:
     """How is it? Answered by `Seen`."""
+
+
+@attrs.frozen
+class Obey:
+    """What an operator has last said of providers, by their names: `enable`, `disable` or `drain`."""
+
+    words: dict[str, str]
 
 
 # To the one that leads.
@@ -75,6 +86,15 @@ class Reload:
     dry_run: bool
 
 
+@attrs.frozen
+class Word:
+    """An operator has said `verb` of a provider: remember it. The workers at the places `missed` have not heard it."""
+
+    provider: str
+    verb: str
+    missed: tuple[int, ...] = ()
+
+
 # Answers.
 
 
@@ -95,7 +115,7 @@ class Done:
     lines: tuple[str, ...]
 
 
-class NotLoaded(Exception):
+class NotLoaded(Refused):
     """A configuration was not taken. `problems` where something is wrong with the file; `status` and `code` of HTTP."""
 
     def __init__(self, message: str, problems: tuple[Problem, ...] = (), status: int = 400, code: str = "") -> None:

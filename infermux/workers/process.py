@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -58,10 +59,12 @@ class Child:
 def start(place: int, leader: int, write: Callable[[bytes], None]) -> Child:
     """Start a worker. `leader` is the pipe's end that it watches; `write` gets its whole lines, from a thread.
 
-    It has a session of its own: what is typed at our terminal is for us alone.
+    It has a session of its own: what is typed at our terminal is for us alone. Raises OSError: the system has no room
+    for it; then nothing is left of it.
     """
     ours, theirs = socket.socketpair()
-    with theirs:
+    with ExitStack() as undo, theirs:
+        undo.callback(ours.close)
         descriptors = (theirs.fileno(), leader)
         process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-m", "infermux", "serve", "--worker", *map(str, descriptors)],
@@ -71,12 +74,24 @@ def start(place: int, leader: int, write: Callable[[bytes], None]) -> Child:
             pass_fds=descriptors,
             start_new_session=True,
         )
-    assert process.stdout is not None, "a pipe"
-    writer = threading.Thread(
-        target=_copy, args=(process.stdout.fileno(), write), name=f"infermux worker {place}", daemon=True
-    )
-    writer.start()
+        undo.callback(_undo, process)
+        assert process.stdout is not None, "a pipe"
+        writer = threading.Thread(
+            target=_copy, args=(process.stdout.fileno(), write), name=f"infermux worker {place}", daemon=True
+        )
+        try:
+            writer.start()
+        except RuntimeError as error:  # what Python makes of EAGAIN, and says no number of
+            raise OSError(errno.EAGAIN, str(error)) from error
+        undo.pop_all()
     return Child(place, process, Link(ours), trio.current_time(), writer)
+
+
+def _undo(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 async def begin(child: Child, message: Begin) -> None:

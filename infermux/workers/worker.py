@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,16 +14,21 @@ import attrs
 import trio
 
 from infermux.actors.bank import accounts, adopt
+from infermux.actors.kit_errors import ActorDied
+from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Config
-from infermux.errors import ConfigError, InfermuxError, Problem
+from infermux.errors import ConfigError, InfermuxError, NotFound, Problem
 from infermux.http.application import Application
 from infermux.http.server import Running
 from infermux.http.sibling_server import serve_siblings
 from infermux.http.siblings import Siblings
 
-from .link import Link, LinkLost
-from .messages import Adopt, Begin, Done, Load, NotLoaded, Ready, Reload, See, Seen, Turn
+from .link import Failed, Link, LinkLost
+from .messages import Adopt, Begin, Done, Load, NotLoaded, Obey, Ready, Reload, See, Seen, Turn, Word
 
+log = logging.getLogger("infermux.workers")
+
+LASTING = {verb.value for verb in (Verb.ENABLE, Verb.DISABLE, Verb.DRAIN)}
 TURN_EVERY = 0.5  # seconds between two turns at the bank
 
 
@@ -39,7 +46,12 @@ class Worker:
         """All workers, for each other."""
         begin = self.begin
         return Siblings(
-            place=begin.place, of=begin.of, folder=begin.folder, cookies=begin.cookies, reload=self._ask_for_reload
+            place=begin.place,
+            of=begin.of,
+            folder=begin.folder,
+            cookies=begin.cookies,
+            reload=self._ask_for_reload,
+            commanded=self._tell_of_command,
         )
 
     def load(self) -> tuple[Config, list[Problem]]:
@@ -83,6 +95,9 @@ class Worker:
                 return application.fleet.is_over
             case Load(config, dry_run):
                 return await self._load(application, config, dry_run)
+            case Obey(words):
+                await obey(application, words)
+                return None
             case See():
                 inference = application.inference
                 return Seen(in_flight=inference.in_flight, draining=inference.draining, over=application.fleet.is_over)
@@ -99,10 +114,19 @@ class Worker:
                 raise NotLoaded(error.message, tuple(error.problems)) from None
             if isinstance(error, InfermuxError):
                 raise NotLoaded(error.message, status=error.status, code=error.code) from None
+            if isinstance(error, Exception):
+                log.exception("the configuration could not be taken")
+                raise NotLoaded(f"a worker failed at it: {type(error).__name__}", status=500) from None
             raise
         if dry_run:
             self.latest = former
         return Done(told=done.as_json(), lines=tuple(done.difference.lines()))
+
+    async def _tell_of_command(self, provider: str, verb: str, missed: Sequence[int]) -> None:
+        """Have the leader tell those that missed it, and those that come later, what an operator wants to last."""
+        if verb in LASTING:
+            with suppress(LinkLost, Failed):
+                await self.link.ask(Word(provider, verb, tuple(missed)))
 
     async def _ask_for_reload(self, dry_run: bool) -> dict[str, object]:
         """Have all workers reload. Raises ConfigError, InfermuxError."""
@@ -112,9 +136,22 @@ class Worker:
             if refused.problems:
                 raise ConfigError(list(refused.problems)) from None
             raise InfermuxError(refused.message, status=refused.status, code=refused.code or None) from None
+        except Failed as failed:
+            raise InfermuxError(f"the reload failed: {failed}") from None
         except LinkLost:
             raise InfermuxError("the router is ending", status=503, code="shutting_down") from None
         return told
+
+
+async def obey(application: Application, words: Mapping[str, str]) -> None:
+    """Do as an operator has said before this one could hear it. Providers that are not here are left out."""
+    for name, verb in words.items():
+        try:
+            await application.fleet.command(name, Verb(verb))
+        except NotFound:
+            continue
+        except ActorDied as died:
+            log.error("provider %s: %s could not be carried out: %s", name, verb, died)  # noqa: TRY400
 
 
 def open_link(descriptor: int) -> Link:

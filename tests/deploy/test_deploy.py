@@ -77,6 +77,7 @@ def test_the_container_gets_everything_that_is_installed() -> None:
 
 def test_they_wait_for_the_drain() -> None:
     from infermux.config.settings import Config
+    from infermux.workers.crew import ENDS_WITHIN
 
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)s$", UNIT.read_text(), re.MULTILINE)
-    assert int(seconds) > Config().shutdown_grace + 10
+    assert int(seconds) > Config().shutdown_grace + ENDS_WITHIN

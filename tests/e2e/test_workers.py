@@ -111,7 +111,7 @@ async def test_two_workers_are_one_router(tmp_path: Path) -> None:
     limited = simulated("slow", "m", rate_limits={"requests_per_minute": LIMIT})
     config = {"listen": "127.0.0.1:0", "workers": 2, "ledger": {"url": None}}
     file = tmp_path / "infermux.yml"
-    file.write_text(json.dumps({**config, "providers": [limited, simulated("free", "f")]}))
+    file.write_text(json.dumps({**config, "providers": [limited, simulated("free", "f"), simulated("off", "o")]}))
     command = [sys.executable, "-m", "infermux", "serve", "-c", str(file)]
     async with running(command, environ={}, cwd=str(tmp_path), fresh=False) as process:
         process.port = int((await process.says(LISTENS, within=PATIENCE))[1])
@@ -165,6 +165,15 @@ async def test_two_workers_are_one_router(tmp_path: Path) -> None:
         os.kill(second, signal.SIGCONT)
         await both_listen(process)
 
+        # What an operator says of a provider is good for a worker that comes later, too.
+        async def refuses() -> bool:
+            rows = {row["name"]: row for row in (await get(process, "providers"))["providers"]}
+            return [each["reason"] for each in rows["off"]["workers"]] == ["disabled", "disabled"]
+
+        async with web_of(process) as web:
+            (await web.post("/_infermux/providers/off/disable")).raise_for_status()
+        assert await refuses()
+
         # One is killed under load: the other goes on, a new one comes, and the limit holds.
         found: list[int] = []
 
@@ -184,6 +193,7 @@ async def test_two_workers_are_one_router(tmp_path: Path) -> None:
 
         await until(two_again)
         await both_listen(process)
+        assert await refuses()
         admitted += (await chats(process, 2 * LIMIT)).count(200)
         assert admitted <= LIMIT + (trio.current_time() - began) * LIMIT / 60 + 1
 
@@ -196,7 +206,7 @@ async def test_two_workers_are_one_router(tmp_path: Path) -> None:
         file.write_text(json.dumps({**config, "providers": [limited, simulated("more", "n")]}))
         async with web_of(process) as web:
             done = (await web.post("/_infermux/reload")).json()["difference"]
-            assert (done["added"], done["removed"], done["needs_restart"]) == (["more"], ["free"], [])
+            assert (done["added"], done["removed"], done["needs_restart"]) == (["more"], ["free", "off"], [])
             assert await serves("slow", "more")
             file.write_text(json.dumps({**config, "providers": []}))
             refused = await web.post("/_infermux/reload")

@@ -158,7 +158,7 @@ async def test_after_the_grace_period_handlers_are_cancelled_and_have_a_last_wor
 
 
 async def test_a_handler_that_shields_itself_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_LAST_WORDS", 0.1)
+    monkeypatch.setattr(server, "LAST_WORDS", 0.1)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

@@ -3,139 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
 from infermux.actors.share import Share
-from infermux.config import load_text
-from infermux.workers.crew import PATIENCE, Crew, NotStarted, room_for_sockets
-from infermux.workers.link import LinkLost
-from infermux.workers.messages import Adopt, Begin, Ready, See, Seen, Turn
-
-CONFIG = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\n")
-READY = Ready(addresses=(("127.0.0.1", 8080),), management_addresses=())
-SOON = 0.01
-
-Events = list[tuple[str, int, Any]]
-"""What happened, in its order: `begins` and `adopts` with the share, `signalled` with the signal, and where."""
-
-
-@attrs.define(eq=False)
-class FakeLink:
-    """The link to a worker that does as it is told."""
-
-    worker: FakeWorker
-    lost: trio.Event = attrs.field(factory=trio.Event)
-    begun: trio.Event = attrs.field(factory=trio.Event)
-
-    async def ask(self, message: Any) -> Any:
-        worker = self.worker
-        if worker.dead.is_set():
-            raise LinkLost
-        if worker.hangs:
-            await worker.dead.wait()
-            raise LinkLost
-        await trio.sleep(SOON)
-        match message:
-            case Begin(share=share):
-                worker.events.append(("begins", worker.place, share))
-                self.begun.set()
-                return None
-            case Adopt(share):
-                worker.events.append(("adopts", worker.place, share))
-                return worker.over
-            case See():
-                return Seen(in_flight=worker.place, draining=False, over=worker.over)
-            case _:
-                raise AssertionError(message)
-
-    async def run(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
-        await self.begun.wait()
-        if not self.worker.comes_up:
-            await trio.sleep_forever()
-        await handler(READY)
-        while True:
-            await handler(Turn([]))
-            await trio.sleep(0.5)
-
-
-@attrs.define(eq=False)
-class FakeWorker:
-    """See `workers.process.Child`. `over`: it has more in flight than its part."""
-
-    place: int
-    events: Events
-    comes_up: bool = True
-    over: bool = False
-    hangs: bool = False
-    code: int = 0
-    dead: trio.Event = attrs.field(factory=trio.Event)
-    listens: trio.Event = attrs.field(factory=trio.Event)
-    link: FakeLink = attrs.field(init=False)
-    ready: Ready | None = None
-    ready_at: float | None = None
-    share: Any = None
-    late: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        self.link = FakeLink(self)
-
-    def signal(self, number: int) -> None:
-        self.events.append(("signalled", self.place, number))
-        self.dies(-number)
-
-    def dies(self, code: int = 1) -> None:
-        self.code = code
-        self.dead.set()
-        self.link.lost.set()
-
-    async def ended(self) -> int:
-        await self.dead.wait()
-        return self.code
-
-
-@attrs.define(eq=False)
-class World:
-    crew: Crew
-    events: Events
-    workers: list[FakeWorker]
-    nursery: trio.Nursery
-
-    def at(self, place: int) -> FakeWorker:
-        """The latest one there."""
-        return next(each for each in reversed(self.workers) if each.place == place)
-
-    def told(self, *kinds: str) -> Events:
-        """What has happened since this was asked last."""
-        found = [each for each in self.events if each[0] in kinds]
-        self.events.clear()
-        return found
-
-
-async def _no_reload(_dry_run: bool) -> dict[str, object]:
-    return {}
-
-
-@asynccontextmanager
-async def world(*, comes_up: Callable[[int], bool] = lambda _: True) -> AsyncGenerator[World]:
-    """`comes_up`: whether the worker of that number, in the order of starting, ever listens."""
-    events: Events = []
-    workers: list[FakeWorker] = []
-
-    def launch(place: int, _leader: int, _write: Callable[[bytes], None]) -> Any:
-        worker = FakeWorker(place, events, comes_up(len(workers)))
-        workers.append(worker)
-        return worker
-
-    async with trio.open_nursery() as nursery:
-        yield World(Crew(CONFIG, _no_reload, launch), events, workers, nursery)
-        nursery.cancel_scope.cancel()
+from infermux.workers.crew import PATIENCE, STARTS_WITHIN, NotStarted, room_for_sockets
+from infermux.workers.loading import Reloads
+from infermux.workers.messages import NotLoaded, Word
+from tests.workers._crew import CONFIG, OTHER, READY, SOON, World, until, world
 
 
 def test_sockets_go_where_their_paths_are_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +69,55 @@ async def test_one_that_came_back_waits_for_others_that_have_too_much_in_flight(
         assert w.told("adopts") == [("adopts", 0, Share(0, 3))]
 
 
+async def test_one_that_waits_to_be_let_in_has_no_more_than_its_part_of_all_that_are_there(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        for _ in range(3):
+            w.at(1).dies()
+            await trio.sleep(2)
+        w.at(1).dies()  # the fourth time: it comes back in 0.8 s, and the other one in 0.1
+        w.at(2).over = True  # nobody is let in
+        w.slow_from_now = trio.Event()
+        w.at(0).dies()
+        await until(lambda: len(w.workers) == 7 and w.at(0).config is not None)
+        assert w.at(0).share == Share(0, 2, late=True)
+        await until(lambda: len(w.workers) == 8 and w.at(1).config is not None)
+        w.slow_from_now.set()
+        await trio.sleep(5)
+        assert [w.at(place).share for place in range(3)] == [
+            Share(0, 3, late=True),
+            Share(1, 3, late=True),
+            Share(2, 3),
+        ]
+
+
+async def test_one_that_never_listens_is_killed(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.told()
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await trio.sleep(1)
+        w.slow_from_now = None
+        await trio.sleep(STARTS_WITHIN)
+        assert w.told("signalled") == [("signalled", 1, signal.SIGKILL)]
+        assert "worker 1 does not come up" in caplog.text
+        assert w.at(1).share == Share(1, 3)
+
+
+async def test_one_that_fails_to_begin_is_killed(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.told()
+        w.fails_to_begin = 1
+        w.at(1).dies()
+        await trio.sleep(5)
+        assert w.told("signalled") == [("signalled", 1, signal.SIGKILL)]
+        assert w.at(1).share == Share(1, 3)
+
+
 async def test_one_that_dies_again_and_again_is_started_less_often(autojump_clock: MockClock) -> None:
     async with world() as w:
         await w.crew.start(w.nursery)
@@ -218,6 +144,31 @@ async def _die_always(w: World) -> None:
         await trio.sleep(1)
 
 
+async def test_where_the_system_has_no_room_for_a_worker_it_is_tried_again_later(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.told()
+        w.cannot_start = 3
+        w.at(1).dies()
+        await until(lambda: not w.cannot_start)
+        await trio.sleep(0.1)
+        assert "worker 1 cannot be started: [Errno 11] Resource temporarily unavailable" in caplog.text
+        # Until then the others have its part.
+        assert (w.at(0).share, w.at(2).share) == (Share(0, 2), Share(1, 2))
+        await trio.sleep(5)
+        assert w.at(1).share == Share(1, 3)
+        assert len(w.workers) == 4
+
+
+async def test_a_start_for_which_the_system_has_no_room_fails(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.cannot_start = 1
+        with pytest.raises(BlockingIOError):
+            await w.crew.start(w.nursery)
+
+
 async def test_one_that_does_not_answer_is_killed(autojump_clock: MockClock) -> None:
     async with world() as w:
         await w.crew.start(w.nursery)
@@ -231,6 +182,16 @@ async def test_one_that_does_not_answer_is_killed(autojump_clock: MockClock) -> 
         assert w.at(0).share == Share(0, 3)
 
 
+async def test_one_that_fails_at_an_answer_is_killed_and_the_others_are_not(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.at(2).fails = True
+        await w.crew.look()
+        assert w.told("signalled") == [("signalled", 2, signal.SIGKILL)]
+        await trio.sleep(5)
+        assert sorted(w.crew.children) == [0, 1, 2]
+
+
 async def test_a_drain_ends_all_and_starts_none(autojump_clock: MockClock) -> None:
     async with world() as w:
         await w.crew.start(w.nursery)
@@ -241,3 +202,84 @@ async def test_a_drain_ends_all_and_starts_none(autojump_clock: MockClock) -> No
             await w.crew.run()
         assert sorted(w.told("signalled")) == [("signalled", place, signal.SIGTERM) for place in (0, 2)]
         assert len(w.workers) == 3
+
+
+async def test_one_that_starts_while_all_reload_serves_what_is_new(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await until(lambda: w.at(1).config is not None and len(w.workers) == 4)
+        await Reloads(lambda: (OTHER, []), w.crew).asked(False)
+        assert w.at(1).config is CONFIG
+        w.slow_from_now.set()
+        await trio.sleep(5)
+        assert {w.at(place).strategy for place in range(3)} == {OTHER.routing.strategy}
+        # It has the new limits before it gets its part of them.
+        mine = [each for each in w.told("loads", "adopts") if each[1] == 1]
+        assert mine == [("loads", 1, "random"), ("adopts", 1, Share(1, 3))]
+
+
+async def test_one_that_starts_during_a_reload_that_is_taken_back_serves_what_was_before(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        go_on = trio.Event()
+        w.at(2).refuses, w.at(2).holds_back = OTHER.routing, go_on
+        w.nursery.start_soon(_refused_reload, w)
+        await until(lambda: w.at(0).config is OTHER)
+        w.at(1).dies()
+        await until(lambda: len(w.workers) == 4 and w.at(1).listens.is_set())
+        assert w.at(1).config.routing == OTHER.routing
+        go_on.set()
+        await trio.sleep(5)
+        assert {w.at(place).strategy for place in range(3)} == {CONFIG.routing.strategy}
+        assert not w.at(1).late
+
+
+async def _refused_reload(w: World) -> None:
+    with pytest.raises(NotLoaded):
+        await Reloads(lambda: (OTHER, []), w.crew).asked(False)
+
+
+async def test_one_that_cannot_take_what_is_new_is_started_with_it(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await until(lambda: w.at(1).config is not None and len(w.workers) == 4)
+        w.at(1).refuses = OTHER.routing
+        await Reloads(lambda: (OTHER, []), w.crew).asked(False)
+        w.slow_from_now.set()
+        await trio.sleep(5)
+        assert ("signalled", 1, signal.SIGKILL) in w.told("signalled")
+        assert w.at(1).config.routing == OTHER.routing
+
+
+async def test_what_an_operator_has_said_of_providers_those_that_come_later_hear(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.at(0).told.send_nowait(Word("a", "disable"))
+        w.at(0).told.send_nowait(Word("b", "drain"))
+        await until(lambda: len(w.crew.words) == 2)
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await until(lambda: len(w.workers) == 4 and w.at(1).words == {"a": "disable", "b": "drain"})
+        # What is said while it starts it hears when it listens.
+        w.at(0).told.send_nowait(Word("a", "enable", (1,)))
+        w.at(0).told.send_nowait(Word("c", "disable", (1,)))
+        await until(lambda: "c" in w.crew.words)
+        assert w.at(1).words["a"] == "disable"
+        w.slow_from_now.set()
+        await trio.sleep(1)
+        assert w.at(1).words == {"a": "enable", "b": "drain", "c": "disable"}
+
+
+async def test_a_worker_that_missed_what_an_operator_said_is_told(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        await trio.sleep(1)
+        w.at(0).told.send_nowait(Word("a", "drain", (2,)))
+        await until(lambda: bool(w.at(2).words))
+        assert [w.at(place).words for place in range(3)] == [{}, {}, {"a": "drain"}]

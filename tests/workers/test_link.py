@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,17 +12,27 @@ import pytest
 import trio
 import trio.testing
 
-from infermux.errors import Problem
-from infermux.workers.link import Link, LinkLost
+from infermux.errors import FailureKind, Problem, UpstreamFailure
+from infermux.workers.link import Failed, Link, LinkLost
 from infermux.workers.messages import NotLoaded
 
 pytestmark = pytest.mark.slow
+
+
+class Unspeakable(Exception):
+    """Cannot be pickled for what it holds."""
 
 
 async def _answer(message: Any) -> Any:
     match message:
         case "fail":
             raise NotLoaded("no", (Problem("f", 1, "a", "is bad"),), 409, "conflict")
+        case "cannot go":
+            raise Unspeakable(threading.Lock())
+        case "cannot come":
+            raise UpstreamFailure(FailureKind.CONNECT, "the provider is away")
+        case "no answer":
+            return threading.Lock()
         case _:
             return message * 2
 
@@ -60,6 +71,24 @@ async def test_what_is_raised_there_is_raised_here_as_it_was() -> None:
         refused = caught.value
         assert (refused.message, refused.status, refused.code) == ("no", 409, "conflict")
         assert refused.problems == (Problem("f", 1, "a", "is bad"),)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [("cannot go", "Unspeakable"), ("cannot come", "UpstreamFailure"), ("no answer", "TypeError")],
+)
+async def test_what_cannot_be_sent_as_it_is_costs_neither_side_its_life(message: str, said: str) -> None:
+    async with linked() as (left, right, _):
+        with pytest.raises(Failed, match=said):
+            await left.ask(message)
+        assert await left.ask(1) == await right.ask(1) == 2
+
+
+async def test_what_was_not_foreseen_is_named_by_its_type_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async with linked() as (left, _, _):
+        with pytest.raises(Failed, match=r"^UpstreamFailure$"):
+            await left.ask("cannot come")
+    assert "UpstreamFailure" in caplog.text
 
 
 async def test_when_the_other_side_is_gone_nobody_waits_for_it() -> None:

@@ -25,7 +25,7 @@ OLD, NEW = configuration("random"), configuration("priority")
 @attrs.define(eq=False)
 class FakeChild:
     place: int
-    refuses: bool = False
+    refuses: Exception | None = None
     gone: bool = False
     taken: list[str] = attrs.field(factory=list[str])
     listens: trio.Event = attrs.field(factory=trio.Event)
@@ -38,13 +38,15 @@ class FakeCrew:
     children: dict[int, FakeChild]
     config: Config = OLD
     draining: bool = False
+    words: dict[str, str] = attrs.field(factory=dict[str, str])
+    loading: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def ask(self, child: FakeChild, message: Any) -> Any:
         assert isinstance(message, Load)
         if child.gone:
             return None
-        if child.refuses:
-            raise NotLoaded("a provider does not start")
+        if child.refuses is not None:
+            raise child.refuses
         child.taken.append(("? " if message.dry_run else "") + message.config.routing.strategy)
         return Done(told={"changed": True, "summary": []}, lines=("something",))
 
@@ -69,12 +71,22 @@ async def test_all_workers_take_it_and_those_that_start_later_too() -> None:
     assert told["warnings"] == [attrs.asdict(warning)]
 
 
-async def test_where_one_cannot_take_it_those_that_have_go_back() -> None:
-    both = crew(FakeChild(0), FakeChild(1, refuses=True))
-    with pytest.raises(NotLoaded, match="does not start"):
+@pytest.mark.parametrize("error", [NotLoaded("it does not start"), RuntimeError("it does not start")])
+async def test_where_one_cannot_take_it_those_that_have_go_back(error: Exception) -> None:
+    both = crew(FakeChild(0), FakeChild(1, refuses=error))
+    with pytest.raises(type(error), match="does not start"):
         await reloads(both).asked(False)
     assert both.children[0].taken == ["priority", "random"]
     assert both.config is OLD
+
+
+async def test_what_was_said_of_a_provider_that_is_no_more_is_forgotten() -> None:
+    both = crew(FakeChild(0))
+    both.words = {"a": "disable", "gone": "disable"}
+    await reloads(both).asked(True)
+    assert both.words.keys() == {"a", "gone"}
+    await reloads(both).asked(False)
+    assert both.words == {"a": "disable"}
 
 
 async def test_a_dry_run_asks_one_and_changes_none() -> None:

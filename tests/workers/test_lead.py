@@ -1,0 +1,16 @@
+"""How long the one that leads waits for the others."""
+
+from __future__ import annotations
+
+from infermux.actors import ledger, member
+from infermux.daemon import control
+from infermux.http import application, server
+from infermux.serving import CUT_GRACE
+from infermux.workers.crew import ENDS_WITHIN
+
+
+def test_a_worker_has_the_time_that_its_end_may_take() -> None:
+    # The in-band errors, the last of connections, the ledger's actor and then its rows, providers, the database.
+    takes = CUT_GRACE + server.LAST_WORDS + 2 * ledger.GRACE + member.CLOSE_GRACE + application.CLOSE_GRACE
+    assert takes < ENDS_WITHIN
+    assert control.ENDS_WITHIN > ENDS_WITHIN  # and `stop` that of the one that waits for it

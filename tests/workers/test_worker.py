@@ -1,0 +1,85 @@
+"""What a worker does with what it is told by the one that leads."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infermux.actors.kit_errors import ActorDied
+from infermux.actors.provider_messages import Verb
+from infermux.actors.share import WHOLE
+from infermux.config import load_text
+from infermux.config.settings import Config
+from infermux.errors import ConfigError, NotFound, Problem, ShuttingDown
+from infermux.workers.messages import Begin, Load, NotLoaded, Obey, Word
+from infermux.workers.worker import Worker
+
+OLD, NEW = (
+    load_text(f"providers: [{{name: a, type: ollama}}]\nrouting: {{strategy: {strategy}}}\n")
+    for strategy in ("random", "priority")
+)
+
+
+def worker(application: Any, link: Any = None, config: Config = OLD) -> Worker:
+    begin = Begin(config=config, share=WHOLE, place=0, of=2, folder="/nowhere", cookies=b"")
+    return Worker(link, begin, config, application)
+
+
+def failing(error: Exception) -> Any:
+    async def reload(*, dry_run: bool) -> None:
+        raise error
+
+    return SimpleNamespace(reloader=SimpleNamespace(reload=reload))
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "status"),
+    [
+        (ConfigError([Problem("f", 1, "a", "is bad")]), "is bad", 400),
+        (ShuttingDown("it ends"), "it ends", 503),
+        (ActorDied("router"), "ActorDied", 500),
+        (KeyError("sk-secret"), "failed at it: KeyError", 500),
+    ],
+)
+async def test_a_configuration_that_fails_is_refused_whatever_the_reason(
+    error: Exception, said: str, status: int
+) -> None:
+    one = worker(failing(error))
+    with pytest.raises(NotLoaded, match=said) as caught:
+        await one.answer(Load(NEW))
+    assert (caught.value.status, one.latest) == (status, OLD)
+    assert "sk-secret" not in caught.value.message
+
+
+async def test_one_that_is_starting_says_so() -> None:
+    with pytest.raises(NotLoaded, match="starting"):
+        await worker(None).answer(Load(NEW))
+
+
+async def test_it_does_as_an_operator_has_said_with_the_providers_that_it_has() -> None:
+    done: list[tuple[str, Verb]] = []
+
+    async def command(name: str, verb: Verb) -> None:
+        if name == "unknown":
+            raise NotFound("no")
+        if name == "restarting":
+            raise ActorDied(name)
+        done.append((name, verb))
+
+    one = worker(SimpleNamespace(fleet=SimpleNamespace(command=command)))
+    await one.answer(Obey({"a": "disable", "unknown": "drain", "restarting": "drain", "b": "drain"}))
+    assert done == [("a", Verb.DISABLE), ("b", Verb.DRAIN)]
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+async def test_it_tells_the_leader_what_is_to_last(verb: Verb) -> None:
+    told: list[Any] = []
+
+    async def ask(message: Any) -> None:
+        told.append(message)
+
+    await worker(None, SimpleNamespace(ask=ask)).siblings.commanded("a", verb.value, [1])
+    lasts = verb in (Verb.ENABLE, Verb.DISABLE, Verb.DRAIN)
+    assert told == ([Word("a", verb.value, (1,))] if lasts else [])
