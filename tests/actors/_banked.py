@@ -107,6 +107,16 @@ class Crew:
         for each in self.workers:
             await each.treasury.keeper.ready()
 
+    async def restart(self, worker_: Worker, store: BudgetStore) -> None:
+        """It ends in peace, with all that it has spent in the store, and another one comes that is let in at once."""
+        await worker_.treasury.keeper.ready()
+        await worker_.treasury.keeper.aclose()
+        self.bank.goes(worker_.place)
+        another = worker(worker_.place, len(self.workers), store, *worker_.treasury.budgets)
+        await another.treasury.keeper.ready()
+        self.bank.comes(worker_.place)
+        self.workers[worker_.place] = another
+
     def turns(self, times: int = 1) -> None:
         for _ in range(2 * times):
             for each in self.workers:
