@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import trio
 
-from infermux.actors.bank import accounts, adopt
+from infermux.actors.bank import Customer
 from infermux.config.settings import Config
 from infermux.errors import ConfigError, InfermuxError, Problem
 from infermux.http.application import Application
@@ -61,15 +61,11 @@ class Worker:
     async def _take_turns(self, application: Application) -> None:
         """Tell what budgets have spent here, and hear what they have elsewhere, for as long as there is a leader."""
         treasury = application.fleet.treasury
-        purses, keeper = treasury.purses, treasury.keeper
+        keeper = treasury.keeper
+        customer = Customer(treasury.purses, keeper.knows, keeper.expects, lambda: treasury.clock())
         with suppress(LinkLost):
             while True:
-                taken = purses.take_moved() if purses.banked else ()
-                known = [purse for purse in taken if keeper.knows(purse)]
-                purses.moved.update(dict.fromkeys(purse for purse in taken if not keeper.knows(purse)))
-                grants = await self.link.ask(Turn(accounts(known)))
-                heard = known if grants is None else adopt(purses, grants, treasury.clock(), expects=keeper.expects)
-                purses.moved.update(dict.fromkeys(heard))
+                customer.hears(await self.link.ask(Turn(customer.says())))
                 await trio.sleep(TURN_EVERY)
 
     async def answer(self, message: Any) -> Any:
