@@ -258,3 +258,28 @@ def adopt(
         if before != (purse.spent, purse.cap, purse.limit):
             changed.append(purse)
     return changed
+
+
+@attrs.define(eq=False)
+class Customer:
+    """A worker's turns at the bank: what it says, and then hears; None: nobody has listened.
+
+    `knows` tells whether what a store says of a purse is in it, `expects` whether a store will be asked about one.
+    """
+
+    purses: Purses
+    knows: Callable[[Purse], bool]
+    expects: Callable[[PurseKey], bool]
+    clock: Callable[[], float]
+    _said: list[Purse] = attrs.field(factory=list[Purse])
+
+    def says(self) -> list[Account]:
+        purses = self.purses
+        taken = purses.take_moved() if purses.banked else ()
+        self._said = [purse for purse in taken if self.knows(purse)]
+        purses.moved.update(dict.fromkeys(purse for purse in taken if not self.knows(purse)))
+        return accounts(self._said)
+
+    def hears(self, grants: Iterable[Grant] | None) -> None:
+        changed = self._said if grants is None else adopt(self.purses, grants, self.clock(), expects=self.expects)
+        self.purses.moved.update(dict.fromkeys(changed))

@@ -22,7 +22,8 @@ from infermux.config.settings import Budget
 from infermux.database.budgets import Batch, Looked, Spent, Term
 from infermux.errors import DatabaseUnavailable
 
-from .purses import ANYBODY, Purse, PurseKey, Purses, bounds, scope_of
+from .budget_rules import ANYBODY, scope_of
+from .purses import Purse, PurseKey, Purses, bounds
 
 log = logging.getLogger("infermux.budgets")
 

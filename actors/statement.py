@@ -8,7 +8,8 @@ from typing import Any, Final
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO
 
-from .purses import ANYBODY, Purse, PurseKey, Purses, Rules, nano, scope_of
+from .budget_rules import ANYBODY, Rules, scope_of
+from .purses import Purse, PurseKey, Purses, nano
 
 SHOWN: Final = 1000  # purses of a budget for everybody
 

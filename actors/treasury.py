@@ -24,13 +24,14 @@ from infermux.providers.interface import Endpoint, Usage
 from infermux.providers.prices import cost
 
 from .actor import BaseActor, Context
+from .budget_rules import Rules
 from .catalogue import Route
 from .identity import Identity
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
 from .purse_keeper import BudgetStore, PurseKeeper, wanted
-from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, nano
+from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Ticket, nano
 from .share import Share
 from .statement import row_of, statement
 from .supply import REQUEST_WAITS, Supply

@@ -10,11 +10,12 @@ from typing import Final
 from infermux.actors.averages import Averages
 from infermux.actors.breaker import Breaker
 from infermux.actors.bucket import TokenBucket
+from infermux.actors.budget_rules import Rules
 from infermux.actors.identity import Identity
 from infermux.actors.key_limits import KeyLimits, Overrun
 from infermux.actors.key_table import KeyTable, Known
 from infermux.actors.ledger import Ledger, Numbered
-from infermux.actors.purses import Purses, Refused, Rules, nano
+from infermux.actors.purses import Purses, Refused, nano
 from infermux.actors.record import Record, Tried
 from infermux.bench.callers import MODEL
 from infermux.config.settings import Budget, CircuitBreaker, Config

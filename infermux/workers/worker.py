@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import trio
 
-from infermux.actors.bank import accounts, adopt
+from infermux.actors.bank import Customer
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Config
@@ -73,15 +73,11 @@ class Worker:
     async def _take_turns(self, application: Application) -> None:
         """Tell what budgets have spent here, and hear what they have elsewhere, for as long as there is a leader."""
         treasury = application.fleet.treasury
-        purses, keeper = treasury.purses, treasury.keeper
+        keeper = treasury.keeper
+        customer = Customer(treasury.purses, keeper.knows, keeper.expects, lambda: treasury.clock())
         with suppress(LinkLost):
             while True:
-                taken = purses.take_moved() if purses.banked else ()
-                known = [purse for purse in taken if keeper.knows(purse)]
-                purses.moved.update(dict.fromkeys(purse for purse in taken if not keeper.knows(purse)))
-                grants = await self.link.ask(Turn(accounts(known)))
-                heard = known if grants is None else adopt(purses, grants, treasury.clock(), expects=keeper.expects)
-                purses.moved.update(dict.fromkeys(heard))
+                customer.hears(await self.link.ask(Turn(customer.says())))
                 await trio.sleep(TURN_EVERY)
 
     async def answer(self, message: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 import trio
 
-from infermux.actors.bank import Bank, Grant, accounts, adopt
+from infermux.actors.bank import Bank, Customer, Grant
 from infermux.actors.identity import Identity
 from infermux.actors.purse_keeper import BudgetStore
 from infermux.actors.purses import Refused, Ticket, nano
@@ -28,6 +28,11 @@ class Worker:
     treasury: Treasury
     told: list[Grant] | None = None
     waits: bool = False
+    customer: Customer = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        treasury, keeper = self.treasury, self.treasury.keeper
+        self.customer = Customer(treasury.purses, keeper.knows, keeper.expects, treasury.clock)
 
     def spend(self, dollars: float) -> bool:
         """A request, unless its budget is used up."""
@@ -61,18 +66,11 @@ class Worker:
 
     def asks(self, bank: Bank) -> None:
         """The first half of a turn."""
-        purses, keeper = self.treasury.purses, self.treasury.keeper
-        taken = purses.take_moved()
-        known = [purse for purse in taken if keeper.knows(purse)]
-        purses.moved.update(dict.fromkeys(purse for purse in taken if not keeper.knows(purse)))
-        self.told = bank.turn(self.place, accounts(known))
+        self.told = bank.turn(self.place, self.customer.says())
         self.waits = True
 
     def hears(self) -> None:
-        purses, treasury = self.treasury.purses, self.treasury
-        assert self.told is not None
-        heard = adopt(purses, self.told, treasury.clock(), expects=treasury.keeper.expects)
-        purses.moved.update(dict.fromkeys(heard))
+        self.customer.hears(self.told)
         self.waits = False
 
     def turn(self, bank: Bank) -> None:
@@ -106,6 +104,16 @@ class Crew:
     async def ready(self) -> None:
         for each in self.workers:
             await each.treasury.keeper.ready()
+
+    async def restart(self, worker_: Worker, store: BudgetStore) -> None:
+        """It ends in peace, with all that it has spent in the store, and another one comes that is let in at once."""
+        await worker_.treasury.keeper.ready()
+        await worker_.treasury.keeper.aclose()
+        self.bank.goes(worker_.place)
+        another = worker(worker_.place, len(self.workers), store, *worker_.treasury.budgets)
+        await another.treasury.keeper.ready()
+        self.bank.comes(worker_.place)
+        self.workers[worker_.place] = another
 
     def turns(self, times: int = 1) -> None:
         for _ in range(2 * times):

@@ -152,7 +152,7 @@ async def test_a_budget_that_is_gone_limits_nobody(autojump_clock: MockClock) ->
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["spend", "spend", "spend", "turn", "turn", "save", "look", "load", "outside", "lose", "adopt"]
+            ["spend", "spend", "spend", "turn", "turn", "save", "look", "load", "outside", "lose", "adopt", "ends"]
         ),
         st.integers(0, 2),
         st.integers(1, 8),
@@ -189,6 +189,8 @@ def test_in_whatever_order_nobody_knows_of_more_than_was_spent_and_the_store_end
                 await each.treasury.keeper.ready()
             elif what == "lose":
                 shelf.loses_answers = not shelf.loses_answers
+            elif what == "ends" and not shelf.loses_answers:
+                await made.restart(each, shelf)
             elif what == "adopt":
                 each.treasury.adopt((HUNDRED,))
             assert max(*made.spent, alone.spent, stored(shelf)) <= truth
@@ -200,6 +202,35 @@ def test_in_whatever_order_nobody_knows_of_more_than_was_spent_and_the_store_end
         await made.rest()
         await alone.sync()
         assert (made.spent, alone.spent, stored(shelf)) == ([truth] * of, truth, truth)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@given(
+    of=st.integers(2, 3),
+    script=st.lists(
+        st.tuples(st.sampled_from(["spend", "spend", "turn", "turn", "sync"]), st.integers(0, 2), st.integers(1, 16)),
+        max_size=50,
+    ),
+)
+@settings(max_examples=examples(60), deadline=None)
+def test_in_whatever_order_workers_with_a_store_spend_no_more_than_there_is(
+    of: int, script: list[tuple[str, int, int]]
+) -> None:
+    async def main() -> None:
+        truth = 2.0
+        made = crew(before(truth), *[(TEN,)] * of)
+        await made.ready()
+        for what, which, amount in script:
+            each = made.workers[which % of]
+            if what == "spend" and each.spend(amount / 8):
+                truth += amount / 8
+            elif what == "turn":
+                each.turn(made.bank)
+            elif what == "sync":
+                await each.sync()
+            assert truth <= 10
+            assert max(made.spent) <= truth
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
 

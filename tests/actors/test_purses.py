@@ -1,10 +1,8 @@
-"""Budgets without actors: periods, whose they are, promises and what was spent."""
+"""Budgets without actors: periods, promises and what was spent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import attrs
 import pytest
@@ -12,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from infermux.actors.identity import NOBODY, Identity
-from infermux.actors.purses import OTHERS, Claim, Purse, PurseKey, Purses, Refused, Rules, Ticket, bounds, nano
+from infermux.actors.purses import OTHERS, Claim, Purse, Purses, Refused, Ticket, bounds, nano
 from infermux.config.settings import Budget
 from infermux.database.budgets import Added, Spent
 from tests._properties import examples
@@ -223,55 +220,6 @@ def test_what_was_kept_of_a_period_that_is_over_is_not_restored() -> None:
     assert purses.purse(claim(1.0).key, NOW).spent == 0
 
 
-# Whose budgets
-
-TEAM = Identity(caller="team-a", key="k1", tags={"env": "prod", "x": "1"})
-
-
-def keys(budgets: list[Budget], who: Identity = TEAM, group: str = "fast") -> list[str]:
-    return [str(each.key) for each in Rules(tuple(budgets)).claims(who, group)]
-
-
-@pytest.mark.parametrize(
-    ("whose", "claimed"),
-    [
-        ({"caller": "team-a"}, ["caller:team-a/month"]),
-        ({"caller": "team-b"}, []),
-        ({"caller": "*"}, ["caller:team-a/month"]),
-        ({"key": "k1"}, ["key:k1/month"]),
-        ({"tag": "env=prod"}, ["tag:env=prod/month"]),
-        ({"tag": "env=dev"}, []),
-        ({"tag": "env=*"}, ["tag:env=prod/month"]),
-        ({"tag": "other=*"}, []),
-        ({"group": "fast"}, ["group:fast/month"]),
-        ({"group": "*"}, ["group:fast/month"]),
-        ({}, ["all/month"]),
-    ],
-)
-def test_a_budget_is_about_whom_it_names(whose: Mapping[str, Any], claimed: list[str]) -> None:
-    assert keys([Budget(limit_usd=1, **whose)]) == claimed
-
-
-def test_everybody_is_whom_no_other_budget_names() -> None:
-    budgets = [Budget(caller="*", limit_usd=1), Budget(caller="team-a", limit_usd=50, period="week")]
-    assert keys(budgets) == ["caller:team-a/week"]
-    assert keys(budgets, Identity(caller="team-b")) == ["caller:team-b/month"]
-
-
-def test_who_names_no_caller_is_a_caller_without_a_name() -> None:
-    assert keys([Budget(caller="*", limit_usd=1)], NOBODY) == ["caller:/month"]
-
-
-def test_without_key_tag_or_group_there_is_no_budget_about_them() -> None:
-    budgets = [Budget(key="*"), Budget(tag="env=*"), Budget(group="*")]
-    assert keys(budgets, NOBODY, "") == []
-
-
-def test_a_key_may_come_with_a_budget_of_its_own() -> None:
-    own = Budget(key="k1", limit_usd=3, period="day")
-    assert [str(each.key) for each in Rules(()).claims(TEAM, "", own)] == ["key:k1/day"]
-
-
 # A model: sums over the requests themselves.
 
 
@@ -332,37 +280,3 @@ TestModel.settings = settings(max_examples=20, stateful_step_count=20, deadline=
 def test_a_purse_is_what_it_is_called() -> None:
     assert isinstance(Purses().purse(claim(1.0).key, NOW), Purse)
     assert str(claim(1.0, "team-a").key) == "caller:team-a/day"
-
-
-@pytest.mark.parametrize(
-    ("scope", "name", "lowest"),
-    [
-        ("caller", "a", 1),
-        ("caller", "b", 3),
-        ("tag", "team=x", 4),
-        ("tag", "team=y", 5),
-        ("tag", "crew=y", None),
-        ("all", "", 7),
-        ("group", "g", None),
-        ("key", "k", None),
-    ],
-)
-def test_the_limit_on_a_purse_is_that_of_the_claims_on_it(scope: str, name: str, lowest: int | None) -> None:
-    rules = Rules(
-        (
-            Budget(caller="a", limit_usd=1),
-            Budget(caller="a", limit_usd=2),
-            Budget(caller="*", limit_usd=3),
-            Budget(tag="team=x", limit_usd=4),
-            Budget(tag="team=*", limit_usd=5),
-            Budget(limit_usd=6, period="day"),
-            Budget(limit_usd=7),
-            Budget(group="g", limit_usd=8, hard=False),
-        )
-    )
-    found = rules.lowest(PurseKey(scope, name, "month"))
-    assert found == (None if lowest is None else nano(lowest))
-    tag, _, value = name.partition("=")
-    who = Identity(caller=name if scope == "caller" else "", tags={tag: value} if value else {})
-    claims = rules.claims(who, name if scope == "group" else "")
-    assert found == min((c.limit for c in claims if c.hard and c.key == (scope, name, "month")), default=None)
