@@ -56,6 +56,7 @@ class SharedPurse:
         self.used_at = -math.inf
         self._need = self._low = 0
         self._lost = True
+        self._away = False  # Redis has been gone, or slow
         self._tells = False
         self._heard_at = -math.inf
         self._beyond = 0  # what is ours beyond what was granted, while Redis is gone
@@ -186,6 +187,7 @@ class SharedPurse:
             known = self.clock() - self._heard_at <= STALE
             self._beyond = self.share.part(max(0, self.limit - self._seen[0])) if known else 0
             self._lost = True
+        self._away = True
         self._divide()
 
     def _divide(self) -> None:
@@ -193,7 +195,7 @@ class SharedPurse:
         purse, ours = self.purse, self.granted
         if self._seen[1] < 0:  # it was never there
             spent = -(-(purse.spent - purse.own) // MICRO)
-            ours += self.share.part(max(0, self.limit - spent))
+            ours += self.share.part(max(0, self.limit - spent)) if self._away else 0
         elif self._lost:
             ours += self._beyond
         purse.leave(self.limit * MICRO - (purse.spent - purse.own) - ours * MICRO)

@@ -33,6 +33,7 @@ from .messages import Want
 from .purse_keeper import BudgetStore, PurseKeeper, wanted
 from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Ticket, nano
 from .share import Share
+from .shared_purse import SharedPurse
 from .statement import row_of, statement
 from .supply import REQUEST_WAITS, Supply
 
@@ -40,6 +41,7 @@ log = logging.getLogger("infermux.budgets")
 
 TREASURY: Final = "infermux.treasury"
 WARNED_MODELS: Final = 1000
+MONEY_WAITS: Final = 0.25  # seconds a request waits for money from a Redis that is not known to be gone, at most
 
 
 @attrs.frozen(kw_only=True)
@@ -257,29 +259,40 @@ class Account(msgspec.Struct, eq=False):
             self.exceeded = tuple(str(claim.key) for claim in over)
 
     async def open_when_supplied(self, refused: BudgetExceeded) -> None:
-        """`open` again, when what was lacking on this node may have come from Redis. Raises BudgetExceeded."""
-        supply = self.treasury.supply
-        deadline = trio.current_time() + REQUEST_WAITS
+        """`open` again, when what was lacking on this node may have come from Redis. Raises BudgetExceeded.
+
+        A Redis that is there is waited for: what nobody has been granted may be another's in the next moment. When it
+        has answered, others here may have taken what came: then as long again.
+        """
+        supply, began, answered = self.treasury.supply, trio.current_time(), False
+        deadline = began + MONEY_WAITS
         while supply is not None and await supply.coming(deadline):
+            now = trio.current_time()
+            if not answered and not self._lacking():
+                answered, deadline = True, min(deadline, now + max(REQUEST_WAITS, now - began))
             try:
                 self.open()
             except BudgetExceeded as error:
                 refused = error
             else:
                 return
-        if supply is not None and self._falls_back():
+        if supply is not None and not answered and self._falls_back():
             self.open()
             return
         raise refused
 
     def _falls_back(self) -> bool:
         """Redis has not answered in time: whether some budget goes on by its fair share of what was left."""
-        at = self.treasury.clock()
-        leases = [self.treasury.purses.purse(claim.key, at).lease for claim in self.claims if claim.hard]
-        waiting = [lease for lease in leases if lease is not None and lease.is_waiting]
+        waiting = self._lacking()
         for lease in waiting:
             lease.fall_back()
         return bool(waiting)
+
+    def _lacking(self) -> list[SharedPurse]:
+        """Of which Redis was asked for more, and has not answered."""
+        at = self.treasury.clock()
+        leases = [self.treasury.purses.purse(claim.key, at).lease for claim in self.claims if claim.hard]
+        return [lease for lease in leases if lease is not None and lease.is_waiting]
 
     def close(self, trail: Iterable[Lease]) -> None:
         """Settle what the attempts have used. Synchronous, idempotent; without `open` there is nothing to settle."""

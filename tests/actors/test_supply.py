@@ -314,3 +314,14 @@ async def test_a_node_that_leaves_gives_back_its_money_while_the_store_hangs(aut
     [kept] = shared.mirror.purses.values()
     assert kept.total == kept.spent == 10_000_000
     assert shared.mirror.nodes == {}
+
+
+async def test_a_redis_that_is_some_milliseconds_away_keeps_a_budget_as_well(autojump_clock: MockClock) -> None:
+    shared, config = FakeShared(delay=0.02), {"budgets": (BUDGET,), "pricing": PRICED}
+    async with nodes(shared, 4, provider("a", "m"), **config) as made:
+        assert await ask(made[0], 18) == 18
+        await trio.sleep(5)  # idle: what was held ahead has gone back
+        assert sum([await ask(node, 5) for node in made[1:]]) in (1, 2)  # they have never heard of it
+        began = trio.current_time()
+        assert await ask(made[1], 1) == 0
+        assert trio.current_time() - began <= 0.1

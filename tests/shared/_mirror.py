@@ -94,7 +94,7 @@ class Mirror:
             found.level -= found.base - told
             found.base, restored = told, 1
         target = used + want
-        if target <= granted:
+        if target <= granted and used + need <= granted:
             found.level = min(full, found.level + (granted - target) * TOKEN)
             granted = target
         else:
@@ -133,7 +133,7 @@ class Mirror:
             purse.total, purse.spent = max(purse.total, seen), max(purse.spent, spent_seen)
         purse.spent += spending - in_spent
         target = used + want
-        if target <= granted:
+        if target <= granted and used + need <= granted:
             purse.total -= granted - target
             granted = target
         else:
@@ -174,7 +174,7 @@ class Mirror:
 def _given(free: int, rest: int, want: int, need: int, beyond: int) -> int:
     if need > want and beyond + need <= free:
         rest = beyond + need
-    return min(rest, free)
+    return min(max(0, rest), free)
 
 
 def trio_ms() -> int:

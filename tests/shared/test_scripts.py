@@ -120,6 +120,19 @@ def test_a_clock_that_was_set_back_stops_no_limit_and_keeps_nobody_that_is_gone(
     trio.run(Redis(url=server.url).use, work)
 
 
+def test_what_a_request_needs_is_granted_to_a_node_that_holds_all_that_it_wants_already(server: RedisServer) -> None:
+    limits = [
+        Call("limit", ("l",), ("n", 1, 600, 0, 3, 0, 0, -1, -1)),
+        Call("limit", ("l",), ("n", 2, 600, 0, 3, 5, 3, -1, -1)),
+    ]
+    numbers = ((0, 0, 0, -1, 0, 0, 0), (5, 3, 3, 1, 0, 0, 0))
+    purses = [
+        Call("purse", ("p",), ("n", number, 600, 0, 3, need, known, total, version, *rest, 60_000))
+        for number, (need, known, total, version, *rest) in enumerate(numbers, 1)
+    ]
+    assert [answer[0] for answer in answers(server, [*limits, *purses])] == [3, 5, 3, 5]
+
+
 def test_news_are_kept_numbered_and_published(server: RedisServer) -> None:
     heard: list[str] = []
 

@@ -59,7 +59,7 @@ elseif found[1] and seen_at >= 0 and told < base then -- written back by one who
 end
 
 local target = used + want
-if target <= granted then
+if target <= granted and used + need <= granted then
   level = math.min(full, level + (granted - target) * TOKEN)
   granted = target
 else
@@ -68,7 +68,7 @@ else
     granted = used
   end
   local free = math.max(0, math.floor(level / TOKEN))
-  local rest = target - granted
+  local rest = math.max(0, target - granted)
   if need > want and used + need - granted <= free then rest = used + need - granted end
   local given = math.min(rest, free)
   level = level - given * TOKEN

@@ -47,7 +47,7 @@ end
 
 spent = spent + (spending - in_spent)
 local target = used + want
-if target <= granted then
+if target <= granted and used + need <= granted then
   total = total - (granted - target)
   granted = target
 else
@@ -56,7 +56,7 @@ else
     granted = used
   end
   local free = math.max(0, limit - total)
-  local rest = target - granted
+  local rest = math.max(0, target - granted)
   if need > want and used + need - granted <= free then rest = used + need - granted end
   local given = math.min(rest, free)
   total = total + given
