@@ -21,7 +21,7 @@ from infermux.errors import ConfigError, InfermuxError, NotFound, Problem
 from infermux.http.application import Application
 from infermux.http.server import Running
 from infermux.http.sibling_server import serve_siblings
-from infermux.http.siblings import Siblings
+from infermux.http.siblings import ANSWERS_WITHIN, Siblings
 
 from .link import Failed, Link, LinkLost
 from .messages import Adopt, Begin, Done, Load, NotLoaded, Obey, Ready, Reload, See, Seen, Turn, Word
@@ -120,8 +120,8 @@ class Worker:
 
     async def _tell_of_command(self, provider: str, verb: str, missed: Sequence[int]) -> None:
         """Have the leader tell those that missed it, and those that come later, what an operator wants to last."""
-        if verb in LASTING:
-            with suppress(LinkLost, Failed):
+        if verb in LASTING:  # one that is stopped has it in its socket, and hears it when it goes on
+            with trio.move_on_after(ANSWERS_WITHIN), suppress(LinkLost, Failed):
                 await self.link.ask(Word(provider, verb, tuple(missed)))
 
     async def _ask_for_reload(self, dry_run: bool) -> dict[str, object]:

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.provider_messages import Verb
@@ -83,3 +85,11 @@ async def test_it_tells_the_leader_what_is_to_last(verb: Verb) -> None:
     await worker(None, SimpleNamespace(ask=ask)).siblings.commanded("a", verb.value, [1])
     lasts = verb in (Verb.ENABLE, Verb.DISABLE, Verb.DRAIN)
     assert told == ([Word("a", verb.value, (1,))] if lasts else [])
+
+
+async def test_a_leader_that_is_stopped_holds_up_no_operator(autojump_clock: MockClock) -> None:
+    async def ask(_message: Any) -> None:
+        await trio.sleep_forever()
+
+    with trio.fail_after(5):
+        await worker(None, SimpleNamespace(ask=ask)).siblings.commanded("a", "disable", [1])
