@@ -11,6 +11,7 @@ import re
 import secrets
 import shlex
 import shutil
+import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -25,6 +26,7 @@ from .sources import Source, same_folder
 from .tools import install, make_environment
 
 MARK = "infermux-environment"  # a file in each of ours: nothing else is deleted
+STARTING_LOOKS, STARTING_PAUSE = 200, 0.005  # how often, and how long between (s), a process without words is looked at
 
 
 @attrs.frozen
@@ -124,14 +126,27 @@ def processes() -> list[list[str]] | None:
     """The command of every process, from /proc/PID/cmdline (proc(5)); None where there is no such thing."""
     if not os.path.exists("/proc/self/cmdline"):
         return None
-    found: list[list[str]] = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                found.append(os.fsdecode(Path("/proc", entry, "cmdline").read_bytes()).split("\0"))
-            except OSError:
-                continue  # it has ended
-    return found
+    return [
+        command for entry in os.listdir("/proc") if entry.isdigit() and (command := command_of(Path("/proc", entry)))
+    ]
+
+
+def command_of(process: Path) -> list[str]:
+    """The words that a process was started with, from its folder of /proc; empty if it has ended or is the kernel's.
+
+    Who has just started a process may look before its words are there: execve(2) lets the starter go on first, and the
+    file is empty for some microseconds, on a busy machine for as long as the process is not scheduled.
+    """
+    program = ""
+    try:
+        for _ in range(STARTING_LOOKS):
+            if words := (process / "cmdline").read_bytes():
+                return os.fsdecode(words).split("\0")
+            program = os.readlink(process / "exe")  # neither a thread of the kernel nor a zombie has one
+            time.sleep(STARTING_PAUSE)
+    except OSError:
+        return []
+    return [program]
 
 
 def canonical(name: str) -> str:

@@ -210,6 +210,23 @@ class TestRemoving:
             installation.tidy(registry, within=5, say=said.append)
         assert (there(registry), said) == ([], [])
 
+    def test_a_process_is_seen_from_its_first_moment(self, tmp_path: Path) -> None:
+        (tmp_path / "cmdline").touch()
+        assert environments.command_of(tmp_path) == []  # of the kernel, or it has ended
+        (tmp_path / "exe").symlink_to("/bin/sh")
+        starting = threading.Timer(0.05, (tmp_path / "cmdline").write_text, ["sh\0-c\0read line\0"])
+        starting.start()
+        assert environments.command_of(tmp_path) == ["sh", "-c", "read line", ""]
+        starting.join()
+
+    def test_a_process_that_hides_its_words_is_named_by_its_program(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(environments, "STARTING_PAUSE", 0)
+        (tmp_path / "cmdline").touch()
+        (tmp_path / "exe").symlink_to("/bin/sh")
+        assert environments.command_of(tmp_path) == ["/bin/sh"]
+
     def test_a_file_that_would_lose_something_is_not_written(self, registry: Registry) -> None:
         registry.folder.mkdir()
         text = '{"a": {"command": ["x"],\n"env": {"A": "1", "A": "2"}}}'
