@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from infermux.actors.alarms import Alarms
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
+from infermux.actors.opening import open_fleet
 from infermux.config.settings import Config, ProbeMethod, Timeouts
 from infermux.errors import CallerLeft, DeadlineExceeded, FailureKind, InfermuxError, RequestKilled, UpstreamTimeout
 from infermux.providers.express import ExpressTransport
