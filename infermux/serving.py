@@ -127,7 +127,7 @@ async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | Infe
 def _cancelled_by_signals(scope: trio.CancelScope, worker: Worker | None) -> Generator[None]:
     """SIGTERM and SIGINT cancel `scope` for as long as nobody else receives them: a start can take its time.
 
-    A worker that has started is not kept by them from ending in its own way, see `_watch_signals`.
+    A worker that has started is not kept by them from ending in its own way, see `watch_signals`.
     """
     token = trio.lowlevel.current_trio_token()
 
@@ -153,7 +153,7 @@ async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OS
         trio.open_nursery() as nursery,
     ):
         leaving, shutdown = trio.Event(), trio.Event()
-        await nursery.start(_watch_signals, application, leaving, shutdown, worker is None)
+        await nursery.start(watch_signals, application, leaving, shutdown, worker is None)
         shared = worker is not None
         try:
             changed = worker is not None and await worker.catch_up(application)
@@ -239,7 +239,7 @@ async def _leave(running: Running, leaving: trio.Event) -> None:
     running.leave()
 
 
-async def _watch_signals(
+async def watch_signals(
     application: Application,
     leaving: trio.Event,
     shutdown: trio.Event,

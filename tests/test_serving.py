@@ -44,15 +44,19 @@ def test_a_signal_during_a_long_start_ends_it_in_order(monkeypatch: pytest.Monke
 async def test_sigterm_twice_means_now_unless_a_leader_says_when(monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
     """systemd sends one to each process of a service, and the leader one to each worker."""
     ended: list[int] = []
+
+    def revoke_all(_why: str) -> None:
+        return
+
     application: Any = SimpleNamespace(
         inference=SimpleNamespace(leaving=False, draining=False, in_flight=1),
         config=Config(shutdown_grace=3600.0),
-        fleet=SimpleNamespace(revoke_all=lambda _why: None),
+        fleet=SimpleNamespace(revoke_all=revoke_all),
     )
     monkeypatch.setattr("os._exit", ended.append)
     leaving, shutdown = trio.Event(), trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(serving._watch_signals, application, leaving, shutdown, alone)
+        await nursery.start(serving.watch_signals, application, leaving, shutdown, alone)
         signal.raise_signal(signal.SIGTERM)
         with trio.fail_after(30):
             await shutdown.wait()
