@@ -214,8 +214,8 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
             found = await beside(first, self.plan, self.router, hedging)
             if found is None:
                 return None
-            self.trail.append(found[0])
-            return self._attempt(*found)
+            lease, aside = found
+            return self._attempt(self._noted(lease), aside)
 
         race = Race(self.caller, self.hold_back, commit)
         await race.run(first, after, second)
@@ -327,6 +327,8 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
             # From here on: who waits in the queue, or for a first probe, has a bound of another kind.
             self._count_from(granted.granted_at)
         self.trail.append(granted)
+        if self.killed is not None:  # while it was on its way here: `kill` has not found it
+            granted.revoke(self.killed.message, last_word=True, error=self.killed)
         return granted
 
     # After the commit point: nothing is replaced, an end is honest. Where it is turned on, another provider goes on.
