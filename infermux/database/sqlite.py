@@ -48,12 +48,6 @@ class SqliteSession:
         except sqlite3.Error as error:
             raise _told(error, self.place) from error
 
-    def change_each(self, statement: str, rows: Sequence[Row]) -> None:
-        try:
-            self.connection.executemany(statement, rows)
-        except sqlite3.Error as error:
-            raise _told(error, self.place) from error
-
     @contextmanager
     def part(self) -> Generator[None]:
         self.change("SAVEPOINT part")
