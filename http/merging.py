@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -26,7 +27,7 @@ from .combining import Said
 from .door_log import did
 from .live_requests import MOST
 from .merged_events import merged_events
-from .metrics_page import ROOT as METRICS
+from .polled import METRICS, Page
 from .siblings import ANSWERS_WITHIN, COMMAND_WITHIN, Siblings, Told
 
 log = logging.getLogger("infermux.workers")
@@ -94,8 +95,6 @@ def add_merged(app: QuartTrio, siblings: Siblings, nursery: trio.Nursery, prefix
         if rule is None:
             return None
         page, method = rule.rule.removeprefix(prefix), request.method
-        if page == METRICS and method in ("GET", "HEAD"):
-            return await _metrics(siblings, prefix)
         if page == "/events" and method == "GET":
             return Response(
                 merged_events(siblings, f"{prefix}/events", nursery),
@@ -169,19 +168,19 @@ def _refused(told: Sequence[Told | None]) -> Response | None:
 
 
 def _target() -> str:
-    query = request.query_string.decode("latin-1")
-    return request.full_path.rstrip("?") if query else request.path
+    """What this one was asked for, for the others to read as it has. Its path has been decoded."""
+    path, query = quote(request.path), request.query_string.decode("latin-1")
+    return f"{path}?{query}" if query else path
 
 
-async def _metrics(siblings: Siblings, prefix: str) -> Response | None:
+async def merged_metrics(siblings: Siblings, accept: str, prefix: str) -> Page | None:
+    """One page of all workers' metrics; None where none of them answers."""
     told = await siblings.ask_all("GET", f"{prefix}{METRICS}")
     pages = [each.body.decode() for each in told if each is not None and each.ok]
     if not pages:
         return None
     more = combining.counted(siblings.of, len(pages))
-    accept = request.headers.get("Accept", "")
-    body, content_type = await trio.to_thread.run_sync(combining.metrics, pages, more, accept)
-    return Response(body, content_type=content_type)
+    return Page(*await trio.to_thread.run_sync(combining.metrics, pages, more, accept))
 
 
 async def _reloaded(siblings: Siblings) -> Response:

@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
-WRITE_EVERY = 0.25  # seconds: each time it wakes up costs as much as ten lines
+WRITE_EVERY = 0.5  # seconds: each time it wakes up costs as much as twenty lines
 MOST_KEPT = 10_000  # lines that wait; beyond that they are counted only ...
 MORE_KEPT: Final = 1_000  # ... but for some more of warnings and errors
 GIVEN_UP_AFTER = 1.0  # seconds that the last lines may take

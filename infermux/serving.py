@@ -197,6 +197,8 @@ async def _listen(
         tls=tls,
         management_listen=[_bindable(config.management_listen)] if config.management_listen else [],
         management_app=application.management_app,
+        polled=application.polled,
+        management_polled=application.management_polled,
         shutdown=shutdown,
         refused=application.door_log.turned_away,
         grace=config.shutdown_grace + CUT_GRACE,

@@ -133,7 +133,10 @@ class Slow(io.StringIO):
         return super().write(text)
 
 
-def test_a_line_after_a_silence_is_written_at_once(lines: Lines, stream: io.StringIO) -> None:
+def test_a_line_after_a_silence_is_written_at_once(
+    lines: Lines, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_lines, "WRITE_EVERY", 0.1)
     log_fields(log, logging.INFO, Said(n=1))
     lines.flush()
     time.sleep(2.5 * log_lines.WRITE_EVERY)  # the thread has nothing to do, and looks no more

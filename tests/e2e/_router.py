@@ -227,6 +227,8 @@ async def _served(
             tls=tls,
             management_listen=[("127.0.0.1", 0)] if managed else [],
             management_app=application.management_app,
+            polled=application.polled,
+            management_polled=application.management_polled,
             shutdown=shutdown,
             refused=application.door_log.turned_away,
             grace=0.2,
