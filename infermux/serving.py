@@ -141,7 +141,7 @@ def _cancelled_by_signals(scope: trio.CancelScope) -> Generator[None]:
 async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
     config = serving.config
     worker = serving.worker
-    share, siblings = (WHOLE, None) if worker is None else (worker.begin.share, worker.siblings)
+    share, siblings = (WHOLE, None) if worker is None else (worker.share, worker.siblings)
     async with (
         open_application(config, load=serving.load, share=share, siblings=siblings) as application,
         trio.open_nursery() as nursery,
