@@ -272,6 +272,7 @@ async def _drain(application: Application, why: str, shutdown: trio.Event) -> No
     grace = application.config.shutdown_grace
     log.info("%s: finishing %d requests, at most %g s", why, inference.in_flight, grace)
     inference.draining = True
+    application.fleet.leave(lambda: inference.in_flight)
     shutdown.set()
     await trio.sleep(grace)
     application.fleet.revoke_all(f"the server shut down and its grace of {grace:g} s is over")
