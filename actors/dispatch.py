@@ -51,6 +51,11 @@ from .treasury import Account
 from .verdict import Failed, History, Move, broken_error
 
 _NEVER: Final = math.inf
+# Members of an enum are looked up in Python code, and these at every request.
+_LEASING: Final = Phase.LEASING
+_WAITING: Final = Phase.WAITING
+_STREAMING: Final = Phase.STREAMING
+_DONE: Final = Phase.DONE
 
 
 class Run(msgspec.Struct, eq=False, kw_only=True):
@@ -86,7 +91,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     account: Account | None = None
     killed: InfermuxError | None = None
     passed_over: dict[tuple[str, str], NotCarried] = {}
-    _phase: Phase = Phase.LEASING
+    _phase: Phase = _LEASING
     _beside: int = 0
     _whole: bool = False
     _broken: InfermuxError | None = None
@@ -99,9 +104,9 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     @property
     def phase(self) -> Phase:
         attempt, waiting = self.attempt, self.leasing.phase
-        if self._phase is Phase.WAITING and attempt is not None and attempt.connecting:
+        if self._phase is _WAITING and attempt is not None and attempt.connecting:
             return Phase.CONNECTING
-        return self._phase if waiting is None or self._phase is Phase.DONE else waiting
+        return self._phase if waiting is None or self._phase is _DONE else waiting
 
     @property
     def waited(self) -> float:
@@ -149,12 +154,12 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         while True:
             if self.killed is not None:
                 raise self.killed
-            self._phase = Phase.LEASING
+            self._phase = _LEASING
             lease = self._leased_at_once() if message is None else None
             if lease is None:
                 lease = await self.obtain(message or Advance(self.plan))
             attempt = self.attempt = self._attempt(lease, self.plan)
-            self._phase = Phase.WAITING
+            self._phase = _WAITING
             after = None if self.hedging is None else self._hedge_after(attempt)
             try:
                 if after is None or self.hedging is None:
@@ -238,7 +243,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
             assert attempt.stream is not None
             return attempt.stream
         self.usage = attempt.succeeded()
-        self._phase = Phase.DONE
+        self._phase = _DONE
         return attempt.answer
 
     def _after(self, attempt: Attempt, failure: UpstreamFailure) -> Any:
@@ -345,7 +350,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
             # Nobody is sent it again: thousands of streams would keep theirs to their end.
             self.call = self.attempt.call = msgspec.structs.replace(self.call, body=b"")
             self.plan.tiers = None
-        while self._phase is not Phase.DONE:
+        while self._phase is not _DONE:
             attempt = self._streaming()
             try:
                 failure = await pump(attempt, sink, self.caller, self.arrivals, self.alarms)
@@ -362,7 +367,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
 
     async def receive(self) -> bytes | None:
         """The next bytes of the stream, None at its genuine end: for those who read instead of being pumped to."""
-        while self._phase is not Phase.DONE:
+        while self._phase is not _DONE:
             attempt = self._streaming()
             try:
                 chunk, failure = await receive(attempt, self.caller)
@@ -386,7 +391,7 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
     def _streaming(self) -> Attempt:
         attempt = self.attempt
         assert attempt is not None
-        self._phase = Phase.STREAMING
+        self._phase = _STREAMING
         attempt.committed = True
         return attempt
 
@@ -412,12 +417,12 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
         self.usage = attempt.succeeded()
         if self.rescues and self._rescuer is not None:
             self.usage = added(self._rescuer.used, self.usage)
-        self._phase = Phase.DONE
+        self._phase = _DONE
         self._whole = True
 
     def _tell(self, lease: Lease, failure: UpstreamFailure) -> NoReturn:
         """Raise what the caller is told in-band."""
-        self._phase = Phase.DONE
+        self._phase = _DONE
         if self.killed is not None:
             self._broken = self.killed
         elif lease.revoked is not None:
@@ -444,4 +449,4 @@ class Run(msgspec.Struct, eq=False, kw_only=True):
             attempt.abandon()
         if self.account is not None:
             self.account.close(self.trail)
-        self._phase = Phase.DONE
+        self._phase = _DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
@@ -17,6 +18,8 @@ from .dispatch import Run
 from .fleet import Fleet
 from .identity import NOBODY, Identity
 from .messages import Priority, Want
+
+_CHAT: Final = Endpoint.CHAT  # a member of an enum is looked up in Python code
 
 
 def request_run(
@@ -43,7 +46,7 @@ def request_run(
     looked.
     """
     peek: Peek
-    if endpoint is Endpoint.CHAT:
+    if endpoint is _CHAT:
         peek, prompt = peek_chat(body), prompt_tokens(body)
     else:
         peek = PEEKS[endpoint](body)
