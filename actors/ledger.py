@@ -177,7 +177,7 @@ class Ledger:
                     await self.write_out()
                 except DatabaseUnavailable:
                     await trio.sleep(BACKOFF.base)
-        if self.pending:
+        if self._queue or self._lent is not None:
             self.shed += self.pending
             log.error("%d rows could not be written within %g s of the end: %s", self.pending, grace, self.error)
             self._queue.clear()
