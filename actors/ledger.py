@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -111,7 +111,8 @@ class Ledger:
     error: str | None = None
     came: trio.Event = attrs.field(factory=trio.Event)  # some row waits
     enough: trio.Event = attrs.field(factory=trio.Event)  # a whole batch does, or somebody wants it now
-    _queue: deque[Numbered] = attrs.field(factory=deque[Numbered])
+    # Records have no number before they are written for the first time.
+    _queue: deque[Record | Numbered] = attrs.field(factory=lambda: deque[Record | Numbered]())
     _writing: int = 0
     _shed_before: int = 0  # this outage
     _last: int = 0  # microseconds since 1970 in the last number
@@ -127,15 +128,16 @@ class Ledger:
     def note(self, record: Record) -> None:
         """Take a record into the queue: a listener of the journal. Never waits."""
         queue = self._queue
-        if len(queue) + self._writing >= self.bound:
+        waiting = len(queue)
+        if waiting + self._writing >= self.bound:
             self.shed += 1
-            if not queue:
+            if not waiting:
                 return
             queue.popleft()
-        queue.append((self._number(), record))
-        if len(queue) == 1:
+        queue.append(record)
+        if not waiting:
             self.came.set()
-        elif len(queue) >= BATCH:
+        elif waiting >= BATCH - 1:
             self.enough.set()
 
     def statistics(self) -> LedgerStatistics:
@@ -164,9 +166,9 @@ class Ledger:
             await self._lent.wait()
         self.enough = trio.Event()
         for _ in range(math.ceil(len(self._queue) / BATCH)):
-            rows = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            if rows:
-                await self._write(rows)
+            taken = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            if taken:
+                await self._write(self._numbered(taken))
 
     async def drain(self, grace: float) -> None:
         """At the end: write what is left within `grace` seconds, whoever is cancelled. The rest is shed."""
@@ -249,16 +251,24 @@ class Ledger:
                 # Another router has drawn our origin: with a new one it will not happen again soon. A row whose number
                 # is a stranger's was never written, so that it does not come twice by this.
                 self._origin = secrets.randbits(ORIGIN_BITS)
-                rows[:] = [(self._number() if seq in clash.numbers else seq, record) for seq, record in rows]
+                rows[:] = self._numbered([row[1] if row[0] in clash.numbers else row for row in rows])
                 log.info("%d rows have new numbers: another router counted as this one did", len(clash.numbers))
 
-    def _number(self) -> int:
-        """Ascending, 63 bits: the microsecond, and 11 bits that tell this router from those beside it, mostly.
+    def _numbered(self, taken: Iterable[Record | Numbered]) -> list[Numbered]:
+        """Each with its number; what was tried before keeps the one it has.
 
-        Of forty routers two have drawn the same bits, as likely as not: `NumbersTaken` says where that shows.
+        Ascending, 63 bits: the microsecond, and 11 bits that tell this router from those beside it, mostly. Of forty
+        routers two have drawn the same bits, as likely as not: `NumbersTaken` says where that shows.
         """
-        self._last = max(self._last + 1, time.time_ns() // 1000)
-        return self._last << ORIGIN_BITS | self._origin
+        number, origin, rows = max(self._last, time.time_ns() // 1000 - 1), self._origin, list[Numbered]()
+        for each in taken:
+            if isinstance(each, Record):
+                number += 1
+                rows.append((number << ORIGIN_BITS | origin, each))
+            else:
+                rows.append(each)
+        self._last = number
+        return rows
 
 
 @attrs.define(eq=False)

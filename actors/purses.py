@@ -33,7 +33,7 @@ _DAY = timedelta(days=1)
 
 def nano(dollars: float) -> int:
     """Dollars as nano-dollars, to the nearest; at most `MOST_DOLLARS`, so that a store can keep it."""
-    return round(min(dollars, MOST_DOLLARS) * NANO)
+    return round((dollars if dollars < MOST_DOLLARS else MOST_DOLLARS) * NANO)  # noqa: FURB136 - a call more
 
 
 def bounds(period: str, at: float) -> tuple[float, float]:
@@ -174,28 +174,37 @@ class Purse:
         return True
 
 
-class Held(msgspec.Struct, frozen=True, eq=False):
+class Held(msgspec.Struct, eq=False):
     """The purses that `of` are about, as they are until `until`, the first end of a period.
 
-    `purses`: each once, however many budgets it has. `hard` and `soft` are the limits on them.
+    `purses`: each once, however many budgets it has. `hard` and `soft` are the limits on them, the former each purse's
+    lowest; `free` the purses without a hard one; `lowest` has for each its lowest limit of either kind.
+    `noted` is the `Purses.changed` in which all of them are.
     """
 
     of: Sequence[Claim]
     claims: Sequence[tuple[Claim, Purse]]
     purses: Sequence[Purse]
     hard: Sequence[tuple[int, Purse]]
+    free: Sequence[Purse]
     soft: Sequence[tuple[Claim, Purse]]
+    lowest: Sequence[tuple[int, Purse]]
     until: float
+    noted: dict[Purse, None] | None = None
 
     @classmethod
     def by(cls, of: Sequence[Claim], purses: Sequence[Purse]) -> Held:
         claims = list(zip(of, purses, strict=True))
+        each = tuple(dict.fromkeys(purses))
+        hard, lowest = _lowest(claim for claim in claims if claim[0].hard), _lowest(claims)
         return cls(
             of=of,
             claims=claims,
-            purses=list(dict.fromkeys(purses)),
-            hard=[(claim.limit, purse) for claim, purse in claims if claim.hard],
+            purses=each,
+            hard=tuple([(limit, purse) for purse, limit in hard.items()]),
+            free=tuple([purse for purse in each if purse not in hard]),
             soft=[(claim, purse) for claim, purse in claims if not claim.hard],
+            lowest=tuple([(limit, purse) for purse, limit in lowest.items()]),
             until=min([purse.end for purse in purses], default=-math.inf),
         )
 
@@ -283,43 +292,62 @@ class Purses:
     def reserve(self, claims: Sequence[Claim], amount: int, at: float) -> Ticket | Refused:
         """Promise `amount` out of every purse that is claimed, or out of none where a hard budget has no room."""
         held = self._hold(claims, at)
+        least = amount or 1  # see `_is_over`
         for limit, purse in held.hard:
-            if not 0 < limit - purse.spent - purse.reserved >= amount:
-                if purse.elsewhere:  # others may have more than they need
-                    self.moved[purse] = None
-                self._lack(held, amount)
-                return _refused(held.claims, amount, at)
-        for purse in held.purses:
+            reserved = purse.reserved
+            if limit - purse.spent - reserved < least:
+                return self._refuse(held, purse, amount, at)
+            purse.reserved = reserved + amount
+        for purse in held.free:
             purse.reserved += amount
-            if purse.lease is not None:
-                purse.lease.took(amount)
+        if self.lease is not None:
+            for purse in held.purses:
+                if purse.lease is not None:
+                    purse.lease.took(amount)
         return Ticket(amount, held)
+
+    def _refuse(self, held: Held, full: Purse, amount: int, at: float) -> Refused:
+        """`full` has no room: what the purses before it were to promise is taken back."""
+        for _, purse in held.hard:
+            if purse is full:
+                break
+            purse.reserved -= amount
+        if full.elsewhere:  # others may have more than they need
+            self.moved[full] = None
+        self._lack(held, amount)
+        return _refused(held.claims, amount, at)
 
     def taken(self, claims: Sequence[Claim], at: float) -> Ticket:
         """For what is spent whatever room there is: a promise of nothing."""
         return Ticket(0, self._hold(claims, at))
 
-    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> list[tuple[Claim, Purse]]:
+    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> Sequence[tuple[Claim, Purse]]:
         """In the place of what was promised, `amount` was spent; in the period in which it was promised.
 
         Returns the budgets that this used up.
         """
-        promised, held, changed = ticket.amount, ticket.held, self.changed
-        for purse in held.purses:
+        promised, held, is_over = ticket.amount, ticket.held, False
+        for limit, purse in held.lowest:
             purse.reserved -= promised
-            if unpriced:
+            purse.spent = spent = purse.spent + amount
+            purse.own += amount
+            if spent >= limit:
+                is_over = True
+        if amount and held.noted is not self.changed:
+            self._note(held)
+        if unpriced:
+            for purse in held.purses:
                 purse.unpriced += 1
-            if amount:
-                purse.spent += amount
-                purse.own += amount
-                if not changed:
-                    self._tell()
-                changed[purse] = None
-        if self.is_shared:
+        if self.banked or (self.share is not WHOLE and not self.share.is_whole):
             self.moved.update(dict.fromkeys(held.purses))
-        return [
-            (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
-        ]
+        return _crossed(held) if is_over else ()
+
+    def _note(self, held: Held) -> None:
+        """The purses have changed, and may until they are taken."""
+        if not self.changed:
+            self._tell()
+        held.noted = self.changed
+        self.changed.update(dict.fromkeys(held.purses))
 
     def adopt_share(self, share: Share) -> None:
         """Our part of what is left is another one from now on.
@@ -339,7 +367,7 @@ class Purses:
                 self.moved[purse] = None
 
     def _divide(self, held: Held) -> None:
-        for purse, limit in _lowest(held).items():
+        for limit, purse in held.hard:
             if purse.limit != limit:
                 purse.divide(limit, self.share)
                 self.moved[purse] = None
@@ -365,7 +393,7 @@ class Purses:
         return tuple(taken)
 
     def _lease(self, held: Held, lease: Callable[[Purse], SharedPurse]) -> None:
-        lowest = _lowest(held)
+        lowest = {purse: limit for limit, purse in held.hard}
         for purse in held.purses:
             if purse.lease is None:
                 purse.lease = lease(purse)
@@ -436,12 +464,17 @@ class Purses:
             self.told()
 
 
-def _lowest(held: Held) -> dict[Purse, int]:
-    """The lowest hard limit of each purse that has one."""
+def _lowest(claims: Iterable[tuple[Claim, Purse]]) -> dict[Purse, int]:
+    """The lowest limit of each purse."""
     lowest: dict[Purse, int] = {}
-    for limit, purse in held.hard:
-        lowest[purse] = min(limit, lowest.get(purse, limit))
+    for claim, purse in claims:
+        lowest[purse] = min(claim.limit, lowest.get(purse, claim.limit))
     return lowest
+
+
+def _crossed(held: Held) -> list[tuple[Claim, Purse]]:
+    """The budgets that are used up, of which nobody was told yet."""
+    return [(claim, purse) for claim, purse in held.claims if purse.crossed(claim.limit)]
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:

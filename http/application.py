@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 import trio
 
-from infermux.actors.fleet import ROUTER_SLACK, AdapterMaker, Fleet, open_fleet
+from infermux.actors.fleet import ROUTER_SLACK, AdapterMaker, Fleet
 from infermux.actors.keys import Keys, start_keys
 from infermux.actors.ledger import Books, open_ledger
+from infermux.actors.opening import open_fleet
 from infermux.actors.share import WHOLE, Share
 from infermux.config.settings import AuthMode, Config
 from infermux.config.values import address

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -167,8 +168,9 @@ def _refused(told: Sequence[Told | None]) -> Response | None:
 
 
 def _target() -> str:
-    query = request.query_string.decode("latin-1")
-    return request.full_path.rstrip("?") if query else request.path
+    """What this one was asked for, for the others to read as it has. Its path has been decoded."""
+    path, query = quote(request.path), request.query_string.decode("latin-1")
+    return f"{path}?{query}" if query else path
 
 
 async def merged_metrics(siblings: Siblings, accept: str, prefix: str) -> Page | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
@@ -28,19 +29,29 @@ KEPT: Final = 100 * 86_400  # seconds; a month and what somebody may want to loo
 
 LOOK_AHEAD_AFTER: Final = 0.7  # seconds since the last look
 GOOD_FOR: Final = 0.25  # seconds
+AT_ONCE: Final = 64  # amounts a statement, which looks each of them up among all
 OVERLAP: Final = 10.0  # seconds that a transaction may have taken whose rows are looked for
 
 _CLOCKS: Final = {
     "postgresql": "extract(epoch FROM clock_timestamp())::float8",
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
 }
-_ADD: Final = """
+_MANY: Final = """
+WITH added (scope, name, period, start, more, least) AS ({source})
 INSERT INTO budgets_spent (scope, name, period, start, amount, changed)
-VALUES (?, ?, ?, ?, ?, {now})
-ON CONFLICT (scope, name, period, start) DO UPDATE SET changed = excluded.changed, amount = CASE
-    WHEN budgets_spent.amount > ? - ? THEN ?
-    WHEN budgets_spent.amount + ? < ? THEN ?
-    ELSE budgets_spent.amount + ? END
+SELECT scope, name, period, start, least, {now} FROM added WHERE true
+ON CONFLICT (scope, name, period, start) DO UPDATE SET changed = excluded.changed, amount = (
+    SELECT CASE
+        WHEN budgets_spent.amount > {most} - more THEN {most}
+        WHEN budgets_spent.amount + more < least THEN least
+        ELSE budgets_spent.amount + more END
+    FROM added
+    WHERE (added.name, added.scope, added.period, added.start)
+        = (excluded.name, excluded.scope, excluded.period, excluded.start))
+"""
+_JSON: Final = """
+SELECT * FROM json_to_recordset(?)
+    AS of_json (scope text, name text, period text, start bigint, more bigint, least bigint)
 """
 _CLAIM: Final = """
 INSERT INTO budget_writers (writer, batch, at) VALUES (?, ?, {now})
@@ -101,15 +112,30 @@ def add(session: Session, batch: Batch) -> bool:
         return False
     # In one order everywhere, so that no two wait for each other; what all have in common comes last, and is locked
     # for the shortest time.
-    rows = [_values(row) for row in sorted(batch.rows, reverse=True)]
-    if rows:
-        session.change_each(_ADD.format(now=now), rows)
+    rows = sorted(_once(batch.rows), reverse=True)
+    for at in range(0, len(rows), AT_ONCE):
+        some = rows[at : at + AT_ONCE]
+        source, values = _source(some, postgresql=session.postgresql)
+        session.change(_MANY.format(source=source, now=now, most=MOST_NANO), values)
     return True
 
 
-def _values(row: Added) -> tuple[Any, ...]:
-    more, least = row.more, row.least
-    return (row.scope, row.name, row.period, row.start, least, MOST_NANO, more, MOST_NANO, more, least, least, more)
+def _source(rows: Sequence[Added], *, postgresql: bool) -> tuple[str, Sequence[Any]]:
+    """The rows as a table, and the values in it. PostgreSQL takes JSON apart itself, as for the ledger."""
+    if postgresql:
+        return _JSON, (msgspec.json.encode([row._asdict() for row in rows]).decode(),)
+    return f"VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(rows))}", tuple(chain.from_iterable(rows))
+
+
+def _once(rows: Iterable[Added]) -> Iterable[Added]:
+    """A statement changes each row once: two amounts of one purse are one."""
+    found: dict[tuple[str, str, str, int], Added] = {}
+    for row in rows:
+        same = found.get(row[:4])
+        more = row.more if same is None else min(row.more + same.more, MOST_NANO)
+        least = row.least if same is None else max(row.least, same.least, more)
+        found[row[:4]] = row._replace(more=more, least=least)
+    return found.values()
 
 
 def _clock(session: Session) -> str:

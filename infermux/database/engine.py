@@ -46,9 +46,6 @@ class AlchemySession:
     def change(self, statement: str, values: Sequence[Any] = ()) -> int:
         return self._done(statement, tuple(values)).rowcount
 
-    def change_each(self, statement: str, rows: Sequence[Row]) -> None:
-        self._done(statement, [tuple(row) for row in rows])
-
     @contextmanager
     def part(self) -> Generator[None]:
         with told(self.place), self.connection.begin_nested():

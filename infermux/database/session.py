@@ -33,10 +33,6 @@ class Session(Protocol):
         """Change something; how many rows."""
         ...
 
-    def change_each(self, statement: str, rows: Sequence[Row]) -> None:
-        """The same once for each of `rows`."""
-        ...
-
     def part(self) -> AbstractContextManager[None]:
         """A part of the transaction that is undone where its block raises."""
         ...

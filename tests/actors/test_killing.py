@@ -96,6 +96,31 @@ async def killed_in_queue(w: World) -> None:
         run.kill(KILLED)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_in_the_very_pass_of_the_loop_in_which_it_is_granted(stream: bool, autojump_clock: MockClock) -> None:
+    """The lease is in its reply, and its task has not run yet."""
+    one = provider("a", "m", rate_limits=RateLimits(max_concurrent=1))
+    async with world(one, queue=Queue(max_wait=60.0), script={"a": [streams(stalls=True)]}) as w:
+        first, run = w.run(stream=True), w.run(stream=stream)
+        await first.begin()
+        async with trio.open_nursery() as nursery:
+
+            async def serve() -> None:
+                with pytest.raises(RequestKilled, match="an operator ended it"):
+                    await run.begin()
+                run.close()
+
+            nursery.start_soon(serve)
+            await trio.sleep(1)
+            first.close()
+            while not w.in_flight("a"):
+                assert run.phase is Phase.QUEUED
+                await trio.lowlevel.checkpoint()
+            run.kill(KILLED)
+        assert len(w["a"].asked) == 1
+        await nothing_is_left(w)
+
+
 async def test_in_the_pause_before_the_same_provider_is_asked_again(autojump_clock: MockClock) -> None:
     retry = Retry(same_provider=1, backoff=Backoff(base=20.0, max=60.0))
     async with world(provider("a", "m"), retry=retry, script={"a": [SERVER_ERROR]}) as w:

@@ -184,13 +184,16 @@ async def test_the_end_waits_no_longer_than_its_grace(
     assert "1 rows could not be written within 5 s of the end: the shelf is away" in caplog.text
 
 
-def test_numbers_ascend_and_no_two_routers_give_the_same() -> None:
-    shelf = MemoryShelf()
-    ledgers = [Ledger(shelf) for _ in range(2)]
+async def test_numbers_ascend_and_no_two_routers_give_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    shelves = [MemoryShelf() for _ in range(2)]
+    ledgers = [Ledger(shelf) for shelf in shelves]
     ledgers[1]._origin = ledgers[0]._origin ^ 1  # pyright: ignore[reportPrivateUsage] - one chance in 2048 to be equal
-    for ledger in ledgers * 500:
-        ledger.note(record("any"))
-    numbers = [[seq for seq, _ in ledger._queue] for ledger in ledgers]  # pyright: ignore[reportPrivateUsage]
+    for _ in range(2):
+        for name in range(500):
+            ledgers[name % 2].note(record(name))
+        for ledger in ledgers:
+            await ledger.write_out()
+    numbers = [list(shelf.rows) for shelf in shelves]
     assert all(each == sorted(each) for each in numbers)
     assert len({*numbers[0], *numbers[1]}) == 1000
     assert max(numbers[0]) < 2**63

@@ -13,7 +13,19 @@ import pytest
 from infermux.actors.identity import Identity
 from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Record, Tried
-from infermux.database.budgets import KEPT, MOST_NANO, Added, Batch, DatabaseBudgets, Spent, Term, add, load, look
+from infermux.database.budgets import (
+    AT_ONCE,
+    KEPT,
+    MOST_NANO,
+    Added,
+    Batch,
+    DatabaseBudgets,
+    Spent,
+    Term,
+    add,
+    load,
+    look,
+)
 from infermux.database.place import Place
 from infermux.database.rows import write_entries
 from infermux.database.store import Store
@@ -97,6 +109,28 @@ def test_what_the_database_has_lost_is_there_again_with_the_next_amount(place: s
         batch = Batch(writer, 7, [Added("caller", "a", "month", MONTH, more, least)])
         assert store.write(partial(add, batch=batch))
     assert spent(store, ("caller", "month")) == {("caller", "a", "month"): 105}
+    store.close()
+
+
+def test_a_batch_of_many_adds_to_each_what_is_its_own(place: str) -> None:
+    store = Store(Place.of(place))
+    rows = [Added("caller", f"team-{each} \\ \"'é", "month", MONTH, each, each) for each in range(2 * AT_ONCE + 3)]
+    more = [Added("key", "new", "month", MONTH, 7, 9), Added("caller", rows[0].name, "day", MONTH, 1, 1)]
+    for number, added in enumerate((rows, [*rows[3:], *more]), 1):
+        assert store.write(partial(add, batch=Batch(1, number, added)))
+    assert spent(store, ("caller", "month"), ("key", "month"), ("caller", "day")) == {
+        **{row[:3]: row.more for row in rows[:3]},
+        **{row[:3]: 2 * row.more for row in rows[3:]},
+        **{row[:3]: row.least for row in more},
+    }
+    store.close()
+
+
+def test_two_amounts_of_one_purse_in_a_batch_are_both_added(place: str) -> None:
+    store, row = Store(Place.of(place)), Added("caller", "a", "month", MONTH, 5, 5)
+    for number in (1, 2):
+        store.write(partial(add, batch=Batch(1, number, [row, row._replace(more=2)])))
+    assert spent(store, ("caller", "month")) == {("caller", "a", "month"): 14}
     store.close()
 
 
