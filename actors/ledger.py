@@ -191,7 +191,7 @@ class Ledger:
         """
         if not self._queue or len(self._queue) >= BATCH or self._writing or self.error is not None:
             return None
-        rows = list(self._queue)
+        rows = self._numbered(self._queue)
         self._queue.clear()
         self._writing = len(rows)
         self._lent = trio.Event()
