@@ -170,7 +170,8 @@ class Ledger:
                     await trio.sleep(BACKOFF.base)
         if self._queue:
             self.shed += len(self._queue)
-            log.error("%d rows could not be written within %g s of the end: %s", len(self._queue), grace, self.error)
+            why = self.error or "the database does not answer"
+            log.error("%d rows could not be written within %g s of the end: %s", len(self._queue), grace, why)
             self._queue.clear()
 
     async def _write(self, rows: list[Numbered]) -> None:
