@@ -66,7 +66,9 @@ def test_what_they_run_are_commands_of_ours() -> None:
 
 
 def test_the_container_s_health_is_asked_where_management_listens() -> None:
-    [(name, url)] = re.findall(r'^(\w+)="(\S+/_infermux/health)"$', "\n".join(instructions("ENV")), re.MULTILINE)
+    said = "\n".join(instructions("ENV"))
+    found: list[tuple[str, str]] = re.findall(r'^(\w+)="(\S+/_infermux/health)"$', said, re.MULTILINE)
+    [(name, url)] = found
     [check] = instructions("HEALTHCHECK")
     assert f"urlopen(os.environ['{name}']" in check
     assert [urlsplit(url).port] == [int(port) for port in instructions("EXPOSE")]
