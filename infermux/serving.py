@@ -147,7 +147,7 @@ def _cancelled_by_signals(scope: trio.CancelScope, worker: Worker | None) -> Gen
 async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OSError | InfermuxError | None:
     config = serving.config
     worker = serving.worker
-    share, siblings = (WHOLE, None) if worker is None else (worker.begin.share, worker.siblings)
+    share, siblings = (WHOLE, None) if worker is None else (worker.share, worker.siblings)
     async with (
         open_application(config, load=serving.load, share=share, siblings=siblings) as application,
         trio.open_nursery() as nursery,
@@ -291,6 +291,7 @@ async def _drain(application: Application, why: str, shutdown: trio.Event) -> No
     grace = application.config.shutdown_grace
     log.info("%s: finishing %d requests, at most %g s", why, inference.in_flight, grace)
     inference.draining = True
+    application.fleet.leave(lambda: inference.in_flight)
     shutdown.set()
     await trio.sleep(grace)
     application.fleet.revoke_all(f"the server shut down and its grace of {grace:g} s is over")

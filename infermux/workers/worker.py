@@ -16,6 +16,7 @@ import trio
 from infermux.actors.bank import Customer
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.provider_messages import Verb
+from infermux.actors.share import Share
 from infermux.config.settings import Config
 from infermux.errors import ConfigError, InfermuxError, NotFound, Problem
 from infermux.http.application import Application
@@ -40,6 +41,14 @@ class Worker:
     begin: Begin
     latest: Config
     application: Application | None = None
+
+    @property
+    def share(self) -> Share:
+        """Our part of every limit to begin with. By way of Redis nobody is dealt the parts of those that are not there:
+        while it is away the part is the same, however many of us run just now.
+        """
+        begin = self.begin
+        return begin.share if begin.config.state.url is None else Share(begin.place, begin.of)
 
     @property
     def siblings(self) -> Siblings:

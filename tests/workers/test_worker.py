@@ -5,13 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.provider_messages import Verb
-from infermux.actors.share import WHOLE
+from infermux.actors.share import WHOLE, Share
 from infermux.config import load_text
 from infermux.config.settings import Config
 from infermux.errors import ConfigError, InfermuxError, NotFound, Problem, ShuttingDown
@@ -23,11 +24,21 @@ OLD, NEW = (
     load_text(f"providers: [{{name: a, type: ollama}}]\nrouting: {{strategy: {strategy}}}\n")
     for strategy in ("random", "priority")
 )
+SHARED = load_text("providers: [{name: a, type: ollama}]\nstate: {url: 'redis://h', nodes: 2}\n")
 
 
 def worker(application: Any, link: Any = None, config: Config = OLD) -> Worker:
     begin = Begin(config=config, share=WHOLE, place=0, of=2, folder="/nowhere", cookies=b"")
     return Worker(link, begin, config, application)
+
+
+def test_its_part_while_redis_is_away_is_the_same_however_many_others_run_just_now() -> None:
+    begin = worker(None).begin
+    dealt = Share(1, 2, late=True)  # of four, two of which are about to be started again
+    for config, part in ((OLD, dealt), (SHARED, Share(3, 4))):
+        began = attrs.evolve(begin, config=config, share=dealt, place=3, of=4)
+        link: Any = None
+        assert Worker(link, began, config).share == part
 
 
 def failing(error: Exception) -> Any:
