@@ -181,7 +181,8 @@ class Ledger:
                     await trio.sleep(BACKOFF.base)
         if self._queue or self._lent is not None:
             self.shed += self.pending
-            log.error("%d rows could not be written within %g s of the end: %s", self.pending, grace, self.error)
+            why = self.error or "the database does not answer"
+            log.error("%d rows could not be written within %g s of the end: %s", self.pending, grace, why)
             self._queue.clear()
 
     def lend(self) -> Lent | None:

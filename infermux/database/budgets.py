@@ -149,6 +149,11 @@ def look(session: Session, since: float) -> Looked:
     return Looked([Spent(*row) for row in found], now)
 
 
+def identity(session: Session) -> str:
+    """The name of the database."""
+    return str(session.rows("SELECT name FROM identity")[0][0])
+
+
 def forget(session: Session, before: int) -> None:
     """Drop what was spent in periods that began before that moment, and who has written nothing since."""
     session.change("DELETE FROM budgets_spent WHERE start < ?", (before,))
@@ -243,6 +248,9 @@ class DatabaseBudgets:
 
     async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
         return await self.database.read(lambda session: load(session, terms, at))
+
+    async def identity(self) -> str:
+        return await self.database.read(identity)
 
     async def look(self, since: float) -> Looked:
         ahead, self._ahead = self._ahead, None

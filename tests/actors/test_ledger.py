@@ -182,6 +182,7 @@ async def test_the_end_waits_no_longer_than_its_grace(
         assert trio.current_time() - start == 5
         assert (ledger.pending, ledger.shed) == (0, 1)
     assert "1 rows could not be written within 5 s of the end: the shelf is away" in caplog.text
+    assert "1 rows could not be written within 5 s of the end: the database does not answer" in caplog.text
 
 
 async def test_numbers_ascend_and_no_two_routers_give_the_same(autojump_clock: trio.testing.MockClock) -> None:

@@ -23,6 +23,7 @@ from infermux.database.budgets import (
     Spent,
     Term,
     add,
+    identity,
     load,
     look,
 )
@@ -170,6 +171,13 @@ def test_of_the_ledger_only_the_running_period_counts_up_to_the_start() -> None:
     store = memory()
     note(store, asked(1.0, at=MONTH - 1), asked(2.0, at=MONTH), asked(4.0, at=NOW))
     assert spent(store, ("all", "month")) == {("all", "", "month"): 2_000_000_000}
+
+
+def test_each_database_has_a_name_of_its_own_that_it_keeps() -> None:
+    one, other = memory(), memory()
+    names = [store.read(identity) for store in (one, other, one)]
+    assert names[0] == names[2] != names[1]
+    assert len(names[0]) == len(names[1]) == 32
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from infermux.secret import Secret
-from infermux.shared.client import Redis, Session, StateUnavailable
+from infermux.shared.client import Redis, Session, StateUnavailable, sole
 from infermux.shared.place import client_url, place_of
 from infermux.shared.scripts import Call
 from tests.shared._redis import RedisServer, redis_server
@@ -29,15 +29,19 @@ def server() -> Generator[RedisServer]:
         yield running
 
 
+PURSE = ("infermux:v1:purse:all::day:0", "infermux:v1:nodes")
+
+
 async def everything(session: Session) -> None:
     """All that a node ever does."""
     calls = [
         Call("beat", ("infermux:v1:nodes", "infermux:v1:epoch", "infermux:v1:news:number"), ("n", 5000, "e", 0)),
         Call("limit", ("infermux:v1:limit:provider:p:requests",), ("n", 1, 60, 0, 1, 0, 0, -1, -1)),
-        Call("purse", ("infermux:v1:purse:all::day:0",), ("n", 1, 100, 0, 1, 0, 0, 0, -1, 0, 0, 0, 1000)),
+        Call("purse", PURSE, ("n.1", 1, 100, 0, 1, 0, 0, 0, -1, 0, 0, 0, 1000, 0, 0)),
+        Call("purse", PURSE, ("n.1", 2, 100, 0, 1, 0, 0, 0, -1, 0, 0, 0, 1000, 0, 0)),
         Call("tell", ("infermux:v1:news", "infermux:v1:news:number"), ("infermux:v1:news:channel", 1000, "p", "x")),
     ]
-    assert len(await session.run(calls)) == 4
+    assert len(await session.run(calls)) == 5
     assert await session.read("infermux:v1:news") == {"p": "x"}
     heard: list[str] = []
     with trio.move_on_after(0.2):
@@ -63,6 +67,21 @@ async def refused(url: str) -> str:
     with pytest.raises(StateUnavailable) as caught:
         await Redis(url=Secret(url)).use(everything)
     return str(caught.value)
+
+
+async def test_a_reason_that_comes_from_the_group_it_was_in_is_said_once(server: RedisServer) -> None:
+    async def away() -> None:
+        raise OSError("away")
+
+    async def work(session: Session) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(away)
+        except ExceptionGroup as group:
+            raise sole(group) from group
+
+    with pytest.raises(StateUnavailable, match=r"^OSError: away$"):
+        await Redis(url=Secret(f"unix://{server.socket}")).use(work)
 
 
 async def test_who_may_not_is_told_why_without_the_password(
