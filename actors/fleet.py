@@ -26,6 +26,7 @@ from .catalogue import Catalogue
 from .departures import Departures
 from .description import Description, describe
 from .dispatch import Run
+from .gate import Gate
 from .gossip import Gossip
 from .hedging import Hedging, hedging_of
 from .hiring import hire
@@ -68,7 +69,7 @@ class Fleet:
     rng: random.Random
     make_adapter: AdapterMaker
     supervisor: Supervisor
-    members: dict[str, Member] = attrs.field(factory=dict)
+    members: dict[str, Member] = attrs.field(factory=dict[str, Member])
     hold_back: HoldBack = attrs.field(factory=HoldBack)
     arrivals: Arrivals = attrs.field(factory=Arrivals)
     alarms: Alarms = attrs.field(factory=Alarms)
@@ -117,26 +118,27 @@ class Fleet:
         caller, retry, now = caller or Anyone(), self.config.retry, self.now() if now is None else now
         deadline = Deadline.of(now, timeout)
         plan = Plan(want, deadline=deadline.at)
+        # By position: to find so many fields by their names takes ten times as long.
         return Run(
-            account=account,
-            router=self.router,
-            want=want,
-            call=msgspec.structs.replace(call, spans=True) if self.spans else call,
-            caller=caller,
-            retry=retry,
-            rng=self.rng,
-            hold_back=self.hold_back,
-            arrivals=self.arrivals,
-            alarms=self.alarms,
-            hedging=self.hedging,
-            rescue=self.rescue,
-            homes=self.homes if stored else None,
-            plan=plan,
-            history=History(retry, call.stream),
-            deadline=deadline,
-            leasing=Leasing(self.router, plan, caller, deadline, supply=self.supply),
-            started_at=now,
-            now=self.now,
+            self.router,
+            want,
+            msgspec.structs.replace(call, spans=True) if self.spans else call,
+            caller,
+            retry,
+            self.rng,
+            plan,
+            History(retry, call.stream),
+            deadline,
+            Leasing(self.router, plan, caller, deadline, supply=self.supply),
+            now,
+            self.hold_back,
+            self.arrivals,
+            self.alarms,
+            self.hedging,
+            self.rescue,
+            self.homes if stored else None,
+            account,
+            self.now,
         )
 
     async def add(self, settings: ProviderSettings) -> None:
@@ -204,14 +206,21 @@ class Fleet:
         for member in self.members.values():
             member.ref.deliver(LimitsChanged())
 
+    def leave(self, requests: Callable[[], int]) -> None:
+        """Nothing new comes, `requests` are under way: other nodes are to have what these do not need."""
+        if self.supply is not None:
+            self.supply.leave(lambda: max(requests(), max((len(gate.leases) for gate in self._gates()), default=0)))
+
     @property
     def is_over(self) -> bool:
         """Somewhere more runs at once than our part allows, since it has shrunk."""
         return any(limits.is_over for limits in self._limits())
 
     def _limits(self) -> Iterable[Sharer]:
-        gates = (member.gate for member in (*self.members.values(), *self.departures.members.values()))
-        return (*gates, *self.departures.former.values(), *self.sharers)
+        return (*self._gates(), *self.departures.former.values(), *self.sharers)
+
+    def _gates(self) -> Iterable[Gate]:
+        return (member.gate for member in (*self.members.values(), *self.departures.members.values()))
 
     def difference(self, config: Config) -> Difference:
         """What `reload(config)` would change now."""

@@ -7,9 +7,9 @@ row is at least what its writer knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 import msgspec
@@ -193,11 +193,27 @@ def _sums(session: Session, term: Term, until: float) -> Iterable[tuple[str, flo
     return [(name, dollars or 0.0) for name, dollars in rows]
 
 
+class Company(Protocol):
+    """What somebody else has to write."""
+
+    def write(self, session: Session) -> None:
+        """Write it, in the thread. Raises DatabaseUnavailable only."""
+        ...
+
+    def ended(self, *, kept: bool) -> None:
+        """What became of it: called once, in the task, whatever happens. `kept`: the transaction was committed."""
+        ...
+
+
 @attrs.define(eq=False)
 class DatabaseBudgets:
-    """The `BudgetStore` of a running router. Raises DatabaseUnavailable from every call."""
+    """The `BudgetStore` of a running router. Raises DatabaseUnavailable from every call.
+
+    `company` tells what else goes to that database, in the transaction that adds amounts: one costs more than its rows.
+    """
 
     database: Database
+    company: Callable[[], Company | None] = lambda: None
     _tidied: bool = False
 
     async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
@@ -210,9 +226,17 @@ class DatabaseBudgets:
         """Also, once, forget what is long over."""
         oldest = None if self._tidied else max(row.start for row in batch.rows) - KEPT
 
+        company, kept = self.company(), False
+
         def work(session: Session) -> None:
+            if company is not None:
+                company.write(session)  # first: nobody else waits for its rows
             if add(session, batch) and oldest is not None:
                 forget(session, oldest)
 
-        await self.database.write(work)
-        self._tidied = True
+        try:
+            await self.database.write(work)
+            self._tidied = kept = True
+        finally:
+            if company is not None:
+                company.ended(kept=kept)

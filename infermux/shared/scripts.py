@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-VERSION: Final = "v1"
+VERSION: Final = "v2"
 NAMES: Final = ("beat", "limit", "purse", "tell")
 
 

@@ -57,6 +57,17 @@ def test_who_comes_late_has_no_slots_yet() -> None:
     assert WHOLE.is_whole
 
 
+@given(st.integers(0, 200), st.integers(1, 8), st.lists(st.integers(0, 60), max_size=5))
+def test_of_what_those_who_are_about_to_end_do_not_need_the_others_have_parts(
+    limit: int, staying: int, most: list[int]
+) -> None:
+    before = staying + len(most)
+    leaving = tuple(Share(index, before, most=each) for index, each in enumerate(most))
+    kept = [each.slots(limit) for each in leaving]
+    assert all(each <= need for each, need in zip(kept, most, strict=True))
+    assert sum(Share(index, staying, leaving=leaving).slots(limit) for index in range(staying)) + sum(kept) == limit
+
+
 # Buckets. A crew is what a supervisor does: survivors take over at once, who comes is let in once all have shrunk.
 
 

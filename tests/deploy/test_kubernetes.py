@@ -99,6 +99,11 @@ def test_probes_ask_for_what_needs_no_token_where_it_is_served() -> None:
     assert probes["readiness"]["path"] == "/_infermux/accepting"
 
 
+def test_a_pod_that_starts_without_redis_takes_no_more_than_its_part_whatever_the_autoscaler_has_made() -> None:
+    assert config().state.url is not None
+    assert config().state.nodes == documents()["HorizontalPodAutoscaler"]["spec"]["maxReplicas"]
+
+
 def test_a_pod_has_the_time_that_its_drain_takes() -> None:
     readiness = container()["readinessProbe"]
     noticed = readiness["periodSeconds"] * readiness["failureThreshold"] + readiness["timeoutSeconds"]
