@@ -113,7 +113,7 @@ class Fleet:
         `now` is the time, for who has just looked.
         """
         treasury, account = self.treasury, None
-        if treasury.is_needed:
+        if treasury.budgets or treasury.key_budget is not None:  # else nobody has one
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
         caller, retry, now = caller or Anyone(), self.config.retry, self.now() if now is None else now
         deadline = Deadline.of(now, timeout)

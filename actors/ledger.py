@@ -179,7 +179,7 @@ class Ledger:
                     await self.write_out()
                 except DatabaseUnavailable:
                     await trio.sleep(BACKOFF.base)
-        if self.pending:
+        if self._queue or self._lent is not None:
             self.shed += self.pending
             why = self.error or "the database does not answer"
             log.error("%d rows could not be written within %g s of the end: %s", self.pending, grace, why)
@@ -192,7 +192,7 @@ class Ledger:
         """
         if not self._queue or len(self._queue) >= BATCH or self._writing or self.error is not None:
             return None
-        rows = list(self._queue)
+        rows = self._numbered(self._queue)
         self._queue.clear()
         self._writing = len(rows)
         self._lent = trio.Event()

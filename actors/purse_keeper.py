@@ -40,6 +40,10 @@ Pair = tuple[str, str]  # scope and period: what the store is asked about
 class BudgetStore(Protocol):
     """Where spent amounts are kept. Every call may raise DatabaseUnavailable."""
 
+    async def identity(self) -> str:
+        """Its name: routers of which each has a store of its own have to tell them apart."""
+        ...
+
     async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
         """What was spent before `at` in these periods, which are running then."""
         ...
@@ -79,6 +83,7 @@ class PurseKeeper:
     store: BudgetStore | None
     clock: Callable[[], float]
     flush: Callable[[], Awaitable[object]] | None = None
+    identity: str = ""  # of the store; known as soon as any purse is
     _watched: dict[Pair, frozenset[str]] = attrs.field(factory=dict[Pair, frozenset[str]])
     _gaps: dict[Pair, Gap] = attrs.field(factory=dict[Pair, Gap])
     _asking: trio.Lock = attrs.field(factory=trio.Lock)
@@ -231,6 +236,8 @@ class PurseKeeper:
 
     async def _ask(self, gap: Gap) -> None:
         assert self.store is not None
+        if not self.identity:
+            self.identity = await self.store.identity()
         if self.flush is not None:
             await self.flush()
         pairs = [pair for pair, each in self._gaps.items() if each is gap]

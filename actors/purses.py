@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_PURSES = 100_000  # callers choose their names, so what is remembered of them is bounded ...
 OTHERS = "*"  # ... and whoever comes then shares a purse
+SWEEP_EVERY = 60.0  # seconds, where there is no room
 CLAIMS_KEPT = 4096
 UNLIMITED = 2**52 * 1000  # nano-dollars: of a purse that has soft budgets only
 _DAY = timedelta(days=1)
@@ -244,6 +245,7 @@ class Purses:
     lowest: Callable[[PurseKey], int | None] | None = None  # the lowest hard limit on a purse, as budgets are now
     banked: bool = False
     moved: dict[Purse, None] = attrs.field(factory=dict[Purse, None])  # what others are to hear of, while it is shared
+    _swept: float = -math.inf  # when that made hardly any room
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
 
     @property
@@ -256,7 +258,8 @@ class Purses:
         found = self.current.get(key)
         if found is None:
             if len(self.current) >= self.most and key.name != OTHERS:
-                self._sweep(at)
+                if abs(at - self._swept) >= SWEEP_EVERY:
+                    self._sweep(at)
                 if len(self.current) >= self.most:
                     return self.purse(key._replace(name=OTHERS), at)
         elif at < found.end:
@@ -266,10 +269,16 @@ class Purses:
         return found
 
     def _sweep(self, at: float) -> None:
-        """Forget purses that say nothing: of a period that is over, or in which nothing was spent."""
+        """Forget purses that say nothing: of a period that is over, or in which nothing was spent.
+
+        To look through all of them takes its time: where there are few such, not for everybody who comes.
+        """
+        before = len(self.current)
         self.current = {
             key: purse for key, purse in self.current.items() if at < purse.end and (purse.spent or purse.promised)
         }
+        if before - len(self.current) < self.most // 100:
+            self._swept = at
         self._kept.clear()
 
     def _hold(self, claims: Sequence[Claim], at: float) -> Held:

@@ -32,20 +32,25 @@ GAIN: Final = 0.3
 
 
 class SharedPurse:
-    """The lease on one purse. `known` tells whether the purse has what a store says was spent before."""
+    """The lease on one purse. `known` tells whether the purse has what a store says was spent before.
+
+    `key` is Redis's for the purse, `nodes` that of the heartbeats, `node` the name under which this part is known.
+    """
 
     def __init__(
         self,
         purse: Purse,
         *,
         key: str,
+        nodes: str,
         node: str,
         ask: Callable[[Leased], None],
         known: Callable[[], bool],
         clock: Callable[[], float],
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.purse, self.key, self.node, self.ask = purse, key, node, ask
+        self.purse, self.node, self.ask = purse, node, ask
+        self.keys = (key, nodes)
         self.known, self.clock, self.wall = known, clock, wall
         self.share: Share = WHOLE
         self.supplied: Callable[[], None] = _nobody
@@ -54,7 +59,8 @@ class SharedPurse:
         self.granted = self.number = 0
         self.next_at = 0.0
         self.used_at = -math.inf
-        self._need = self._low = 0
+        self._need = self._short = self._low = 0  # the first two since the last round
+        self._asked = (0, 0)  # what these were in the round that is under way
         self._lost = True
         self._away = False  # Redis has been gone, or slow
         self._tells = False
@@ -86,7 +92,10 @@ class SharedPurse:
     def lacks(self, amount: int) -> None:
         """There was no room for `amount`."""
         self.used_at = self.clock()
-        self._need = max(self._need, -(-amount // MICRO), 1)
+        more = max(-(-amount // MICRO), 1)
+        self._need = max(self._need, more)
+        if not (self._lost and self._away):  # else nobody waits for it
+            self._short += more
         self.ask(self)
 
     # The supplier.
@@ -99,7 +108,7 @@ class SharedPurse:
     @property
     def is_waiting(self) -> bool:
         """Something was lacking that Redis has not answered to."""
-        return self._need > 0
+        return self._need > 0 or self._asked[0] > 0
 
     @property
     def held(self) -> int:
@@ -112,13 +121,23 @@ class SharedPurse:
             return min(most, math.ceil(self._unit)) if self.keeps else 0
         return min(most, math.ceil(max(self._rate * HORIZON, REQUESTS * self._unit)))
 
+    def _wanted_now(self, now: float) -> tuple[int, int]:
+        """What it is to hold, with all that was lacking since the last round, and what it needs at least.
+
+        Where there seems not to be so much it is not asked for: parts too small for anybody would lie on all nodes.
+        """
+        need, short = self._asked = max(self._need, self._asked[0]), self._short + self._asked[1]
+        self._need = self._short = 0
+        want = self.wanted(now)
+        return max(want, short) if short <= self.limit - self._seen[0] else want, need
+
     def is_due(self, now: float) -> bool:
         if now < self.next_at or not self.known():
             return False
         held, want = self.held, self.wanted(now)
         unbooked = -(-self.purse.own // MICRO) > self._booked
         told = self._lost or unbooked or now - self._heard_at > REFRESH
-        return told or self._need > 0 or held < min(self._low, want) or held < 0 or held > 2 * want
+        return told or self.is_waiting or held < min(self._low, want) or held < 0 or held > 2 * want
 
     def is_low(self, now: float) -> bool:
         return now >= self.next_at and self.known() and 4 * self.held < 3 * self.wanted(now)
@@ -127,13 +146,13 @@ class SharedPurse:
         """What Redis is told and asked. `telling`: nothing is asked for."""
         self._tells = telling
         used, spending = self.used, -(-self.purse.own // MICRO)
-        want, need = (0, 0) if telling else (self.wanted(now), self._need)
+        want, need = (0, 0) if telling else self._wanted_now(now)
         at, before = self._before
         if now > at:
             self._rate += (max(0, used - before) / (now - at) - self._rate) * GAIN
             self._before = now, used
-        if not self._lost and self.granted > used + want:
-            self.granted = used + want
+        if not self._lost and self.granted > used + max(want, need):
+            self.granted = used + max(want, need)
             self._divide()
         self.number += 1
         self._said = spending
@@ -154,16 +173,19 @@ class SharedPurse:
             spending,
             booked,
             spent,
+            ends,
+            self.purse.kept // MICRO,
+            -(-(self.purse.sent + self.purse.sending) // MICRO),
         )
-        return Call("purse", (self.key,), (self.node, *numbers, ends))
+        return Call("purse", self.keys, (self.node, *numbers))
 
     def answered(self, answer: Sequence[int], now: float) -> bool:
         granted, total, version, spent, restored = answer
-        lacked = self._need
         self.granted, self._seen, self._booked = granted, (total, version, spent), self._said
         if self._tells:
             return bool(restored)
-        self._lost, self._need = False, 0
+        lacked, _ = self._asked
+        self._lost, self._asked = False, (0, 0)
         self._low = self.wanted(now) // 2
         purse = self.purse
         more = (spent - self._said) * MICRO + purse.own - purse.spent
@@ -185,9 +207,11 @@ class SharedPurse:
         """Redis takes its time: until it answers our part of what was left for all is ours, if that is known."""
         if not self._lost:
             known = self.clock() - self._heard_at <= STALE
-            self._beyond = self.share.part(max(0, self.limit - self._seen[0])) if known else 0
+            left = max(0, self.limit - self._seen[0])
+            # Others may have been granted a block each since it was seen.
+            self._beyond = self.share.part(left - left // OF_WHAT_IS_LEFT) if known else 0
             self._lost = True
-        self._away = True
+        self._away, self._short, self._asked = True, 0, (self._asked[0], 0)
         self._divide()
 
     def _divide(self) -> None:

@@ -85,6 +85,11 @@ def _nobody() -> None:
     """Nobody waits."""
 
 
+def _has_news(leased: Leased) -> bool:
+    """Redis was told of it before, or something was used of it without Redis."""
+    return leased.number > 0 or leased.held < 0
+
+
 @attrs.define(eq=False)
 class Numbers:
     """For the metrics and the status."""
@@ -137,7 +142,7 @@ class Supply:
     @property
     def has_used(self) -> bool:
         """Whether Redis was there before, and limits were in use."""
-        return any(each.number for each in self._active)
+        return any(map(_has_news, self._active))
 
     def key(self, *parts: str) -> str:
         return ":".join((self.prefix, VERSION, *parts))
@@ -171,7 +176,13 @@ class Supply:
         self._made += 1
         key = self.key("purse", *purse.key, str(int(purse.start)))
         made = SharedPurse(
-            purse, key=key, node=f"{self.node}.{self._made}", ask=self.ask, known=known, clock=trio.current_time
+            purse,
+            key=key,
+            nodes=self.key("nodes"),
+            node=f"{self.node}.{self._made}",
+            ask=self.ask,
+            known=known,
+            clock=trio.current_time,
         )
         made.share = self.share
         return made
@@ -351,7 +362,7 @@ class Supply:
 
     def account(self, now: float) -> tuple[list[Call], list[Leased]]:
         """What is used is told, and nothing asked for."""
-        active = [each for each in self._active if each.number]
+        active = [each for each in self._active if _has_news(each)]
         return [*(each.call(now, telling=True) for each in active), self._beat(leaves=False)], active
 
     def find(self) -> None:

@@ -142,11 +142,6 @@ class Treasury:
 
     # Requests.
 
-    @property
-    def is_needed(self) -> bool:
-        """False: there are no budgets, and no key has one."""
-        return bool(self.budgets) or self.key_budget is not None
-
     def account(self, want: Want, route: Route) -> Account | None:
         """For a request that is about to be made; None where it is under no budget, or can cost nothing."""
         who = want.who
@@ -172,12 +167,9 @@ class Treasury:
         """`who` has spent an amount that was not promised before."""
         claims = self.rules.claims(who, "") if self.budgets else ()
         if claims:
-            self.settle(self.purses.taken(claims, self.clock()), amount, unpriced=unpriced)
-
-    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool) -> None:
-        """In the place of what was promised, `amount` was spent."""
-        for claim, purse in self.purses.settle(ticket, amount, unpriced=unpriced):
-            self.tell(claim, purse)
+            ticket = self.purses.taken(claims, self.clock())
+            for claim, purse in self.purses.settle(ticket, amount, unpriced=unpriced):
+                self.tell(claim, purse)
 
     def _own_budget(self, key: str) -> Budget | None:
         """The same object for as long as the key has that budget."""
@@ -340,7 +332,8 @@ class Account(msgspec.Struct, eq=False):
                 amount += nano(dollars)
             if outcome.failure is None and not outcome.cancelled:
                 treasury.learned.observe(self.want.model, usage.completion_tokens)
-        treasury.settle(ticket, amount, unpriced=unpriced)
+        for claim, purse in treasury.purses.settle(ticket, amount, unpriced=unpriced):
+            treasury.tell(claim, purse)
 
     def _judge(self, provider: str, model: str) -> None:
         for claim in self.claims:

@@ -226,14 +226,14 @@ class Connection:
         head = read_plain(data)
         if head is None:
             return False
-        start, length = head.start, head.length
+        status, fields, first, start, length = head
         if length is not None:
             if length != len(data) - start:
                 return False
             if length:
                 self.pieces.append(data[start:])
             self.complete = self._keep = True
-        self.status, self.headers, self.first = head.status, head.fields, head.first
+        self.status, self.headers, self.first = status, fields, first
         self.head_done = self._heard = True
         if length is None:
             self._chunks = Chunks()

@@ -26,22 +26,9 @@ _statuses: dict[bytes, int] = {}
 _fields: dict[bytes, Field] = {}
 
 
-class PlainHead:
-    """`fields` in the order they came, names in lower case; `first` has the first of each name.
-
-    `start` is where the body begins. It has `length` bytes; None: it is chunked.
-    """
-
-    __slots__ = ("fields", "first", "length", "start", "status")
-
-    def __init__(
-        self, status: int, fields: list[Field], first: dict[bytes, bytes], start: int, length: int | None
-    ) -> None:
-        self.status = status
-        self.fields = fields
-        self.first = first
-        self.start = start
-        self.length = length
+PlainHead = tuple[int, list[Field], dict[bytes, bytes], int, int | None]
+"""Status; fields in the order they came, with names in lower case; the first of each name; where the body begins, and
+how many bytes it has: None, it is chunked."""
 
 
 def read_plain(data: bytes) -> PlainHead | None:
@@ -54,24 +41,28 @@ def read_plain(data: bytes) -> PlainHead | None:
     if not status:
         return None
     del lines[0]
-    found = list(map(_fields.get, lines))
-    fields = [read or _read_field(line) for line, read in zip(lines, found, strict=True)] if None in found else found
-    if None in fields:
-        return None
-    read: list[Field] = fields  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    first = dict(reversed(read))
-    if len(first) != len(read) and sum(name in _FRAMING for name, _ in read) != sum(name in _FRAMING for name in first):
-        return None
+    fields: list[Field] = []
+    first: dict[bytes, bytes] = {}
+    for line in lines:
+        field = _fields.get(line) or _read_field(line)
+        if field is None:
+            return None
+        name, value = field
+        if name not in first:
+            first[name] = value
+        elif name in _FRAMING:
+            return None
+        fields.append(field)
     if first.get(b"connection", b"keep-alive") != b"keep-alive" or b"upgrade" in first or b"trailer" in first:
         return None  # to keep the connection is nothing new in HTTP/1.1
     length, encoding = first.get(b"content-length"), first.get(b"transfer-encoding")
     if length is None:
         if encoding is None or encoding.lower() != b"chunked":
             return None
-        return PlainHead(status, read, first, end + 4, None)
+        return status, fields, first, end + 4, None
     if encoding is not None or not length.isdigit() or len(length) > 10:
         return None
-    return PlainHead(status, read, first, end + 4, int(length))
+    return status, fields, first, end + 4, int(length)
 
 
 def _read_status(line: bytes) -> int:

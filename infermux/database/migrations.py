@@ -7,6 +7,7 @@ A step, once released, is never changed: databases are out there that went throu
 from __future__ import annotations
 
 import time
+from typing import Final
 
 import attrs
 
@@ -20,7 +21,8 @@ _LOCK = 7_293_417_001  # any number: PostgreSQL's name for "somebody is migratin
 
 @attrs.frozen
 class Step:
-    """From version `version - 1` to `version`. In its statements `{int64}` is a whole number of 64 bits.
+    """From version `version - 1` to `version`. In its statements `{int64}` is a whole number of 64 bits, `{random}` 128
+    bits drawn by chance, in hex.
 
     SQLite's own word for a key that is the row's number is INTEGER; elsewhere that has 32 bits.
     """
@@ -92,7 +94,16 @@ STEPS = (
             )""",
         ),
     ),
+    Step(
+        5,
+        "a name of its own",
+        ("CREATE TABLE identity (name TEXT NOT NULL)", "INSERT INTO identity VALUES ({random})"),
+    ),
 )
+_KINDS: Final = {
+    "postgresql": {"int64": "BIGINT", "random": "md5(random()::text || clock_timestamp()::text)"},
+    "sqlite": {"int64": "INTEGER", "random": "lower(hex(randomblob(16)))"},
+}
 NEWEST = STEPS[-1].version
 
 
@@ -118,6 +129,6 @@ def migrate(session: Session, place: Place, steps: tuple[Step, ...] = STEPS) -> 
         )
     for step in steps[version:]:
         for statement in step.statements:
-            session.change(statement.format(int64="BIGINT" if session.postgresql else "INTEGER"))
+            session.change(statement.format_map(_KINDS["postgresql" if session.postgresql else "sqlite"]))
         session.change("INSERT INTO schema_version VALUES (?, ?, ?)", (step.version, step.what, time.time()))
     return list(steps[version:])

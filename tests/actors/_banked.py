@@ -95,7 +95,7 @@ def worker(place: int, of: int, store: BudgetStore, *budgets: Budget) -> Worker:
 @attrs.define(eq=False)
 class Crew:
     workers: list[Worker]
-    bank: Bank = attrs.field(factory=Bank)
+    bank: Bank = attrs.field(factory=lambda: Bank(clock=lambda: START + trio.current_time()))
 
     def __attrs_post_init__(self) -> None:
         for each in self.workers:

@@ -66,19 +66,40 @@ async def test_what_was_not_written_is_at_once_and_in_order(autojump_clock: trio
         assert (ledger.written, ledger.pending) == (2, 0)
 
 
-async def test_a_flush_and_the_end_wait_for_what_is_lent(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_flush_waits_for_what_is_lent(autojump_clock: trio.testing.MockClock) -> None:
     async with running(shelf := MemoryShelf()) as (ledger, ref):
-        for end in (lambda: ref.ask(Flush()), lambda: ledger.drain(60)):
-            ledger.note(record("row"))
-            lent, begun = ledger.lend(), trio.current_time()
-            assert lent is not None
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(end)
-                await trio.sleep(3)
-                lent.ended(kept=False)
-            assert trio.current_time() == begun + 3
-            assert ledger.pending == 0
-        assert shelf.ids == ["row", "row"]
+        ledger.note(record("row"))
+        lent, begun = ledger.lend(), trio.current_time()
+        assert lent is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ref.ask, Flush())
+            await trio.sleep(3)
+            lent.ended(kept=False)
+        assert (trio.current_time(), ledger.pending, shelf.ids) == (begun + 3, 0, ["row"])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_the_end_waits_for_what_is_lent(kept: bool, autojump_clock: trio.testing.MockClock) -> None:
+    ledger = Ledger(shelf := MemoryShelf())
+    ledger.note(record("row"))
+    lent = ledger.lend()
+    assert lent is not None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ledger.drain, 5)
+        await trio.sleep(3)
+        assert ledger.pending == 1
+        if kept:
+            shelf.take(lent)
+        lent.ended(kept=kept)
+    assert (trio.current_time(), ledger.written, ledger.shed, shelf.ids) == (3, 1, 0, ["row"])
+
+
+async def test_the_end_waits_for_that_no_longer_than_for_the_rest(autojump_clock: trio.testing.MockClock) -> None:
+    ledger = Ledger(MemoryShelf())
+    ledger.note(record("row"))
+    assert ledger.lend() is not None
+    await ledger.drain(5)
+    assert (trio.current_time(), ledger.shed) == (5, 1)
 
 
 async def test_nothing_is_lent_that_is_being_written_cannot_be_or_is_a_batch(
@@ -160,13 +181,13 @@ async def kept(folder: Path) -> AsyncGenerator[Kept]:
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """By which database, the ledger's or the budgets', each write was made."""
     writes: list[str] = []
-    write = Database.write
+    turn = Database.turn
 
     async def counted(self: Database, work: Any) -> Any:
         writes.append("along" if "DatabaseBudgets" in work.__qualname__ else "alone")
-        return await write(self, work)
+        return await turn(self, work)
 
-    monkeypatch.setattr(Database, "write", counted)
+    monkeypatch.setattr(Database, "turn", counted)
     return writes
 
 
@@ -219,14 +240,14 @@ async def test_where_the_money_cannot_be_kept_the_rows_are(tmp_path: Path) -> No
 @pytest.mark.slow
 async def test_a_database_that_is_away_loses_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with kept(tmp_path) as all_:
-        write, until = Database.write, time.monotonic() + 0.8
+        turn, until = Database.turn, time.monotonic() + 0.8
 
         async def away(self: Database, work: Any) -> Any:
             if time.monotonic() < until:
                 raise DatabaseUnavailable("away")
-            return await write(self, work)
+            return await turn(self, work)
 
-        monkeypatch.setattr(Database, "write", away)
+        monkeypatch.setattr(Database, "turn", away)
         for name in ("one", "two"):
             all_.spend(name)
     assert (all_.ids, all_.spent, all_.ledger.shed) == (["one", "two"], 2 * NANO, 0)

@@ -50,6 +50,7 @@ class Redis:
     def __attrs_post_init__(self) -> None:
         self.mirror = Mirror(lambda: self.at)
         self.mirror.limits["k"] = Limit(LEFT * TOKEN, LEFT * TOKEN, 0)
+        self.mirror.nodes.update({f"n{place}": 0 for place in range(NODES)})
 
     @property
     def now(self) -> float:
@@ -164,7 +165,8 @@ def test_a_budget_is_not_exceeded_and_what_is_spent_is_counted_once(steps: list[
         lease = SharedPurse(
             purse,
             key="k",
-            node=f"n{place}",
+            nodes="nodes",
+            node=f"n{place}.1",
             ask=lambda _: None,
             known=lambda: True,
             clock=lambda: redis.now,

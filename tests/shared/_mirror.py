@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import trio
@@ -16,7 +16,8 @@ from infermux.shared.client import Session, StateUnavailable
 from infermux.shared.scripts import Call
 
 TOKEN = 60_000
-SKEW = 5000
+SKEW = GONE = 5000
+SWEEP_EVERY = 1000
 
 
 @attrs.define
@@ -27,6 +28,15 @@ class Limit:
     nodes: dict[str, tuple[int, int]] = attrs.field(factory=dict[str, tuple[int, int]])  # granted, number
 
 
+class Held(NamedTuple):
+    """What a node has of a purse, by the call of that number."""
+
+    granted: int
+    number: int
+    spending: int
+    at: int
+
+
 @attrs.define
 class Purse:
     total: int
@@ -34,7 +44,17 @@ class Purse:
     based: int
     version: int
     spent: int
-    nodes: dict[str, tuple[int, int, int]] = attrs.field(factory=dict[str, tuple[int, int, int]])
+    lent: int = 0
+    sweep: int = 0
+    swept: bool = False
+    nodes: dict[str, Held] = attrs.field(factory=dict[str, "Held"])
+
+    def look(self, now: int, there: Mapping[str, int]) -> None:
+        """Those that are gone hold nothing."""
+        for name, held in list(self.nodes.items()):
+            if now - held.at > GONE and name.rpartition(".")[0] not in there:
+                self.nodes[name] = held._replace(granted=held.spending)
+        self.total = self.spent + sum(held.granted - held.spending for held in self.nodes.values())
 
 
 @attrs.define(eq=False)
@@ -111,8 +131,8 @@ class Mirror:
         return [granted, found.level, now, restored]
 
     def purse(self, key: str, node: str, args: Sequence[int]) -> list[Any]:
-        number, limit, used, want, need, known, seen, version, spending, booked, spent_seen, _keep = args
-        found, restored = self.purses.get(key), 0
+        number, limit, used, want, need, known, seen, version, spending, booked, spent_seen, _keep, kept, own = args
+        found, restored, now = self.purses.get(key), 0, self.clock()
         if found is None:
             purse, restored = Purse(seen, seen, version, max(version, 0), spent_seen), int(version >= 0)
         else:
@@ -120,8 +140,8 @@ class Mirror:
         granted, in_spent = known, booked
         last = purse.nodes.get(node)
         if last is not None:
-            granted, last_number, in_spent = last
-            if number <= last_number:
+            granted, in_spent = last.granted, last.spending
+            if number <= last.number:
                 return [granted, purse.total, purse.version, purse.spent, 0]
             if granted < known:
                 purse.total += known - granted
@@ -133,20 +153,27 @@ class Mirror:
             purse.version, restored = max(purse.version, version), 1
         elif found is not None and version < 0 and booked > 0:
             purse.total, purse.spent = max(purse.total, seen), max(purse.spent, spent_seen)
+        if purse.swept and last is None:
+            purse.total += granted - in_spent
         purse.spent += spending - in_spent
-        target = used + want
-        if target <= granted and used + need <= granted:
-            purse.total -= granted - target
-            granted = target
-        else:
-            if used > granted:
-                purse.total += used - granted
-                granted = used
-            given = _given(max(0, limit - purse.total), target - granted, want, need, used - granted)
-            purse.total += given
-            granted += given
+        _settle_store(purse, kept, min(own, spending) - in_spent)
+        purse.nodes[node] = Held(granted, number, spending, now)
+        if not now - 2 * GONE <= purse.sweep <= now + 2 * GONE:
+            purse.sweep = now + GONE
+        elif purse.sweep <= now:
+            purse.look(now, self.nodes)
+            purse.sweep, purse.swept = now + SWEEP_EVERY, True
+        if used > granted:
+            purse.total += used - granted
+            granted = used
+        free, goal = max(0, limit - purse.total), used + want
+        if need > want and used + need - granted <= free:
+            goal = used + need
+        given = min(goal - granted, free)
+        purse.total += given
+        granted += given
         purse.version += 1
-        purse.nodes[node] = granted, number, spending
+        purse.nodes[node] = Held(granted, number, spending, now)
         self.purses[key] = purse
         return [granted, purse.total, purse.version, purse.spent, restored]
 
@@ -173,6 +200,13 @@ class Mirror:
         self.news += 1
         self.published.append((args[0], str(self.news)))
         return [self.clock(), self.news]
+
+
+def _settle_store(purse: Purse, kept: int, new_of_own: int) -> None:
+    """The store has `kept` of all; the node tells so much of its own that the store may have told before."""
+    more = -min(purse.lent, max(0, new_of_own))
+    more += max(0, kept - (purse.spent + more))
+    purse.lent, purse.total, purse.spent = purse.lent + more, purse.total + more, purse.spent + more
 
 
 def _given(free: int, rest: int, want: int, need: int, beyond: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.shared._board import Node
 from tests.shared._nodes import Nodes, nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server", "redis-cli")]
@@ -23,19 +24,23 @@ def some() -> Generator[Nodes]:
 @pytest.mark.long
 def test_limits_hold_whatever_happens_to_redis_and_to_nodes(some: Nodes) -> None:
     some.until_used_up()
+    some.new_window()
     some.redis.kill()
     some.until_degraded()
     some.redis.start()
     some.until_together()
+    some.until_used_up()
+    some.new_window()
     some.redis.pause()
     some.until_degraded()
     some.redis.resume()
     some.until_together()
+    some.until_used_up()
+    some.new_window()
     some.redis.ask("FLUSHALL")
     some.until_used_up()
     some.kill(0)
     late = some.add()
     some.begin(late)
-    some.until(lambda: some.counts()[late].requests > 0)
+    some.until(lambda: some.board.node(late)[Node.REQUESTS] > 0)
     some.end()
-    print({name: f"{100 * over:.2f} % of a minute over" for name, over in some.highest.items()})
