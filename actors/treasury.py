@@ -30,8 +30,9 @@ from .identity import Identity
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
+from .purse import Claim, Purse, PurseKey, nano
 from .purse_keeper import BudgetStore, PurseKeeper, wanted
-from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Ticket, nano
+from .purses import CLAIMS_KEPT, Purses, Refused, Ticket
 from .share import Share
 from .shared_purse import SharedPurse
 from .statement import row_of, statement
