@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from .purses import Purse, PurseKey, Purses, bounds
+from .purse import Purse, PurseKey, bounds
+from .purses import Purses
 
 KEPT_AFTER = 3600.0  # seconds a period is kept after its end: requests that began in it go on
 FORGET_EVERY = 60.0

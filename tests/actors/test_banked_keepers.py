@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from infermux.actors.purses import nano
+from infermux.actors.purse import nano
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO, DatabaseBudgets, Spent
 from infermux.database.place import Place
