@@ -24,7 +24,8 @@ from infermux.errors import DatabaseUnavailable
 
 from .beat import BEAT, next_beat
 from .budget_rules import ANYBODY, scope_of
-from .purses import Purse, PurseKey, Purses, bounds
+from .purse import Purse, PurseKey, bounds
+from .purses import Purses
 
 log = logging.getLogger("infermux.budgets")
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.bank import KEPT_AFTER, Account, Bank, Grant, accounts, adopt
-from infermux.actors.purses import OTHERS, SWEEP_EVERY, Claim, Purses, Ticket
+from infermux.actors.purse import Claim
+from infermux.actors.purses import OTHERS, SWEEP_EVERY, Purses, Ticket
 from infermux.actors.share import Share
 from infermux.config.settings import Budget
 from tests._properties import examples

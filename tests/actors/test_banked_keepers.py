@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from infermux.actors.purses import nano
+from infermux.actors.purse import nano
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO, DatabaseBudgets, Spent
 from infermux.database.place import Place
@@ -212,6 +212,10 @@ def test_in_whatever_order_nobody_knows_of_more_than_was_spent_and_the_store_end
         st.tuples(st.sampled_from(["spend", "spend", "turn", "turn", "sync"]), st.integers(0, 2), st.integers(1, 16)),
         max_size=50,
     ),
+)
+@example(  # one has heard of its purse before anybody knew of a limit on it
+    of=2,
+    script=[*[("spend", 0, 14)] * 2, *[("turn", 1, 1)] * 2, ("spend", 1, 5), *[("spend", 1, 16)] * 2],
 )
 @example(  # one has told of its purse before there was a limit on it, and then takes its part
     of=2,
