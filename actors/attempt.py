@@ -40,7 +40,7 @@ Commit = Callable[[Stream, bytes], None]
 """Begins the caller's answer if it has not begun, and sends it bytes of the stream. Must not wait."""
 
 
-class Attempt(msgspec.Struct, eq=False, kw_only=True):
+class Attempt(msgspec.Struct, eq=False):
     """One try. `begin` runs it up to its whole answer, or to the commit point of its stream; then `next` reads on.
 
     It ends with one of `succeeded`, `failed` and `abandon`: each releases the lease and closes the stream, the first
@@ -54,8 +54,10 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
     call: Call
     deadline: Deadline
     choice: Choice | None = None  # how the router came to it
-    join: Callable[[Stream], Stream] | None = None
     homes: Homes | None = None
+    alarms: Alarms | None = None
+    now: Callable[[], float] = trio.current_time
+    join: Callable[[Stream], Stream] | None = None
     answer: Answer | None = None
     stream: Stream | None = None
     usage: Usage | None = None
@@ -64,9 +66,8 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
     committed: bool = False
     connecting: bool = False
     waits_on: Stoppable | None = None  # see `transport.Asker`
-    alarms: Alarms | None = None
-    now: Callable[[], float] = trio.current_time
     _cancelled: bool = False
+    _asked: bool = False  # its provider
     _timeout: FailureKind | None = None
     _holding: list[bytes] | None = None
     _commit: Commit | None = None
@@ -107,9 +108,10 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
             if upload is not None:
                 upload.scope = scope
                 upload.last = self.deadline.at if self.deadline.own else math.inf
-            failure = await self._send(hold_back)
-            if failure is None:
-                return None
+            if not scope.cancel_called:
+                failure = await self._send(hold_back)
+                if failure is None:
+                    return None
         return failure or self._why_cancelled(caller)
 
     def _is_simple(self) -> bool:
@@ -142,6 +144,7 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
                 call = traced(call, lease.span)
             if self.homes is not None:
                 call = msgspec.structs.replace(call, kept=self._kept)
+            self._asked = True
             asking = CONNECTING.set(self)
             try:
                 answer = await lease.adapter.send(call)
@@ -335,6 +338,7 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
             Outcome(
                 failure=None if revoked else self._told(failure.kind),
                 cancelled=revoked,
+                sent=self._is_sent or not revoked,
                 status=failure.status,
                 latency=self.seconds,
                 retry_after=failure.retry_after,
@@ -346,16 +350,21 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
         """Nobody wants it any more. Idempotent, and nothing where it has ended."""
         if not self.lease.is_released:
             self.usage = self._consumed(None)
-            self._release(Outcome(cancelled=True, latency=self.seconds, usage=self.usage))
+            self._release(Outcome(cancelled=True, sent=self._is_sent, latency=self.seconds, usage=self.usage))
         self._drop_stream()
+
+    @property
+    def _is_sent(self) -> bool:
+        """Whether its provider may have something of the request."""
+        return self._asked and not self.connecting
 
     def _consumed(self, kind: FailureKind | None) -> Usage | None:
         """What an attempt that did not end well has used, as far as can be known: nothing if the provider refused."""
         stream = self.stream
         if stream is not None:
             return self._believed(stream.usage, stream.estimated_tokens)
-        if self.connecting:
-            return None  # nothing was sent
+        if not self._is_sent:
+            return None
         if kind is None or (kind.is_timeout and kind is not FailureKind.CONNECT_TIMEOUT):
             return estimated(self.want, 0)
         return None

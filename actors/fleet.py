@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
-from itertools import count
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -18,34 +14,31 @@ import trio
 
 from infermux.config.difference import Difference, difference
 from infermux.config.settings import Config, ProviderSettings
-from infermux.errors import InfermuxError, NotFound, ProviderNotStarted
+from infermux.errors import NotFound
 from infermux.providers.arrivals import Arrivals
-from infermux.providers.interface import Adapter, Endpoint, Lasting, lasting
+from infermux.providers.interface import Adapter
 from infermux.providers.prices import PriceBook, library_for, loaded_library, unpriced
-from infermux.providers.registry import ThinkingStores, TypeNotAvailable, make_adapter
-from infermux.providers.unavailable import Unavailable
 from infermux.shared.client import Shared
 
 from .alarms import Alarms
 from .caller import Anyone, Caller, Deadline
-from .catalogue import Catalogue, Entry
+from .catalogue import Catalogue
+from .departures import Departures
 from .description import Description, describe
 from .dispatch import Run
 from .gate import Gate
 from .gossip import Gossip
 from .hedging import Hedging, hedging_of
+from .hiring import hire
 from .hold_back import HoldBack
 from .homes import Homes
 from .journal import Journal
 from .kit_errors import ActorDied
 from .leasing import Leasing
-from .member import CLOSE_GRACE, Member, close, idle
+from .member import CLOSE_GRACE, Member, close
 from .messages import Want
 from .plan import Plan
-from .probe_bill import bill
-from .provider import ProviderActor
-from .provider_messages import Command, Describe, LimitsChanged, LookAgain, Revoke, Verb
-from .purse_keeper import BudgetStore
+from .provider_messages import Command, Describe, LimitsChanged, Revoke, Verb
 from .ref import Ref
 from .reload import reload
 from .rescue import Rescue, rescue_of
@@ -53,17 +46,16 @@ from .router import RouterActor
 from .router_messages import HealthKnown, Serve, TurnAway
 from .share import WHOLE, Share, Sharer
 from .strategies import load_strategy_plugins
-from .supervisor import Backoff, Child, Restart, Supervisor
-from .supplier import START_PATIENCE, SUPPLIER, SupplierActor, say_farewell, shared_state
-from .supply import Limits, Supply
-from .treasury import TREASURY, Treasury, TreasuryActor
+from .supervisor import Child, Supervisor
+from .supplier import say_farewell
+from .supply import Supply
+from .treasury import Treasury
 from .verdict import History
 
 log = logging.getLogger("infermux.actors")
 
 ROUTER = "infermux.router"  # no provider can be called so: `check` refuses the name
 ROUTER_SLACK = 1024  # mailbox room beyond one message per concurrent request
-RESTARTS = Backoff(base=0.1, max=30.0)  # of a crashed actor
 PRICES_POLL = 60.0  # seconds between looks whether another price holds by now
 
 AdapterMaker = Callable[[ProviderSettings], Adapter]
@@ -77,7 +69,7 @@ class Fleet:
     rng: random.Random
     make_adapter: AdapterMaker
     supervisor: Supervisor
-    members: dict[str, Member] = attrs.field(factory=dict)
+    members: dict[str, Member] = attrs.field(factory=dict[str, Member])
     hold_back: HoldBack = attrs.field(factory=HoldBack)
     arrivals: Arrivals = attrs.field(factory=Arrivals)
     alarms: Alarms = attrs.field(factory=Alarms)
@@ -97,9 +89,11 @@ class Fleet:
     catalogue: Catalogue = attrs.field(init=False)
     router: Ref[Any] = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
+    departures: Departures = attrs.field(init=False)
     _changing: trio.Lock = attrs.field(factory=trio.Lock)
-    _departing: dict[str, Member] = attrs.field(factory=dict[str, Member])
-    _former: dict[str, Gate] = attrs.field(factory=dict[str, Gate])  # of providers taken out, while limits are used up
+
+    def __attrs_post_init__(self) -> None:
+        self.departures = Departures(self.supervisor)
 
     def __repr__(self) -> str:
         return f"Fleet({', '.join(self.members)})"
@@ -119,31 +113,32 @@ class Fleet:
         `now` is the time, for who has just looked.
         """
         treasury, account = self.treasury, None
-        if treasury.is_needed:
+        if treasury.budgets or treasury.key_budget is not None:  # else nobody has one
             account = treasury.account(want, self.catalogue.resolve(want.model, want.endpoint))
         caller, retry, now = caller or Anyone(), self.config.retry, self.now() if now is None else now
         deadline = Deadline.of(now, timeout)
         plan = Plan(want, deadline=deadline.at)
+        # By position: to find so many fields by their names takes ten times as long.
         return Run(
-            account=account,
-            router=self.router,
-            want=want,
-            call=msgspec.structs.replace(call, spans=True) if self.spans else call,
-            caller=caller,
-            retry=retry,
-            rng=self.rng,
-            hold_back=self.hold_back,
-            arrivals=self.arrivals,
-            alarms=self.alarms,
-            hedging=self.hedging,
-            rescue=self.rescue,
-            homes=self.homes if stored else None,
-            plan=plan,
-            history=History(retry, call.stream),
-            deadline=deadline,
-            leasing=Leasing(self.router, plan, caller, deadline, supply=self.supply),
-            started_at=now,
-            now=self.now,
+            self.router,
+            want,
+            msgspec.structs.replace(call, spans=True) if self.spans else call,
+            caller,
+            retry,
+            self.rng,
+            plan,
+            History(retry, call.stream),
+            deadline,
+            Leasing(self.router, plan, caller, deadline, supply=self.supply),
+            now,
+            self.hold_back,
+            self.arrivals,
+            self.alarms,
+            self.hedging,
+            self.rescue,
+            self.homes if stored else None,
+            account,
+            self.now,
         )
 
     async def add(self, settings: ProviderSettings) -> None:
@@ -156,7 +151,7 @@ class Fleet:
             if settings.name in self.members:
                 raise ValueError(f"there is a provider named {settings.name!r} already")
             await library_for(settings)
-            member = await self.hire(settings)
+            member = await hire(self, settings)
             member.by_hand = True
             self.serve(self.config, [*self.members.values(), member])
 
@@ -171,8 +166,8 @@ class Fleet:
             kept = tuple(provider for provider in self.config.providers if provider.name != name)
             others = [each for each in self.members.values() if each is not member]
             self.serve(attrs.evolve(self.config, providers=kept), others)
-            departure = self._departure(member)
-        await self._depart(member, departure, grace)
+            departure = self.departures.begin(member)
+        await self.departures.see_off(member, departure, grace)
 
     async def reload(self, config: Config) -> Difference:
         """Serve `config` from now on, as far as that goes without a restart; returns what it changed.
@@ -211,14 +206,21 @@ class Fleet:
         for member in self.members.values():
             member.ref.deliver(LimitsChanged())
 
+    def leave(self, requests: Callable[[], int]) -> None:
+        """Nothing new comes, `requests` are under way: other nodes are to have what these do not need."""
+        if self.supply is not None:
+            self.supply.leave(lambda: max(requests(), max((len(gate.leases) for gate in self._gates()), default=0)))
+
     @property
     def is_over(self) -> bool:
         """Somewhere more runs at once than our part allows, since it has shrunk."""
         return any(limits.is_over for limits in self._limits())
 
     def _limits(self) -> Iterable[Sharer]:
-        gates = (member.gate for member in (*self.members.values(), *self._departing.values()))
-        return (*gates, *self._former.values(), *self.sharers)
+        return (*self._gates(), *self.departures.former.values(), *self.sharers)
+
+    def _gates(self) -> Iterable[Gate]:
+        return (member.gate for member in (*self.members.values(), *self.departures.members.values()))
 
     def difference(self, config: Config) -> Difference:
         """What `reload(config)` would change now."""
@@ -266,48 +268,18 @@ class Fleet:
             member.ref.deliver(Revoke(why, last_word=True))
 
     async def start(self) -> None:
-        """Start the providers' actors, then the router's. ProviderNotStarted: a strict one did not come up."""
-        await library_for(*unpriced(self.config))
-        await self.supervisor.start_child(Child(TREASURY, lambda: TreasuryActor(self.treasury)))
-        await self._start_supply()
+        """Start the providers' actors, then the router's. What these need is running (`open_fleet`)."""
         self._number()  # prices, for the first probes
         for settings in self.config.providers:
-            self.members[settings.name] = await self.hire(settings)
+            self.members[settings.name] = await hire(self, settings)
         self._number()
         plugins = load_strategy_plugins()
         child = Child(
-            ROUTER, lambda: RouterActor.made(self.config, self._world(), self.rng, plugins), capacity=self._capacity
+            ROUTER, lambda: RouterActor.made(self.config, self._world(), self.rng, plugins), capacity=self.capacity
         )
         self.router = await self.supervisor.start_child(child)
         if any(member.described != member.entry.found for member in self.members.values()):
-            self._found(next(iter(self.members)))  # there was nobody yet who could be told
-        await self.treasury.keeper.ready()
-        if self.supply is not None:
-            with trio.move_on_after(START_PATIENCE):
-                await self.supply.filled()
-        await self._strict_ones()
-
-    async def _start_supply(self) -> None:
-        """Begin to share limits with other nodes, and wait a moment for what they have left."""
-        supply, shared = self.supply, self.shared
-        if supply is None or shared is None:
-            return
-        gossip = self.gossip = Gossip(supply, lambda name: self.members.get(name))
-        actor = partial(SupplierActor, supply=supply, shared=shared, gossip=gossip)
-        await self.supervisor.start_child(Child(SUPPLIER, actor))
-        with trio.move_on_after(START_PATIENCE):
-            await supply.heard.wait()
-
-    async def _strict_ones(self) -> None:
-        """Wait for the providers that are declared `strict`. All are being started, whichever is waited for first."""
-        for name, member in self.members.items():
-            part = lasting(member.adapter) if member.settings.strict else None
-            if part is None:
-                continue
-            try:
-                await part.started()
-            except InfermuxError as error:
-                raise ProviderNotStarted(f"provider {name} could not be started, and is `strict`: {error}") from error
+            self.found(next(iter(self.members)))  # there was nobody yet who could be told
 
     # Providers come, go, and come back.
 
@@ -315,58 +287,8 @@ class Fleet:
         if self.router.gone:
             raise ActorDied(ROUTER)
 
-    async def hire(self, settings: ProviderSettings) -> Member:
-        """A provider with its actor running that nobody is served by yet. Cancelled or failed it leaves nothing."""
-        last = self._departing.get(settings.name)
-        if last is not None:
-            await last.gone.wait()
-        adapter, unavailable = self.adapter(settings)
-        gate = Gate(settings, self.config.routing, unavailable, buckets=self._buckets(settings.name))
-        if not self.share.is_whole:
-            gate.adopt_share(self.share, trio.current_time())
-        if self.gossip is not None:
-            gate.moved = partial(self.gossip.note, settings.name)
-        former = self._former.get(settings.name)
-        if former is not None:
-            gate.inherit(former, trio.current_time())
-        member = Member(Entry(settings=settings, index=0, endpoints=adapter.endpoints), adapter, gate)
-
-        def actor() -> ProviderActor:
-            adapter, billed = member.adapter, partial(bill, self)
-            return ProviderActor(
-                gate=gate, adapter=adapter, rng=self.rng, announce=self._announce, billed=billed, found=self._found
-            )
-
-        try:
-            member.ref = await self.supervisor.start_child(Child(settings.name, actor, capacity=self._capacity))
-        except BaseException:
-            with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
-                await close(adapter, settings.name)
-            raise
-        self.launch(member, adapter)
-        return member
-
-    def _buckets(self, name: str) -> Limits | None:
-        """Those of a provider, where nodes share their limits."""
-
-        def supplied() -> None:
-            member = self.members.get(name)
-            if member is not None:
-                member.ref.deliver(LimitsChanged())
-
-        return None if self.supply is None else self.supply.of_provider(name, supplied)
-
-    def adapter(self, settings: ProviderSettings) -> tuple[Adapter, str | None]:
-        """A new wire, and why it cannot be used where that is so."""
-        try:
-            return self.make_adapter(settings), None
-        except TypeNotAvailable as missing:
-            log.warning("provider %s is not routable: %s", settings.name, missing)
-            return Unavailable(frozenset(Endpoint), str(missing)), str(missing)
-
     def serve(self, config: Config, members: Iterable[Member]) -> None:
         """From now on `config` is served, by `members` in this order. Synchronous: a whole world or none."""
-        now = trio.current_time()
         if config.hedge != self.config.hedge:
             self.hedging = hedging_of(config.hedge)
         if config.rescue != self.config.rescue:
@@ -374,52 +296,13 @@ class Fleet:
         self.config = config
         self.treasury.adopt(config.budgets, keyed=config.auth.is_keyed)
         self.members = {member.settings.name: member for member in members}
-        self._former = {name: gate for name, gate in self._former.items() if not gate.is_settled(now)}
+        self.departures.forget(trio.current_time())
         self._number()
         self.router.deliver(self._world())
 
     def depart(self, member: Member, grace: float) -> None:
         """A provider that takes nothing new has `grace` seconds for what is in flight, then it ends."""
-        self.nursery.start_soon(self._depart, member, self._departure(member), grace)
-
-    def take_back(self, name: str) -> Member | None:
-        """The provider of that name, if it was about to depart and can still stay."""
-        member = self._departing.get(name)
-        if member is None or member.departure is None:
-            return None
-        member.departure.cancel()
-        member.departure = None
-        del self._departing[name]
-        return member
-
-    async def dismiss(self, member: Member) -> None:
-        """End a provider: its requests, its actor, its connections. Bounded in time, whoever is cancelled."""
-        name = member.settings.name
-        try:
-            with trio.CancelScope(deadline=trio.current_time() + 2 * CLOSE_GRACE, shield=True):
-                member.ref.deliver(Revoke("the provider was removed"))
-                await idle(lambda: member.gate.leases and not member.ref.gone, within=CLOSE_GRACE)
-                await self.supervisor.stop_child(name)
-                await close(member.adapter, name)
-        finally:
-            self._former[name] = member.gate
-            self._departing.pop(name, None)
-            member.gone.set()
-
-    def _departure(self, member: Member) -> trio.CancelScope:
-        self._departing[member.settings.name] = member
-        member.departure = trio.CancelScope()
-        return member.departure
-
-    async def _depart(self, member: Member, departure: trio.CancelScope, grace: float) -> None:
-        try:
-            with departure:
-                await idle(lambda: member.gate.leases, within=grace)
-        finally:
-            # Also when nobody waits for it any more: half removed it would be in nobody's hands.
-            if member.departure is departure:  # else it was taken back
-                member.departure = None
-                await self.dismiss(member)
+        self.nursery.start_soon(self.departures.see_off, member, self.departures.begin(member), grace)
 
     async def keep_prices(self) -> None:
         """Some prices change at an hour or on a day: then everything is priced anew."""
@@ -442,112 +325,35 @@ class Fleet:
         self.catalogue = Catalogue.build(self.config, [member.entry for member in self.members.values()], prices)
         self.shares_keys = any(member.gate.ring is not None for member in self.members.values())
 
-    def _found(self, name: str) -> None:
+    def found(self, name: str) -> None:
         """A provider has said which models it has, and it was not that before."""
         if name in self.members and hasattr(self, "router"):
             self._number()
             self.router.deliver(self._world())
 
-    def launch(self, member: Member, adapter: Adapter) -> None:
-        """Keep running what `adapter` needs, until it is closed."""
-        part = lasting(adapter)
-        if part is not None:
-            self.nursery.start_soon(self._keep, part, member)
-
-    async def _keep(self, part: Lasting, member: Member) -> None:
-        def news(up: bool) -> None:
-            member.ref.deliver(LookAgain(up))
-
-        for crashes in count(1):
-            try:
-                await part.run(news)
-            except Exception:
-                log.exception("what provider %s needs running crashed", member.settings.name)
-                await trio.sleep(RESTARTS.delay(crashes))
-            else:
-                return
-
     def _world(self) -> Serve:
         return Serve(self.catalogue, {name: member.ref for name, member in self.members.items()}, self.config)
 
     @property
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
+        """Of an actor's mailbox: a message of every request, and some."""
         return self.config.limits.max_concurrent_requests + ROUTER_SLACK
 
-    def _announce(self, name: str) -> None:
+    def announce(self, name: str) -> None:
+        """A provider's first probe is over."""
         router = getattr(self, "router", None)
         if router is not None:
             router.deliver(HealthKnown(name))
 
     async def aclose(self) -> None:
-        """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
-        async with trio.open_nursery() as nursery:  # a store that hangs must not keep what others can use
+        """Close every adapter, and keep what was spent. The actors have ended, or are about to.
+
+        Each part is bounded in time by itself: a store that hangs keeps no connection open.
+        """
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(self.treasury.keeper.aclose)
             if self.supply is not None and self.shared is not None:
                 nursery.start_soon(say_farewell, self.supply, self.shared)
-        for member in self.members.values():
-            await close(member.adapter, member.settings.name)
-
-
-@asynccontextmanager
-async def open_fleet(
-    config: Config,
-    *,
-    environ: Mapping[str, str] | None = None,
-    rng: random.Random | None = None,
-    adapters: AdapterMaker | None = None,
-    budget_store: BudgetStore | None = None,
-    share: Share = WHOLE,
-    shared: Shared | None = None,
-) -> AsyncGenerator[Fleet]:
-    """Run the actors of `config` in a nursery of their own.
-
-    `adapters` replaces how a provider's adapter is made (tests, embedding). `budget_store` keeps what was spent of
-    budgets; without one they begin anew with each start. `share` is what is ours of every limit (where nodes
-    share them by way of Redis: of this router's, until that tells); `shared` is where they do, in the place of what
-    `state` says. A crash that the supervisor cannot mend is raised here, in a group; what the block itself raises comes
-    out as it is, and so does a failed start. Leaving the block ends all actors and closes every connection.
-    """
-    env = os.environ if environ is None else environ
-    kept: ThinkingStores = {}
-    maker = adapters or (lambda settings: make_adapter(settings, environ=env, kept=kept))
-    supervisor = Supervisor(intensity=None, backoff=RESTARTS, when_exhausted="abandon", on_restart=_report)
-    treasury = Treasury(budgets=config.budgets, keyed=config.auth.is_keyed, store=budget_store)
-    shared = shared or shared_state(config.state)
-    fleet = Fleet(config, rng or random.Random(), maker, supervisor, treasury=treasury, share=share)
-    fleet.shared = shared
-    if shared is None:
-        treasury.adopt_share(share)
-    else:  # Redis says what is ours; until it does, we take every other router to have as many workers
-        fleet.share = Share(share.index, share.of * config.state.nodes)
-        fleet.supply = Supply(
-            prefix=config.state.prefix, share=fleet.share, place=shared.place, dealt=fleet.deal, last_dealt=fleet.share
-        )
-        fleet.supply.is_over = lambda: fleet.is_over
-        treasury.share_by(fleet.supply)
-    fleet.now = trio.lowlevel.current_clock().current_time
-    fleet.hedging, fleet.rescue = hedging_of(config.hedge), rescue_of(config.rescue)
-    raised: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        fleet.nursery = nursery
-        await nursery.start(supervisor.run)
-        nursery.start_soon(fleet.hold_back.run)
-        nursery.start_soon(fleet.arrivals.run)
-        nursery.start_soon(fleet.alarms.run)
-        try:
-            await fleet.start()
-            nursery.start_soon(fleet.keep_prices)
-            yield fleet
-        except Exception as error:
-            raised = error  # the nursery would wrap it in a group, and who uses the router expects its errors
-        finally:
-            nursery.cancel_scope.cancel()
-            with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
-                await fleet.aclose()
-    if raised is not None:
-        raise raised
-
-
-def _report(restart: Restart) -> None:
-    after = f"restarting in {restart.delay:.1f} s" if restart.delay is not None else "not restarted"
-    log.error("actor %s crashed (%s); %s", restart.name, type(restart.crash).__name__, after, exc_info=restart.crash)
+            with trio.move_on_after(CLOSE_GRACE):
+                for member in self.members.values():
+                    await close(member.adapter, member.settings.name)

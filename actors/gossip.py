@@ -187,7 +187,8 @@ def _states(gate: Gate, now: float) -> Iterable[tuple[str, str, float, str, obje
     """Kind, state, when it ends by itself (0: it does not), why, and our verdict (None: any later end is news)."""
     breaker, health = gate.breaker, gate.health
     circuit = breaker.state(now)
-    if circuit is not Circuit.HALF_OPEN:
+    # Without a verdict nothing was found out here: a node that has just come would close what is open elsewhere.
+    if circuit is not Circuit.HALF_OPEN and breaker.verdicts:
         why = breaker.transitions[-1].why if breaker.transitions else ""
         yield "circuit", circuit.value, breaker.blocked_until(now), why, breaker.verdicts
     rest = gate.cooldown.blocked_until(now)

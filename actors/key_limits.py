@@ -73,30 +73,27 @@ class KeyLimits:
         """More run at once than may, since its part has shrunk."""
         return self._max_concurrent is not None and self.in_flight > self._max_concurrent
 
-    @property
-    def capacity(self) -> int | None:
-        """The most tokens one request can reserve; None where they are not limited."""
-        return None if self._tokens is None else self._tokens.capacity
-
     def admit(self, tokens: int, now: float) -> int | Overrun:
         """Tokens reserved for a request that may need `tokens`, everything it needs taken; or what is used up.
 
-        Reserved is min(`tokens`, `capacity`): a request larger than the whole limit waits for a full bucket and leaves
+        Reserved is min(`tokens`, the limit): a request larger than the whole limit waits for a full bucket and leaves
         a debt, in place of being refused for ever.
         """
-        if self._max_concurrent is not None and self.in_flight >= self._max_concurrent:
+        in_flight, most = self.in_flight, self._max_concurrent
+        if most is not None and in_flight >= most:
             return self._overrun("max_concurrent", math.inf)
         requests, bucket = self._requests, self._tokens
-        if requests is not None and not requests.can_take(1, now):
+        if requests is not None and not requests.take(1, now):
             return self._overrun("requests_per_minute", requests.ready_at(1, now))
         reserved = 0
         if bucket is not None:
-            reserved = max(min(tokens, bucket.capacity), 1)
+            capacity = bucket.capacity
+            reserved = (tokens if tokens < capacity else capacity) or 1  # noqa: FURB136 - a call more
             if not bucket.take(reserved, now):
+                if requests is not None:
+                    requests.settle(1, 0, now)
                 return self._overrun("tokens_per_minute", bucket.ready_at(reserved, now))
-        if requests is not None:
-            requests.take(1, now)
-        self.in_flight += 1
+        self.in_flight = in_flight + 1
         return reserved
 
     def _overrun(self, limit: str, until: float) -> Overrun:

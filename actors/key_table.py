@@ -47,6 +47,7 @@ class KeyTable:
 
     `buckets` makes those of a key, by its id, where limits are shared by way of Redis.
 
+    `mark` is another object after each change: what was found out of the keys before may not be so any more.
     `watched`: callers are asked for keys, so the store is looked at. `loaded`: it was read at least once. `trouble` is
     why it could not be asked last time. `changes` counts what was put in by hand, so that what was read before it is
     not taken for newer.
@@ -60,6 +61,7 @@ class KeyTable:
     trouble: str | None = None
     revision: int = -1
     changes: int = 0
+    mark: object = attrs.field(factory=object, repr=False)
     buckets: Callable[[str], Buckets] | None = None
 
     def find(self, given: bytes | None, wall: float) -> Known:
@@ -103,6 +105,7 @@ class KeyTable:
 
     def adopt(self, keys: Iterable[StoredKey], now: float) -> None:
         """These are all keys there are."""
+        self.mark = object()
         found = {stored.id: stored for stored in keys}
         self.keys = {key_id: known for key_id, known in self.keys.items() if key_id in found}
         for stored in found.values():
@@ -112,6 +115,7 @@ class KeyTable:
     def put(self, stored: StoredKey, now: float) -> None:
         """One key is new, or another one than before."""
         self.changes += 1
+        self.mark = object()
         self._set(stored, now)
 
     def _set(self, stored: StoredKey, now: float) -> None:

@@ -27,7 +27,7 @@ from infermux.secret import Secret
 
 from .actor import BaseActor, Context
 from .bucket import Buckets
-from .key_limits import Overrun
+from .key_limits import KeyLimits, Overrun
 from .key_table import LOOK_EVERY, KeyTable, Known
 from .kit_errors import ActorDied, MailboxFull
 from .learned import LearnedTokens
@@ -156,7 +156,7 @@ class KeysActor(BaseActor[Any]):
 class Permit(msgspec.Struct, eq=False):
     """What one request of a key holds of its limits; `release` gives it back, exactly once."""
 
-    known: Known
+    limits: KeyLimits
     reserved: int
     _learned: LearnedTokens
     _model: str
@@ -171,10 +171,10 @@ class Permit(msgspec.Struct, eq=False):
         for outcome in outcomes:
             usage = None if outcome is None else outcome.usage
             if usage is not None:
-                used += usage.total
+                used += usage.prompt_tokens + usage.completion_tokens
                 if not usage.estimated:
                     self._learned.observe(self._model, usage.completion_tokens)
-        self.known.limits.settle(self.reserved, used, now)
+        self.limits.settle(self.reserved, used, now)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -190,23 +190,18 @@ class Keys:
         """The key a caller sent. Raises Unauthorized, KeysUnavailable."""
         return self.table.find(given, self.wall())
 
-    def is_still(self, known: Known, stored: StoredKey) -> bool:
-        """Whether a key that was found, and was `stored` then, would be found again. False: look for it."""
-        same = known.stored is stored and self.table.keys.get(stored.id) is known
-        return same and stored.old_digest is None and stored.state(self.wall()) == "active"
-
     def admit(self, known: Known, want: Want, now: float) -> Permit:
         """Room for one request in the limits of its key. Raises RateLimited, saying which limit, and until when.
 
         Reserved are min(estimate, limit) tokens, by the same estimate as a provider's. Limits are taken from and given
         back at once, in the request's own task: nothing can come between the look at them and that.
         """
-        learned = self.table.learned
-        tokens = learned.reservation(want.model, want.prompt_tokens, want.max_tokens, known.limits.capacity)
-        admitted = known.limits.admit(tokens, now)
+        learned, limits, model = self.table.learned, known.limits, want.model
+        tokens = learned.reservation(model, want.prompt_tokens, want.max_tokens, None)
+        admitted = limits.admit(tokens, now)
         if isinstance(admitted, Overrun):
             raise RateLimited(admitted.said(known.stored.name, now), retry_after=admitted.wait(now))
-        return Permit(known, admitted, learned, want.model)
+        return Permit(limits, admitted, learned, model)
 
     def budget_of(self, key_id: str) -> KeyBudget | None:
         """What the key with that id may spend; None: as much as it likes, or there is none."""

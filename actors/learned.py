@@ -17,29 +17,38 @@ class LearnedTokens:
     answer's tokens, then `DECAY*tokens + (1-DECAY)*old`.
     """
 
-    __slots__ = ("_averages",)
+    __slots__ = ("_averages", "_latest")
 
     def __init__(self) -> None:
-        self._averages: OrderedDict[str, float] = OrderedDict()
+        self._averages: OrderedDict[str, list[float]] = OrderedDict()  # each in a cell: to find it is all it takes
+        self._latest = ""  # the model that is last in them
 
     def observe(self, model: str, completion_tokens: int) -> None:
         """An answer of `model` had `completion_tokens`."""
         averages = self._averages
-        old = averages.get(model)
-        if old is not None:
-            averages[model] = DECAY * completion_tokens + (1.0 - DECAY) * old
-            averages.move_to_end(model)
+        cell = averages.get(model)
+        if cell is not None:
+            cell[0] = DECAY * completion_tokens + (1.0 - DECAY) * cell[0]
+            if model != self._latest:
+                self._use(model)
             return
-        averages[model] = float(completion_tokens)
+        averages[model] = [float(completion_tokens)]
+        self._latest = model
         if len(averages) > MODELS_KEPT:
             averages.popitem(last=False)
 
+    def _use(self, model: str) -> None:
+        self._averages.move_to_end(model)
+        self._latest = model
+
     def average(self, model: str) -> float | None:
         """Completion tokens of an average answer of `model`; None before the first."""
-        average = self._averages.get(model)
-        if average is not None:
-            self._averages.move_to_end(model)
-        return average
+        cell = self._averages.get(model)
+        if cell is None:
+            return None
+        if model != self._latest:
+            self._use(model)
+        return cell[0]
 
     def reservation(self, model: str, prompt_tokens: int, max_tokens: int | None, capacity: int | None) -> int:
         """Tokens to reserve: the prompt's plus `max_tokens`, or the learned average, or 1024; within 1..`capacity`.

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import attrs
 import trio
 
 from infermux.config.settings import ProviderSettings
-from infermux.providers.interface import Adapter, ModelInfo, describing
+from infermux.providers.interface import Adapter, Lasting, ModelInfo, describing
 
 from .catalogue import Entry
 from .gate import Gate
 from .messages import Reason, Standing
+from .provider_messages import LookAgain
 from .ref import Ref
+from .supervisor import Backoff
 
 log = logging.getLogger("infermux.actors")
 
 POLL = 0.05
+RESTARTS = Backoff(base=0.1, max=30.0)  # of a crashed actor, and of what an adapter needs running
 CLOSE_GRACE = 2.0  # seconds for attempts that were ended to let go of their leases, and for connections to close
 
 
@@ -84,3 +88,19 @@ async def close(adapter: Adapter, provider: str) -> None:
         await adapter.aclose()
     except Exception:
         log.exception("the connections of provider %s could not be closed", provider)
+
+
+async def keep(part: Lasting, member: Member) -> None:
+    """Run what the member's adapter needs until it is closed, again after each crash; its news make the actor look."""
+
+    def news(up: bool) -> None:
+        member.ref.deliver(LookAgain(up))
+
+    for crashes in count(1):
+        try:
+            await part.run(news)
+        except Exception:
+            log.exception("what provider %s needs running crashed", member.settings.name)
+            await trio.sleep(RESTARTS.delay(crashes))
+        else:
+            return

@@ -130,8 +130,7 @@ class Passage:
         slack = min(SLACK, self._attempt.lease.settings.timeouts.idle / 20)
         return min((self._silent_at() // slack + 1) * slack, self._attempt.last_moment)
 
-    def _hand_on(self, now: float) -> bool:
-        """True: the request's task goes on."""
+    def _hand_on(self, now: float) -> None:
         stream = self._stream
         try:
             data = stream.receive_now()
@@ -144,10 +143,8 @@ class Passage:
                 self.is_blocked = not self._sink.send_now(data)
             except Exception as error:
                 self.error = error
-        if not (self.is_blocked or stream.over or self.error):
-            return False
-        self._end()
-        return True
+        if self.is_blocked or stream.over or self.error:
+            self._end()
 
     def _end(self) -> None:
         self.close()

@@ -22,12 +22,14 @@ from infermux.config.settings import Budget
 from infermux.database.budgets import Batch, Looked, Spent, Term
 from infermux.errors import DatabaseUnavailable
 
+from .beat import BEAT, next_beat
 from .budget_rules import ANYBODY, scope_of
-from .purses import Purse, PurseKey, Purses, bounds
+from .purse import Purse, PurseKey, bounds
+from .purses import Purses
 
 log = logging.getLogger("infermux.budgets")
 
-SAVE_EVERY: Final = 0.5  # seconds
+SAVE_EVERY: Final = BEAT  # seconds
 LOOK_EVERY: Final = 1.0  # seconds
 STORE_PATIENCE: Final = 5.0  # seconds the store may take, before requests and at the end
 PATIENCE_AWAY: Final = 1.0  # the same at the end, where it could not be asked before
@@ -38,6 +40,10 @@ Pair = tuple[str, str]  # scope and period: what the store is asked about
 
 class BudgetStore(Protocol):
     """Where spent amounts are kept. Every call may raise DatabaseUnavailable."""
+
+    async def identity(self) -> str:
+        """Its name: routers of which each has a store of its own have to tell them apart."""
+        ...
 
     async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
         """What was spent before `at` in these periods, which are running then."""
@@ -78,6 +84,7 @@ class PurseKeeper:
     store: BudgetStore | None
     clock: Callable[[], float]
     flush: Callable[[], Awaitable[object]] | None = None
+    identity: str = ""  # of the store; known as soon as any purse is
     _watched: dict[Pair, frozenset[str]] = attrs.field(factory=dict[Pair, frozenset[str]])
     _gaps: dict[Pair, Gap] = attrs.field(factory=dict[Pair, Gap])
     _asking: trio.Lock = attrs.field(factory=trio.Lock)
@@ -126,9 +133,10 @@ class PurseKeeper:
             known = await self._all_known()
             if known:
                 await self._wait()
-            await trio.sleep(SAVE_EVERY if known else STORE_PATIENCE)
+            now = trio.current_time()
+            await trio.sleep_until(next_beat(now) if known else now + STORE_PATIENCE)
             await self.save()
-            if trio.current_time() >= self._looked + LOOK_EVERY:
+            if trio.current_time() > self._looked + LOOK_EVERY - SAVE_EVERY / 2:  # at the second beat, late or not
                 await self.look()
 
     async def _wait(self) -> None:
@@ -215,6 +223,8 @@ class PurseKeeper:
 
     async def _all_known(self) -> bool:
         """Whether the store has told all that it was to be asked, now or before."""
+        if not self._gaps:
+            return True
         async with self._asking:
             try:
                 for gap in dict.fromkeys(self._gaps.values()):
@@ -227,6 +237,8 @@ class PurseKeeper:
 
     async def _ask(self, gap: Gap) -> None:
         assert self.store is not None
+        if not self.identity:
+            self.identity = await self.store.identity()
         if self.flush is not None:
             await self.flush()
         pairs = [pair for pair, each in self._gaps.items() if each is gap]

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import attrs
 import msgspec
 
-from infermux.config.settings import Budget
-from infermux.config.values import MOST_DOLLARS
-from infermux.database.budgets import MOST_NANO, NANO, Added, Spent
+from infermux.database.budgets import Spent
 
+from .purse import Claim, Purse, PurseKey, bounds
 from .share import WHOLE, Share
 
 if TYPE_CHECKING:
@@ -26,176 +24,42 @@ if TYPE_CHECKING:
 
 MOST_PURSES = 100_000  # callers choose their names, so what is remembered of them is bounded ...
 OTHERS = "*"  # ... and whoever comes then shares a purse
+SWEEP_EVERY = 60.0  # seconds, where there is no room
 CLAIMS_KEPT = 4096
 UNLIMITED = 2**52 * 1000  # nano-dollars: of a purse that has soft budgets only
-_DAY = timedelta(days=1)
 
 
-def nano(dollars: float) -> int:
-    """Dollars as nano-dollars, to the nearest; at most `MOST_DOLLARS`, so that a store can keep it."""
-    return round(min(dollars, MOST_DOLLARS) * NANO)
-
-
-def bounds(period: str, at: float) -> tuple[float, float]:
-    """Begin and end of the day, week (from Monday) or month (UTC) in which `at` lies; seconds since 1970."""
-    day = datetime.fromtimestamp(at, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    match period:
-        case "day":
-            start, end = day, day + _DAY
-        case "week":
-            start = day - day.weekday() * _DAY
-            end = start + 7 * _DAY
-        case "month":
-            start = day.replace(day=1)
-            end = (start + 31 * _DAY).replace(day=1)
-        case _:
-            raise ValueError(f"{period!r} is not day, week or month")
-    return start.timestamp(), end.timestamp()
-
-
-class PurseKey(NamedTuple):
-    """Whose money: `scope` is caller, key, tag, group or all, `name` who of them ("" for all)."""
-
-    scope: str
-    name: str
-    period: str
-
-    def __str__(self) -> str:
-        whose = self.scope if self.scope == "all" else f"{self.scope}:{self.name}"
-        return f"{whose}/{self.period}"
-
-    @property
-    def said(self) -> str:
-        """For a sentence: those who name no caller have a word too."""
-        return str(self) if self.name or self.scope == "all" else f"{self.scope} (unnamed)/{self.period}"
-
-
-class Claim(NamedTuple):
-    """A budget that a request is under, and the purse it is about. `limit` in nano-dollars."""
-
-    budget: Budget
-    key: PurseKey
-    limit: int
-    hard: bool
-
-    @classmethod
-    def of(cls, budget: Budget, scope: str, name: str) -> Claim:
-        return cls(budget, PurseKey(scope, name, budget.period), nano(budget.limit_usd), budget.hard)
-
-
-@attrs.define(eq=False)
-class Purse:
-    """One period of a purse. `unpriced` counts answers whose price nobody knows: they are in no amount.
-
-    `spent` is by everybody, as far as is known here, and `own` the part of it that we have spent since we run. The
-    store has `kept` of what all have, and `sent` of our own; `sending` is on its way there. `reserved` has our promises
-    and `elsewhere`: what others who share the purse may spend beyond what is known of them, out of the room below
-    `limit`, its lowest hard limit (None: there is none, or nobody else).
-    """
-
-    key: PurseKey
-    start: float
-    end: float
-    spent: int = 0
-    reserved: int = 0
-    unpriced: int = 0
-    own: int = 0
-    kept: int = 0
-    sent: int = 0
-    sending: int = 0
-    elsewhere: int = 0
-    lease: SharedPurse | None = None
-    limit: int | None = None
-    _told: set[int] = attrs.field(factory=set[int])  # limits whose crossing was told
-
-    @property
-    def row(self) -> Added:
-        """What is to be kept of it: what others have spent, they tell themselves."""
-        more = self.unsent
-        return Added(*self.key, int(self.start), min(more, MOST_NANO), min(self.kept + more, MOST_NANO))
-
-    @property
-    def unsent(self) -> int:
-        """What we have spent and the store does not have, as far as is known."""
-        return self.own - self.sent
-
-    def is_kept(self, more: int) -> None:
-        """The store has so much more of our own."""
-        self.sent += more
-        self.kept += more
-        self.sending = 0
-
-    @property
-    def theirs(self) -> int:
-        """What the store has of all but us, as last seen."""
-        return self.kept - self.sent
-
-    def left(self, limit: int) -> int:
-        """What may still be promised; below zero where more was spent."""
-        return limit - self.spent - self.reserved
-
-    @property
-    def promised(self) -> int:
-        """What we have promised."""
-        return self.reserved - self.elsewhere
-
-    @property
-    def cap(self) -> int:
-        """What we may at most have spent and promised, all in all, as things stand."""
-        return (self.limit or 0) - (self.spent - self.own) - self.elsewhere
-
-    def leave(self, elsewhere: int) -> None:
-        """So much belongs to others."""
-        self.reserved += elsewhere - self.elsewhere
-        self.elsewhere = elsewhere
-
-    def divide(self, limit: int, share: Share) -> None:
-        """`limit` is its lowest hard one. Of room that is new our part is ours; of room that is gone, all is."""
-        if self.limit is None:
-            self.limit = limit
-            self.claim(share)
-        elif limit != self.limit:
-            more = max(limit - self.limit, 0)
-            self.limit = limit
-            self.leave(self.elsewhere + more - share.part(more))
-
-    def claim(self, share: Share) -> None:
-        """Ours is our part of what nobody else has spent: less of it what we have spent ourselves."""
-        if self.limit is not None:
-            left = max(self.limit - self.spent, 0)
-            ours = share.part(left + self.own) - self.own if not share.late else 0
-            self.leave(left - max(ours, 0))
-
-    def crossed(self, limit: int) -> bool:
-        """Whether `limit` is used up and nobody was told yet."""
-        if self.spent < limit or limit in self._told:
-            return False
-        self._told.add(limit)
-        return True
-
-
-class Held(msgspec.Struct, frozen=True, eq=False):
+class Held(msgspec.Struct, eq=False):
     """The purses that `of` are about, as they are until `until`, the first end of a period.
 
-    `purses`: each once, however many budgets it has. `hard` and `soft` are the limits on them.
+    `purses`: each once, however many budgets it has. `hard` and `soft` are the limits on them, the former each purse's
+    lowest; `free` the purses without a hard one; `lowest` has for each its lowest limit of either kind.
+    `noted` is the `Purses.changed` in which all of them are.
     """
 
     of: Sequence[Claim]
     claims: Sequence[tuple[Claim, Purse]]
     purses: Sequence[Purse]
     hard: Sequence[tuple[int, Purse]]
+    free: Sequence[Purse]
     soft: Sequence[tuple[Claim, Purse]]
+    lowest: Sequence[tuple[int, Purse]]
     until: float
+    noted: dict[Purse, None] | None = None
 
     @classmethod
     def by(cls, of: Sequence[Claim], purses: Sequence[Purse]) -> Held:
         claims = list(zip(of, purses, strict=True))
+        each = tuple(dict.fromkeys(purses))
+        hard, lowest = _lowest(claim for claim in claims if claim[0].hard), _lowest(claims)
         return cls(
             of=of,
             claims=claims,
-            purses=list(dict.fromkeys(purses)),
-            hard=[(claim.limit, purse) for claim, purse in claims if claim.hard],
+            purses=each,
+            hard=tuple([(limit, purse) for purse, limit in hard.items()]),
+            free=tuple([purse for purse in each if purse not in hard]),
             soft=[(claim, purse) for claim, purse in claims if not claim.hard],
+            lowest=tuple([(limit, purse) for purse, limit in lowest.items()]),
             until=min([purse.end for purse in purses], default=-math.inf),
         )
 
@@ -235,6 +99,7 @@ class Purses:
     lowest: Callable[[PurseKey], int | None] | None = None  # the lowest hard limit on a purse, as budgets are now
     banked: bool = False
     moved: dict[Purse, None] = attrs.field(factory=dict[Purse, None])  # what others are to hear of, while it is shared
+    _swept: float = -math.inf  # when that made hardly any room
     _kept: dict[int, Held] = attrs.field(factory=dict[int, Held], repr=False)  # by the identity of `Held.of`
 
     @property
@@ -247,7 +112,8 @@ class Purses:
         found = self.current.get(key)
         if found is None:
             if len(self.current) >= self.most and key.name != OTHERS:
-                self._sweep(at)
+                if abs(at - self._swept) >= SWEEP_EVERY:
+                    self._sweep(at)
                 if len(self.current) >= self.most:
                     return self.purse(key._replace(name=OTHERS), at)
         elif at < found.end:
@@ -257,10 +123,16 @@ class Purses:
         return found
 
     def _sweep(self, at: float) -> None:
-        """Forget purses that say nothing: of a period that is over, or in which nothing was spent."""
+        """Forget purses that say nothing: of a period that is over, or in which nothing was spent.
+
+        To look through all of them takes its time: where there are few such, not for everybody who comes.
+        """
+        before = len(self.current)
         self.current = {
             key: purse for key, purse in self.current.items() if at < purse.end and (purse.spent or purse.promised)
         }
+        if before - len(self.current) < self.most // 100:
+            self._swept = at
         self._kept.clear()
 
     def _hold(self, claims: Sequence[Claim], at: float) -> Held:
@@ -283,43 +155,62 @@ class Purses:
     def reserve(self, claims: Sequence[Claim], amount: int, at: float) -> Ticket | Refused:
         """Promise `amount` out of every purse that is claimed, or out of none where a hard budget has no room."""
         held = self._hold(claims, at)
+        least = amount or 1  # see `_is_over`
         for limit, purse in held.hard:
-            if not 0 < limit - purse.spent - purse.reserved >= amount:
-                if purse.elsewhere:  # others may have more than they need
-                    self.moved[purse] = None
-                self._lack(held, amount)
-                return _refused(held.claims, amount, at)
-        for purse in held.purses:
+            reserved = purse.reserved
+            if limit - purse.spent - reserved < least:
+                return self._refuse(held, purse, amount, at)
+            purse.reserved = reserved + amount
+        for purse in held.free:
             purse.reserved += amount
-            if purse.lease is not None:
-                purse.lease.took(amount)
+        if self.lease is not None:
+            for purse in held.purses:
+                if purse.lease is not None:
+                    purse.lease.took(amount)
         return Ticket(amount, held)
+
+    def _refuse(self, held: Held, full: Purse, amount: int, at: float) -> Refused:
+        """`full` has no room: what the purses before it were to promise is taken back."""
+        for _, purse in held.hard:
+            if purse is full:
+                break
+            purse.reserved -= amount
+        if full.elsewhere:  # others may have more than they need
+            self.moved[full] = None
+        self._lack(held, amount)
+        return _refused(held.claims, amount, at)
 
     def taken(self, claims: Sequence[Claim], at: float) -> Ticket:
         """For what is spent whatever room there is: a promise of nothing."""
         return Ticket(0, self._hold(claims, at))
 
-    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> list[tuple[Claim, Purse]]:
+    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool = False) -> Sequence[tuple[Claim, Purse]]:
         """In the place of what was promised, `amount` was spent; in the period in which it was promised.
 
         Returns the budgets that this used up.
         """
-        promised, held, changed = ticket.amount, ticket.held, self.changed
-        for purse in held.purses:
+        promised, held, is_over = ticket.amount, ticket.held, False
+        for limit, purse in held.lowest:
             purse.reserved -= promised
-            if unpriced:
+            purse.spent = spent = purse.spent + amount
+            purse.own += amount
+            if spent >= limit:
+                is_over = True
+        if amount and held.noted is not self.changed:
+            self._note(held)
+        if unpriced:
+            for purse in held.purses:
                 purse.unpriced += 1
-            if amount:
-                purse.spent += amount
-                purse.own += amount
-                if not changed:
-                    self._tell()
-                changed[purse] = None
-        if self.is_shared:
+        if self.banked or (self.share is not WHOLE and not self.share.is_whole):
             self.moved.update(dict.fromkeys(held.purses))
-        return [
-            (claim, purse) for claim, purse in held.claims if purse.spent >= claim.limit and purse.crossed(claim.limit)
-        ]
+        return _crossed(held) if is_over else ()
+
+    def _note(self, held: Held) -> None:
+        """The purses have changed, and may until they are taken."""
+        if not self.changed:
+            self._tell()
+        held.noted = self.changed
+        self.changed.update(dict.fromkeys(held.purses))
 
     def adopt_share(self, share: Share) -> None:
         """Our part of what is left is another one from now on.
@@ -339,7 +230,7 @@ class Purses:
                 self.moved[purse] = None
 
     def _divide(self, held: Held) -> None:
-        for purse, limit in _lowest(held).items():
+        for limit, purse in held.hard:
             if purse.limit != limit:
                 purse.divide(limit, self.share)
                 self.moved[purse] = None
@@ -365,7 +256,7 @@ class Purses:
         return tuple(taken)
 
     def _lease(self, held: Held, lease: Callable[[Purse], SharedPurse]) -> None:
-        lowest = _lowest(held)
+        lowest = {purse: limit for limit, purse in held.hard}
         for purse in held.purses:
             if purse.lease is None:
                 purse.lease = lease(purse)
@@ -436,12 +327,17 @@ class Purses:
             self.told()
 
 
-def _lowest(held: Held) -> dict[Purse, int]:
-    """The lowest hard limit of each purse that has one."""
+def _lowest(claims: Iterable[tuple[Claim, Purse]]) -> dict[Purse, int]:
+    """The lowest limit of each purse."""
     lowest: dict[Purse, int] = {}
-    for limit, purse in held.hard:
-        lowest[purse] = min(limit, lowest.get(purse, limit))
+    for claim, purse in claims:
+        lowest[purse] = min(claim.limit, lowest.get(purse, claim.limit))
     return lowest
+
+
+def _crossed(held: Held) -> list[tuple[Claim, Purse]]:
+    """The budgets that are used up, of which nobody was told yet."""
+    return [(claim, purse) for claim, purse in held.claims if purse.crossed(claim.limit)]
 
 
 def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:

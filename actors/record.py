@@ -26,7 +26,7 @@ class Ending(enum.Enum):
     LEFT = "left"  # the caller went away
 
 
-class Tried(msgspec.Struct, frozen=True, kw_only=True):
+class Tried(msgspec.Struct, frozen=True):
     """One attempt. Times in seconds since the request began; `first_token` None: it had none.
 
     `span` is its own in a trace, in hexadecimal, "" without one.
@@ -59,7 +59,7 @@ class Place(msgspec.Struct, frozen=True):
     sampled: bool = True
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True):
     """One request, from its head to its last byte.
 
     `at` is the time it came, in seconds since 1970. `latency`, `first_token`, `waited` (queued, and in pauses before

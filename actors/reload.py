@@ -18,6 +18,7 @@ from infermux.config.difference import Difference, Impact, effective, provider_c
 from infermux.config.settings import Config, ProviderSettings
 from infermux.providers.interface import Adapter
 
+from .hiring import hire, launch, wire
 from .member import CLOSE_GRACE, Member, close, idle
 from .provider_messages import Redeclared
 
@@ -60,14 +61,14 @@ async def reload(fleet: Fleet, config: Config) -> Difference:
 
 async def _place(fleet: Fleet, settings: ProviderSettings) -> _Place:
     running = fleet.members.get(settings.name)
-    member = running or fleet.take_back(settings.name)
+    member = running or fleet.departures.take_back(settings.name)
     if member is None:
-        return _Place(member=await fleet.hire(settings), settings=settings, hired=True)
+        return _Place(member=await hire(fleet, settings), settings=settings, hired=True)
     place = _Place(member=member, settings=settings, returned=running is None)
     if settings != member.settings:
         place.impact = provider_change(member.settings, settings).impact
         if place.impact is not Impact.KEPT:
-            place.wire = fleet.adapter(settings)
+            place.wire = wire(fleet, settings)
     return place
 
 
@@ -76,7 +77,7 @@ async def _undo(fleet: Fleet, places: list[_Place]) -> None:
         if place.returned:
             fleet.depart(place.member, fleet.config.shutdown_grace)
         if place.hired:
-            await fleet.dismiss(place.member)
+            await fleet.departures.dismiss(place.member)
         if place.wire is not None:
             await close(place.wire[0], place.settings.name)
 
@@ -105,7 +106,7 @@ def _redeclare(fleet: Fleet, place: _Place, impact: Impact, grace: float) -> Non
     message = Redeclared(adapter)
     member.ref.deliver(message)
     if adapter is not former:
-        fleet.launch(member, adapter)
+        launch(fleet, member, adapter)
         # Only what goes to where we are not to go any more has to end; the rest is sent as it would be now, or nearly.
         within = grace if impact is Impact.RENEWED else math.inf
         fleet.nursery.start_soon(_retire, member, former, message, within)

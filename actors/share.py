@@ -20,11 +20,16 @@ class Share:
 
     `late`: it has come to others that hold, or held, all there is. Its limits begin empty, and limits of what may run
     at once let nothing through until it is told a share that is not late: that others have let go of what they had.
+
+    `most`: it is about to end, and no more than so many run there, of whatever limit. `leaving` are such others: of
+    what may run at once they have what they need, and it is the rest that has parts.
     """
 
     index: int = 0
     of: int = 1
     late: bool = False
+    most: int | None = None
+    leaving: tuple[Share, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.index < max(self.of, 1):
@@ -44,7 +49,10 @@ class Share:
 
     def slots(self, limit: int) -> int:
         """Of a limit of what may run at once."""
-        return 0 if self.late else self.part(limit)
+        if self.late:
+            return 0
+        ours = self.part(max(0, limit - sum(each.slots(limit) for each in self.leaving)) if self.leaving else limit)
+        return ours if self.most is None else min(ours, self.most)
 
 
 WHOLE: Final = Share()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -18,7 +18,7 @@ import trio
 
 from infermux.shared.scripts import VERSION, Call
 
-from .purses import Purse
+from .purse import Purse
 from .share import WHOLE, Share
 from .shared_bucket import SharedBucket
 from .shared_purse import SharedPurse
@@ -118,6 +118,7 @@ class Supply:
     dealt: Callable[[Share], None] = _ignore  # told which part of what may run at once is ours
     last_dealt: Share = WHOLE
     is_over: Callable[[], bool] = _never  # whether more runs at once than that
+    under_way: Callable[[], int] | None = None  # we are about to end, and no more than so many will run at once
     lost_at: float | None = -math.inf
     trouble: str = "not reached yet"
     heard: trio.Event = attrs.field(factory=trio.Event)  # once Redis has answered, or said that it does not
@@ -246,7 +247,25 @@ class Supply:
     def _beat(self, *, leaves: bool) -> Call:
         keys = (self.key("nodes"), self.key("epoch"), self.key("news", "number"))
         gone, epoch = round(NODE_GONE_AFTER * 1000), f"{self.node}.{self._beats}"
-        return Call("beat", keys, (self.node, gone, epoch, int(leaves), int(self.is_over())))
+        self._let_go()
+        ours = self.last_dealt
+        ends = "" if ours.most is None else f"{ours.index} {ours.of} {ours.most}"
+        return Call("beat", keys, (self.node, gone, epoch, int(leaves), int(self.is_over()), ends))
+
+    def leave(self, under_way: Callable[[], int]) -> None:
+        """We are about to end: what requests under way do not need of what may run at once goes to the others."""
+        self.under_way = under_way
+        self._beat_at = 0.0
+        self.wanted.set()
+
+    def _let_go(self) -> None:
+        """Before the others hear of it, what they may have is not used here any more."""
+        if self.under_way is None:
+            return
+        most, former = self.under_way(), self.last_dealt.most
+        if former is None or most < former:
+            self.last_dealt = attrs.evolve(self.last_dealt, most=most)
+            self.dealt(self.last_dealt)
 
     def _look(self, now: float) -> None:
         """Some of the limits that nobody asked for may have something to give back. Those without are left alone."""
@@ -277,7 +296,8 @@ class Supply:
     def _heard(self, answer: Sequence[Any], now: float) -> None:
         at, self.epoch, self.news, others_over, *nodes = answer
         self.clock_ahead = at / 1000 - now
-        names = sorted(nodes)
+        there = {name: ends for name, _, ends in (str(each).partition(" ") for each in nodes)}
+        names = sorted(there)
         share = Share(names.index(self.node) if self.node in names else 0, max(1, len(names)))
         self._beats += 1
         if share != self.share:
@@ -286,13 +306,26 @@ class Supply:
                 bucket.share = share
         # Those who were here before us hold all that may run at once, until they have seen us and have let go of it.
         self._is_late = self._is_late and share.of > 1 and (self._beats <= BEATS_UNTIL_KNOWN or bool(others_over))
-        dealt = attrs.evolve(share, late=self._is_late)
         self._beats_here += 1
-        if self._beats_here <= BEATS_UNTIL_KNOWN and share.of < self.last_dealt.of:
+        if self.last_dealt.most is not None:
+            return  # we keep what we had, and let go of that
+        dealt = self._slots(there)
+        if self._beats_here <= BEATS_UNTIL_KNOWN and share.of < self.last_dealt.of + len(self.last_dealt.leaving):
             return  # the others are about to be heard of
         if dealt != self.last_dealt:
             self.last_dealt = dealt
             self.dealt(dealt)
+
+    def _slots(self, there: Mapping[str, str]) -> Share:
+        """Our part of what may run at once: of what those who are about to end have no need of any more."""
+        staying = sorted(name for name, ends in there.items() if not ends or name == self.node)
+        leaving = sorted(tuple(map(int, ends.split())) for name, ends in there.items() if ends and name != self.node)
+        return Share(
+            staying.index(self.node) if self.node in staying else 0,
+            max(1, len(staying)),
+            self._is_late,
+            leaving=tuple(Share(index, of, most=most) for index, of, most in leaving),
+        )
 
     def farewell(self, now: float) -> list[Call]:
         """The last round: what is not used goes back."""

@@ -16,12 +16,12 @@ import attrs
 import msgspec
 import trio
 
-from infermux.config.settings import Budget
+from infermux.config.settings import Budget, Group
 from infermux.database.budgets import NANO
 from infermux.errors import BudgetExceeded
 from infermux.keys import KeyBudget
-from infermux.providers.interface import Endpoint, Usage
-from infermux.providers.prices import cost
+from infermux.providers.interface import Endpoint
+from infermux.providers.prices import cost_of
 
 from .actor import BaseActor, Context
 from .budget_rules import Rules
@@ -30,8 +30,9 @@ from .identity import Identity
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
+from .purse import Claim, Purse, PurseKey, nano
 from .purse_keeper import BudgetStore, PurseKeeper, wanted
-from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Ticket, nano
+from .purses import CLAIMS_KEPT, Purses, Refused, Ticket
 from .share import Share
 from .shared_purse import SharedPurse
 from .statement import row_of, statement
@@ -41,6 +42,7 @@ log = logging.getLogger("infermux.budgets")
 
 TREASURY: Final = "infermux.treasury"
 WARNED_MODELS: Final = 1000
+_COUNT_TOKENS: Final = Endpoint.COUNT_TOKENS  # members of an enum are looked up in Python code
 MONEY_WAITS: Final = 0.25  # seconds a request waits for money from a Redis that is not known to be gone, at most
 
 
@@ -56,6 +58,17 @@ class Exceeded:
 
 
 Listener = Callable[[Exceeded], None]
+
+
+class Terms(msgspec.Struct, eq=False):
+    """Which budgets the requests of `who` are under that go to the route group `group`: found once, and good while
+    these three are what they were, and the budgets. `own` is that of the key.
+    """
+
+    who: Identity
+    group: Group | None
+    own: KeyBudget | None
+    claims: Sequence[Claim]
 
 
 @attrs.define(eq=False)
@@ -89,6 +102,7 @@ class Treasury:
     keeper: PurseKeeper = attrs.field(init=False)
     _warned: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
     _own: dict[str, tuple[KeyBudget, Budget]] = attrs.field(factory=dict[str, tuple[KeyBudget, Budget]])
+    _terms: dict[int, Terms] = attrs.field(factory=dict[int, Terms], repr=False)  # by the identity of who asks
     _listeners: tuple[Listener, ...] = ()
 
     def __attrs_post_init__(self) -> None:
@@ -100,6 +114,7 @@ class Treasury:
         """These are the budgets from now on. What was spent stays spent."""
         self.budgets = budgets
         self.rules = Rules(budgets)
+        self._terms.clear()
         self.keeper.watch(wanted(budgets, keyed=keyed))
         self.purses.adopt_limits()
 
@@ -128,30 +143,34 @@ class Treasury:
 
     # Requests.
 
-    @property
-    def is_needed(self) -> bool:
-        """False: there are no budgets, and no key has one."""
-        return bool(self.budgets) or self.key_budget is not None
-
     def account(self, want: Want, route: Route) -> Account | None:
         """For a request that is about to be made; None where it is under no budget, or can cost nothing."""
         who = want.who
-        own = self._own_budget(who.key) if who.key else None
-        if (not self.budgets and own is None) or want.endpoint is Endpoint.COUNT_TOKENS:
+        key = who.key
+        own = self.key_budget(key) if key and self.key_budget is not None else None
+        terms, group = self._terms.get(id(who)), route.group
+        if terms is None or terms.who is not who or terms.group is not group or terms.own is not own:
+            terms = self._agree(who, group, own)
+        if not terms.claims or want.endpoint is _COUNT_TOKENS:
             return None
-        claims = self.rules.claims(who, "" if route.group is None else route.group.name, own)
-        return Account(self, want, route, claims) if claims else None
+        return Account(self, want, route, terms.claims)
+
+    def _agree(self, who: Identity, group: Group | None, own: KeyBudget | None) -> Terms:
+        name = "" if group is None else group.name
+        claims = self.rules.claims(who, name, None if own is None else self._own_budget(who.key))
+        if len(self._terms) >= CLAIMS_KEPT:
+            self._terms.clear()
+        # Where a header names the caller, or tags, who asks is another one each time; a tuple can be told apart.
+        terms = self._terms[id(who)] = Terms(who, group, own, tuple(claims))
+        return terms
 
     def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:
         """`who` has spent an amount that was not promised before."""
         claims = self.rules.claims(who, "") if self.budgets else ()
         if claims:
-            self.settle(self.purses.taken(claims, self.clock()), amount, unpriced=unpriced)
-
-    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool) -> None:
-        """In the place of what was promised, `amount` was spent."""
-        for claim, purse in self.purses.settle(ticket, amount, unpriced=unpriced):
-            self.tell(claim, purse)
+            ticket = self.purses.taken(claims, self.clock())
+            for claim, purse in self.purses.settle(ticket, amount, unpriced=unpriced):
+                self.tell(claim, purse)
 
     def _own_budget(self, key: str) -> Budget | None:
         """The same object for as long as the key has that budget."""
@@ -165,20 +184,21 @@ class Treasury:
             kept = self._own[key] = (own, Budget(key=key, limit_usd=own.limit_usd, period=own.period))
         return kept[1]
 
-    def estimate(self, want: Want, route: Route) -> tuple[int, tuple[str, str] | None]:
-        """What a request may cost at the dearest of its candidates, and one of them whose price nobody knows.
+    def estimate(self, want: Want, route: Route) -> int:
+        """What a request may cost at the dearest of its candidates whose price is known.
 
         Its prompt is known, nearly; the answer is taken to be as long as it may get, else as that model's mostly are.
         """
-        completion = want.max_tokens
+        prompt, completion = want.prompt_tokens, want.max_tokens
         if completion is None:
             average = self.learned.average(want.model)
             completion = UNKNOWN_COMPLETION if average is None else round(average)
-        usage = Usage(prompt_tokens=want.prompt_tokens, completion_tokens=completion)
         dearest = 0.0
         for price in route.prices:
-            dearest = max(dearest, cost(price, usage))
-        return nano(dearest), route.unpriced
+            dollars = cost_of(price, prompt, completion)
+            if dollars > dearest:  # noqa: PLR1730 - a call more
+                dearest = dollars
+        return nano(dearest)
 
     def warn(self, provider: str, model: str) -> None:
         """Once per model: its price is unknown, so that it is in no budget."""
@@ -246,10 +266,10 @@ class Account(msgspec.Struct, eq=False):
         """Have what it may cost promised. Raises BudgetExceeded."""
         if self._ticket is not None or self._closed:
             return
-        treasury = self.treasury
-        amount, unpriced = treasury.estimate(self.want, self.route)
-        if unpriced is not None:
-            self._judge(*unpriced)
+        treasury, route = self.treasury, self.route
+        amount = treasury.estimate(self.want, route)
+        if route.unpriced is not None:
+            self._judge(*route.unpriced)
         promised = treasury.purses.reserve(self.claims, amount, treasury.clock())
         if isinstance(promised, Refused):
             raise _error(promised)
@@ -299,7 +319,7 @@ class Account(msgspec.Struct, eq=False):
         ticket, self._ticket, self._closed = self._ticket, None, True
         if ticket is None:
             return
-        amount, unpriced = 0, False
+        treasury, amount, unpriced = self.treasury, 0, False
         for lease in trail:
             outcome = lease.outcome
             usage = None if outcome is None else outcome.usage
@@ -308,12 +328,13 @@ class Account(msgspec.Struct, eq=False):
             dollars = lease.cost
             if dollars is None:
                 unpriced = True
-                self.treasury.warn(lease.provider, lease.model)
+                treasury.warn(lease.provider, lease.model)
             else:
                 amount += nano(dollars)
             if outcome.failure is None and not outcome.cancelled:
-                self.treasury.learned.observe(self.want.model, usage.completion_tokens)
-        self.treasury.settle(ticket, amount, unpriced=unpriced)
+                treasury.learned.observe(self.want.model, usage.completion_tokens)
+        for claim, purse in treasury.purses.settle(ticket, amount, unpriced=unpriced):
+            treasury.tell(claim, purse)
 
     def _judge(self, provider: str, model: str) -> None:
         for claim in self.claims:

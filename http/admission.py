@@ -50,6 +50,17 @@ class Admitted(msgspec.Struct, frozen=True):
     lent: Secret | None = None
 
 
+class Checked(msgspec.Struct, frozen=True):
+    """What a head with a key was found to be. It is that still while `config` is in force, `mark` is that of the keys,
+    and it is not yet `until`, in seconds since 1970; None: for ever.
+    """
+
+    config: Config
+    mark: object
+    until: float | None
+    found: Admitted
+
+
 _ANYBODY: Final = Admitted()
 # Members of an enum are looked up in Python code, and these at every request.
 _KEYS: Final = AuthMode.KEYS
@@ -62,11 +73,11 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
     A key has a class of priority: the header may put a request behind others, never before those of its class.
     """
     auth = config.auth
-    key, lent = None, None
+    lent = None
     mode = auth.mode
     if mode is _KEYS:
-        key = known_key(head, keys)
-    elif mode is _OPEN:
+        return _with_key(head, config, keys)
+    if mode is _OPEN:
         if head.is_plain or head.lacks(_SAID):
             return _ANYBODY
     elif mode is AuthMode.STATIC_KEY:
@@ -74,21 +85,27 @@ def admitted(head: Head, config: Config, keys: Keys | None) -> Admitted:
             check_key(head, auth.key)
     else:
         lent = _lent(head)
-    if key is not None and (head.is_plain or head.lacks(_SAID)):
-        return Admitted(key.who, key.priority, key)
-    return Admitted(identity_of(head, key), priority_of(head, key), key, lent)
+    return Admitted(identity_of(head), priority_of(head), None, lent)
 
 
-def known_key(head: Head, keys: Keys | None) -> Known:
-    """The key a request came with, by `auth.mode: keys`. Raises Unauthorized, KeysUnavailable."""
+def _with_key(head: Head, config: Config, keys: Keys | None) -> Admitted:
+    """By `auth.mode: keys`: looked up once for a head, while no key changes."""
     if keys is None:
         raise KeysUnavailable("this router has no database of keys; set ledger.url", retry_after=60)
-    checked = head.checked
-    if checked is not None and keys.is_still(*checked):
-        return checked[0]  # type: ignore[no-any-return]
-    known = keys.find(given_key(head))
-    head.checked = (known, known.stored)
-    return known
+    checked: Checked | None = head.checked
+    if checked is not None and checked.mark is keys.table.mark and checked.config is config:
+        until = checked.until
+        if until is None or keys.wall() < until:
+            return checked.found
+    mark = keys.table.mark
+    key = keys.find(given_key(head))
+    if head.is_plain or head.lacks(_SAID):
+        found = Admitted(key.who, key.priority, key)
+    else:
+        found = Admitted(identity_of(head, key), priority_of(head, key), key)
+    # A secret that was rotated is good for a while, and is not told from the new one here: it is looked up each time.
+    head.checked = None if key.stored.old_digest is not None else Checked(config, mark, key.stored.expires_at, found)
+    return found
 
 
 def _lent(head: Head) -> Secret:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from typing import Protocol
+from typing import Final, Protocol
 
 from infermux.errors import InfermuxError, InternalError, LengthRequired, PayloadTooLarge
 
@@ -25,6 +25,9 @@ class Answer(enum.Enum):
     NONE = enum.auto()
     STARTED = enum.auto()
     DONE = enum.auto()
+
+
+_DONE: Final = Answer.DONE  # a member of an enum is looked up in Python code
 
 
 class Binding(Exchange, Protocol):
@@ -54,7 +57,7 @@ async def run_handler(handler: Handler, exchange: Binding) -> None:
         _log.exception("The inference handler failed.")
         await exchange.fail(internal_error())
     else:
-        if exchange.answer is not Answer.DONE and not exchange.gone:
+        if exchange.answer is not _DONE and not exchange.gone:
             _log.error("The inference handler ended without ending its answer.")
             await exchange.fail(internal_error())
 

@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 import trio
 
-from infermux.actors.fleet import ROUTER_SLACK, AdapterMaker, Fleet, open_fleet
+from infermux.actors.fleet import ROUTER_SLACK, AdapterMaker, Fleet
 from infermux.actors.keys import Keys, start_keys
 from infermux.actors.ledger import Books, open_ledger
+from infermux.actors.opening import open_fleet
 from infermux.actors.share import WHOLE, Share
 from infermux.config.settings import AuthMode, Config
 from infermux.config.values import address
@@ -32,8 +33,9 @@ from .dashboard import pages
 from .door_log import DoorLog
 from .errors import error_answer
 from .inference import Inference
-from .management import PREFIX, Management, local_app, management_app
+from .management import PREFIX, Management, local_app, local_polled, management_app, management_polled
 from .observing import observe, overlook
+from .polled import Polled
 from .reloading import Load, Reloader
 from .rules import Rules
 from .siblings import Siblings
@@ -49,7 +51,8 @@ class Application:
     """A running router and its handlers: `inference` for exchanges, `app` (ASGI) for everything else on `listen`,
 
     `management_app` for `management_listen` where that is set, `local_app` for the other workers, if there are any: it
-    answers for this one alone. `door_log` is to be told of heads that a server refuses.
+    answers for this one alone. Of each of these, `polled` is what the express lane can answer in its place. `door_log`
+    is to be told of heads that a server refuses.
     """
 
     fleet: Fleet
@@ -59,6 +62,9 @@ class Application:
     app: Any
     management_app: Any | None
     local_app: Any | None = None
+    polled: Polled | None = None
+    management_polled: Polled | None = None
+    local_polled: Polled | None = None
 
     @property
     def config(self) -> Config:
@@ -89,11 +95,16 @@ async def open_application(
         # With connections of its own: a long report must not put a revocation off, nor what others have spent.
         _database(config) as of_keys,
         open_fleet(
-            config, environ=env, adapters=adapters, budget_store=_budgets(database, of_keys), share=share
+            config,
+            environ=env,
+            adapters=adapters,
+            budget_store=(budgets := _budgets(database, of_keys)),
+            share=share,
         ) as fleet,
         _books(fleet, database) as books,
     ):
-        if books is not None:
+        if books is not None and budgets is not None:
+            budgets.company = books.ledger.lend
             fleet.treasury.keeper.flush = partial(books.flush, FLUSH_PATIENCE)
         fleet.treasury.purses.banked = siblings is not None and fleet.supply is None
         inference = Inference(fleet, Rules.of(config))
@@ -129,6 +140,9 @@ async def open_application(
             if separate
             else None,
             local_app=None if siblings is None else local_app(management),
+            polled=None if separate else management_polled(management),
+            management_polled=management_polled(management, public=False) if separate else None,
+            local_polled=None if siblings is None else local_polled(management),
         )
         with watchdog.watching():  # not while the pages are put together, which takes its time
             if (arrivals := running()) is not None:

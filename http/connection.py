@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 import msgspec
@@ -51,6 +51,11 @@ class Phase(enum.Enum):
     WRITE = "write"
     LINGER = "linger"
     ELSEWHERE = "elsewhere"
+
+
+# Members of an enum are looked up in Python code, and these at every request.
+_IDLE: Final = Phase.IDLE
+_HANDLER: Final = Phase.HANDLER
 
 
 Refused = Callable[[InfermuxError, tuple[str, int] | None], None]
@@ -107,7 +112,7 @@ class Lane:
     _date_lines: bytes = attrs.field(default=b"", init=False)
 
     def statistics(self) -> Statistics:
-        idle, count = sum(each.phase is Phase.IDLE for each in self.connections), len(self.connections)
+        idle, count = sum(each.phase is _IDLE for each in self.connections), len(self.connections)
         return Statistics(connections=count, idle=idle, in_flight=self.in_flight, requests=self.requests)
 
     async def run(self) -> None:
@@ -145,7 +150,7 @@ class Lane:
 
     def close_idle(self, count: float) -> int:
         """Close at most `count` idle connections, those that would time out first; how many were closed."""
-        idle = sorted((each for each in self.connections if each.phase is Phase.IDLE), key=lambda each: each.deadline)
+        idle = sorted((each for each in self.connections if each.phase is _IDLE), key=lambda each: each.deadline)
         chosen = idle if count == inf else idle[: int(count)]
         for connection in chosen:
             connection.close()
@@ -171,7 +176,7 @@ class Connection:
     tls: bool = False
     alpn: str | None = None
     buffer: bytes = attrs.field(default=b"", init=False)
-    phase: Phase = attrs.field(default=Phase.IDLE, init=False)
+    phase: Phase = attrs.field(default=_IDLE, init=False)
     deadline: float = attrs.field(default=inf, init=False)
     left: bool = attrs.field(default=False, init=False)
     broken: bool = attrs.field(default=False, init=False)
@@ -199,12 +204,12 @@ class Connection:
             if self.alpn == "h2":
                 await self._http2()
             else:
-                self._wait_for(Phase.IDLE, self.lane.limits.header_timeout)
+                self._wait_for(_IDLE, self.lane.limits.header_timeout)
                 while (found := await self._next_request()) is not None:
                     (parsed, head), found = found, None
                     if not await (self._answer(parsed, head) if head else self.lane.elsewhere.answer(self, parsed)):
                         break
-                    self._wait_for(Phase.IDLE, self.lane.idle_timeout)
+                    self._wait_for(_IDLE, self.lane.idle_timeout)
         except WireBroken:
             pass
         finally:
@@ -244,7 +249,7 @@ class Connection:
 
     def expect_nothing(self) -> None:
         """Only the handler is awaited, as long as it likes."""
-        self.phase = Phase.HANDLER
+        self.phase = _HANDLER
         self.deadline = inf
 
     def expire(self) -> None:
@@ -350,7 +355,7 @@ class Connection:
                 if end >= 0:
                     return self.take(end + 4)
             if self.buffer:
-                if self.phase is Phase.IDLE:
+                if self.phase is _IDLE:
                     self._wait_for(Phase.HEAD, self.lane.limits.header_timeout)
                 if self.buffer != b"\r":
                     check_partial(self.buffer, seen)

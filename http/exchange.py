@@ -62,7 +62,7 @@ class Head(msgspec.Struct, eq=False):
     headers: Headers
     client: tuple[str, int] | None = None
     passed: object = None
-    checked: tuple[Any, Any] | None = None
+    checked: Any = None
     is_plain: bool | None = None
     _first: dict[bytes, bytes] | None = None
 

@@ -6,6 +6,7 @@ which is imported when metrics are first asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -31,6 +32,10 @@ REQUEST_LABELS = ("endpoint", "model", "provider", "ending", "status", "code", "
 TIME_LABELS = ("endpoint", "provider", "model")
 USED_LABELS = ("provider", "model")
 OPENMETRICS_END = "# EOF\n"
+SHORT = 64 * 1024
+"""Bytes of a page that is rendered in the event loop. That takes a millisecond or two, for which a thread would hold
+the interpreter as well; and waking it up costs half of that.
+"""
 
 
 @attrs.define(eq=False)
@@ -42,14 +47,22 @@ class Metrics:
     counts: Counts
     delay: LoopDelay = attrs.field(factory=LoopDelay)
     more: list[More] = attrs.field(factory=list[More])
+    _length: float = math.inf  # of the last page, once there is one: imports are for a thread
 
     async def page(self, accept: str = "") -> tuple[bytes, str]:
-        """The page and its content type, in the format that `accept` asks for. Rendered beside the event loop."""
+        """The page and its content type, in the format that `accept` asks for.
+
+        Rendered beside the event loop, unless the last one was `SHORT`: they grow slowly.
+        """
         live = await live_values(self.inference, self.watchdog, self.delay)
         for more in self.more:
             live.extend(more())
-        counts = self.counts.copy()
-        return await trio.to_thread.run_sync(_rendered, counts, live, accept)
+        if self._length <= SHORT:
+            page = _rendered(self.counts, live, accept)
+        else:
+            page = await trio.to_thread.run_sync(_rendered, self.counts.copy(), live, accept)
+        self._length = len(page[0])
+        return page
 
 
 Page = Callable[[str], Awaitable[tuple[bytes, str]]]

@@ -121,7 +121,7 @@ class Inference:
             run = draft.run = await self._received(exchange, endpoint, draft, found, carried)
             run.killed = draft.killed
             if found.key is not None:
-                permit = await self._permit(found.key, run)
+                permit = self._permit(found.key, run) if fleet.supply is None else await self._supplied(found.key, run)
             if self.caching is not None:
                 await self.caching.serve(exchange, run, draft, self._served)
             else:
@@ -176,11 +176,14 @@ class Inference:
         if content_type is not None and b"json" not in content_type.lower() and head.path in ROUTES:
             raise UnsupportedMediaType("the body must be JSON, sent with `Content-Type: application/json`")
 
-    async def _permit(self, key: Known, run: Run) -> Permit:
-        """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited.
+    def _permit(self, key: Known, run: Run) -> Permit:
+        """What a request with a key needs before anything is sent. Raises ModelNotAllowed, RateLimited."""
+        assert self.keys is not None
+        self._models.check(key.stored, run.want, self.fleet.catalogue)
+        return self.keys.admit(key, run.want, run.started_at)
 
-        It waits only where nodes share the limit, and this one has nothing left of it: what it asked for is to come.
-        """
+    async def _supplied(self, key: Known, run: Run) -> Permit:
+        """`_permit` where nodes share the limits: while this one has nothing left, what it asked for is to come."""
         assert self.keys is not None
         self._models.check(key.stored, run.want, self.fleet.catalogue)
         now, supply = run.started_at, self.fleet.supply

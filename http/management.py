@@ -50,14 +50,15 @@ from .explain import add_explain
 from .exposition import Metrics
 from .inference import Inference
 from .key_pages import add_keys
+from .last_pages import LastPage
 from .live_requests import add_requests
 from .merging import add_look, add_merged
-from .metrics_page import ROOT as METRICS
-from .metrics_page import add_metrics
 from .models_page import add_models, asked_head
 from .money import add_money
 from .openapi_page import add_openapi
 from .overview import add_overview
+from .polled import METRICS, Make, Polled, add_polled
+from .probes import health_pages, metrics_page
 from .queries import check_query
 from .reloading import Reloader
 from .rules import Rules
@@ -67,6 +68,11 @@ from .sign_in import Door
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/accepting", f"{PREFIX}/ready"})
 MAX_BODY = 64 * 1024
+
+
+def _last_page(of: Management) -> LastPage | None:
+    siblings = of.siblings
+    return None if siblings is None else LastPage(siblings.last_page(siblings.place), of.metrics.page)
 
 
 @attrs.frozen(kw_only=True)
@@ -90,6 +96,7 @@ class Management:
     door_log: DoorLog
     siblings: Siblings | None = None
     door: Door = attrs.field(factory=lambda: Door(PREFIX, pages(PREFIX)))
+    last_page: LastPage | None = attrs.field(default=attrs.Factory(_last_page, takes_self=True), init=False)
 
     @property
     def rules(self) -> Rules:
@@ -101,9 +108,24 @@ def local_app(management: Management) -> QuartTrio:
     """What answers for this worker alone, to the others: no token is asked for, and nothing logged."""
     app = _bare_app()
     _add_errors(app)
-    _add_pages(app, management, public=True)
+    _add_pages(app, management, public=True, merged=False)
     add_look(app, lambda: management.inference.keys, PREFIX)
     return app
+
+
+def local_polled(management: Management) -> Polled:
+    """What `local_app` answers, of what is polled."""
+    return Polled(pages=_polled(management, public=True, merged=False), exempt=frozenset(), check=lambda _: None)
+
+
+def management_polled(management: Management, *, public: bool = True) -> Polled:
+    """The same of `management_app`, where it is `managed`."""
+    siblings = management.siblings
+    pages = _polled(management, public=public, merged=True)
+    if siblings is not None:
+        del pages[f"{PREFIX}/ready".encode()]  # of all of them, see `merging`
+    exempt = frozenset(path.encode() for path in EXEMPT)
+    return Polled(pages=pages, exempt=exempt, check=lambda head: _check_operator(management, head, lambda: False))
 
 
 def management_app(management: Management, *, public: bool = True, managed: bool = True) -> QuartTrio:
@@ -117,7 +139,7 @@ def management_app(management: Management, *, public: bool = True, managed: bool
     if managed:
         if management.siblings is not None:
             add_merged(app, management.siblings, management.fleet.nursery, PREFIX)
-        _add_pages(app, management, public=public)
+        _add_pages(app, management, public=public, merged=True)
     return app
 
 
@@ -138,11 +160,11 @@ def _add_errors(app: QuartTrio) -> None:
     app.register_error_handler(Exception, _crash(app))
 
 
-def _add_pages(app: QuartTrio, management: Management, *, public: bool) -> None:
-    _add_health(app, management)
+def _add_pages(app: QuartTrio, management: Management, *, public: bool, merged: bool) -> None:
+    add_polled(app, _polled(management, public=public, merged=merged))
+    _add_status(app, management)
     _add_providers(app, management)
     _add_configuration(app, management)
-    add_metrics(app, management.metrics, f"{PREFIX}{METRICS}", *(() if public else (METRICS,)))
     add_keys(app, lambda: management.inference.keys, management.fleet)
     add_money(app, management.fleet, PREFIX)
     add_costs(app, management.books)
@@ -160,6 +182,16 @@ def _add_pages(app: QuartTrio, management: Management, *, public: bool) -> None:
         separate=not public,
     )
     management.door.add(app)
+
+
+def _polled(management: Management, *, public: bool, merged: bool) -> dict[bytes, Make]:
+    metrics = metrics_page(management.metrics, management.siblings, PREFIX)
+    if not merged and management.last_page is not None:
+        metrics = management.last_page.told
+    pages = health_pages(management.fleet, management.inference, PREFIX)
+    for prefix in (PREFIX, *(() if public else ("",))):
+        pages[f"{prefix}{METRICS}".encode()] = metrics
+    return pages
 
 
 def _add_guard(app: QuartTrio, management: Management, managed: bool) -> None:
@@ -184,14 +216,7 @@ def _guard(management: Management, managed: bool) -> None:
     if path in EXEMPT:
         return
     if managed and (path.startswith(PREFIX) or path == METRICS):
-        management.rules.host_rule.check(head)
-        if management.token is not None:
-            if not management.door.open():
-                _check_token(head, management.token)
-        elif management.token_required:
-            raise Unauthorized(
-                "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
-            )
+        _check_operator(management, head, management.door.open)
         admit(by_token=management.token is not None)
         if request.url_rule is not None and path not in management.door.pages:
             check_query(request.url_rule.rule)
@@ -203,6 +228,18 @@ def _guard(management: Management, managed: bool) -> None:
     except InvalidRequest:
         if request.routing_exception is None:  # what is not there at all is told first
             raise
+
+
+def _check_operator(management: Management, head: Head, signed_in: Callable[[], bool]) -> None:
+    """Raises Forbidden, and Unauthorized unless the token was sent or is not needed."""
+    management.rules.host_rule.check(head)
+    if management.token is not None:
+        if not signed_in():
+            _check_token(head, management.token)
+    elif management.token_required:
+        raise Unauthorized(
+            "management is reachable from outside: set INFERMUX_MANAGEMENT_TOKEN, or `management_listen`"
+        )
 
 
 def _check_token(head: Head, token: Secret) -> None:
@@ -263,26 +300,8 @@ async def _refused_config(error: ConfigError) -> Response:
 # Health.
 
 
-def _add_health(app: QuartTrio, management: Management) -> None:
+def _add_status(app: QuartTrio, management: Management) -> None:
     fleet, inference = management.fleet, management.inference
-
-    @app.get(f"{PREFIX}/health")
-    async def health() -> dict[str, Any]:
-        return {"status": "ok", "version": __version__}
-
-    @app.get(f"{PREFIX}/accepting")
-    async def accepting() -> tuple[dict[str, Any], int]:
-        if inference.leaving or inference.draining:
-            return {"accepting": False, "reason": "draining"}, 503
-        return {"accepting": True}, 200
-
-    @app.get(f"{PREFIX}/ready")
-    async def ready() -> tuple[dict[str, Any], int]:
-        if inference.leaving or inference.draining:
-            return {"ready": False, "reason": "draining"}, 503
-        if not fleet.is_ready():
-            return {"ready": False, "reason": "no routable provider"}, 503
-        return {"ready": True}, 200
 
     @app.get(f"{PREFIX}/status")
     async def status() -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Whichever worker is asked answers for all: it asks each of them, itself too, and makes one answer of theirs.
 
 What reads is merged, what commands goes to everybody. A worker that does not answer in a second is named as such in
-`workers_missing` and holds nobody up. Pages that are the same everywhere (the configuration, costs, prices, the files
-of the dashboard) are answered by the worker that was asked.
+`workers_missing` and holds nobody up; metrics have what it had counted before, see `last_pages`. Pages that are the
+same everywhere (the configuration, costs, prices, the files of the dashboard) are answered by the worker that was
+asked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -24,9 +26,10 @@ from infermux.errors import InvalidRequest
 from . import combining
 from .combining import Said
 from .door_log import did
+from .last_pages import last_pages
 from .live_requests import MOST
 from .merged_events import merged_events
-from .metrics_page import ROOT as METRICS
+from .polled import METRICS, Page
 from .siblings import ANSWERS_WITHIN, COMMAND_WITHIN, Siblings, Told
 
 log = logging.getLogger("infermux.workers")
@@ -94,8 +97,6 @@ def add_merged(app: QuartTrio, siblings: Siblings, nursery: trio.Nursery, prefix
         if rule is None:
             return None
         page, method = rule.rule.removeprefix(prefix), request.method
-        if page == METRICS and method in ("GET", "HEAD"):
-            return await _metrics(siblings, prefix)
         if page == "/events" and method == "GET":
             return Response(
                 merged_events(siblings, f"{prefix}/events", nursery),
@@ -169,19 +170,22 @@ def _refused(told: Sequence[Told | None]) -> Response | None:
 
 
 def _target() -> str:
-    query = request.query_string.decode("latin-1")
-    return request.full_path.rstrip("?") if query else request.path
+    """What this one was asked for, for the others to read as it has. Its path has been decoded."""
+    path, query = quote(request.path), request.query_string.decode("latin-1")
+    return f"{path}?{query}" if query else path
 
 
-async def _metrics(siblings: Siblings, prefix: str) -> Response | None:
+async def merged_metrics(siblings: Siblings, accept: str, *, prefix: str) -> Page:
+    """One page of all workers' metrics. Of one that does not answer it has what it had counted when it last did."""
     told = await siblings.ask_all("GET", f"{prefix}{METRICS}")
-    pages = [each.body.decode() for each in told if each is not None and each.ok]
-    if not pages:
-        return None
+    pages = [each.body for each in told if each is not None and each.ok]
+    missing = [siblings.last_page(place) for place, each in enumerate(told) if each is None or not each.ok]
     more = combining.counted(siblings.of, len(pages))
-    accept = request.headers.get("Accept", "")
-    body, content_type = await trio.to_thread.run_sync(combining.metrics, pages, more, accept)
-    return Response(body, content_type=content_type)
+
+    def merge() -> tuple[bytes, str]:
+        return combining.metrics([page.decode() for page in pages], more, accept, last_pages(missing))
+
+    return Page(*await trio.to_thread.run_sync(merge))
 
 
 async def _reloaded(siblings: Siblings) -> Response:

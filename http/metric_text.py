@@ -16,6 +16,7 @@ COUNTER: Final = "counter"
 HISTOGRAM: Final = "histogram"
 KEPT_LABELS: Final = 4096
 _DIGITS: Final = 6  # before the point; Go, whose way of writing numbers this is, writes more of them with an exponent
+_SHORT: Final = 10**_DIGITS
 _ODD: Final = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 Labels = tuple[tuple[str, str], ...]
@@ -24,25 +25,25 @@ Labels = tuple[tuple[str, str], ...]
 class Family:
     """One metric with its samples, in text. Counters are named without `_total`. `said` must be one line."""
 
-    __slots__ = ("kind", "lines", "name", "said")
+    __slots__ = ("_sampled", "kind", "lines", "name", "said")
 
     def __init__(self, name: str, said: str, kind: str) -> None:
         self.name = name
+        self._sampled = f"{name}_total" if kind == COUNTER else name
         self.said = said
         self.kind = kind
         self.lines: list[str] = []
 
     def add(self, labels: Labels, value: float) -> None:
         """A sample of a gauge or a counter."""
-        name = f"{self.name}_total" if self.kind == COUNTER else self.name
-        self.lines.append(f"{name}{_shown(labels)} {number(value)}\n")
+        self.lines.append(f"{self._sampled}{_shown(labels)} {number(value)}\n")
 
-    def distribute(self, labels: Labels, bounds: Sequence[float], counts: Sequence[int], total: float) -> None:
+    def distribute(self, labels: Labels, bounds: tuple[float, ...], counts: Sequence[int], total: float) -> None:
         """The samples of a histogram: how many values were at most each bound, and above the last; and their sum."""
         name, below = self.name, 0
-        for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
+        for shown, count in zip(_buckets(labels, bounds), counts, strict=True):
             below += count
-            self.lines.append(f"{name}_bucket{_shown((*labels, ('le', bound)))} {number(below)}\n")
+            self.lines.append(f"{name}_bucket{shown} {number(below)}\n")
         shown = _shown(labels)
         self.lines.append(f"{name}_count{shown} {number(below)}\n{name}_sum{shown} {number(total)}\n")
 
@@ -64,12 +65,20 @@ def text_of(families: Iterable[Family], *, openmetrics: bool) -> str:
 
 def number(value: float) -> str:
     """A number as Go writes it: large ones with an exponent sooner than Python."""
+    if type(value) is int and 0 <= value < _SHORT:  # what most of them are
+        return f"{value}.0"
     written = repr(float(value))
     dot = written.find(".")
     if dot > _DIGITS and written[0] != "-":
         digits = f"{written[0]}.{written[1:dot]}{written[dot + 1 :]}".rstrip("0.")
         return f"{digits}e+{dot - 1:02d}"
     return written if dot > 0 or "e" in written else _ODD[written]
+
+
+@lru_cache(maxsize=KEPT_LABELS)
+def _buckets(labels: Labels, bounds: tuple[float, ...]) -> tuple[str, ...]:
+    """The labels of a histogram's buckets."""
+    return tuple(_shown((*labels, ("le", bound))) for bound in (*map(str, bounds), "+Inf"))
 
 
 @lru_cache(maxsize=KEPT_LABELS)

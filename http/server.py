@@ -19,8 +19,10 @@ from infermux.providers.wire import SocketWire, Wire, WireBroken
 
 from .asgi_exchange import AsgiApp, inference_app
 from .connection import Connection, Lane, Refused, Statistics, untold
+from .direct import Direct
 from .exchange import Exchange, Handler, IsInference
 from .handover import Hypercorn
+from .polled import Polled
 
 _log = logging.getLogger("infermux.http")
 
@@ -130,6 +132,8 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     management_listen: Sequence[Listen] = (),
     management_app: AsgiApp | None = None,
+    polled: Polled | None = None,
+    management_polled: Polled | None = None,
     refused: Refused = untold,
     grace: float = 30.0,
     shared: bool = False,
@@ -138,9 +142,10 @@ async def serve(
     """Serve until `shutdown` is set and the requests in flight are answered, or `grace` seconds are over.
 
     Inference goes to `handler`, on HTTP/1.1 by the express lane, on HTTP/2 through hypercorn; everything else to the
-    ASGI application `app`, and what comes in by `management_listen` to `management_app`, without TLS. `refused` is told
-    of the heads that none of them gets to see. After `grace` the handlers are cancelled, with `exchange.shutting_down`
-    true. Cancelling `serve` cuts everything at once. `shared`: other processes listen on the same ports.
+    ASGI application `app`, and what comes in by `management_listen` to `management_app`, without TLS. What is `polled`
+    there is answered by the express lane too. `refused` is told of the heads that none of them gets to see. After
+    `grace` the handlers are cancelled, with `exchange.shutting_down` true. Cancelling `serve` cuts everything at once.
+    `shared`: other processes listen on the same ports.
 
     Raises OSError when an address cannot be bound, hypercorn's LifespanFailureError when an application does not start.
     """
@@ -156,10 +161,11 @@ async def serve(
         is_shutting_down=lambda: any(lane.shutting_down for lane in lanes),
     )
     hypercorn = Hypercorn(joined, limits)
-    lane = Lane(handler=handler, is_inference=is_inference, elsewhere=hypercorn, limits=limits, refused=refused)
+    elsewhere = hypercorn if polled is None else Direct(polled, hypercorn)
+    lane = Lane(handler=handler, is_inference=is_inference, elsewhere=elsewhere, limits=limits, refused=refused)
     fronts = [Front(lane, hypercorn, tls=tls)]
     if management_app is not None and management_listen:
-        fronts.append(_management_front(management_app, limits, refused))
+        fronts.append(_management_front(management_app, management_polled, limits, refused))
     lanes += [front.lane for front in fronts]
     async with AsyncExitStack() as stack:
         for front, where in zip(fronts, (listen, management_listen), strict=False):
@@ -173,7 +179,7 @@ async def serve(
         await _run(fronts, running, shutdown=shutdown, task_status=task_status)
 
 
-def _management_front(app: AsgiApp, limits: LimitSettings, refused: Refused) -> Front:
+def _management_front(app: AsgiApp, polled: Polled | None, limits: LimitSettings, refused: Refused) -> Front:
     async def nobody(_: Exchange) -> None:
         raise AssertionError("there is no inference on the management sockets")
 
@@ -181,7 +187,8 @@ def _management_front(app: AsgiApp, limits: LimitSettings, refused: Refused) -> 
         return False
 
     hypercorn = Hypercorn(app, limits)
-    lane = Lane(handler=nobody, is_inference=never, elsewhere=hypercorn, limits=limits, refused=refused)
+    elsewhere = hypercorn if polled is None else Direct(polled, hypercorn)
+    lane = Lane(handler=nobody, is_inference=never, elsewhere=elsewhere, limits=limits, refused=refused)
     return Front(lane, hypercorn)
 
 

@@ -11,6 +11,7 @@ import trio
 from .application import Application
 from .asgi_exchange import AsgiApp
 from .exchange import Exchange
+from .polled import Polled
 from .server import Running, serve
 from .siblings import Siblings
 
@@ -29,15 +30,18 @@ async def serve_siblings(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         os.chmod(path, 0o600)
-        await _serve(application.local_app, listener, task_status)
+        await _serve(application.local_app, application.local_polled, listener, task_status)
 
 
-async def _serve(app: AsgiApp, listener: socket.socket, task_status: trio.TaskStatus[Running]) -> None:
+async def _serve(
+    app: AsgiApp, polled: Polled | None, listener: socket.socket, task_status: trio.TaskStatus[Running]
+) -> None:
     await serve(
         listen=[listener],
         handler=_nobody,
         is_inference=_never,
         app=app,
+        polled=polled,
         shutdown=trio.Event(),
         grace=0.0,
         task_status=task_status,

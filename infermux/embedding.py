@@ -15,7 +15,8 @@ import msgspec
 from infermux.actors.description import Description
 from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
-from infermux.actors.fleet import AdapterMaker, Fleet, open_fleet
+from infermux.actors.fleet import AdapterMaker, Fleet
+from infermux.actors.opening import open_fleet
 from infermux.actors.provider_messages import Verb
 from infermux.actors.requests import chat_run
 from infermux.config import load, load_text

@@ -23,12 +23,12 @@ def doubts(allows: Allowance, config: Config) -> Iterator[str]:
             "models and groups both have to allow a request, and no model that the configuration names is in "
             f"{', '.join(allows.groups)} and matches {', '.join(allows.models)}: it may be that this key allows nothing"
         )
-    yield from _small_limits(allows, workers_of(config))
+    yield from _small_limits(allows, workers_of(config), shared=config.state.url is not None)
 
 
-def _small_limits(allows: Allowance, workers: int) -> Iterator[str]:
-    """Each worker has its part of a key's limits."""
-    for name in ("requests_per_minute", "tokens_per_minute", "max_concurrent"):
+def _small_limits(allows: Allowance, workers: int, *, shared: bool) -> Iterator[str]:
+    """Each worker has its part of a key's limits; of those a minute not where Redis has them (`shared`)."""
+    for name in ("max_concurrent",) if shared else ("requests_per_minute", "tokens_per_minute", "max_concurrent"):
         limit = getattr(allows, name)
         if limit is not None and limit < workers:
             yield f"{name} is smaller than the number of workers ({workers}): {workers - limit} of them refuse this key"

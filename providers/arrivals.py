@@ -17,7 +17,7 @@ import os
 import select
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
@@ -37,8 +37,8 @@ _KEPT: Final[int] = _DATA | getattr(select, "EPOLLRDHUP", 0) | getattr(select, "
 _ONCE: Final[int] = _DATA | getattr(select, "EPOLLONESHOT", 0)
 _RUNNING: Final[trio.lowlevel.RunVar[Arrivals | None]] = trio.lowlevel.RunVar("arrivals", None)
 
-OnArrival = Callable[[float], bool]
-"""Told the time, on trio's clock; True: a task was woken."""
+OnArrival = Callable[[float], object]
+"""Told the time, on trio's clock. It may wake tasks, in any way."""
 
 
 class Polled(ABC):
@@ -186,22 +186,22 @@ class Arrivals(trio.abc.Instrument):
         if not timeout:
             self._look(0)
             return
+        loop = self._loop
+        assert loop is not None
         until = perf_counter() + timeout
         while True:
-            loop_is_ready, task_was_woken = self._look(timeout)
-            if loop_is_ready:
+            if self._look(timeout):
                 return
             timeout = until - perf_counter()
-            if task_was_woken or timeout <= 0 or not self._is_asked:
+            if loop.has_tasks or timeout <= 0 or not self._is_asked:
                 break
-        if self._loop is not None:
-            self._loop.go_on()  # it would wait for as long as it meant to before
+        loop.go_on()  # it would wait for as long as it meant to before
 
-    def _look(self, timeout: float) -> tuple[bool, bool]:
-        """Wait once, and call: whether the loop has something to do, and whether a task was woken."""
+    def _look(self, timeout: float) -> bool:
+        """Wait once, and call: whether there is something that the loop waits for."""
         assert self._epoll is not None
         assert self._loop is not None
-        loop_is_ready = task_was_woken = False
+        loop_is_ready = False
         found = self._epoll.poll(timeout, BURST)
         now = 0.0
         calls, kept = self._calls, self._kept
@@ -211,17 +211,16 @@ class Arrivals(trio.abc.Instrument):
                 readiness = kept.get(descriptor)
                 if readiness is None:
                     loop_is_ready = loop_is_ready or descriptor == self._loop.descriptor
-                elif readiness.arrived(ended=flags != _DATA):
-                    task_was_woken = True
+                else:
+                    readiness.arrived(ended=flags != _DATA)
                 continue
             now = now or trio.current_time()
             try:
-                if call(now):
-                    task_was_woken = True
+                call(now)
             except Exception:
                 log.exception("what comes of a stream cannot be handed on")
                 self.remove(descriptor)
-        return loop_is_ready, task_was_woken
+        return loop_is_ready
 
 
 def running() -> Arrivals | None:
@@ -232,8 +231,9 @@ def running() -> Arrivals | None:
 class _Loop:
     """The epoll that trio waits on. `go_on` ends its next wait at once; within a `with` block."""
 
-    def __init__(self, epoll: select.epoll) -> None:
+    def __init__(self, epoll: select.epoll, tasks: Sized) -> None:
         self._epoll = epoll
+        self._tasks = tasks  # those that are to run next
         self._bell = -1
         self.descriptor = epoll.fileno()
 
@@ -246,9 +246,10 @@ class _Loop:
         try:
             from trio._core._run import GLOBAL_RUN_CONTEXT  # pyright: ignore[reportPrivateImportUsage]
 
-            manager: Any = GLOBAL_RUN_CONTEXT.runner.io_manager
+            runner: Any = GLOBAL_RUN_CONTEXT.runner
+            manager = runner.io_manager
             # What it does not know of it forgets, where it looks for who waits in a dictionary that makes an entry.
-            return cls(manager._epoll) if isinstance(manager._registered, defaultdict) else None
+            return cls(manager._epoll, runner.runq) if isinstance(manager._registered, defaultdict) else None
         except (ImportError, AttributeError):
             return None
 
@@ -260,6 +261,11 @@ class _Loop:
         with suppress(OSError, ValueError):
             self._epoll.unregister(self._bell)
         os.close(self._bell)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether some task was woken since it began to wait."""
+        return bool(self._tasks)
 
     def go_on(self) -> None:
         self._epoll.modify(self._bell, _ONCE)

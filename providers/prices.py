@@ -38,6 +38,8 @@ def cost(price: Price, usage: Usage) -> float:
     if usage.service_tier:
         price = price.service_tiers.get(usage.service_tier, price)
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    if not (usage.cached_tokens or usage.cache_write_tokens or usage.reasoning_tokens):
+        return cost_of(price, prompt, completion)
     if price.above:
         price = price_of_prompt(price, prompt)
     into, out = price.input_per_million, price.output_per_million
@@ -51,6 +53,13 @@ def cost(price: Price, usage: Usage) -> float:
         dollars += min(usage.reasoning_tokens, completion) * (price.reasoning_per_million - out)
     # A rounding error is no credit.
     return (dollars / PER_MILLION if dollars > 0.0 else 0.0) + price.per_request
+
+
+def cost_of(price: Price, prompt: int, completion: int) -> float:
+    """US dollars of an answer of which nothing else is known than its tokens."""
+    if price.above:
+        price = price_of_prompt(price, prompt)
+    return (prompt * price.input_per_million + completion * price.output_per_million) / PER_MILLION + price.per_request
 
 
 def price_of_prompt(price: Price, prompt_tokens: int) -> Price:

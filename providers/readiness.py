@@ -44,17 +44,15 @@ class Readiness:
         state = "over" if self.is_over else "here" if self.is_here else "nothing"
         return f"Readiness({state}{', waited for' if self._task is not None else ''})"
 
-    def arrived(self, *, ended: bool = False) -> bool:
-        """Something has come, `ended`: the end among it. Whether a task was woken."""
+    def arrived(self, *, ended: bool = False) -> None:
+        """Something has come, `ended`: the end among it. Who waits is woken."""
         self.is_here = True
         if ended:
             self._has_ended = True
         task = self._task
-        if task is None:
-            return False
-        self._task = None
-        _reschedule(task, _GO_ON)
-        return True
+        if task is not None:
+            self._task = None
+            _reschedule(task, _GO_ON)
 
     def emptied(self) -> None:
         """All there was has been read."""

@@ -141,7 +141,10 @@ class TlsWire:
                 pieces.append(data)
                 max_bytes -= len(data)
         except ssl.SSLWantReadError:
-            self._flush_now()  # TLS itself may have had something to answer
+            try:
+                self._flush_now()  # TLS itself may have had something to answer
+            except WireBroken:
+                pass  # who sends is told; what has come, or is still to be read, may be an answer
             if not pieces:
                 return None
         except ssl.SSLError as error:

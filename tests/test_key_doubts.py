@@ -40,3 +40,9 @@ def test_a_limit_of_which_some_workers_have_no_part_is_told() -> None:
     assert list(doubts(Allowance(requests_per_minute=3, max_concurrent=1), config)) == [
         "max_concurrent is smaller than the number of workers (3): 2 of them refuse this key"
     ]
+
+
+def test_limits_a_minute_that_are_shared_through_redis_have_no_parts() -> None:
+    text = "workers: 3\nstate: {url: 'redis://h'}\nproviders: [{name: a, type: ollama}]\n"
+    said = list(doubts(Allowance(requests_per_minute=1, tokens_per_minute=1, max_concurrent=1), load_text(text)))
+    assert [each.partition(" ")[0] for each in said] == ["max_concurrent"]

@@ -11,9 +11,10 @@ from typing import Final
 import trio
 
 from infermux.actors.actor import spawn
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
 from infermux.actors.lease import Lease
 from infermux.actors.messages import Outcome, Want
+from infermux.actors.opening import open_fleet
 from infermux.actors.plan import Plan
 from infermux.actors.router_messages import Advance
 from infermux.actors.strategies import STRATEGY_NAMES

@@ -15,7 +15,7 @@ import attrs
 from infermux import __version__
 from infermux.config.settings import AuthMode
 
-from ..metrics_page import ROOT as METRICS
+from ..polled import METRICS
 from ..sign_in import COOKIE
 from .bodies import bodies
 from .documents import documents

@@ -21,7 +21,7 @@ from infermux.keys import PERIODS, PRIORITIES
 
 from ..dashboard import POLICY, TYPES
 from ..explain import LISTED
-from ..metrics_page import ROOT as METRICS
+from ..polled import METRICS
 from .operation import JSON, Operation, Response, json_answer, json_body
 from .parts import in_header, in_path, in_query, said
 from .shapes import FLAG, TEXT, Schema, event, listed, maybe, one_of, record, ref

@@ -42,10 +42,20 @@ def _who_hands_out(config: Config, reading: Reading) -> None:
 
 
 def check_state(config: Config, reading: Reading) -> None:
-    """What speaks to Redis is there: limits that are meant to be shared must not be each router's own."""
+    """What speaks to Redis is there: limits that are meant to be shared must not be each router's own, not even when
+    a router starts without it.
+    """
     path = ("state", "url")
-    if config.state.url is not None and reading.fine(path) and find_spec("coredis") is None:
+    if config.state.url is None or not reading.fine(path):
+        return
+    if find_spec("coredis") is None:
         reading.problem(path, "needs a package: pip install 'infermux[redis]'")
+    if not reading.says(("state", "nodes")):
+        reading.warn(
+            path,
+            "is shared, but state.nodes does not say by how many routers: one that starts while it is away takes "
+            "itself for the only one, and uses the whole of every limit. Say how many there are at most, be it 1",
+        )
 
 
 def check_telemetry(config: Config, reading: Reading) -> None:

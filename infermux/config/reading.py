@@ -102,6 +102,10 @@ class Reading:
         """Remember that `path`, a provider, is the entry `key` of another file."""
         self._elsewhere[path] = (file, key)
 
+    def says(self, path: Path) -> bool:
+        """Whether `path` is written down, be it as it would be anyway."""
+        return path in self._lines
+
     def where(self, path: Path) -> str:
         """The line of `path` for a sentence; with its file, where that is not this one."""
         file, _ = self._elsewhere.get(path[:2], (None, ""))

@@ -6,8 +6,8 @@ A step, once released, is never changed: databases are out there that went throu
 
 from __future__ import annotations
 
-import logging
 import time
+from typing import Final
 
 import attrs
 
@@ -16,14 +16,13 @@ from infermux.errors import SchemaTooNew
 from .place import Place
 from .session import Session
 
-log = logging.getLogger("infermux.database")
-
 _LOCK = 7_293_417_001  # any number: PostgreSQL's name for "somebody is migrating an infermux database"
 
 
 @attrs.frozen
 class Step:
-    """From version `version - 1` to `version`. In its statements `{int64}` is a whole number of 64 bits.
+    """From version `version - 1` to `version`. In its statements `{int64}` is a whole number of 64 bits, `{random}` 128
+    bits drawn by chance, in hex.
 
     SQLite's own word for a key that is the row's number is INTEGER; elsewhere that has 32 bits.
     """
@@ -95,12 +94,23 @@ STEPS = (
             )""",
         ),
     ),
+    Step(
+        5,
+        "a name of its own",
+        ("CREATE TABLE identity (name TEXT NOT NULL)", "INSERT INTO identity VALUES ({random})"),
+    ),
 )
+_KINDS: Final = {
+    "postgresql": {"int64": "BIGINT", "random": "md5(random()::text || clock_timestamp()::text)"},
+    "sqlite": {"int64": "INTEGER", "random": "lower(hex(randomblob(16)))"},
+}
 NEWEST = STEPS[-1].version
 
 
-def migrate(session: Session, place: Place, steps: tuple[Step, ...] = STEPS) -> None:
+def migrate(session: Session, place: Place, steps: tuple[Step, ...] = STEPS) -> list[Step]:
     """Bring the database to the newest version, in the transaction of `session`: all of it or nothing.
+
+    Returns what was done; it is done when that is committed.
 
     Two processes that start at once do it one after the other, and the second finds nothing to do. Raises SchemaTooNew
     where a newer infermux was here.
@@ -119,6 +129,6 @@ def migrate(session: Session, place: Place, steps: tuple[Step, ...] = STEPS) -> 
         )
     for step in steps[version:]:
         for statement in step.statements:
-            session.change(statement.format(int64="BIGINT" if session.postgresql else "INTEGER"))
+            session.change(statement.format_map(_KINDS["postgresql" if session.postgresql else "sqlite"]))
         session.change("INSERT INTO schema_version VALUES (?, ?, ?)", (step.version, step.what, time.time()))
-        log.info("%s: schema version %d (%s)", place, step.version, step.what)
+    return list(steps[version:])

@@ -25,6 +25,7 @@ KEPT: Final = 2  # connections that nobody uses: one is for what is written, one
 # Half a megabyte of pages is enough to append rows; what reads of days ago need, the system's cache has.
 _PRAGMAS: Final = ("synchronous=NORMAL", "foreign_keys=ON", "cache_size=-512")
 _TRY_EVERY: Final = 0.01  # seconds
+_making: Final = threading.Lock()  # held until a new file is closed again: nobody has a lock on it yet
 
 
 @attrs.frozen
@@ -143,14 +144,21 @@ class SqlitePool:
 
 
 def _make(place: Place, *, create: bool) -> None:
-    """The file, for its owner only; SQLite gives its companions (-wal, -shm) the same mode."""
+    """The file, for its owner only; SQLite gives its companions (-wal, -shm) the same mode.
+
+    One that is there is not opened: closing it would drop the locks that this process has on it (fcntl(2)), by which
+    other processes know that somebody uses it. Whoever then came and went would take the log for nobody's and remove
+    it, and what is written afterwards would be lost.
+    """
     assert place.file is not None
     try:
-        if not create:
+        with _making:
+            if create:
+                os.makedirs(place.file.parent, mode=0o700, exist_ok=True)
+                with suppress(FileExistsError):
+                    made = os.path.realpath(place.file)  # a link may lead to where there is nothing yet
+                    os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             os.stat(place.file)
-            return
-        os.makedirs(place.file.parent, mode=0o700, exist_ok=True)
-        os.close(os.open(place.file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise DatabaseUnavailable(f"{place}: {error.strerror}") from None
 

@@ -100,3 +100,6 @@ BUDGET_WRITERS = Table(
     Column("batch", BigInteger, nullable=False),
     Column("at", Double, nullable=False),
 )
+
+# One row: a name that was drawn when the database was made. Routers that share budgets tell their ledgers apart by it.
+IDENTITY = Table("identity", METADATA, *_filled(Text, "name"))

@@ -18,6 +18,7 @@ from infermux.secret import Secret
 
 from .place import client_url, place_of
 from .scripts import Call, Script, load_scripts
+from .trust import Trust
 
 PATIENCE: Final = 0.25  # seconds an answer may take before Redis counts as gone
 CONNECT_PATIENCE: Final = 1.0
@@ -62,6 +63,10 @@ class Redis:
 
     url: Secret
     scripts: Mapping[str, Script] = attrs.field(factory=load_scripts, repr=False)
+    _trust: Trust = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._trust = Trust(self.url.reveal())
 
     @property
     def place(self) -> str:
@@ -79,6 +84,9 @@ class Redis:
         troubles = (RedisError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
         broken: Exception | None = None
         try:
+            # The library's own would block everything for as long as it takes to make, each time, and check no names.
+            context = await self._trust.context()
+            tls: dict[str, Any] = {} if context is None else {"ssl_context": context}
             async with coredis.Redis.from_url(
                 client_url(self.url.reveal()),
                 decode_components=True,
@@ -87,6 +95,7 @@ class Redis:
                 verify_version=False,
                 connect_timeout=CONNECT_PATIENCE,
                 stream_timeout=PATIENCE,
+                **tls,
             ) as client:
                 try:
                     await work(_CoredisSession(client, self.scripts))
@@ -166,5 +175,12 @@ def sole(error: BaseException) -> Exception:
 
 
 def _said(error: Exception) -> str:
-    """One line. Redis's own messages name commands and users, never passwords."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    """One line, with what is behind it. Redis's own messages name commands and users, never passwords."""
+    chain = [error]
+    while isinstance(chain[-1].__cause__, Exception):
+        if (cause := sole(chain[-1].__cause__)) in chain:
+            break  # an error may be raised from the group that it was in
+        chain.append(cause)
+    cause = chain[-1]
+    behind = f": {str(cause) or type(cause).__name__}" if cause is not error else ""
+    return f"{type(error).__name__}: {error}{behind}".splitlines()[0][:300]

@@ -24,15 +24,9 @@ def check_url(url: str) -> None:
 
 
 def client_url(url: str) -> str:
-    """As the client library has it: it knows two of the schemes, and unix://.
-
-    By itself it takes any certificate that an authority has signed, whosoever host it is for.
-    """
+    """As the client library has it: it knows two of the schemes, and unix://."""
     scheme, colon, rest = url.partition("://")
-    scheme = _TCP.get(scheme, scheme)
-    if scheme == "rediss" and "ssl_check_hostname" not in parse_qs(urlsplit(url).query):
-        rest += f"{'&' if '?' in rest else '?'}ssl_check_hostname=true"
-    return f"{scheme}{colon}{rest}"
+    return f"{_TCP.get(scheme, scheme)}{colon}{rest}"
 
 
 def place_of(url: str) -> str:

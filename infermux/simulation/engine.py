@@ -9,7 +9,8 @@ from functools import partial
 import attrs
 import trio
 
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
+from infermux.actors.opening import open_fleet
 from infermux.actors.requests import request_run
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import CallerLeft, InfermuxError

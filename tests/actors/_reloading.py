@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
 from infermux.actors.member import Member
+from infermux.actors.opening import open_fleet
 from infermux.config.settings import Config, ProviderSettings, Routing
 from infermux.errors import InfermuxError
 from infermux.providers.interface import Answer

@@ -12,8 +12,9 @@ import trio
 
 from infermux.actors.caller import Caller
 from infermux.actors.dispatch import Run
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
 from infermux.actors.messages import Want
+from infermux.actors.opening import open_fleet
 from infermux.actors.purse_keeper import BudgetStore
 from infermux.actors.share import WHOLE, Share
 from infermux.config.settings import Config, HealthCheck, ProbeMethod, ProviderSettings, Retry, Routing

@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from infermux.actors.alarms import Alarms
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
+from infermux.actors.opening import open_fleet
 from infermux.config.settings import Config, ProbeMethod, Timeouts
 from infermux.errors import CallerLeft, DeadlineExceeded, FailureKind, InfermuxError, RequestKilled, UpstreamTimeout
 from infermux.providers.express import ExpressTransport
@@ -130,6 +131,7 @@ async def test_the_caller_s_own_deadline_holds(autojump_clock: MockClock) -> Non
 async def test_leaving_ends_it_at_once(autojump_clock: MockClock, dials: bool) -> None:
     adapter, person = OnMemory(dials=dials), Person()
     async with running(adapter) as w, trio.open_nursery() as nursery:
+        run = w.run(caller=person)
 
         @nursery.start_soon
         async def _() -> None:
@@ -137,18 +139,29 @@ async def test_leaving_ends_it_at_once(autojump_clock: MockClock, dials: bool) -
             person.leave()
 
         with pytest.raises(CallerLeft):
-            await w.chat(caller=person)
+            await run.begin()
+        run.close()
         assert trio.current_time() == 5.0
         assert all(wire.closed for wire in adapter.near)
+        outcome = run.trail[0].outcome
+        assert outcome is not None
+        assert outcome.sent is dials
+        assert (outcome.usage is not None) is dials
 
 
 async def test_who_left_before_it_began_has_nothing_sent(autojump_clock: MockClock) -> None:
     adapter, person = OnMemory(), Person()
     async with running(adapter) as w:
         person.leave()
+        run = w.run(caller=person, prompt_tokens=1000)
         with pytest.raises(CallerLeft):
-            await w.chat(caller=person)
+            await run.begin()
+        run.close()
         assert not adapter.near
+        assert run.usage is None
+        outcome = run.trail[0].outcome
+        assert outcome is not None
+        assert (outcome.usage, outcome.sent) == (None, False)
 
 
 async def test_a_kill_ends_it_with_its_own_error(autojump_clock: MockClock) -> None:

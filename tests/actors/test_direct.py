@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.actors.actor import BaseActor, spawn
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.lease import Lease
 from infermux.actors.mailbox import NOT_NOW
 from infermux.actors.messages import Outcome, Want
+from infermux.actors.opening import open_fleet
 from infermux.actors.plan import Plan
 from infermux.actors.ref import Ref
 from infermux.actors.reply import Reply

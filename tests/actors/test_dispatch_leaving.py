@@ -122,16 +122,23 @@ async def test_a_caller_that_leaves_while_it_waits_for_a_first_probe_is_gone_at_
         await nothing_is_left(w)
 
 
-async def test_a_caller_that_had_left_before_it_began_costs_nothing(autojump_clock: MockClock) -> None:
-    async with world(provider("a", "m")) as w:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_caller_that_had_left_before_it_began_costs_nothing(stream: bool, autojump_clock: MockClock) -> None:
+    limits = RateLimits(requests_per_minute=600, tokens_per_minute=60_000)
+    async with world(provider("a", "m", rate_limits=limits)) as w:
         person = Person()
         person.leave()
-        run = w.run(caller=person)
+        run = w.run(caller=person, stream=stream, prompt_tokens=1000)
         with pytest.raises(CallerLeft):
             await run.begin()
         run.close()
         await nothing_is_left(w)
         assert trio.current_time() == 0
+        assert w["a"].asked == []
+        outcome = run.trail[0].outcome
+        assert outcome is not None
+        assert (outcome.usage, outcome.sent) == (None, False)
+        assert w.fleet.members["a"].gate.is_settled(0)
 
 
 async def test_a_reader_that_leaves_is_told_so(autojump_clock: MockClock) -> None:

@@ -8,10 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.fleet import ROUTER, Fleet, open_fleet
+from infermux.actors.fleet import ROUTER, Fleet
 from infermux.actors.kit_errors import ActorDied
 from infermux.actors.member import CLOSE_GRACE
 from infermux.actors.messages import Standing
+from infermux.actors.opening import open_fleet
 from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Config, HealthCheck, ProviderSettings, Routing, Simulate
 from infermux.errors import ModelNotFound, NoHealthyProviders, NotFound, ShuttingDown

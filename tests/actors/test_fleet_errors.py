@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.fleet import open_fleet
 from infermux.actors.messages import Reason, Want
+from infermux.actors.opening import open_fleet
 from infermux.actors.plan import AS_IT_TOLD, Plan, Refusal
 from infermux.config.settings import Config, Group, Routing
 from infermux.errors import ModelNotFound

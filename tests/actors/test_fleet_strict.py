@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.fleet import open_fleet
+from infermux.actors.opening import open_fleet
 from infermux.actors.provider_messages import Verb
 from infermux.config.settings import Config, ProviderSettings
 from infermux.errors import ProviderNotStarted

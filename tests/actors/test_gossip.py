@@ -50,6 +50,25 @@ async def test_who_opened_a_circuit_probes_first_and_its_closing_closes_all(auto
         assert [circuit(one), circuit(two)] == [Circuit.CLOSED, Circuit.CLOSED]
 
 
+async def test_who_joins_closes_no_circuit_that_it_knows_nothing_of(autojump_clock: MockClock) -> None:
+    shared, settings = FakeShared(), provider("a", "m", circuit_breaker=BREAKER, probed=True)
+    async with nodes(shared, 2, settings) as [one, two], trio.open_nursery() as nursery:
+        one["a"].script = [BROKEN, BROKEN, Step(seconds=4)]
+        two["a"].script = [BROKEN]
+        for _ in range(2):
+            with pytest.raises(InfermuxError):
+                await one.chat()
+        await trio.sleep(31)
+        nursery.start_soon(one.chat)  # its probe is out
+        await trio.sleep(0.1)
+        before = [circuit(one), circuit(two)]
+        assert before == [Circuit.HALF_OPEN, Circuit.OPEN]
+        async with world(settings, shared=shared) as late:  # what it hears is over, and its health check is through
+            await trio.sleep(1)
+            assert late.fleet.members["a"].gate.health.health is Health.HEALTHY
+            assert [circuit(one), circuit(two)] == before
+
+
 async def test_a_provider_that_asked_one_node_for_patience_is_left_alone_by_all(autojump_clock: MockClock) -> None:
     async with nodes(FakeShared(), 2, provider("a", "m"), provider("b", "m"), routing=FIRST) as [one, two]:
         one["a"].script = [PATIENCE]

@@ -13,7 +13,8 @@ from trio.testing import MockClock
 
 from infermux.actors.actor import spawn
 from infermux.actors.identity import Identity
-from infermux.actors.purses import Refused, nano
+from infermux.actors.purse import nano
+from infermux.actors.purses import Refused
 from infermux.actors.treasury import TREASURY, Treasury, TreasuryActor
 from infermux.config.settings import Budget
 from infermux.database.budgets import MOST_NANO, Batch, Looked, Spent, Term
@@ -30,6 +31,7 @@ class Shelf:
 
     def __init__(self, *rows: Spent) -> None:
         self.rows: dict[tuple[str, str, str, int], int] = {row[:4]: row.amount for row in rows}
+        self.name = "shelf"
         self.away = False
         self.asked: list[tuple[Sequence[Term], float]] = []
         self.saved = 0
@@ -37,6 +39,12 @@ class Shelf:
         self.loses_answers = False
         self.refused: set[str] = set()  # names of which a row is an error
         self.unreadable = False
+
+    async def identity(self) -> str:
+        await trio.lowlevel.checkpoint()
+        if self.away:
+            raise DatabaseUnavailable("away")
+        return self.name
 
     async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
         await trio.lowlevel.checkpoint()

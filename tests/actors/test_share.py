@@ -16,7 +16,8 @@ from infermux.actors.key_table import KeyTable
 from infermux.actors.lease import Grant
 from infermux.actors.messages import Reason, Want
 from infermux.actors.plan import Refusal
-from infermux.actors.purses import Claim, Purses, Ticket
+from infermux.actors.purse import Claim
+from infermux.actors.purses import Purses, Ticket
 from infermux.actors.share import WHOLE, Share
 from infermux.config.settings import Budget, HealthCheck, ProviderSettings, RateLimits
 from infermux.keys import Allowance
@@ -55,6 +56,17 @@ def test_who_comes_late_has_no_slots_yet() -> None:
     assert Share(0, 2).slots(11) == 6
     assert not Share(late=True).is_whole
     assert WHOLE.is_whole
+
+
+@given(st.integers(0, 200), st.integers(1, 8), st.lists(st.integers(0, 60), max_size=5))
+def test_of_what_those_who_are_about_to_end_do_not_need_the_others_have_parts(
+    limit: int, staying: int, most: list[int]
+) -> None:
+    before = staying + len(most)
+    leaving = tuple(Share(index, before, most=each) for index, each in enumerate(most))
+    kept = [each.slots(limit) for each in leaving]
+    assert all(each <= need for each, need in zip(kept, most, strict=True))
+    assert sum(Share(index, staying, leaving=leaving).slots(limit) for index in range(staying)) + sum(kept) == limit
 
 
 # Buckets. A crew is what a supervisor does: survivors take over at once, who comes is let in once all have shrunk.

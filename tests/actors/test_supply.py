@@ -205,6 +205,28 @@ async def test_a_node_that_joins_waits_until_the_others_have_let_go_of_what_runs
             nursery.cancel_scope.cancel()
 
 
+async def test_a_node_that_drains_lets_go_of_what_its_requests_do_not_need(autojump_clock: MockClock) -> None:
+    shared, settings = FakeShared(), limited(max_concurrent=8)
+    async with nodes(shared, 2, settings) as [leaver, stayer], trio.open_nursery() as nursery:
+        gates = [node.fleet.members["a"].gate for node in (leaver, stayer)]
+        leaver["a"].script = [Step(seconds=seconds) for seconds in (10, 20, 30, 30)]
+        for _ in range(4):
+            nursery.start_soon(leaver.chat)
+        await trio.sleep(1)
+        leaver.fleet.leave(lambda: len(gates[0].leases))
+        async with world(settings, shared=shared) as late:  # it is to have its part although others are used up
+            gates.append(late.fleet.members["a"].gate)
+            seen: list[list[int | None]] = []
+            for _ in range(200):
+                await trio.sleep(0.25)
+                seen.append([gates[0].max_concurrent, *sorted(gate.max_concurrent or 0 for gate in gates[1:])])
+                assert sum(each or 0 for each in seen[-1]) <= 8
+    assert seen[23] == [4, 2, 2]
+    assert seen[60] == [3, 2, 3]
+    assert seen[100] == [2, 3, 3]
+    assert seen[-1] == [0, 4, 4]
+
+
 async def test_a_node_that_has_just_joined_when_redis_goes_has_its_part(autojump_clock: MockClock) -> None:
     shared = FakeShared()
     async with nodes(shared, 1, limited(max_concurrent=8)), world(limited(max_concurrent=8), shared=shared) as late:

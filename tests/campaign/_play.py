@@ -12,8 +12,9 @@ import msgspec
 import trio
 
 from infermux.actors.bucket import TokenBucket
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
 from infermux.actors.kit_errors import ActorDied
+from infermux.actors.opening import open_fleet
 from infermux.actors.provider_messages import Verb
 from infermux.config.settings import ProviderSettings, RateLimits
 from infermux.errors import NotFound

@@ -102,3 +102,10 @@ def test_a_url_of_redis_or_valkey_is_taken(url: str) -> None:
     assert taken.url is not None
     assert (taken.url.reveal(), taken.prefix) == (url, "mine")
     assert "word" not in repr(taken)
+
+
+def test_who_shares_limits_is_asked_how_many_they_are() -> None:
+    [said] = warned("state: {url: 'redis://h'}\n")
+    assert said.startswith("2: state.url: is shared, but state.nodes does not say by how many routers")
+    assert warned("state: {url: 'redis://h', nodes: 1}\n") == []
+    assert warned("state: {nodes: 3}\n") == []

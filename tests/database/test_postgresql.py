@@ -19,6 +19,7 @@ from infermux.actors.ledger import Books, open_ledger
 from infermux.actors.ledger_rows import entry_of
 from infermux.actors.record import Record, Tried
 from infermux.costs import CostQuery
+from infermux.database.budgets import identity
 from infermux.database.costs import costs
 from infermux.database.migrations import NEWEST
 from infermux.database.place import Place
@@ -96,6 +97,7 @@ def test_the_schema_is_the_same_and_is_made_once(url: str) -> None:
 
     first, second = Store(Place.of(url)), Store(Place.of(url))
     found = first.ask(look)
+    assert first.read(identity) == second.read(identity) != ""
     assert second.write(lambda session: session.rows("SELECT max(version) FROM schema_version")) == [(NEWEST,)]
     assert {name: set(columns) for name, columns in found.items()} == {
         name: set(table.columns.keys()) for name, table in METADATA.tables.items()
@@ -146,6 +148,7 @@ async def test_a_server_that_is_stopped_and_started_under_load_has_every_row_onc
     assert (books.ledger.shed, books.ledger.written) == (0, len(noted))
 
 
+@pytest.mark.long
 async def test_a_server_that_is_killed_under_load_has_every_row_once(server: Cluster, url: str) -> None:
     async with under_load(url) as (books, noted):
         await trio.to_thread.run_sync(server.kill)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import stat
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from infermux.database import sqlite
+from infermux.database.migrations import NEWEST, Step, migrate
 from infermux.database.place import Place
 from infermux.database.session import Session, Unfit
 from infermux.database.sqlite import SqliteSession
@@ -93,6 +96,27 @@ def test_a_removed_file_is_made_anew_instead_of_being_written_unseen(tmp_path: P
     assert store_in(tmp_path).read(added) == 1
 
 
+@pytest.mark.parametrize("stores", [1, 2])
+def test_a_process_that_looks_and_leaves_takes_no_rows_with_it(tmp_path: Path, stores: int) -> None:
+    # The last one to leave removes the log. Whether it is that, it sees by the others' locks on the file, of which a
+    # process loses all when it closes the file once: fcntl(2).
+    opened = [store_in(tmp_path) for _ in range(stores)]
+    for seq, store in enumerate(opened, 1):
+        store.write(partial(add, seq=seq))
+    assert elsewhere(tmp_path) == stores
+    for seq, store in enumerate(opened, 11):
+        store.write(partial(add, seq=seq))
+    assert elsewhere(tmp_path) == 2 * stores
+
+
+def elsewhere(folder: Path) -> int:
+    """What `added` finds, asked for by a process of its own."""
+    question = "SELECT count(*) FROM schema_version WHERE version < 0"
+    code = f"import sqlite3; c = sqlite3.connect('ledger.db'); print(*c.execute({question!r}).fetchone()); c.close()"
+    run = [sys.executable, "-I", "-c", code]
+    return int(subprocess.run(run, cwd=folder, check=True, timeout=60, stdout=subprocess.PIPE).stdout)
+
+
 def test_a_full_disk_is_unavailable_and_the_file_stays_whole(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.write(add)
@@ -106,6 +130,24 @@ def test_a_full_disk_is_unavailable_and_the_file_stays_whole(tmp_path: Path) -> 
         store.write(fill)
     assert store.read(added) == 1
     assert store.read(lambda session: session.rows("PRAGMA integrity_check")) == [("ok",)]
+
+
+def test_a_schema_that_found_no_room_is_not_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def migrate_without_room(session: Session, place: Place) -> list[Step]:
+        migrate(session, place)
+        raise DatabaseUnavailable("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("infermux.database.store.migrate", migrate_without_room)
+        with pytest.raises(DatabaseUnavailable):
+            store_in(tmp_path).write(add)
+    assert "schema version" not in caplog.text
+    store_in(tmp_path).write(add)
+    assert caplog.text.count("schema version") == NEWEST
 
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -62,6 +63,16 @@ def test_what_they_run_are_commands_of_ours() -> None:
     assert parsed(arguments).params["path"] == "/etc/infermux/infermux.yml"
     with pytest.raises(click.ClickException):
         parsed(["serve", "--colour", "red"])
+
+
+def test_the_container_s_health_is_asked_where_management_listens() -> None:
+    said = "\n".join(instructions("ENV"))
+    found: list[tuple[str, str]] = re.findall(r'^(\w+)="(\S+/_infermux/health)"$', said, re.MULTILINE)
+    [(name, url)] = found
+    [check] = instructions("HEALTHCHECK")
+    assert f"urlopen(os.environ['{name}']" in check
+    assert [urlsplit(url).port] == [int(port) for port in instructions("EXPOSE")]
+    assert name in (ROOT / "docs" / "daemon.md").read_text()
 
 
 def test_the_container_gets_everything_that_is_installed() -> None:

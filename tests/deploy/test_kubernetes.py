@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -41,6 +43,13 @@ def pod() -> Any:
 def container() -> Any:
     [only] = pod()["spec"]["containers"]
     return only
+
+
+def most_pods() -> int:
+    """With those that an update starts before others end."""
+    surge: str = documents()["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+    most: int = documents()["HorizontalPodAutoscaler"]["spec"]["maxReplicas"]
+    return most + math.ceil(most * int(surge.removesuffix("%")) / 100)
 
 
 def config() -> Config:
@@ -97,6 +106,25 @@ def test_probes_ask_for_what_needs_no_token_where_it_is_served() -> None:
     assert {probe["port"] for probe in probes.values()} == {"management"}
     assert {probe["path"] for probe in probes.values()} == {"/_infermux/health", "/_infermux/accepting"} <= EXEMPT
     assert probes["readiness"]["path"] == "/_infermux/accepting"
+
+
+def test_a_pod_that_starts_without_redis_takes_no_more_than_its_part_whatever_the_autoscaler_has_made() -> None:
+    assert config().state.url is not None
+    assert config().state.nodes == most_pods()
+
+
+def test_its_database_is_to_have_a_connection_for_each_that_a_pod_may_open() -> None:
+    said = (FOLDER / "horizontalpodautoscaler.yaml").read_text()
+    assert f"update {4 * most_pods()}, where its max_connections" in said
+
+
+def test_servers_have_to_prove_who_they_are_by_an_authority_that_is_mounted() -> None:
+    given: dict[str, str] = documents()["Secret"]["stringData"]
+    ledger, state = urlsplit(given["LEDGER_URL"]), urlsplit(given["STATE_URL"])
+    of_ledger, of_state = dict(parse_qsl(ledger.query)), dict(parse_qsl(state.query))
+    assert (of_ledger["sslmode"], state.scheme) == ("verify-full", "rediss")
+    mounts = {mount["mountPath"] for mount in container()["volumeMounts"]}
+    assert {str(Path(file).parent) for file in (of_ledger["sslrootcert"], of_state["ssl_ca_certs"])} <= mounts
 
 
 def test_a_pod_has_the_time_that_its_drain_takes() -> None:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from infermux.actors import fleet
+from infermux.actors import opening
 from infermux.actors.supervisor import Backoff
 from tests.e2e._router import provider, routing
 from tests.mocks.openai_upstream import OpenAIUpstream
@@ -20,7 +20,7 @@ class Poison:
 
 
 async def test_a_restarting_provider_is_listed_as_crashed_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet, "RESTARTS", Backoff(base=0.6, max=0.6))  # looked at three times meanwhile
+    monkeypatch.setattr(opening, "RESTARTS", Backoff(base=0.6, max=0.6))  # looked at three times meanwhile
     async with (
         OpenAIUpstream() as upstream,
         routing(provider("one", upstream), provider("two", upstream), crashes=True) as router,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -230,17 +232,61 @@ def _counted(page: str, status: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if f'status="{status}"' in line)
 
 
-async def test_workers_do_not_outlive_their_leader() -> None:
-    async with serving(simulated("a", "m"), workers=2, ledger={"url": None}, ready=False) as process:
+async def test_workers_with_a_database_count_every_cent_once_and_do_not_outlive_their_leader(tmp_path: Path) -> None:
+    config: dict[str, Any] = {
+        "workers": 2,
+        "ledger": {"url": f"sqlite:///{tmp_path}/ledger.db"},
+        "pricing": {"a": {"m": {"input_per_million": 0.0, "output_per_million": 500_000.0}}},  # a dollar for `BODY`
+        "budgets": [{"limit_usd": 1000, "period": "month"}],
+    }
+    async with serving(simulated("a", "m"), **config) as process:
+        leader, admitted = process.process.pid, 0
 
-        async def started() -> list[int]:
-            found = workers_of(process.process.pid)
-            return found if len(found) == 2 else []
+        async def spent(dollars: float) -> None:
+            """What is shown, whichever is asked, and what is written down come to that, and never to more."""
 
-        workers = await until(started)
+            async def known() -> bool:
+                pages = [await get(process, "budgets") for _ in range(4)]
+                found = [row["spent_usd"] for page in pages for row in page["budgets"]]
+                found.append(_stored(tmp_path / "ledger.db"))
+                assert max(found) <= dollars
+                return bool(min(found) == dollars)
+
+            await until(known)
+
+        async def all_admit() -> bool:
+            nonlocal admitted
+            found = await chats(process, 8)
+            assert set(found) <= {200, 429}
+            admitted += found.count(200)
+            return found.count(200) == 8
+
+        await until(all_admit)
+        await spent(admitted)
+        workers = workers_of(leader)
+        os.kill(workers[0], signal.SIGKILL)
+
+        async def two_again() -> bool:
+            return len(workers_of(leader)) == 2 and workers[0] not in workers_of(leader)
+
+        await until(two_again)
+        await both_listen(process)
+        await spent(admitted)
+        await until(all_admit)  # the new one refuses until the other has let go of its part
+        await spent(admitted)
+
+        workers = workers_of(leader)
         process.send(signal.SIGKILL)
 
         async def gone() -> bool:
             return not any(map(is_there, workers))
 
         await until(gone)
+        assert _stored(tmp_path / "ledger.db") == admitted
+
+
+def _stored(file: Path) -> float:
+    """Dollars. Who looks and leaves must not take the workers' rows with it."""
+    with closing(sqlite3.connect(file)) as database:
+        rows = database.execute("SELECT amount FROM budgets_spent").fetchall()
+    return float(sum(amount for (amount,) in rows)) / 1e9

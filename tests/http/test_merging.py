@@ -24,13 +24,15 @@ class FakeSiblings:
 
     status: list[int | None]
     told: list[tuple[str, str, Sequence[int]]] = attrs.field(factory=list[tuple[str, str, Sequence[int]]])
+    asked: list[str] = attrs.field(factory=list[str])
 
     @property
     def of(self) -> int:
         return len(self.status)
 
-    async def ask_all(self, _method: str, _target: str, *, within: float = 1.0) -> Sequence[Told | None]:
+    async def ask_all(self, _method: str, target: str, *, within: float = 1.0) -> Sequence[Told | None]:
         del within
+        self.asked.append(target)
         return [
             None if status is None else Told(place=place, status=status, headers={}, body=msgspec.json.encode(ROW))
             for place, status in enumerate(self.status)
@@ -48,6 +50,10 @@ def app_of(siblings: FakeSiblings, nursery: trio.Nursery) -> QuartTrio:
     @app.post(f"{PREFIX}/providers/<name>/<verb>")
     async def command(name: str, verb: str) -> dict[str, Any]:
         return {"alone": [name, verb]}
+
+    @app.get(f"{PREFIX}/explain/<path:request_id>")
+    async def explain(request_id: str) -> dict[str, Any]:
+        return {"alone": request_id}
 
     @app.post(f"{PREFIX}/keys")
     async def make() -> tuple[dict[str, Any], int]:
@@ -88,3 +94,16 @@ async def test_who_has_not_looked_at_a_changed_key_is_named(caplog: pytest.LogCa
         client = app_of(FakeSiblings([200, 200]), nursery).test_client()
         revoked = await client.delete(f"{PREFIX}/keys/a")
         assert await revoked.get_json() == {"name": "a", "workers_missing": []}
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/explain/a%3Fb%23c%2541", "/explain/a%20b/%C3%A9", "/explain/plain?more=a%26b", "/explain/%3F?c=%23"],
+)
+async def test_what_was_asked_for_is_asked_of_the_others_as_it_came(target: str) -> None:
+    """Callers choose the ids of their requests, which may have what ends a path."""
+    siblings = FakeSiblings([200, 200])
+    async with trio.open_nursery() as nursery:
+        answer = await app_of(siblings, nursery).test_client().get(f"{PREFIX}{target}")
+    assert answer.status_code == 200
+    assert siblings.asked == [f"{PREFIX}{target}"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
+import trio
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
@@ -12,7 +16,7 @@ from trio.testing import MockClock
 from infermux.actors.record import Ending, Record, Tried
 from infermux.config.settings import RateLimits
 from infermux.errors import Fault
-from infermux.http.exposition import Metrics
+from infermux.http.exposition import SHORT, Metrics
 from infermux.http.inference import Inference
 from infermux.http.live_values import Value, live_values
 from infermux.http.loop_delay import LoopDelay
@@ -75,6 +79,29 @@ async def test_what_failed_is_counted_by_whose_fault_it_was(autojump_clock: Mock
         ("a", "cancelled", ""),
     }
     assert not counts.times
+
+
+async def test_however_requests_and_attempts_alternate_each_is_counted_once(autojump_clock: MockClock) -> None:
+    rng, requests, attempts = random.Random(1), Counter[str](), Counter[tuple[str, str]]()
+    async with world(provider("a", "m"), provider("b", "m")) as w:
+        counts = Counts(w.fleet)
+        for n in range(300):
+            names = rng.choices("ab", k=rng.choice((1, 1, 1, 2)))
+            outcomes = rng.choices(("ok", "server_error"), k=len(names))
+            tried = [
+                Tried(provider=name, model="m", started=0, ended=1, outcome=outcome, usage=USAGE, cost=1.0)
+                for name, outcome in zip(names, outcomes, strict=True)
+            ]
+            model = rng.choice(("m", f"made-up-{n}"))
+            counts.note(Record(id="r", at=0, requested=model, provider=names[-1], model="m", attempts=tuple(tried)))
+            requests[names[-1]] += 1
+            attempts.update(zip(names, outcomes, strict=True))
+            if rng.random() < 0.1:  # read in between, and in a copy
+                assert sum(counts.copy().requests.values()) == n + 1
+                assert sum(counts.attempts.values()) == attempts.total()
+    assert {key[2]: count for key, count in counts.requests.items()} == requests
+    assert {key[:2]: count for key, count in counts.attempts.items()} == attempts
+    assert sum(used.cost for used in counts.used.values()) == attempts.total()
 
 
 async def test_tokens_at_a_price_nobody_knows_are_counted_apart(autojump_clock: MockClock) -> None:
@@ -208,6 +235,28 @@ async def test_the_page_is_in_prometheus_format() -> None:
     assert samples["infermux_request_duration_seconds_bucket", (*labels[:1], ("le", "2.5"), *labels[1:])] == 0
     tokens = (("gen_ai_token_type", "input"), ("model", "m"), ("provider", "a"))
     assert samples["infermux_tokens_total", tokens] == 10
+
+
+async def test_a_page_that_was_short_the_last_time_wakes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[Any] = []
+    run_sync = trio.to_thread.run_sync
+
+    async def counted(work: Any, *given: Any) -> Any:
+        threads.append(work)
+        return await run_sync(work, *given)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", counted)
+    async with world(provider("a", "m")) as w:
+        metrics = Metrics(Inference(w.fleet, Rules.of(w.fleet.config)), Watchdog(), Counts(w.fleet))
+        first, _ = await metrics.page()
+        again, _ = await metrics.page()
+        assert len(threads) == 1
+        assert first.count(b"\n") == again.count(b"\n")
+        for number in range(200):
+            metrics.counts.note(msgspec.structs.replace(ANSWERED, provider=f"p{number}"))
+        grown = [len((await metrics.page())[0]) for _ in range(2)]
+    assert grown[0] > SHORT
+    assert len(threads) == 2
 
 
 @pytest.mark.parametrize("accept", ["application/openmetrics-text; version=1.0.0", ""])

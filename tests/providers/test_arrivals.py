@@ -85,6 +85,30 @@ async def test_the_loop_goes_on_when_its_time_has_come_and_when_something_else_i
             assert await trio.to_thread.run_sync(lambda: "from a thread") == "from a thread"
 
 
+async def test_a_task_that_a_call_wakes_by_other_means_does_not_wait_for_the_loop() -> None:
+    """Whatever it tells: an event that is set, a channel that is sent to, a scope that is cancelled."""
+    with pair() as (here, there), trio.fail_after(30):
+        async with running() as arrivals, trio.open_nursery() as nursery:
+            event, woken = trio.Event(), trio.Event()
+
+            async def follow() -> None:
+                await event.wait()
+                woken.set()
+
+            def call(_now: float) -> bool:
+                here.recv(100)
+                event.set()
+                return False
+
+            nursery.start_soon(follow)
+            arrivals.add(here.fileno(), call)
+            await trio.testing.wait_all_tasks_blocked()
+            there.send(b"x")
+            with trio.move_on_after(15) as late:
+                await woken.wait()
+            assert not late.cancelled_caught
+
+
 async def test_streams_that_always_have_something_leave_the_loop_its_turn() -> None:
     with pair() as (here, there), trio.fail_after(5):
         async with running() as arrivals:

@@ -400,6 +400,24 @@ async def test_tls_keeps_ciphertext_that_does_not_fit_until_it_does() -> None:
     both_closed(one, other)
 
 
+async def test_what_had_come_over_tls_is_read_though_nothing_can_be_sent_any_more() -> None:
+    """As over bare TCP: a refusal of an upload, from one who closed without reading the rest."""
+
+    async def narrow() -> Pair:
+        return memory_pair(capacity=20_000)
+
+    one, other = await tls(narrow)
+    assert not one.readable()  # reads the session tickets
+    assert one.send_now(b"x" * 50_000) == 50_000
+    await other.send(b"refused")
+    other.close()
+    assert one.unsent
+    with pytest.raises(WireBroken):
+        one.send_now(b"y")
+    assert await one.receive() == b"refused"
+    one.close()
+
+
 async def test_what_tls_has_decrypted_is_given_out_whole() -> None:
     """No descriptor tells of what would stay: whoever polls would wait for more, and the end would be in it."""
 

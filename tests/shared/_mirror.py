@@ -67,6 +67,7 @@ class Mirror:
     nodes: dict[str, int] = attrs.field(factory=dict[str, int])
     hashes: dict[str, dict[str, str]] = attrs.field(factory=dict[str, dict[str, str]])
     over: set[str] = attrs.field(factory=set[str])
+    leaving: dict[str, str] = attrs.field(factory=dict[str, str])
     epoch: str = ""
     news: int = 0
     published: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
@@ -84,7 +85,8 @@ class Mirror:
             case "purse":
                 return self.purse(call.keys[0], args[0], [int(each) for each in args[1:]])
             case "beat":
-                return self.beat(args[0], int(args[1]), args[2], args[3] == "1", args[4:] == ["1"])
+                node, gone, epoch, leaves, over, ends = args
+                return self.beat(node, int(gone), epoch, leaves=leaves == "1", over=over == "1", ends=ends)
             case _:
                 return self.tell(call.keys[0], args)
 
@@ -175,7 +177,7 @@ class Mirror:
         self.purses[key] = purse
         return [granted, purse.total, purse.version, purse.spent, restored]
 
-    def beat(self, node: str, gone: int, epoch: str, leaves: bool, over: bool) -> list[Any]:
+    def beat(self, node: str, gone: int, epoch: str, *, leaves: bool, over: bool, ends: str) -> list[Any]:
         now = self.clock()
         self.epoch = self.epoch or epoch
         if leaves:
@@ -183,8 +185,10 @@ class Mirror:
         else:
             self.nodes[node] = now
         self.over = self.over | {node} if over else self.over - {node}
+        self.leaving[node] = f" {ends}" if ends else ""
         self.nodes = {name: min(at, now) for name, at in self.nodes.items() if now - at <= gone}
-        return [now, self.epoch, self.news, int(bool((self.over & set(self.nodes)) - {node})), *self.nodes]
+        names = [name + self.leaving[name] for name in self.nodes]
+        return [now, self.epoch, self.news, int(bool((self.over & set(self.nodes)) - {node})), *names]
 
     def tell(self, key: str, args: Sequence[str]) -> list[Any]:
         kept = self.hashes.setdefault(key, {})

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from infermux.secret import Secret
-from infermux.shared.client import Redis, Session, StateUnavailable
+from infermux.shared.client import Redis, Session, StateUnavailable, sole
 from infermux.shared.place import client_url, place_of
 from infermux.shared.scripts import Call
 from tests.shared._redis import RedisServer, redis_server
@@ -69,6 +69,21 @@ async def refused(url: str) -> str:
     return str(caught.value)
 
 
+async def test_a_reason_that_comes_from_the_group_it_was_in_is_said_once(server: RedisServer) -> None:
+    async def away() -> None:
+        raise OSError("away")
+
+    async def work(session: Session) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(away)
+        except ExceptionGroup as group:
+            raise sole(group) from group
+
+    with pytest.raises(StateUnavailable, match=r"^OSError: away$"):
+        await Redis(url=Secret(f"unix://{server.socket}")).use(work)
+
+
 async def test_who_may_not_is_told_why_without_the_password(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,7 +118,5 @@ def test_a_place_is_told_without_who_asks() -> None:
 
 def test_valkey_is_spoken_to_as_redis() -> None:
     assert client_url("valkey://host") == "redis://host"
-    assert client_url("valkeys://host") == "rediss://host?ssl_check_hostname=true"
-    assert client_url("rediss://host?db=1") == "rediss://host?db=1&ssl_check_hostname=true"
-    assert client_url("rediss://host?ssl_check_hostname=false") == "rediss://host?ssl_check_hostname=false"
+    assert client_url("valkeys://host/1") == "rediss://host/1"
     assert client_url("unix:///run/valkey.sock") == "unix:///run/valkey.sock"

@@ -122,6 +122,13 @@ def test_a_heartbeat_tells_whether_another_node_is_over_its_part(server: RedisSe
     assert [answer[3] for answer in answers(server, calls)] == [0, 1, 0, 0]
 
 
+def test_a_heartbeat_tells_what_a_node_has_said_that_is_about_to_end(server: RedisServer) -> None:
+    said = [("a", 1, "0 2 7"), ("b", 0, ""), ("a", 0, "0 2 3"), ("b", 0, "")]
+    calls = [Call("beat", ("nodes", "epoch", "number"), (node, 5000, "e", 0, over, ends)) for node, over, ends in said]
+    found = [[each[3], *sorted(each[4:])] for each in answers(server, calls)]
+    assert found == [[0, "a 0 2 7"], [1, "a 0 2 7", "b"], [0, "a 0 2 3", "b"], [0, "a 0 2 3", "b"]]
+
+
 def test_a_clock_that_was_set_back_stops_no_limit_and_keeps_nobody_that_is_gone(server: RedisServer) -> None:
     limit = Call("limit", ("k",), ("n", 1, 60, 0, 0, 0, 0, -1, -1))
     beat = Call("beat", ("nodes", "epoch", "number"), ("n", 5000, "e", 0, 0))

@@ -13,7 +13,8 @@ from unittest.mock import patch
 import attrs
 import trio
 
-from infermux.actors.fleet import Fleet, open_fleet
+from infermux.actors.fleet import Fleet
+from infermux.actors.opening import open_fleet
 from infermux.config import load_text
 from infermux.http.connection import Connection, Lane
 from infermux.http.framing import ParsedHead
