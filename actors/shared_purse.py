@@ -117,6 +117,8 @@ class SharedPurse:
     def wanted(self, now: float) -> int:
         """How much beyond what is used this node is to hold now."""
         most = max(0, self.limit - self._seen[0]) // (OF_WHAT_IS_LEFT * self.share.of)
+        if most < self._unit:
+            return 0  # parts that no request fits into would lie on all nodes
         if now - self.used_at > IDLE:
             return min(most, math.ceil(self._unit)) if self.keeps else 0
         return min(most, math.ceil(max(self._rate * HORIZON, REQUESTS * self._unit)))
