@@ -265,7 +265,7 @@ def adopt(
             continue  # its period is over, or it shares the purse of all those for whom there is no room
         before = (purse.spent, purse.cap, purse.limit)
         purse.spent = max(purse.spent, grant.spent, grant.others + purse.own)
-        if purse.limit is None:
+        if purse.limit is None and grant.limit is not None:  # else it is divided when somebody first wants some of it
             purse.limit = grant.limit if purses.lowest is None else purses.lowest(purse.key)
         if grant.limit is not None and purse.limit is not None:
             cap = max(grant.cap, purse.own + purse.promised)

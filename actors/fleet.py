@@ -35,7 +35,7 @@ from .homes import Homes
 from .journal import Journal
 from .kit_errors import ActorDied
 from .leasing import Leasing
-from .member import Member, close
+from .member import CLOSE_GRACE, Member, close
 from .messages import Want
 from .plan import Plan
 from .provider_messages import Command, Describe, LimitsChanged, Revoke, Verb
@@ -346,10 +346,14 @@ class Fleet:
             router.deliver(HealthKnown(name))
 
     async def aclose(self) -> None:
-        """Close every adapter, and keep what was spent. The actors have ended, or are about to."""
-        async with trio.open_nursery() as nursery:  # a store that hangs must not keep what others can use
+        """Close every adapter, and keep what was spent. The actors have ended, or are about to.
+
+        Each part is bounded in time by itself: a store that hangs keeps no connection open.
+        """
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(self.treasury.keeper.aclose)
             if self.supply is not None and self.shared is not None:
                 nursery.start_soon(say_farewell, self.supply, self.shared)
-        for member in self.members.values():
-            await close(member.adapter, member.settings.name)
+            with trio.move_on_after(CLOSE_GRACE):
+                for member in self.members.values():
+                    await close(member.adapter, member.settings.name)

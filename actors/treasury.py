@@ -16,7 +16,7 @@ import attrs
 import msgspec
 import trio
 
-from infermux.config.settings import Budget
+from infermux.config.settings import Budget, Group
 from infermux.database.budgets import NANO
 from infermux.errors import BudgetExceeded
 from infermux.keys import KeyBudget
@@ -61,12 +61,12 @@ Listener = Callable[[Exceeded], None]
 
 
 class Terms(msgspec.Struct, eq=False):
-    """Which budgets the requests of `who` are under that go by `route`: found once, and good while these three are
-    what they were, and the budgets. `own` is that of the key.
+    """Which budgets the requests of `who` are under that go to the route group `group`: found once, and good while
+    these three are what they were, and the budgets. `own` is that of the key.
     """
 
     who: Identity
-    route: Route
+    group: Group | None
     own: KeyBudget | None
     claims: Sequence[Claim]
 
@@ -148,20 +148,20 @@ class Treasury:
         who = want.who
         key = who.key
         own = self.key_budget(key) if key and self.key_budget is not None else None
-        terms = self._terms.get(id(who))
-        if terms is None or terms.who is not who or terms.route is not route or terms.own is not own:
-            terms = self._agree(who, route, own)
+        terms, group = self._terms.get(id(who)), route.group
+        if terms is None or terms.who is not who or terms.group is not group or terms.own is not own:
+            terms = self._agree(who, group, own)
         if not terms.claims or want.endpoint is _COUNT_TOKENS:
             return None
         return Account(self, want, route, terms.claims)
 
-    def _agree(self, who: Identity, route: Route, own: KeyBudget | None) -> Terms:
-        group = "" if route.group is None else route.group.name
-        claims = self.rules.claims(who, group, None if own is None else self._own_budget(who.key))
+    def _agree(self, who: Identity, group: Group | None, own: KeyBudget | None) -> Terms:
+        name = "" if group is None else group.name
+        claims = self.rules.claims(who, name, None if own is None else self._own_budget(who.key))
         if len(self._terms) >= CLAIMS_KEPT:
             self._terms.clear()
         # Where a header names the caller, or tags, who asks is another one each time; a tuple can be told apart.
-        terms = self._terms[id(who)] = Terms(who, route, own, tuple(claims))
+        terms = self._terms[id(who)] = Terms(who, group, own, tuple(claims))
         return terms
 
     def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:

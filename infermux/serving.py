@@ -98,7 +98,7 @@ async def _work(descriptor: int, folders: list[str]) -> OSError | InfermuxError 
             begun.set()
             return None
         if isinstance(message, Now):
-            await _stop_at_once(worker[0].application)
+            await _stop_at_once(worker[0].application if worker else None)
         return await worker[0].answer(message)
 
     async with trio.open_nursery() as nursery:

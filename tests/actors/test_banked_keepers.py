@@ -213,6 +213,10 @@ def test_in_whatever_order_nobody_knows_of_more_than_was_spent_and_the_store_end
         max_size=50,
     ),
 )
+@example(  # one has heard of its purse before anybody knew of a limit on it
+    of=2,
+    script=[*[("spend", 0, 14)] * 2, *[("turn", 1, 1)] * 2, ("spend", 1, 5), *[("spend", 1, 16)] * 2],
+)
 @example(  # one has told of its purse before there was a limit on it, and then takes its part
     of=2,
     script=[

@@ -277,7 +277,7 @@ async def test_a_key_may_come_with_a_budget(autojump_clock: MockClock) -> None:
         assert spent(w, "key:k1/day") == (3, 0)
 
 
-async def test_when_the_budget_of_a_key_changes_its_next_request_is_under_the_new_one(
+async def test_when_the_budget_of_a_key_changes_so_does_that_of_its_next_request(
     autojump_clock: MockClock,
 ) -> None:
     async with budgeted() as w:
