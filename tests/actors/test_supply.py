@@ -317,6 +317,28 @@ async def test_what_was_spent_while_redis_was_away_is_counted_once_where_nodes_h
         assert sum(shelf.rows.values()) == total * 5 * NANO
 
 
+async def test_what_nodes_with_a_ledger_each_have_spent_while_redis_was_away_adds_up(autojump_clock: MockClock) -> None:
+    shared, shelves = FakeShared(), (Shelf(), Shelf())
+    shelves[1].name = "another"
+    shared.go()
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED, "state": StateSettings(nodes=2)}
+    async with AsyncExitStack() as stack:
+        made = [
+            await stack.enter_async_context(world(provider("a", "m"), shared=shared, store=shelf, **config))
+            for shelf in shelves
+        ]
+        total = await ask(made[0], 5) + await ask(made[1], 3)
+        await trio.sleep(5)  # each has saved its own
+        assert [spent(node) for node in made] == [25, 15]
+        shared.come()
+        await trio.sleep(10)
+        assert [spent(node) for node in made] == [total * 5] * 2 == [40, 40]
+        async with world(provider("a", "m"), shared=shared, store=shelves[1], **config) as again:
+            assert await ask(again, 1) == 1
+            await trio.sleep(5)
+            assert [spent(node) for node in (*made, again)] == [45] * 3
+
+
 class Hung(Shelf):
     """A store that takes for ever to keep something."""
 
