@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made on first use. `make help` lists the targets.
 # A Python of your own choice: make PYTHON=/path/to/python3 ...   Arguments for pytest, bench or serve: make test ARGS="-k breaker"
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types layout wheel coverage applications faults security soak shared bench micro install properties campaign api-fuzz routing-quality clean
+.PHONY: help run test check lint types layout wheel coverage applications faults security soak shared bench micro install properties long campaign api-fuzz routing-quality clean
 
 PYTHON ?=
 ARGS ?=
@@ -64,7 +64,7 @@ faults: $(DEV_READY)  ## what callers see under each fault of a provider, as a t
 	@$(PY) -m tests.e2e.faults._print
 
 security: $(DEV_READY)  ## canary secrets in every place and hostile callers, the long form
-	@INFERMUX_TEST_SECURITY=long $(PY) -m pytest tests/security $(ARGS)
+	@INFERMUX_TEST_ALL_EXAMPLES=1 INFERMUX_TEST_SECURITY=long $(PY) -m pytest tests/security $(ARGS)
 
 soak: $(DEV_READY)  ## twenty minutes of mixed traffic and faults: memory, latency, tasks, descriptors; ARGS="--seconds 60"
 	@$(PY) -m bench.soak $(ARGS)
@@ -77,6 +77,9 @@ bench: $(DEV_READY)  ## measure against nginx and others, see bench/README.md
 
 properties: $(DEV_READY)  ## every property with all of its examples; the everyday suite takes a quarter of them
 	@INFERMUX_TEST_ALL_EXAMPLES=1 $(PY) -m pytest -n auto -m hypothesis $(ARGS)
+
+long: $(DEV_READY)  ## what the everyday suite leaves out since it takes long: more ways in, restarts, outages, other processes
+	@INFERMUX_TEST_ALL_EXAMPLES=1 $(PY) -m pytest -rs -n auto --dist worksteal -m long --ignore=tests/security $(ARGS)
 
 micro: $(DEV_READY)  ## what the hot path costs, in calibration loops, against its bounds; ARGS="--quick", "--record"
 	@$(PY) -m bench.micro $(ARGS)

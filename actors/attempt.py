@@ -40,7 +40,7 @@ Commit = Callable[[Stream, bytes], None]
 """Begins the caller's answer if it has not begun, and sends it bytes of the stream. Must not wait."""
 
 
-class Attempt(msgspec.Struct, eq=False, kw_only=True):
+class Attempt(msgspec.Struct, eq=False):
     """One try. `begin` runs it up to its whole answer, or to the commit point of its stream; then `next` reads on.
 
     It ends with one of `succeeded`, `failed` and `abandon`: each releases the lease and closes the stream, the first
@@ -54,8 +54,10 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
     call: Call
     deadline: Deadline
     choice: Choice | None = None  # how the router came to it
-    join: Callable[[Stream], Stream] | None = None
     homes: Homes | None = None
+    alarms: Alarms | None = None
+    now: Callable[[], float] = trio.current_time
+    join: Callable[[Stream], Stream] | None = None
     answer: Answer | None = None
     stream: Stream | None = None
     usage: Usage | None = None
@@ -64,8 +66,6 @@ class Attempt(msgspec.Struct, eq=False, kw_only=True):
     committed: bool = False
     connecting: bool = False
     waits_on: Stoppable | None = None  # see `transport.Asker`
-    alarms: Alarms | None = None
-    now: Callable[[], float] = trio.current_time
     _cancelled: bool = False
     _asked: bool = False  # its provider
     _timeout: FailureKind | None = None

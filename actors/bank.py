@@ -12,11 +12,16 @@ What a worker spent after its last turn is lost with it if it is killed, as ever
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from .purses import Purse, PurseKey, Purses
+from .purse import Purse, PurseKey, bounds
+from .purses import Purses
+
+KEPT_AFTER = 3600.0  # seconds a period is kept after its end: requests that began in it go on
+FORGET_EVERY = 60.0
 
 
 @attrs.frozen(kw_only=True)
@@ -70,9 +75,10 @@ class _Line:
     `gone` was spent by workers that have ended, `outside` before there were any and by other routers, at least: that is
     what a worker has seen in a database, less what the others have put there. How much that is, is known when each of
     them has had a turn after the one in which it was told: until then it is in `sights`, with the number of that turn.
-    `seen` is the most that any worker knew of.
+    `seen` is the most that any worker knew of. The period ends at `end`.
     """
 
+    end: float
     seen: int = 0
     outside: int = 0
     gone: int = 0
@@ -123,10 +129,15 @@ class _Line:
 
 @attrs.define(eq=False)
 class Bank:
-    """`workers` are the places of those that live, `turns` of those that have had one since somebody came last."""
+    """`workers` are the places of those that live, `turns` of those that have had one since somebody came last.
+
+    `clock` is that of the machine, which the workers go by as well: seconds since 1970.
+    """
 
     workers: set[int] = attrs.field(factory=set[int])
     turns: set[int] = attrs.field(factory=set[int])
+    clock: Callable[[], float] = time.time
+    _forgets_at: float = 0.0
     _latest: dict[int, int] = attrs.field(factory=dict[int, int])  # the number of each worker's last turn
     _number: int = 0
     _lines: dict[tuple[PurseKey, int], _Line] = attrs.field(factory=dict[tuple[PurseKey, int], _Line])
@@ -166,7 +177,7 @@ class Bank:
             if line.sights:
                 line.look({each: self._latest.get(each, 0) for each in self.workers}, self._number)
         told = {(account.key, account.start) for account in accounts}
-        self._forget_periods(told)
+        self._forget_periods(self.clock())
         return [
             self._grant(place, key, start, line)
             for (key, start), line in self._lines.items()
@@ -174,7 +185,9 @@ class Bank:
         ]
 
     def _note(self, place: int, account: Account) -> None:
-        line = self._lines.setdefault((account.key, account.start), _Line())
+        line = self._lines.get((account.key, account.start))
+        if line is None:
+            line = self._lines[account.key, account.start] = _Line(bounds(account.key.period, account.start)[1])
         before = line.accounts.get(place)
         if before == account:
             return
@@ -192,16 +205,16 @@ class Bank:
         if limit is None:
             others = line.outside + line.own - (0 if account is None else account.own)
             return Grant(key=key, start=start, spent=line.spent, others=others, limit=None, cap=0)
-        if account is None:  # it may have begun to spend its part, which it has not told of yet
-            first = self._first_part(limit)
-            account = line.accounts[place] = Account(
-                key=key, start=start, own=0, promised=0, spent=0, stored=0, theirs=0, cap=first, limit=limit
-            )
-        siblings = [each for at, each in line.accounts.items() if at != place]
-        silent = len(self.workers - line.accounts.keys())
+        first = self._first_part(limit)
+        if account is None:
+            account = Account(key=key, start=start, own=0, promised=0, spent=0, stored=0, theirs=0, cap=0, limit=None)
+        if account.limit is None:  # it may have begun to spend its part, which it has not told of yet
+            account = line.accounts[place] = attrs.evolve(account, cap=max(first, account.own), limit=limit)
+        siblings = [each for at, each in line.accounts.items() if at != place and each.limit is not None]
+        silent = len(self.workers) - 1 - len(siblings)
         mine = max(account.cap - account.own, 0)
-        left = limit - line.spent - sum(each.promised for each in (*siblings, account))
-        free = limit - line.feared - mine - silent * self._first_part(limit)
+        left = limit - line.spent - sum(each.promised for each in line.accounts.values())
+        free = limit - line.feared - mine - silent * first
         free -= sum(max(each.cap - each.own, 0) for each in siblings)
         wanted = account.promised + max(left, 0) // max(len(self.workers), 1)
         room = min(wanted, mine + max(free, 0))
@@ -218,12 +231,11 @@ class Bank:
         for line in self._lines.values():
             line.changed += 1
 
-    def _forget_periods(self, told: Iterable[tuple[PurseKey, int]]) -> None:
-        """A purse has begun anew: what it was before is over once every worker has told that of itself."""
-        for key, start in told:
-            for other in [at for at in self._lines if at[0] == key and at[1] < start]:
-                if self._lines[other].accounts.keys() <= self._lines[key, start].accounts.keys():
-                    del self._lines[other]
+    def _forget_periods(self, now: float) -> None:
+        """Names are callers' own: those of a day are many, and of most nothing is ever heard again."""
+        if abs(now - self._forgets_at) >= FORGET_EVERY:
+            self._forgets_at = now
+            self._lines = {at: line for at, line in self._lines.items() if now < line.end + KEPT_AFTER}
 
 
 # The worker's side.
@@ -245,12 +257,15 @@ def adopt(
     for grant in grants:
         if expects is not None and expects(grant.key):
             continue
+        known = purses.current.get(grant.key)
+        if known is None and bounds(grant.key.period, grant.start)[1] <= at:
+            continue  # there was none, and none is needed any more
         purse = purses.purse(grant.key, at)
         if int(purse.start) != grant.start or purse.key != grant.key:
             continue  # its period is over, or it shares the purse of all those for whom there is no room
         before = (purse.spent, purse.cap, purse.limit)
         purse.spent = max(purse.spent, grant.spent, grant.others + purse.own)
-        if purse.limit is None:
+        if purse.limit is None and grant.limit is not None:  # else it is divided when somebody first wants some of it
             purse.limit = grant.limit if purses.lowest is None else purses.lowest(purse.key)
         if grant.limit is not None and purse.limit is not None:
             cap = max(grant.cap, purse.own + purse.promised)

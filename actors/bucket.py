@@ -51,9 +51,18 @@ class TokenBucket:
 
     def take(self, n: int, now: float) -> bool:
         """Take `n` tokens if they are covered; False and nothing taken otherwise."""
-        level = self._refill(now)
-        parts = n * _TOKEN
+        parts, level, at = n * _TOKEN, self._level, self._at
+        ticks = now * _TICKS
+        tick = int(ticks)
+        if tick > at:  # as in `_refill`, which would be a call more
+            level += (tick - at) * self.capacity
+            if level <= self._brim:
+                self._at = tick
+            else:
+                self._at = tick if tick == ticks else tick + 1
+                level = level if level < self._full else self._full  # noqa: FURB136 - a call more
         if parts > level:
+            self._level = level
             return False
         self._level = level - parts
         return True

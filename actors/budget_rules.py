@@ -9,7 +9,8 @@ import attrs
 from infermux.config.settings import Budget
 
 from .identity import Identity
-from .purses import CLAIMS_KEPT, Claim, PurseKey, nano
+from .purse import Claim, PurseKey, nano
+from .purses import CLAIMS_KEPT
 
 ANYBODY = "*"
 

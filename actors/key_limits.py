@@ -73,15 +73,10 @@ class KeyLimits:
         """More run at once than may, since its part has shrunk."""
         return self._max_concurrent is not None and self.in_flight > self._max_concurrent
 
-    @property
-    def capacity(self) -> int | None:
-        """The most tokens one request can reserve; None where they are not limited."""
-        return None if self._tokens is None else self._tokens.capacity
-
     def admit(self, tokens: int, now: float) -> int | Overrun:
         """Tokens reserved for a request that may need `tokens`, everything it needs taken; or what is used up.
 
-        Reserved is min(`tokens`, `capacity`): a request larger than the whole limit waits for a full bucket and leaves
+        Reserved is min(`tokens`, the limit): a request larger than the whole limit waits for a full bucket and leaves
         a debt, in place of being refused for ever.
         """
         in_flight, most = self.in_flight, self._max_concurrent

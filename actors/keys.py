@@ -171,7 +171,7 @@ class Permit(msgspec.Struct, eq=False):
         for outcome in outcomes:
             usage = None if outcome is None else outcome.usage
             if usage is not None:
-                used += usage.total
+                used += usage.prompt_tokens + usage.completion_tokens
                 if not usage.estimated:
                     self._learned.observe(self._model, usage.completion_tokens)
         self.limits.settle(self.reserved, used, now)
@@ -197,7 +197,7 @@ class Keys:
         back at once, in the request's own task: nothing can come between the look at them and that.
         """
         learned, limits, model = self.table.learned, known.limits, want.model
-        tokens = learned.reservation(model, want.prompt_tokens, want.max_tokens, limits.capacity)
+        tokens = learned.reservation(model, want.prompt_tokens, want.max_tokens, None)
         admitted = limits.admit(tokens, now)
         if isinstance(admitted, Overrun):
             raise RateLimited(admitted.said(known.stored.name, now), retry_after=admitted.wait(now))

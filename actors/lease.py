@@ -60,7 +60,7 @@ class Grant(msgspec.Struct, frozen=True):
     mark: Mark | None = None
 
 
-class Lease(msgspec.Struct, eq=False, kw_only=True):
+class Lease(msgspec.Struct, eq=False):
     """Granted by a provider's actor; `release` gives it back, exactly once, with an outcome.
 
     `model` is the provider's name for the model. `probe` marks the one live request that tries a half-open circuit;
@@ -72,7 +72,7 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
     `last_word`: the request ends with it, no other provider is tried; its caller is told `error` where there is one.
     `span` is the attempt's in a trace, in hexadecimal, where it has one.
     `first_token_at`, on trio's clock, and `outcome` are what became of the attempt, as far as it has come; `cost` is in
-    US dollars, of what it is known to have used, None where the price is not.
+    US dollars, of what it is known to have used, None where the price is not: whoever grants it begins it at zero.
     """
 
     provider: str
@@ -86,6 +86,7 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
     explore: bool = False
     epoch: int = 0
     price: Price | None = None
+    cost: float | None = None
     key: Secret | None = None
     key_index: int | None = None
     other_keys: int = 0
@@ -98,12 +99,7 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
     first_token_at: float | None = None
     outcome: Outcome | None = None
     span: str = ""
-    cost: float | None = None
     _released: bool = False
-
-    def __post_init__(self) -> None:
-        if self.price is not None:
-            self.cost = 0.0
 
     @property
     def is_released(self) -> bool:

@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -20,10 +20,12 @@ import attrs
 import trio
 
 from infermux.database.rows import NumbersTaken, write_entries
+from infermux.database.session import Session
 from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
 
 from .actor import BaseActor, Context
+from .beat import BEAT, next_beat
 from .journal import Journal
 from .kit_errors import ActorDied
 from .ledger_rows import entry_of
@@ -35,7 +37,8 @@ from .supervisor import Backoff, Child, Supervisor
 log = logging.getLogger("infermux.ledger")
 
 LEDGER = "infermux.ledger"  # no provider can be called so
-FLUSH_EVERY = 0.5  # seconds a row waits for company: with the writing itself well below the second that may be lost
+FLUSH_EVERY = BEAT  # seconds a row waits for company: with the writing itself well below the second that may be lost
+COMPANY_FIRST = 0.02  # seconds in which somebody else who writes then may take the rows along
 BATCH = 256  # rows at once; with so many waiting it is not waited any longer. The event loop stands still for a
 # millisecond or two while they are made, so more would be felt; fewer would cost more transactions
 ORIGIN_BITS = 11
@@ -74,9 +77,11 @@ class DatabaseShelf:
 
     async def keep(self, rows: Sequence[Numbered]) -> int:
         # The rows are made in the thread too.
-        return await self.database.write(
-            lambda session: write_entries(session, [entry_of(seq, record) for seq, record in rows])
-        )
+        return await self.database.write(lambda session: _written(session, rows))
+
+
+def _written(session: Session, rows: Sequence[Numbered]) -> int:
+    return write_entries(session, [entry_of(seq, record) for seq, record in rows])
 
 
 def _nothing(session: object) -> None:
@@ -106,11 +111,14 @@ class Ledger:
     error: str | None = None
     came: trio.Event = attrs.field(factory=trio.Event)  # some row waits
     enough: trio.Event = attrs.field(factory=trio.Event)  # a whole batch does, or somebody wants it now
-    _queue: deque[Numbered] = attrs.field(factory=deque[Numbered])
+    # Records have no number before they are written for the first time.
+    _queue: deque[Record | Numbered] = attrs.field(factory=lambda: deque[Record | Numbered]())
     _writing: int = 0
     _shed_before: int = 0  # this outage
     _last: int = 0  # microseconds since 1970 in the last number
     _origin: int = attrs.field(factory=lambda: secrets.randbits(ORIGIN_BITS))
+    patience: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # of the actor, which waits for company
+    _lent: trio.Event | None = None  # until it is set, somebody else writes some of them
 
     @property
     def pending(self) -> int:
@@ -120,15 +128,16 @@ class Ledger:
     def note(self, record: Record) -> None:
         """Take a record into the queue: a listener of the journal. Never waits."""
         queue = self._queue
-        if len(queue) + self._writing >= self.bound:
+        waiting = len(queue)
+        if waiting + self._writing >= self.bound:
             self.shed += 1
-            if not queue:
+            if not waiting:
                 return
             queue.popleft()
-        queue.append((self._number(), record))
-        if len(queue) == 1:
+        queue.append(record)
+        if not waiting:
             self.came.set()
-        elif len(queue) >= BATCH:
+        elif waiting >= BATCH - 1:
             self.enough.set()
 
     def statistics(self) -> LedgerStatistics:
@@ -139,7 +148,7 @@ class Ledger:
     async def wait(self) -> None:
         """Return when some row waits to be written."""
         if not self._queue:
-            self.came = trio.Event()
+            self.came, self.enough = trio.Event(), trio.Event()
             await self.came.wait()
 
     async def open(self) -> None:
@@ -153,25 +162,56 @@ class Ledger:
 
     async def write_out(self) -> None:
         """Write what waits now, in batches. Raises DatabaseUnavailable; what was not written then waits as before."""
+        if self._lent is not None:
+            await self._lent.wait()
         self.enough = trio.Event()
         for _ in range(math.ceil(len(self._queue) / BATCH)):
-            rows = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            if rows:
-                await self._write(rows)
+            taken = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            if taken:
+                await self._write(self._numbered(taken))
 
     async def drain(self, grace: float) -> None:
         """At the end: write what is left within `grace` seconds, whoever is cancelled. The rest is shed."""
         grace = grace if self.error is None else min(grace, GRACE_AWAY)
         with trio.CancelScope(deadline=trio.current_time() + grace, shield=True):
-            while self._queue:
+            while self._queue or self._lent is not None:
                 try:
                     await self.write_out()
                 except DatabaseUnavailable:
                     await trio.sleep(BACKOFF.base)
-        if self._queue:
-            self.shed += len(self._queue)
-            log.error("%d rows could not be written within %g s of the end: %s", len(self._queue), grace, self.error)
+        if self._queue or self._lent is not None:
+            self.shed += self.pending
+            why = self.error or "the database does not answer"
+            log.error("%d rows could not be written within %g s of the end: %s", self.pending, grace, why)
             self._queue.clear()
+
+    def lend(self) -> Lent | None:
+        """What waits, for somebody who writes anyway and has to tell how that `ended`. None: nothing does, or too much.
+
+        Nothing is lent while it is written, or cannot be.
+        """
+        if not self._queue or len(self._queue) >= BATCH or self._writing or self.error is not None:
+            return None
+        rows = self._numbered(self._queue)
+        self._queue.clear()
+        self._writing = len(rows)
+        self._lent = trio.Event()
+        self.patience.deadline = _last_moment(trio.current_time())  # what comes now can wait for the next beat
+        return Lent(self, rows)
+
+    def take_back(self, rows: Sequence[Numbered], refused: int | None) -> None:
+        """Of what was lent, so many can never be kept; None: they all are to be written still, as far as is known."""
+        self._writing -= len(rows)
+        if refused is None:
+            self._queue.extendleft(reversed(rows))
+            self.came.set()
+            self.enough.set()
+        else:
+            self.written += len(rows) - refused
+            self.refused += refused
+        if self._lent is not None:
+            self._lent.set()
+            self._lent = None
 
     async def _write(self, rows: list[Numbered]) -> None:
         self._writing += len(rows)
@@ -212,16 +252,46 @@ class Ledger:
                 # Another router has drawn our origin: with a new one it will not happen again soon. A row whose number
                 # is a stranger's was never written, so that it does not come twice by this.
                 self._origin = secrets.randbits(ORIGIN_BITS)
-                rows[:] = [(self._number() if seq in clash.numbers else seq, record) for seq, record in rows]
+                rows[:] = self._numbered([row[1] if row[0] in clash.numbers else row for row in rows])
                 log.info("%d rows have new numbers: another router counted as this one did", len(clash.numbers))
 
-    def _number(self) -> int:
-        """Ascending, 63 bits: the microsecond, and 11 bits that tell this router from those beside it, mostly.
+    def _numbered(self, taken: Iterable[Record | Numbered]) -> list[Numbered]:
+        """Each with its number; what was tried before keeps the one it has.
 
-        Of forty routers two have drawn the same bits, as likely as not: `NumbersTaken` says where that shows.
+        Ascending, 63 bits: the microsecond, and 11 bits that tell this router from those beside it, mostly. Of forty
+        routers two have drawn the same bits, as likely as not: `NumbersTaken` says where that shows.
         """
-        self._last = max(self._last + 1, time.time_ns() // 1000)
-        return self._last << ORIGIN_BITS | self._origin
+        number, origin, rows = max(self._last, time.time_ns() // 1000 - 1), self._origin, list[Numbered]()
+        for each in taken:
+            if isinstance(each, Record):
+                number += 1
+                rows.append((number << ORIGIN_BITS | origin, each))
+            else:
+                rows.append(each)
+        self._last = number
+        return rows
+
+
+@attrs.define(eq=False)
+class Lent:
+    """Rows of a ledger that go with somebody else's transaction: `write` is for its thread, `ended` for its task."""
+
+    ledger: Ledger
+    rows: Sequence[Numbered]
+    _refused: int | None = None
+
+    def write(self, session: Session) -> None:
+        """Raises DatabaseUnavailable. What else keeps them from being written, the ledger finds out by itself."""
+        try:
+            self._refused = _written(session, self.rows)
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.debug("rows could not be taken along", exc_info=True)
+
+    def ended(self, *, kept: bool) -> None:
+        """`kept`: the transaction was committed."""
+        self.ledger.take_back(self.rows, self._refused if kept else None)
 
 
 @attrs.frozen
@@ -271,11 +341,20 @@ class LedgerActor(BaseActor[Flush]):
 
         What waits already came after `begun`, while others were written: that is part of its wait.
         """
-        if not self._ledger.pending:
-            await self._ledger.wait()
-            begun = trio.current_time()
-        with trio.move_on_at(begun + FLUSH_EVERY):
-            await self._ledger.enough.wait()
+        ledger = self._ledger
+        while True:
+            if not ledger.pending:
+                await ledger.wait()
+                begun = trio.current_time()
+            with trio.CancelScope(deadline=_last_moment(begun)) as ledger.patience:
+                await ledger.enough.wait()
+            if ledger.pending or ledger.enough.is_set():
+                return
+
+
+def _last_moment(came: float) -> float:
+    """When a row that came then is written at the latest."""
+    return next_beat(came) + COMPANY_FIRST
 
 
 @attrs.frozen

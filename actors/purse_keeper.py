@@ -22,12 +22,14 @@ from infermux.config.settings import Budget
 from infermux.database.budgets import Batch, Looked, Spent, Term
 from infermux.errors import DatabaseUnavailable
 
+from .beat import BEAT, next_beat
 from .budget_rules import ANYBODY, scope_of
-from .purses import Purse, PurseKey, Purses, bounds
+from .purse import Purse, PurseKey, bounds
+from .purses import Purses
 
 log = logging.getLogger("infermux.budgets")
 
-SAVE_EVERY: Final = 0.5  # seconds
+SAVE_EVERY: Final = BEAT  # seconds
 LOOK_EVERY: Final = 1.0  # seconds
 STORE_PATIENCE: Final = 5.0  # seconds the store may take, before requests and at the end
 PATIENCE_AWAY: Final = 1.0  # the same at the end, where it could not be asked before
@@ -131,9 +133,10 @@ class PurseKeeper:
             known = await self._all_known()
             if known:
                 await self._wait()
-            await trio.sleep(SAVE_EVERY if known else STORE_PATIENCE)
+            now = trio.current_time()
+            await trio.sleep_until(next_beat(now) if known else now + STORE_PATIENCE)
             await self.save()
-            if trio.current_time() >= self._looked + LOOK_EVERY:
+            if trio.current_time() > self._looked + LOOK_EVERY - SAVE_EVERY / 2:  # at the second beat, late or not
                 await self.look()
 
     async def _wait(self) -> None:
@@ -220,6 +223,8 @@ class PurseKeeper:
 
     async def _all_known(self) -> bool:
         """Whether the store has told all that it was to be asked, now or before."""
+        if not self._gaps:
+            return True
         async with self._asking:
             try:
                 for gap in dict.fromkeys(self._gaps.values()):

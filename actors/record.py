@@ -27,7 +27,7 @@ class Ending(enum.Enum):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """One attempt, made by position as `Record`. Times in seconds since the request began; `first_token` None: none.
+    """One attempt. Times in seconds since the request began; `first_token` None: it had none.
 
     `span` is its own in a trace, in hexadecimal, "" without one.
     `outcome` is "ok", "cancelled" or the value of a `FailureKind`. `cost` in US dollars, None: nobody knows the price.
@@ -61,8 +61,6 @@ class Place(msgspec.Struct, frozen=True):
 
 class Record(msgspec.Struct, frozen=True):
     """One request, from its head to its last byte.
-
-    Where requests end it is made by position: by name a dictionary of all its fields is made first, and read again.
 
     `at` is the time it came, in seconds since 1970. `latency`, `first_token`, `waited` (queued, and in pauses before
     the same provider was asked again) and `overhead` (what is neither a provider's time nor waiting: our own) are

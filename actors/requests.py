@@ -55,32 +55,33 @@ def request_run(
     response = peek if isinstance(peek, ResponsePeek) else None
     previous = None if response is None else response.previous_response_id
     judged = fleet.catalogue.is_judged
+    # By position: to find so many fields by their names takes ten times as long.
     want = Want(
-        model=peek.model or "",
-        endpoint=endpoint,
-        prompt_tokens=prompt,
-        max_tokens=peek.completion_bound,
-        affinity=_affinity(fleet, endpoint, body, affinity),
-        preferences=peek.provider,
-        priority=priority,
-        who=who,
-        previous_response=previous,
-        home=None if previous is None else fleet.homes.find(previous, trio.current_time()),
-        images=judged and has_images(endpoint, body),
-        tools=judged and has_tools(body),
+        peek.model or "",
+        endpoint,
+        prompt,
+        peek.completion_bound,
+        _affinity(fleet, endpoint, body, affinity),
+        peek.provider,
+        priority,
+        who,
+        previous,
+        None if previous is None else fleet.homes.find(previous, trio.current_time()),
+        judged and has_images(endpoint, body),
+        judged and has_tools(body),
     )
     call = Call(
-        endpoint=endpoint,
-        body=body,
-        model=want.model,
-        requested_model=peek.model,
-        stream=bool(peek.stream),
-        asked_usage=peek.asked_usage,
-        remove=("provider",) if peek.provider is not None else (),
-        headers=headers,
-        strict=strict,
-        lent=lent,
-        stateful=response is not None and response.is_stateful,
+        endpoint,
+        body,
+        want.model,
+        peek.model,
+        bool(peek.stream),
+        peek.asked_usage,
+        ("provider",) if peek.provider is not None else (),
+        headers,
+        strict,
+        lent,
+        response is not None and response.is_stateful,
     )
     stored = response is not None and response.is_stored
     return fleet.run(want, call, caller=caller, timeout=timeout, stored=stored, now=now)

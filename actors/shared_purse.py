@@ -16,7 +16,7 @@ from infermux.shared.scripts import Call
 from .share import WHOLE, Share
 
 if TYPE_CHECKING:
-    from .purses import Purse
+    from .purse import Purse
     from .supply import Leased
 
 MICRO: Final = 1000  # nano-dollars

@@ -9,7 +9,8 @@ from infermux.config.settings import Budget
 from infermux.database.budgets import NANO
 
 from .budget_rules import ANYBODY, Rules, scope_of
-from .purses import Purse, PurseKey, Purses, nano
+from .purse import Purse, PurseKey, nano
+from .purses import Purses
 
 SHOWN: Final = 1000  # purses of a budget for everybody
 

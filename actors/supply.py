@@ -18,7 +18,7 @@ import trio
 
 from infermux.shared.scripts import VERSION, Call
 
-from .purses import Purse
+from .purse import Purse
 from .share import WHOLE, Share
 from .shared_bucket import SharedBucket
 from .shared_purse import SharedPurse

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 import trio
 
-from infermux.config.settings import Budget
+from infermux.config.settings import Budget, Group
 from infermux.database.budgets import NANO
 from infermux.errors import BudgetExceeded
 from infermux.keys import KeyBudget
@@ -30,8 +30,9 @@ from .identity import Identity
 from .learned import UNKNOWN_COMPLETION, LearnedTokens
 from .lease import Lease
 from .messages import Want
+from .purse import Claim, Purse, PurseKey, nano
 from .purse_keeper import BudgetStore, PurseKeeper, wanted
-from .purses import CLAIMS_KEPT, Claim, Purse, PurseKey, Purses, Refused, Ticket, nano
+from .purses import CLAIMS_KEPT, Purses, Refused, Ticket
 from .share import Share
 from .shared_purse import SharedPurse
 from .statement import row_of, statement
@@ -60,12 +61,12 @@ Listener = Callable[[Exceeded], None]
 
 
 class Terms(msgspec.Struct, eq=False):
-    """Which budgets the requests of `who` are under that go by `route`: found once, and good while these three are
-    what they were, and the budgets. `own` is that of the key.
+    """Which budgets the requests of `who` are under that go to the route group `group`: found once, and good while
+    these three are what they were, and the budgets. `own` is that of the key.
     """
 
     who: Identity
-    route: Route
+    group: Group | None
     own: KeyBudget | None
     claims: Sequence[Claim]
 
@@ -143,42 +144,34 @@ class Treasury:
 
     # Requests.
 
-    @property
-    def is_needed(self) -> bool:
-        """False: there are no budgets, and no key has one."""
-        return bool(self.budgets) or self.key_budget is not None
-
     def account(self, want: Want, route: Route) -> Account | None:
         """For a request that is about to be made; None where it is under no budget, or can cost nothing."""
         who = want.who
         key = who.key
         own = self.key_budget(key) if key and self.key_budget is not None else None
-        terms = self._terms.get(id(who))
-        if terms is None or terms.who is not who or terms.route is not route or terms.own is not own:
-            terms = self._agree(who, route, own)
+        terms, group = self._terms.get(id(who)), route.group
+        if terms is None or terms.who is not who or terms.group is not group or terms.own is not own:
+            terms = self._agree(who, group, own)
         if not terms.claims or want.endpoint is _COUNT_TOKENS:
             return None
         return Account(self, want, route, terms.claims)
 
-    def _agree(self, who: Identity, route: Route, own: KeyBudget | None) -> Terms:
-        group = "" if route.group is None else route.group.name
-        claims = self.rules.claims(who, group, None if own is None else self._own_budget(who.key))
+    def _agree(self, who: Identity, group: Group | None, own: KeyBudget | None) -> Terms:
+        name = "" if group is None else group.name
+        claims = self.rules.claims(who, name, None if own is None else self._own_budget(who.key))
         if len(self._terms) >= CLAIMS_KEPT:
             self._terms.clear()
         # Where a header names the caller, or tags, who asks is another one each time; a tuple can be told apart.
-        terms = self._terms[id(who)] = Terms(who, route, own, tuple(claims))
+        terms = self._terms[id(who)] = Terms(who, group, own, tuple(claims))
         return terms
 
     def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:
         """`who` has spent an amount that was not promised before."""
         claims = self.rules.claims(who, "") if self.budgets else ()
         if claims:
-            self.settle(self.purses.taken(claims, self.clock()), amount, unpriced=unpriced)
-
-    def settle(self, ticket: Ticket, amount: int, *, unpriced: bool) -> None:
-        """In the place of what was promised, `amount` was spent."""
-        for claim, purse in self.purses.settle(ticket, amount, unpriced=unpriced):
-            self.tell(claim, purse)
+            ticket = self.purses.taken(claims, self.clock())
+            for claim, purse in self.purses.settle(ticket, amount, unpriced=unpriced):
+                self.tell(claim, purse)
 
     def _own_budget(self, key: str) -> Budget | None:
         """The same object for as long as the key has that budget."""
@@ -341,7 +334,8 @@ class Account(msgspec.Struct, eq=False):
                 amount += nano(dollars)
             if outcome.failure is None and not outcome.cancelled:
                 treasury.learned.observe(self.want.model, usage.completion_tokens)
-        treasury.settle(ticket, amount, unpriced=unpriced)
+        for claim, purse in treasury.purses.settle(ticket, amount, unpriced=unpriced):
+            treasury.tell(claim, purse)
 
     def _judge(self, provider: str, model: str) -> None:
         for claim in self.claims:

@@ -95,11 +95,16 @@ async def open_application(
         # With connections of its own: a long report must not put a revocation off, nor what others have spent.
         _database(config) as of_keys,
         open_fleet(
-            config, environ=env, adapters=adapters, budget_store=_budgets(database, of_keys), share=share
+            config,
+            environ=env,
+            adapters=adapters,
+            budget_store=(budgets := _budgets(database, of_keys)),
+            share=share,
         ) as fleet,
         _books(fleet, database) as books,
     ):
-        if books is not None:
+        if books is not None and budgets is not None:
+            budgets.company = books.ledger.lend
             fleet.treasury.keeper.flush = partial(books.flush, FLUSH_PATIENCE)
         fleet.treasury.purses.banked = siblings is not None and fleet.supply is None
         inference = Inference(fleet, Rules.of(config))

@@ -5,6 +5,7 @@ Numbers are summed and lists joined, unless the key says otherwise; of states th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -244,17 +245,24 @@ _MAX: Final = (
 )
 _MIN: Final = ("infermux_ledger_available", "process_start_time")
 _MEAN: Final = ("infermux_provider_latency_seconds", "infermux_provider_first_token_seconds")
+_TOTALS: Final = frozenset({"counter", "histogram", "summary"})
 _COUNTED: Final = frozenset({"infermux_event_loop_holds"})
 
 
-def rule(name: str) -> Callable[[list[float]], float]:
-    """How values of a metric become one: summed, unless it is a state, an extreme or an average."""
+How = Callable[[list[float]], float]
+
+
+def rule(name: str) -> How:
+    """How values of a metric become one: summed, unless it is a state, an extreme or an average.
+
+    In whichever order they come: a sum that is a bit less than it was would be a counter that has begun anew.
+    """
     if name in _COUNTED:
-        return sum
+        return math.fsum
     for rules, how in ((_MAX, max), (_MIN, min), (_MEAN, _average)):
         if name.startswith(rules):
             return how
-    return sum
+    return math.fsum
 
 
 def _average(values: list[float]) -> float:
@@ -269,26 +277,55 @@ def counted(workers: int, answering: int) -> dict[str, tuple[str, float]]:
     }
 
 
-def metrics(pages: Sequence[str], more: Mapping[str, tuple[str, float]], accept: str) -> tuple[bytes, str]:
+def metrics(
+    pages: Sequence[str], more: Mapping[str, tuple[str, float]], accept: str, former: Sequence[str] = ()
+) -> tuple[bytes, str]:
     """Several pages of Prometheus' text as one, in the format that `accept` asks for. `more`: gauges, with their help.
 
-    Takes its time: for a thread.
+    Of `former` pages only what adds up is taken. Takes its time: for a thread.
     """
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.exposition import choose_encoder
+
+    families = _summed(pages, former)
+    families += [GaugeMetricFamily(name, said, value=value) for name, (said, value) in more.items()]
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(families))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def totals(pages: Sequence[str]) -> bytes:
+    """What adds up of these pages, as one that can be put behind another. Takes its time: for a thread."""
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(_summed((), pages, _at_least)))
+    return generate_latest(registry)
+
+
+def _at_least(values: list[float]) -> float:
+    """Their sum, not rounded down: what it is added to later must not be less than if they had been."""
+    total = math.fsum(values)
+    exact = len(values) == 1 or all(float(value).is_integer() for value in values)
+    return total if exact else math.nextafter(total, math.inf)
+
+
+def _summed(pages: Sequence[str], former: Sequence[str], how: How | None = None) -> list[Metric]:
+    """`how` values become one, unless the rule of their metric says that."""
     from prometheus_client.parser import text_string_to_metric_families
 
     found: dict[str, list[Metric]] = {}
     for page in pages:
         for family in text_string_to_metric_families(page):
             found.setdefault(family.name, []).append(family)
-    families = [_family(same) for same in found.values()]
-    families += [GaugeMetricFamily(name, said, value=value) for name, (said, value) in more.items()]
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(families))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    for page in former:
+        for family in text_string_to_metric_families(page):
+            if family.type in _TOTALS and rule(family.name) is math.fsum:
+                found.setdefault(family.name, []).append(family)
+    return [_family(same, how or rule(name)) for name, same in found.items()]
 
 
 class _Families:
@@ -299,10 +336,10 @@ class _Families:
         return self._families
 
 
-def _family(same: list[Metric]) -> Metric:
+def _family(same: list[Metric], how: How) -> Metric:
     from prometheus_client.metrics_core import Metric as Made
 
-    first, how = same[0], rule(same[0].name)
+    first = same[0]
     values: dict[tuple[str, tuple[tuple[str, str], ...]], list[float]] = {}
     for family in same:
         for sample in family.samples:

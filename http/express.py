@@ -266,7 +266,7 @@ class ExpressExchange:
         elif self._parsed.minor == 0:
             framing += b"connection: keep-alive\r\n"
         lines = headers if type(headers) is HeaderLines else render_headers(headers)
-        return b"%b%b%b%b\r\n" % (status_line(status), lane.date_lines(), lines, framing)
+        return b"".join((status_line(status), lane.date_lines(), lines, framing, b"\r\n"))
 
     def _skip_body(self) -> bool:
         """Drop a body the handler did not ask for, if all of it is here; otherwise it costs the connection."""

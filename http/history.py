@@ -50,7 +50,7 @@ class History:
     _steps: dict[str, deque[Step]] = attrs.field(factory=dict[str, "deque[Step]"])
 
     def note(self, record: Record) -> None:
-        number = int(trio.current_time() / STEP)
+        number = int(self.fleet.now() / STEP)
         for tried in record.attempts:
             if tried.outcome != "cancelled":
                 self._step(tried.provider, number).note(tried)

@@ -50,6 +50,7 @@ from .explain import add_explain
 from .exposition import Metrics
 from .inference import Inference
 from .key_pages import add_keys
+from .last_pages import LastPage
 from .live_requests import add_requests
 from .merging import add_look, add_merged
 from .models_page import add_models, asked_head
@@ -67,6 +68,11 @@ from .sign_in import Door
 PREFIX = "/_infermux"
 EXEMPT = frozenset({f"{PREFIX}/health", f"{PREFIX}/accepting", f"{PREFIX}/ready"})
 MAX_BODY = 64 * 1024
+
+
+def _last_page(of: Management) -> LastPage | None:
+    siblings = of.siblings
+    return None if siblings is None else LastPage(siblings.last_page(siblings.place), of.metrics.page)
 
 
 @attrs.frozen(kw_only=True)
@@ -90,6 +96,7 @@ class Management:
     door_log: DoorLog
     siblings: Siblings | None = None
     door: Door = attrs.field(factory=lambda: Door(PREFIX, pages(PREFIX)))
+    last_page: LastPage | None = attrs.field(default=attrs.Factory(_last_page, takes_self=True), init=False)
 
     @property
     def rules(self) -> Rules:
@@ -178,10 +185,12 @@ def _add_pages(app: QuartTrio, management: Management, *, public: bool, merged: 
 
 
 def _polled(management: Management, *, public: bool, merged: bool) -> dict[bytes, Make]:
-    siblings = management.siblings if merged else None
+    metrics = metrics_page(management.metrics, management.siblings, PREFIX)
+    if not merged and management.last_page is not None:
+        metrics = management.last_page.told
     pages = health_pages(management.fleet, management.inference, PREFIX)
     for prefix in (PREFIX, *(() if public else ("",))):
-        pages[f"{prefix}{METRICS}".encode()] = metrics_page(management.metrics, siblings, PREFIX)
+        pages[f"{prefix}{METRICS}".encode()] = metrics
     return pages
 
 

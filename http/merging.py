@@ -1,8 +1,9 @@
 """Whichever worker is asked answers for all: it asks each of them, itself too, and makes one answer of theirs.
 
 What reads is merged, what commands goes to everybody. A worker that does not answer in a second is named as such in
-`workers_missing` and holds nobody up. Pages that are the same everywhere (the configuration, costs, prices, the files
-of the dashboard) are answered by the worker that was asked.
+`workers_missing` and holds nobody up; metrics have what it had counted before, see `last_pages`. Pages that are the
+same everywhere (the configuration, costs, prices, the files of the dashboard) are answered by the worker that was
+asked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from infermux.errors import InvalidRequest
 from . import combining
 from .combining import Said
 from .door_log import did
+from .last_pages import last_pages
 from .live_requests import MOST
 from .merged_events import merged_events
 from .polled import METRICS, Page
@@ -173,14 +175,17 @@ def _target() -> str:
     return f"{path}?{query}" if query else path
 
 
-async def merged_metrics(siblings: Siblings, accept: str, prefix: str) -> Page | None:
-    """One page of all workers' metrics; None where none of them answers."""
+async def merged_metrics(siblings: Siblings, accept: str, *, prefix: str) -> Page:
+    """One page of all workers' metrics. Of one that does not answer it has what it had counted when it last did."""
     told = await siblings.ask_all("GET", f"{prefix}{METRICS}")
-    pages = [each.body.decode() for each in told if each is not None and each.ok]
-    if not pages:
-        return None
+    pages = [each.body for each in told if each is not None and each.ok]
+    missing = [siblings.last_page(place) for place, each in enumerate(told) if each is None or not each.ok]
     more = combining.counted(siblings.of, len(pages))
-    return Page(*await trio.to_thread.run_sync(combining.metrics, pages, more, accept))
+
+    def merge() -> tuple[bytes, str]:
+        return combining.metrics([page.decode() for page in pages], more, accept, last_pages(missing))
+
+    return Page(*await trio.to_thread.run_sync(merge))
 
 
 async def _reloaded(siblings: Siblings) -> Response:

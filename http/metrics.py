@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -37,6 +37,9 @@ _FAULTS: Final = {
     FailureKind.CALLER.value: Fault.CALLER.value,
     FailureKind.CREDENTIALS.value: Fault.POLICY.value,  # of whoever configured them
 }
+
+
+_Key = TypeVar("_Key")
 
 
 class Distribution:
@@ -87,9 +90,12 @@ class Used:
     def note(self, usage: Usage, cost: float | None) -> None:
         self.input += usage.prompt_tokens
         self.output += usage.completion_tokens
-        self.cache_read += usage.cached_tokens
-        self.cache_creation += usage.cache_write_tokens
-        self.reasoning += usage.reasoning_tokens
+        if usage.cached_tokens:
+            self.cache_read += usage.cached_tokens
+        if usage.cache_write_tokens:
+            self.cache_creation += usage.cache_write_tokens
+        if usage.reasoning_tokens:
+            self.reasoning += usage.reasoning_tokens
         if usage.estimated:
             self.estimated += usage.total
         if cost is None:
@@ -99,12 +105,29 @@ class Used:
 
 
 @attrs.define(eq=False)
+class Alone:
+    """The attempts that were the only ones of their requests, and alike. `count` of them are not in `Counts` yet."""
+
+    provider: str
+    model: str
+    outcome: str
+    key: tuple[str, str, str]
+    used: Used | None = None
+    count: int = 0
+
+
+@attrs.define(eq=False)
 class Series:
-    """What is counted of requests that are alike: made once for them, found by one look."""
+    """What is counted of requests that are alike: made once for them, found by one look.
+
+    `count` of them are not in `Counts.requests` yet: a key of so many parts is dear to look up.
+    """
 
     request: RequestKey
     overhead: Distribution
     times: Times | None  # where they are whole answers
+    count: int = 0
+    alone: Alone | None = None
 
 
 RequestKey = tuple[str, str, str, str, int, str, str]
@@ -116,11 +139,11 @@ class Counts:
     """A listener of the journal, for the life of the process: `note` is called for each record."""
 
     fleet: Fleet
-    requests: dict[RequestKey, int] = attrs.field(factory=dict[RequestKey, int])
+    _requests: dict[RequestKey, int] = attrs.field(factory=dict[RequestKey, int])
     times: dict[tuple[str, str, str], Times] = attrs.field(factory=dict[tuple[str, str, str], Times])
     overhead: dict[str, Distribution] = attrs.field(factory=dict[str, Distribution])
     waited: Distribution = attrs.field(factory=lambda: Distribution(SECONDS))
-    attempts: dict[tuple[str, str, str], int] = attrs.field(factory=dict[tuple[str, str, str], int])
+    _attempts: dict[tuple[str, str, str], int] = attrs.field(factory=dict[tuple[str, str, str], int])
     used: dict[tuple[str, str], Used] = attrs.field(factory=dict[tuple[str, str], Used])
     rescues: int = 0
     cache: dict[str, int] = attrs.field(factory=dict[str, int])
@@ -131,9 +154,21 @@ class Counts:
     _codes: set[str] = attrs.field(factory=set[str])
     _catalogue: Catalogue | None = None
 
+    @property
+    def requests(self) -> dict[RequestKey, int]:
+        """How many there were of each."""
+        self._sum_up()
+        return self._requests
+
+    @property
+    def attempts(self) -> dict[tuple[str, str, str], int]:
+        """By provider, outcome and fault."""
+        self._sum_up()
+        return self._attempts
+
     def note(self, record: Record) -> None:
         if self.fleet.catalogue is not self._catalogue:
-            self._series.clear()
+            self._forget_series()
         alike = (
             record.endpoint,
             record.requested,
@@ -148,15 +183,22 @@ class Counts:
         if series is None:
             series = self._new_series(record)
             if len(self._series) >= MOST_SERIES:  # callers choose names
-                self._series.clear()
+                self._forget_series()
             if series.request[1] != OTHER:  # which it need not be the next time
                 self._series[alike] = series
-        self.requests[series.request] = self.requests.get(series.request, 0) + 1
+            else:
+                _add(self._requests, series.request, 1)
+        series.count += 1
         series.overhead.note(record.overhead)
         if series.times is not None:
             _note_times(series.times, record)
-        for tried in record.attempts:
-            self._note_attempt(tried)
+        attempts = record.attempts
+        if len(attempts) == 1 and series.request[1] != OTHER:
+            self._note_alone(series, attempts[0])
+        else:
+            for tried in attempts:
+                _add(self._attempts, _attempt(tried), 1)
+                self._note_usage(tried)
         if record.waited:
             self.waited.note(record.waited)
         if record.rescues:
@@ -188,11 +230,34 @@ class Counts:
             times = self.times[which] = Times()
         return Series(key, overhead, times)
 
-    def _note_attempt(self, tried: Tried) -> None:
-        outcome = tried.outcome
-        key = (tried.provider, outcome, _FAULTS.get(outcome, _PROVIDERS))
-        self.attempts[key] = self.attempts.get(key, 0) + 1
-        self._note_usage(tried)
+    def _note_alone(self, series: Series, tried: Tried) -> None:
+        alone, outcome, model = series.alone, tried.outcome, tried.model
+        if alone is None or alone.outcome != outcome or alone.model != model or alone.provider != tried.provider:
+            if alone is not None:
+                _add(self._attempts, alone.key, alone.count)
+            alone = series.alone = Alone(tried.provider, model, outcome, _attempt(tried))
+        alone.count += 1
+        usage = tried.usage
+        if usage is not None:
+            used = alone.used
+            if used is None:
+                used = alone.used = self._used(tried)
+            used.note(usage, tried.cost)
+
+    def _sum_up(self) -> None:
+        """Count what the series have counted."""
+        for series in self._series.values():
+            if series.count:
+                _add(self._requests, series.request, series.count)
+                series.count = 0
+            alone = series.alone
+            if alone is not None and alone.count:
+                _add(self._attempts, alone.key, alone.count)
+                alone.count = 0
+
+    def _forget_series(self) -> None:
+        self._sum_up()
+        self._series.clear()
 
     def note_probe(self, record: Record) -> None:
         """Of a health probe only what it used: it is no request, and its failures are its provider's health."""
@@ -202,11 +267,14 @@ class Counts:
     def _note_usage(self, tried: Tried) -> None:
         usage = tried.usage
         if usage is not None:
-            which = (tried.provider, self.model(tried.model))
-            used = self.used.get(which)
-            if used is None:
-                used = self.used[which] = Used()
-            used.note(usage, tried.cost)
+            self._used(tried).note(usage, tried.cost)
+
+    def _used(self, tried: Tried) -> Used:
+        which = (tried.provider, self.model(tried.model))
+        used = self.used.get(which)
+        if used is None:
+            used = self.used[which] = Used()
+        return used
 
     def model(self, name: str, *, answered: bool = False) -> str:
         """The label of a model."""
@@ -218,7 +286,7 @@ class Counts:
             return name
         if answered and self._has_room_for(name):
             self._learned.add(name)
-            self._series.clear()
+            self._forget_series()
             return name
         return OTHER
 
@@ -242,7 +310,7 @@ class Counts:
     def copy(self) -> Counts:
         """As it is now: to be read in another thread while this one counts on."""
         made = Counts(self.fleet, dict(self.requests), waited=self.waited.copy(), rescues=self.rescues)
-        made.attempts, made.cache = dict(self.attempts), dict(self.cache)
+        made._attempts, made.cache = dict(self.attempts), dict(self.cache)
         made.overhead = {key: each.copy() for key, each in self.overhead.items()}
         for key, times in self.times.items():
             copied = made.times[key] = Times()
@@ -253,6 +321,14 @@ class Counts:
             for name in Used.__slots__:
                 setattr(kept, name, getattr(used, name))
         return made
+
+
+def _add(counted: dict[_Key, int], key: _Key, count: int) -> None:
+    counted[key] = counted.get(key, 0) + count
+
+
+def _attempt(tried: Tried) -> tuple[str, str, str]:
+    return tried.provider, tried.outcome, _FAULTS.get(tried.outcome, _PROVIDERS)
 
 
 def _note_times(times: Times, record: Record) -> None:

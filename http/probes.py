@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from infermux import __version__
 from infermux.actors.fleet import Fleet
 
@@ -35,10 +37,9 @@ def health_pages(fleet: Fleet, inference: Inference, prefix: str) -> dict[bytes,
 
 
 def metrics_page(metrics: Metrics, siblings: Siblings | None, prefix: str) -> Make:
-    """What Prometheus reads: of all `siblings`, else, and where none of them answers, of this one."""
+    """What Prometheus reads: of all `siblings`, where there are any."""
 
     async def page(accept: str) -> Page:
-        found = None if siblings is None else await merged_metrics(siblings, accept, prefix)
-        return found or Page(*await metrics.page(accept))
+        return Page(*await metrics.page(accept))
 
-    return page
+    return page if siblings is None else partial(merged_metrics, siblings, prefix=prefix)

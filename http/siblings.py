@@ -62,6 +62,10 @@ class Siblings:
         """The socket of the worker at `place`."""
         return os.path.join(self.folder, f"{place}.sock")
 
+    def last_page(self, place: int) -> str:
+        """The file in which the worker at `place` keeps what it has told of its metrics, see `last_pages`."""
+        return os.path.join(self.folder, f"{place}.metrics")
+
     @asynccontextmanager
     async def client(self, place: int, timeout: float | None) -> AsyncGenerator[httpx.AsyncClient]:
         """Who asks the worker at `place`."""

@@ -69,20 +69,31 @@ class Lines(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Put `record` aside. Without the handler's lock: nobody holds it for long."""
-        urgent = record.levelno >= logging.WARNING
-        if len(self._kept) >= MOST_KEPT + (MORE_KEPT if urgent else 0):
-            self.lost += 1
-            return True
         said: Any = record.msg
         if isinstance(said, Fields):
-            self._kept.append((said, record.name, record.levelno, record.created))
-        else:
-            self._kept.append(self._rendered(record))
-        if urgent or self._asleep:
+            self.take(said, record.name, record.levelno, record.created)
+        elif self._has_room(record.levelno):
+            self._keep(self._rendered(record), record.levelno)
+        return True
+
+    def take(self, said: Fields, logger: str, level: int, created: float) -> None:
+        """Put a line aside that is to be rendered; `created` in seconds since 1970."""
+        if self._has_room(level):
+            self._keep((said, logger, level, created), level)
+
+    def _has_room(self, level: int) -> bool:
+        kept = len(self._kept)
+        if kept < MOST_KEPT or (level >= logging.WARNING and kept < MOST_KEPT + MORE_KEPT):
+            return True
+        self.lost += 1
+        return False
+
+    def _keep(self, line: Kept | str, level: int) -> None:
+        self._kept.append(line)
+        if self._asleep or level >= logging.WARNING:
             self._wake.set()
         if self._writer is None:
             self._start()
-        return True
 
     def flush(self) -> None:
         """Return when what was put aside is written, or after a second in which it could not be."""

@@ -152,6 +152,28 @@ class FieldsRecord(logging.LogRecord):
 
 
 def log_fields(log: logging.Logger, level: int, said: Fields) -> None:
-    """Log `said`, without looking for the place this is called from: that costs more than all the rest."""
-    if log.isEnabledFor(level):
+    """Log `said`, without looking for the place this is called from: that costs more than all the rest.
+
+    Where all that is logged goes to `Lines`, as in a server, it goes there without a record of logging's.
+    """
+    if not log.isEnabledFor(level):
+        return
+    lines = None if log.filters else _only_lines(log)
+    if lines is not None and level >= lines.level:
+        lines.take(said, log.name, level, time.time())
+    else:
         log.handle(FieldsRecord(log.name, level, said))
+
+
+def _only_lines(log: logging.Logger) -> Lines | None:
+    """The one handler there is for what `log` is told, if it is a `Lines`."""
+    found: logging.Handler | None = None
+    at: logging.Logger | None = log
+    while at is not None:
+        handlers = at.handlers
+        if handlers:
+            if found is not None or len(handlers) > 1:
+                return None
+            found = handlers[0]
+        at = at.parent if at.propagate else None
+    return found if isinstance(found, Lines) else None

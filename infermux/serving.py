@@ -28,8 +28,8 @@ from infermux.http.reloading import Load
 from infermux.http.server import Running, serve, tls_context
 from infermux.logs import set_up_logging
 from infermux.watching import files_beside, watch
-from infermux.workers.messages import Begin
-from infermux.workers.worker import Worker, deaf_to_terminals, obey, open_link
+from infermux.workers.messages import Begin, Now
+from infermux.workers.worker import Worker, deaf_to_terminals, open_link
 
 from .announcing import announce, place_of
 
@@ -97,6 +97,8 @@ async def _work(descriptor: int, folders: list[str]) -> OSError | InfermuxError 
             folders.append(message.folder)
             begun.set()
             return None
+        if isinstance(message, Now):
+            await _stop_at_once(worker[0].application if worker else None)
         return await worker[0].answer(message)
 
     async with trio.open_nursery() as nursery:
@@ -114,21 +116,25 @@ async def _work(descriptor: int, folders: list[str]) -> OSError | InfermuxError 
     return unusable
 
 
-async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
-    """Serve to the end. An address that cannot be listened on is returned: raised, the nurseries would wrap it."""
-    with trio.CancelScope() as starting, _cancelled_by_signals(starting):
+async def _serve(serving: Serving, tls: ssl.SSLContext | None) -> OSError | InfermuxError | None:
+    """Serve to the end. What keeps it from listening is returned: raised, the nurseries would wrap it."""
+    with trio.CancelScope() as starting, _cancelled_by_signals(starting, serving.worker):
         return await _serve_application(serving, tls)
     return None
 
 
 @contextmanager
-def _cancelled_by_signals(scope: trio.CancelScope) -> Generator[None]:
-    """SIGTERM and SIGINT cancel `scope` for as long as nobody else receives them: a start can take its time."""
+def _cancelled_by_signals(scope: trio.CancelScope, worker: Worker | None) -> Generator[None]:
+    """SIGTERM and SIGINT cancel `scope` for as long as nobody else receives them: a start can take its time.
+
+    A worker that has started is not kept by them from ending in its own way, see `watch_signals`.
+    """
     token = trio.lowlevel.current_trio_token()
 
     def cancel(number: int, frame: object) -> None:
         del number, frame
-        token.run_sync_soon(scope.cancel)
+        if worker is None or worker.application is None:
+            token.run_sync_soon(scope.cancel)
 
     former = {number: signal.signal(number, cancel) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -138,7 +144,7 @@ def _cancelled_by_signals(scope: trio.CancelScope) -> Generator[None]:
             signal.signal(number, handler)
 
 
-async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OSError | None:
+async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OSError | InfermuxError | None:
     config = serving.config
     worker = serving.worker
     share, siblings = (WHOLE, None) if worker is None else (worker.share, worker.siblings)
@@ -147,18 +153,20 @@ async def _serve_application(serving: Serving, tls: ssl.SSLContext | None) -> OS
         trio.open_nursery() as nursery,
     ):
         leaving, shutdown = trio.Event(), trio.Event()
-        await nursery.start(_watch_signals, application, leaving, shutdown, worker is None)
+        await nursery.start(watch_signals, application, leaving, shutdown, worker is None)
         shared = worker is not None
-        if worker is not None:
-            await obey(application, worker.begin.words)  # before anybody can be served
         try:
+            changed = worker is not None and await worker.catch_up(application)
             running: Running = await nursery.start(_listen, application, tls, shutdown, nursery.cancel_scope, shared)
-        except OSError as unusable:
+        except (OSError, InfermuxError) as unusable:
             nursery.cancel_scope.cancel()
             return unusable
         nursery.start_soon(_leave, running, leaving)
         place = None if worker is None else worker.begin.place
-        application.reloader.then.append(partial(_adopt, running, tls, place))
+        adopt = partial(_adopt, running, tls, place)
+        application.reloader.then.append(adopt)
+        if changed:
+            adopt(application.config)
         if serving.watch and config.source is not None:
             await nursery.start(
                 partial(watch, more=lambda: files_beside(application.config)),
@@ -231,7 +239,7 @@ async def _leave(running: Running, leaving: trio.Event) -> None:
     running.leave()
 
 
-async def _watch_signals(
+async def watch_signals(
     application: Application,
     leaving: trio.Event,
     shutdown: trio.Event,
@@ -239,7 +247,11 @@ async def _watch_signals(
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """First SIGTERM or SIGINT: drain. Second: now. SIGHUP: reload. Unless `alone`, SIGTERM is all that is heard."""
+    """First SIGTERM or SIGINT: drain. Second: now. SIGHUP: reload.
+
+    Unless `alone`, SIGTERM is all that is heard, and says the same however often it comes: the system may send one to
+    each process, and the leader another. The leader says when it is to be now.
+    """
     more = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     wanted = [signal.SIGTERM, *(more if alone else ())]
     with trio.open_signal_receiver(*wanted) as signals:
@@ -250,13 +262,20 @@ async def _watch_signals(
                 if name == "SIGHUP":
                     nursery.start_soon(application.reloader.reload_and_log, name)
                     continue
-                if leaving.is_set():
+                if leaving.is_set() and alone:
                     log.warning("second %s: stopping now", name)
-                    application.fleet.revoke_all("the server was told to stop at once")
-                    await trio.sleep(DRAIN_POLL)
-                    os._exit(0)
-                leaving.set()
-                nursery.start_soon(_drain, application, name, shutdown)
+                    await _stop_at_once(application)
+                if not leaving.is_set():
+                    leaving.set()
+                    nursery.start_soon(_drain, application, name, shutdown)
+
+
+async def _stop_at_once(application: Application | None) -> None:
+    """End this process; requests are told so, if that can be done in no time."""
+    if application is not None:
+        application.fleet.revoke_all("the server was told to stop at once")
+        await trio.sleep(DRAIN_POLL)
+    os._exit(0)
 
 
 async def _drain(application: Application, why: str, shutdown: trio.Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,18 +11,12 @@ import trio
 from infermux.errors import FailureKind, UpstreamFailure
 
 from .chunks import Chunks, NotChunked
+from .plain_head import read_plain
 from .transport import HEAD_LIMIT, Headers, Source, Stopped, is_framed
 from .wire import Wire, WireBroken
 
 ONE_WRITE: Final = 65536
 """A head and body of together fewer bytes leave in one write; copying more costs more than the second write."""
-
-
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 (2(?!04)[0-9]{2}|3(?!04)[0-9]{2}|[45][0-9]{2})(?: [\x20-\x7e]*)?\r\n")
-# Only what is plain: a value without a blank at its end, on one line.
-_FIELD = re.compile(rb"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([!-~\x80-\xff \t]*(?<![ \t]))\r\n")
-_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"trailer"})
-_NOTHING_NEW: Final = (b"connection", b"keep-alive")  # as ever in HTTP/1.1
 
 
 class Unanswered(Exception):
@@ -47,6 +40,7 @@ class Connection:
         "_stopped",
         "_uploading",
         "complete",
+        "first",
         "framed",
         "head_done",
         "headers",
@@ -71,6 +65,7 @@ class Connection:
     def _begin(self, without_body: bool) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        self.first: dict[bytes, bytes] | None = None  # of each name, where that is known
         self.pieces: list[bytes] = []
         self.head_done = False
         self.framed = True
@@ -228,33 +223,22 @@ class Connection:
 
         Whatever is not plain is left to the parser, which has seen nothing of it.
         """
-        line = _STATUS_LINE.match(data)
-        end = data.find(b"\r\n\r\n") + 2
-        if line is None or not line.end() <= end <= HEAD_LIMIT:
+        head = read_plain(data)
+        if head is None:
             return False
-        fields: list[tuple[bytes, bytes]] = _FIELD.findall(data, line.end(), end)
-        if len(fields) != data.count(b"\n", line.end(), end):
-            return False
-        headers = [(name.lower(), value) for name, value in fields]
-        framing = [header for header in headers if header[0] in _FRAMING and header != _NOTHING_NEW]
-        if len(framing) != 1:
-            return False
-        (name, value), start = framing[0], end + 2
-        if name == b"content-length":
-            if not value.isdigit() or len(value) > 10 or int(value) != len(data) - start:
+        status, fields, first, start, length = head
+        if length is not None:
+            if length != len(data) - start:
                 return False
-            self.status, self.headers = int(line[1]), headers
-            if len(data) > start:
+            if length:
                 self.pieces.append(data[start:])
-            self.head_done = self.complete = self._keep = self._heard = True
-            return True
-        if name != b"transfer-encoding" or value.lower() != b"chunked":
-            return False
-        self.status, self.headers = int(line[1]), headers
+            self.complete = self._keep = True
+        self.status, self.headers, self.first = status, fields, first
         self.head_done = self._heard = True
-        self._chunks = Chunks()
-        if len(data) > start:
-            self._feed_chunks(self._chunks, data[start:])
+        if length is None:
+            self._chunks = Chunks()
+            if len(data) > start:
+                self._feed_chunks(self._chunks, data[start:])
         return True
 
     def _feed_chunks(self, chunks: Chunks, data: bytes) -> None:

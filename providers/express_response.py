@@ -22,7 +22,7 @@ class ExpressResponse(Polled):
         self._give_back = give_back
         self._ended = False
         self._connection: Connection | None = connection
-        self._first: dict[bytes, bytes] | None = None
+        self._first = connection.first
         if connection.complete:
             self._connection = None
             self._ended = True
@@ -81,7 +81,7 @@ class ExpressResponse(Polled):
             return b""
         if self._headers:
             self._headers.clear()
-            self._first = None
+            self._first = connection.first = None
         try:
             connection.advance_now()
         except BaseException:

@@ -117,7 +117,7 @@ class Upload(Protocol):
         ...
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True):
     """One request for one provider.
 
     `body` is the caller's JSON as it was written; `requested_model` the model it names (None: it names none), `model`
@@ -134,14 +134,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     asked_usage: bool = False
     remove: tuple[str, ...] = ()
     headers: tuple[tuple[bytes, bytes], ...] = ()  # the caller's that belong to the dialect, and `TRACE_HEADERS`
-    spans: bool = False  # each attempt has a span of its own: the one in `traceparent` is the request's
     strict: bool = False  # refuse (InvalidRequest naming the fields) what a translation cannot carry
+    lent: Secret | None = None  # the caller's own credential, for a provider that goes without; empty: none was sent
+    stateful: bool = False  # it leaves something at the provider, or goes on from what is there
+    spans: bool = False  # each attempt has a span of its own: the one in `traceparent` is the request's
     path: str = ""  # below /v1, with its query, where the endpoint does not say it
     upload: Upload | None = None  # the body, where it is not in `body`
     key: Secret | None = None  # the credential, where the provider has several; None: the one of its settings
-    lent: Secret | None = None  # the caller's own credential, for a provider that goes without; empty: none was sent
     heard: Callable[[Quotas], None] | None = None  # told what the answer's headers say of the provider's own limits
-    stateful: bool = False  # it leaves something at the provider, or goes on from what is there
     kept: Callable[[str], None] | None = None  # told the id of a response that the provider itself keeps
 
     def __repr__(self) -> str:

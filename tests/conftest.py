@@ -10,15 +10,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from glob import glob
+from pathlib import Path
 from typing import Any
 
+import certifi
 import hypothesis
 import pytest
 from werkzeug.routing import Rule
 
 from infermux.config.settings import ProviderSettings
 from infermux.providers.prices import loaded_library
-from tests._properties import examples
+from tests._properties import WHOLE, examples
 from tests._second_try import SecondTry
 
 _NO_SKIPS = "INFERMUX_TEST_NO_SKIPS"
@@ -32,10 +34,29 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     home = tempfile.TemporaryDirectory(prefix="infermux-home-")
     os.environ["HOME"] = home.name
+    _trust_one_authority(Path(home.name, "authority.pem"))
     config.pluginmanager.register(SecondTry())
     config.add_cleanup(home.cleanup)
     hypothesis.settings.register_profile("infermux", max_examples=examples(100))
     hypothesis.settings.load_profile("infermux")
+
+
+def _trust_one_authority(file: Path) -> None:
+    """Let the system's store be one authority's: to read all that there are takes longer than most tests do."""
+    first, end, _ = Path(certifi.where()).read_text(encoding="utf-8").partition("-----END CERTIFICATE-----")
+    file.write_text(first[first.index("-----BEGIN") :] + end + "\n", encoding="utf-8")
+    os.environ["SSL_CERT_FILE"] = str(file)
+    os.environ.pop("SSL_CERT_DIR", None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `long`, unless this is the long form or a test is asked for by its name."""
+    if WHOLE or any("::" in name for name in config.args):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long") is not None]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
 
 
 def pytest_sessionstart() -> None:

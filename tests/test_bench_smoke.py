@@ -17,6 +17,7 @@ from tests.bench._made import measured, outcome, result
 
 @pytest.mark.slow
 @pytest.mark.needs("cc")
+@pytest.mark.long
 def test_the_runner_writes_what_it_measured(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     options = ["--quick", "--rounds", "1", "--scenario", "whole-16", "--fronts", "direct", "--peers", "none"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infermux.actors.purses import bounds
+from infermux.actors.purse import bounds
 from infermux.cli import root
 from infermux.database.budgets import Added, Batch, add
 from infermux.database.place import Place

@@ -19,7 +19,6 @@ TOP = {
     *("__init__", "__main__", "announcing", "bench", "chat", "cli", "embedding", "installing", "serving", "simulation"),
     "workers",
 }
-FILES = sorted(path for folder in ("infermux", *ROOMS) for path in (ROOT / folder).rglob("*.py"))
 
 
 def room_of(parts: tuple[str, ...]) -> str:
@@ -67,10 +66,11 @@ def wrong_imports(path: Path, source: str) -> Iterator[str]:
             yield f"{where}: relative inside a folder"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_imports_only_what_is_below_it(path: Path) -> None:
-    wrong = list(wrong_imports(path, path.read_text(encoding="utf-8")))
-    assert wrong == []
+@pytest.mark.parametrize("room", ["infermux", *ROOMS])
+def test_a_module_imports_only_what_is_below_it(room: str) -> None:
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert len(files) > 10
+    assert [wrong for path in files for wrong in wrong_imports(path, path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,43 @@ def test_lines_keep_their_order(lines: Lines, stream: io.StringIO) -> None:
     assert "the third" in said[2]
 
 
+class Listening(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = list[tuple[str, str]]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append((record.levelname, str(record.msg)))
+
+
+def test_whoever_else_listens_is_told_too(lines: Lines, stream: io.StringIO) -> None:
+    other = Listening()
+    log.addHandler(other)
+    try:
+        log_fields(log, logging.INFO, Said(n=1))
+    finally:
+        log.removeHandler(other)
+    lines.flush()
+    assert "n=1" in stream.getvalue()
+    assert other.heard == [("INFO", "n=1")]
+
+
+def test_a_filter_and_the_level_of_whoever_writes_hold(lines: Lines, stream: io.StringIO) -> None:
+    def refuses(record: logging.LogRecord) -> bool:
+        return "n=1" not in str(record.msg)
+
+    log.addFilter(refuses)
+    try:
+        log_fields(log, logging.INFO, Said(n=1))
+        log_fields(log, logging.INFO, Said(n=2))
+    finally:
+        log.removeFilter(refuses)
+    lines.setLevel(logging.WARNING)
+    log_fields(log, logging.INFO, Said(n=3))
+    lines.flush()
+    assert [line.split("] ")[-1] for line in stream.getvalue().splitlines()] == ["n=2"]
+
+
 def test_what_is_below_the_level_costs_no_line(lines: Lines, stream: io.StringIO) -> None:
     log_fields(log, logging.DEBUG, Said(n=1))
     lines.flush()

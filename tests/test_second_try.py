@@ -54,6 +54,7 @@ def test_a_late_test_passes_at_its_second_try_and_the_first_is_shown(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_fails_twice_or_goes_by_no_clock_fails(tmp_path: Path) -> None:
     code, said = run(tmp_path, late("never", passes_at=3), late("plain", mark=""))
     assert code == 1
@@ -61,6 +62,7 @@ def test_what_fails_twice_or_goes_by_no_clock_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_many_late_tests_are_no_chance(tmp_path: Path) -> None:
     code, said = run(tmp_path, *(late(f"late{number}") for number in range(FORGIVEN + 1)))
     assert code == 1, said

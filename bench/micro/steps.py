@@ -15,7 +15,8 @@ from infermux.actors.identity import Identity
 from infermux.actors.key_limits import KeyLimits, Overrun
 from infermux.actors.key_table import KeyTable, Known
 from infermux.actors.ledger import Ledger, Numbered
-from infermux.actors.purses import Purses, Refused, nano
+from infermux.actors.purse import nano
+from infermux.actors.purses import Purses, Refused
 from infermux.actors.record import Record, Tried
 from infermux.bench.callers import MODEL
 from infermux.config.settings import Budget, CircuitBreaker, Config

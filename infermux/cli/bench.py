@@ -25,6 +25,7 @@ from .root import FAILURE
 
 if TYPE_CHECKING:
     from infermux.bench.deployment import Deployment
+    from infermux.bench.run import Findings
     from infermux.bench.scenario import Scenario
 
 OWN = ("whole-16", "stream-16", "open-500")
@@ -114,15 +115,18 @@ def bench(
     given = running.Options(deployment=deployment, generator=_generator(generator, deployment))
     with tempfile.TemporaryDirectory(prefix="infermux-bench-") as scratch, one_interrupt():
         found = running.run(scenarios, given, cpus=placement(), scratch=Path(scratch), teller=Teller(sys.stderr))
+    _tell(found, out, as_json=as_json)
+    sys.exit(INTERRUPTED if found.interrupted else FAILURE if found.failed else 0)
+
+
+def _tell(found: Findings, out: Path | None, *, as_json: bool) -> None:
+    """Print what was measured, and write it into `out`."""
     if as_json:
         click.echo(found.data().decode(), nl=False)
     else:
         click.echo(found.markdown())
     for written in found.write(out) if out is not None else ():
         click.echo(f"written: {written}", err=True)
-    if found.interrupted:
-        sys.exit(INTERRUPTED)
-    sys.exit(FAILURE if found.failed else 0)
 
 
 @attrs.frozen(kw_only=True)

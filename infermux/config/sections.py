@@ -360,7 +360,11 @@ ROOT = Section(
                 ListOf(item=HOST, what="a list of host names"),
                 "Host names that may be used to reach management besides loopback names and the listen address.",
             ),
-            ("workers", WORKERS, "Processes on one port; `auto`: one for each processor; see docs/workers.md."),
+            (
+                "workers",
+                WORKERS,
+                "Processes on one port; `auto`: one per processor it may use; see docs/workers.md.",
+            ),
             ("log", LOG, "Logging."),
             ("tls", TLS, "The server's own certificate; with both files set it serves HTTPS."),
             ("auth", AUTH, "Who may call."),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from infermux.database.place import Place
 
+from .quota import quota
 from .reading import Path, Reading
 from .settings import Config
 
@@ -22,8 +23,13 @@ def workers_of(config: Config) -> int:
 
 
 def processors() -> int:
-    """How many of the machine's processors this process may use; at least one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many of the machine's processors this process may use; at least one.
+
+    A container may run on all of them for a part of the time: of 2.5 processors' worth two are told.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = quota()
+    return there if bound is None else min(there, max(int(bound), 1))
 
 
 def shares_ports() -> bool:

@@ -7,14 +7,18 @@ row is at least what its writer knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 import msgspec
 
+from infermux.errors import DatabaseUnavailable
+
 from .session import Session
+from .store import Store
 from .worker import Database
 
 NANO: Final = 1_000_000_000
@@ -23,6 +27,8 @@ DEAREST: Final = 1_000_000.0  # US dollars; a row that says a request cost more 
 LONGEST: Final = 32 * 86_400  # seconds; more than any period has
 KEPT: Final = 100 * 86_400  # seconds; a month and what somebody may want to look up of the one before
 
+LOOK_AHEAD_AFTER: Final = 0.7  # seconds since the last look
+GOOD_FOR: Final = 0.25  # seconds
 AT_ONCE: Final = 64  # amounts a statement, which looks each of them up among all
 OVERLAP: Final = 10.0  # seconds that a transaction may have taken whose rows are looked for
 
@@ -198,12 +204,47 @@ def _sums(session: Session, term: Term, until: float) -> Iterable[tuple[str, flo
     return [(name, dollars or 0.0) for name, dollars in rows]
 
 
+class Company(Protocol):
+    """What somebody else has to write."""
+
+    def write(self, session: Session) -> None:
+        """Write it, in the thread. Raises DatabaseUnavailable only."""
+        ...
+
+    def ended(self, *, kept: bool) -> None:
+        """What became of it: called once, in the task, whatever happens. `kept`: the transaction was committed."""
+        ...
+
+
+class _Ahead(NamedTuple):
+    """A look since `since` that nobody has asked for yet; `until`, by the monotonic clock, it is one of this moment."""
+
+    since: float
+    looked: Looked
+    until: float
+
+
+def _ahead(store: Store, since: float) -> Looked | None:
+    try:
+        return store.read(lambda session: look(session, since))
+    except DatabaseUnavailable:
+        return None  # whoever looks finds out
+
+
 @attrs.define(eq=False)
 class DatabaseBudgets:
-    """The `BudgetStore` of a running router. Raises DatabaseUnavailable from every call."""
+    """The `BudgetStore` of a running router. Raises DatabaseUnavailable from every call.
+
+    `company` tells what else goes to that database, in the transaction that adds amounts: one costs more than its rows.
+    Where it is nearly time to look, that is done with the same wake-up of the thread, for whoever looks next.
+    """
 
     database: Database
+    company: Callable[[], Company | None] = lambda: None
     _tidied: bool = False
+    _seen: float | None = None  # what the last look told
+    _looked: float = 0.0  # when that was, by the monotonic clock
+    _ahead: _Ahead | None = None
 
     async def load(self, terms: Sequence[Term], at: float) -> Sequence[Spent]:
         return await self.database.read(lambda session: load(session, terms, at))
@@ -212,15 +253,38 @@ class DatabaseBudgets:
         return await self.database.read(identity)
 
     async def look(self, since: float) -> Looked:
-        return await self.database.read(lambda session: look(session, since))
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.since != since or time.monotonic() > ahead.until:
+            looked = await self.database.read(lambda session: look(session, since))
+        else:
+            looked = ahead.looked
+        self._seen, self._looked = looked.at, time.monotonic()
+        return looked
 
     async def add(self, batch: Batch) -> None:
         """Also, once, forget what is long over."""
         oldest = None if self._tidied else max(row.start for row in batch.rows) - KEPT
 
+        company, kept = self.company(), False
+        self._ahead = None
+        since = self._seen if time.monotonic() > self._looked + LOOK_AHEAD_AFTER else None
+
         def work(session: Session) -> None:
+            if company is not None:
+                company.write(session)  # first: nobody else waits for its rows
             if add(session, batch) and oldest is not None:
                 forget(session, oldest)
 
-        await self.database.write(work)
-        self._tidied = True
+        def turn(store: Store) -> Looked | None:
+            store.write(work)
+            # In a transaction of its own: what was changed is locked until the end of that one.
+            return None if since is None else _ahead(store, since)
+
+        try:
+            looked = await self.database.turn(turn)
+            self._tidied = kept = True
+        finally:
+            if company is not None:
+                company.ended(kept=kept)
+        if since is not None and looked is not None:
+            self._ahead = _Ahead(since, looked, time.monotonic() + GOOD_FOR)

@@ -6,7 +6,6 @@ A step, once released, is never changed: databases are out there that went throu
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Final
 
@@ -16,8 +15,6 @@ from infermux.errors import SchemaTooNew
 
 from .place import Place
 from .session import Session
-
-log = logging.getLogger("infermux.database")
 
 _LOCK = 7_293_417_001  # any number: PostgreSQL's name for "somebody is migrating an infermux database"
 
@@ -110,8 +107,10 @@ _KINDS: Final = {
 NEWEST = STEPS[-1].version
 
 
-def migrate(session: Session, place: Place, steps: tuple[Step, ...] = STEPS) -> None:
+def migrate(session: Session, place: Place, steps: tuple[Step, ...] = STEPS) -> list[Step]:
     """Bring the database to the newest version, in the transaction of `session`: all of it or nothing.
+
+    Returns what was done; it is done when that is committed.
 
     Two processes that start at once do it one after the other, and the second finds nothing to do. Raises SchemaTooNew
     where a newer infermux was here.
@@ -132,4 +131,4 @@ def migrate(session: Session, place: Place, steps: tuple[Step, ...] = STEPS) -> 
         for statement in step.statements:
             session.change(statement.format_map(_KINDS["postgresql" if session.postgresql else "sqlite"]))
         session.change("INSERT INTO schema_version VALUES (?, ?, ?)", (step.version, step.what, time.time()))
-        log.info("%s: schema version %d (%s)", place, step.version, step.what)
+    return list(steps[version:])

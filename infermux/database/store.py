@@ -83,11 +83,13 @@ class Store:
                 pool = _pool(self.place, create=self._create)
                 try:
                     with pool.transaction(read_only=False) as session:
-                        migrate(session, self.place)
+                        done = migrate(session, self.place)
                 except BaseException:
                     pool.dispose()
                     raise
                 self._pool, self._file = pool, _identity(self.place)
+                for step in done:
+                    log.info("%s: schema version %d (%s)", self.place, step.version, step.what)
             return self._pool
 
 

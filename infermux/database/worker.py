@@ -44,9 +44,11 @@ class Database:
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """`Store.write` in the writing thread: `work` must not touch what belongs to tasks."""
-        return await trio.to_thread.run_sync(
-            lambda: self.store.write(work), abandon_on_cancel=True, limiter=self._writer
-        )
+        return await self.turn(lambda store: store.write(work))
+
+    async def turn(self, work: Callable[[Store], T]) -> T:
+        """Several transactions, one after the other, in the writing thread, which is woken up once for all of them."""
+        return await trio.to_thread.run_sync(lambda: work(self.store), abandon_on_cancel=True, limiter=self._writer)
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """`Store.read` in the reading thread."""

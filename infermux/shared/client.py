@@ -176,8 +176,11 @@ def sole(error: BaseException) -> Exception:
 
 def _said(error: Exception) -> str:
     """One line, with what is behind it. Redis's own messages name commands and users, never passwords."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    chain = [error]
+    while isinstance(chain[-1].__cause__, Exception):
+        if (cause := sole(chain[-1].__cause__)) in chain:
+            break  # an error may be raised from the group that it was in
+        chain.append(cause)
+    cause = chain[-1]
     behind = f": {str(cause) or type(cause).__name__}" if cause is not error else ""
     return f"{type(error).__name__}: {error}{behind}".splitlines()[0][:300]

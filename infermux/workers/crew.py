@@ -8,17 +8,15 @@ which configuration is in force, and that none is left when this process is gone
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import signal
-import tempfile
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import attrs
+import outcome
 import trio
 
 from infermux.actors.bank import Bank
@@ -27,19 +25,18 @@ from infermux.config.settings import Config
 from infermux.config.workers import workers_of
 from infermux.errors import InfermuxError
 from infermux.processes.restarts import Restarts
-from infermux.processes.socket_path import LONGEST_PATH
 from infermux.processes.spec import Spec
 
 from .link import Failed, LinkLost
-from .messages import Adopt, Begin, Load, NotLoaded, Obey, Ready, Reload, See, Seen, Turn, Word
+from .messages import Adopt, Begin, CatchUp, Latest, Load, NotLoaded, Now, Obey, Ready, Reload, See, Seen, Turn, Word
 from .process import Child, begin, said, start, to_stderr
 
 log = logging.getLogger("infermux.workers")
 
 PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is killed
+ASK_EVERY = 10.0  # seconds from one answer of a worker to the next question, if nobody has any other
 STARTS_WITHIN = 300.0  # ... to listen: providers that are `strict` and databases are waited for
 OVER_POLL = 0.1
-LONGEST_NAME = 32  # characters of "/infermux-RANDOM8/1023.sock", and some more
 ENDS_WITHIN = 20.0  # seconds beside its grace: its ledger, budgets, providers and database each have some
 RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
 
@@ -76,7 +73,6 @@ class Crew:
     leader: int = -1
     loading: trio.Lock = attrs.field(factory=trio.Lock)
     _cookies: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
-    _dealing: trio.Lock = attrs.field(factory=trio.Lock)
     _writing: threading.Lock = attrs.field(factory=threading.Lock)
     _restarts: dict[int, Restarts] = attrs.field(factory=dict[int, Restarts])
     _over: trio.Event = attrs.field(factory=trio.Event)
@@ -160,9 +156,21 @@ class Crew:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child.link.run, partial(self._answer, child))
             nursery.start_soon(self._begin, child, first)
+            nursery.start_soon(self._watch, child)
             code = await child.ended()
             nursery.cancel_scope.cancel()
         return code
+
+    async def _watch(self, child: Child) -> None:
+        """Nobody else may ever ask it: one that hangs, or can be asked no more and does not end, is killed."""
+        while not child.link.lost.is_set():
+            if child.listens.is_set():
+                await self.ask(child, See())
+            with trio.move_on_after(ASK_EVERY):
+                await child.link.lost.wait()
+        await trio.sleep(ENDS_WITHIN)
+        log.error("worker %d has not ended %g s after its link to us: it is killed", child.place, ENDS_WITHIN)
+        child.signal(signal.SIGKILL)
 
     async def _begin(self, child: Child, first: bool) -> None:
         message = Begin(
@@ -186,20 +194,31 @@ class Crew:
             child.signal(signal.SIGKILL)
             return
         await self._deal()  # others may have come since it was told its part
-        await self._bring_up_to_date(child, message)
+        await self._bring_up_to_date(child)
         if child.late:
             await self._let_in(child)
 
-    async def _bring_up_to_date(self, child: Child, begun: Begin) -> None:
-        """Tell it what has changed while it was starting, when it was told nothing. Not while all are told."""
+    async def _catch_up(self, child: Child) -> Latest:
+        """What has changed since it was told; not while all are told. It is about to listen."""
         async with self.loading:
-            if self.config is not begun.config:
+            config = None if child.config is self.config else self.config
+            words = self._words_for(child)
+            child.config, child.words = self.config, dict(self.words)
+        return Latest(config, words)
+
+    def _words_for(self, child: Child) -> dict[str, str]:
+        return {name: verb for name, verb in self.words.items() if verb != child.words.get(name, "enable")}
+
+    async def _bring_up_to_date(self, child: Child) -> None:
+        """Tell it what has changed since it was told last, while nobody told it as it did not listen yet."""
+        async with self.loading:
+            if child.config is not self.config:
                 try:
                     await self.ask(child, Load(self.config))
                 except NotLoaded as refused:
                     log.error("worker %d is started again: %s", child.place, refused.message)  # noqa: TRY400
                     child.signal(signal.SIGKILL)
-        said_since = {name: verb for name, verb in self.words.items() if verb != begun.words.get(name, "enable")}
+        said_since = self._words_for(child)
         if said_since:
             await self.ask(child, Obey(said_since))
 
@@ -222,7 +241,7 @@ class Crew:
             log.error("no worker stays up: giving up")
             self._over.set()
             return pause
-        await self._deal()
+        self._background.start_soon(self._deal)  # one that hangs is not to hold up who comes in its place
         return pause
 
     async def _answer(self, child: Child, message: Any) -> Any:
@@ -233,8 +252,10 @@ class Crew:
                 return None
             case Turn(accounts):
                 return self.bank.turn(child.place, accounts)
+            case CatchUp():
+                return await self._catch_up(child)
             case Reload(dry_run):
-                return await self.reload(dry_run)
+                return await self._reload_apart(child, dry_run)
             case Word(provider, verb, missed):
                 self.words[provider] = verb
                 for each in [self.children[place] for place in missed if place in self.children]:
@@ -243,6 +264,24 @@ class Crew:
                 return None
             case _:
                 raise ValueError("nothing that a leader is told")
+
+    async def _reload_apart(self, child: Child, dry_run: bool) -> dict[str, object]:
+        """Not as a task of the worker that was asked for it: when that one dies, the others are told all the same."""
+        done, result = trio.Event(), list[outcome.Outcome[dict[str, object]]]()
+
+        async def reload() -> None:
+            try:
+                result.append(outcome.Value(await self.reload(dry_run)))
+            except Exception as error:  # it is for who asked
+                result.append(outcome.Error(error))
+            if child.link.lost.is_set():
+                what = str(result[0].error) if isinstance(result[0], outcome.Error) else "done"
+                log.warning("worker %d was asked to reload and has ended meanwhile: %s", child.place, what)
+            done.set()
+
+        self._background.start_soon(reload)
+        await done.wait()
+        return result[0].unwrap()
 
     # Limits.
 
@@ -255,17 +294,19 @@ class Crew:
         await self._deal()
 
     async def _deal(self) -> None:
-        """Tell every worker its part; returns when all know."""
-        async with self._dealing, trio.open_nursery() as nursery:
+        """Tell every worker its part; returns when all know. One that is slow to hear holds up nobody else's."""
+        async with trio.open_nursery() as nursery:
             for child in list(self.children.values()):
-                if child.listens.is_set() and child.place in self.counted:
-                    share = self._share(child.place, late=child.late)
-                    if share != child.share:
-                        nursery.start_soon(self._tell_share, child, share)
+                nursery.start_soon(self._tell_share, child)
 
-    async def _tell_share(self, child: Child, share: Share) -> None:
-        if await self.ask(child, Adopt(share)) is not None:
-            child.share = share
+    async def _tell_share(self, child: Child) -> None:
+        """Its part as it is when it is told: what it hears last is so what holds."""
+        async with child.telling:
+            if not child.listens.is_set() or child.place not in self.counted:
+                return
+            share = self._share(child.place, late=child.late)
+            if share != child.share and await self.ask(child, Adopt(share)) is not None:
+                child.share = share
 
     async def _let_in(self, child: Child) -> None:
         """It has come late: its part is its own when the others run no more than theirs, and budgets are told of."""
@@ -302,10 +343,17 @@ class Crew:
     # The end.
 
     def drain(self) -> None:
-        """Have all finish what they have; they end by themselves then. Called again: at once."""
+        """Have all finish what they have; they end by themselves then. Called again: at once.
+
+        SIGTERM they may have of others too: systemd sends one to each process of a service.
+        """
+        again = self.draining
         self.ending.set()
         for child in list(self.children.values()):
-            child.signal(signal.SIGTERM)
+            if again:
+                self._background.start_soon(self.ask, child, Now())
+            else:
+                child.signal(signal.SIGTERM)
         if not self.children:
             self._over.set()
 
@@ -326,26 +374,3 @@ class Crew:
             child.signal(signal.SIGKILL)
         for child in list(self.children.values()):
             await child.ended()
-
-
-def room_for_sockets() -> str:
-    """A folder in which the path of a socket is not too long: that for temporary files, if it will do."""
-    usual = tempfile.gettempdir()
-    return usual if len(os.fsencode(usual)) + LONGEST_NAME <= LONGEST_PATH else "/tmp"  # noqa: S108 - a folder in it
-
-
-@asynccontextmanager
-async def open_crew(config: Config, reload: Callable[[bool], Awaitable[dict[str, object]]]) -> AsyncGenerator[Crew]:
-    """A crew that is not started yet. When the block is left, however, none of its processes is."""
-    crew = Crew(config, reload)
-    reading, writing = os.pipe()  # the only end to write to is ours: it closes when this process ends
-    with tempfile.TemporaryDirectory(prefix="infermux-", dir=room_for_sockets()) as folder:  # for us alone: 0700
-        crew.folder, crew.leader = folder, reading
-        try:
-            yield crew
-        finally:
-            crew.ending.set()
-            with trio.CancelScope(shield=True):
-                await crew.kill()
-            os.close(reading)
-            os.close(writing)

@@ -17,8 +17,9 @@ from infermux.errors import Problem
 from infermux.logs import set_up_logging
 from infermux.watching import files_beside, watch
 
-from .crew import ENDS_WITHIN, Crew, open_crew
+from .crew import ENDS_WITHIN, Crew
 from .loading import Read, Reloads
+from .opening import open_crew
 from .ports import fixed
 
 log = logging.getLogger("infermux.workers")

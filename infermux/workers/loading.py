@@ -115,6 +115,8 @@ async def _roll(crew: Crew, config: Config, *, dry_run: bool) -> Done:
 
 
 async def _go_back(crew: Crew, child: Child, former: Config) -> None:
+    if crew.draining:  # it takes nothing new any more
+        return
     try:
         await crew.ask(child, Load(former))
     except NotLoaded as stuck:

@@ -61,7 +61,17 @@ class Obey:
     words: dict[str, str]
 
 
+@attrs.frozen
+class Now:
+    """End at once. It is not answered."""
+
+
 # To the one that leads.
+
+
+@attrs.frozen
+class CatchUp:
+    """What has changed since I was told? I am about to listen. Answered by `Latest`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -96,6 +106,14 @@ class Word:
 
 
 # Answers.
+
+
+@attrs.frozen
+class Latest:
+    """The configuration in force, None where it is the one that was told; and `Obey`, as what was told is obeyed."""
+
+    config: Config | None
+    words: dict[str, str]
 
 
 @attrs.frozen(kw_only=True)

@@ -20,12 +20,16 @@ import trio
 from .link import Link
 from .messages import Begin, Ready
 
+END_POLL = 0.1
 LONGEST_LINE = 1 << 20  # bytes; a line is cut there
 
 
 @attrs.define(eq=False)
 class Child:
-    """One running process at `place`. `ready` is what it said when it listened; `late`, `share`: see `Crew`."""
+    """One running process at `place`. `ready` is what it said when it listened; `late`, `share`: see `Crew`.
+
+    `config` and `words` are what it was told before it listened; `telling` is held while it is told its share.
+    """
 
     place: int
     process: subprocess.Popen[bytes]
@@ -37,6 +41,9 @@ class Child:
     ready_at: float | None = None
     share: Any = None
     late: bool = False
+    config: Any = None
+    words: dict[str, str] = attrs.field(factory=dict[str, str])
+    telling: trio.Lock = attrs.field(factory=trio.Lock)
 
     def signal(self, number: int) -> None:
         """Send it a signal, if it is still there."""
@@ -45,13 +52,16 @@ class Child:
 
     async def ended(self) -> int:
         """Its exit code, negative for a signal, once it has ended and all that it wrote is written."""
-        pidfd = os.pidfd_open(self.process.pid) if self.process.poll() is None else None
-        if pidfd is not None:
+        while (code := self.process.poll()) is None:
+            try:
+                pidfd = os.pidfd_open(self.process.pid)
+            except OSError:  # no descriptor is left: that is to end nobody
+                await trio.sleep(END_POLL)
+                continue
             try:
                 await trio.lowlevel.wait_readable(pidfd)
             finally:
                 os.close(pidfd)
-        code = self.process.wait()
         await trio.to_thread.run_sync(partial(self.writer.join, 1.0), abandon_on_cancel=True)
         return code
 
@@ -97,6 +107,7 @@ def _undo(process: subprocess.Popen[bytes]) -> None:
 async def begin(child: Child, message: Begin) -> None:
     """Tell it what to serve. Raises LinkLost."""
     child.share, child.late = message.share, message.share.late
+    child.config, child.words = message.config, message.words
     await child.link.ask(message)
 
 

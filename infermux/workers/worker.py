@@ -25,7 +25,7 @@ from infermux.http.sibling_server import serve_siblings
 from infermux.http.siblings import ANSWERS_WITHIN, Siblings
 
 from .link import Failed, Link, LinkLost
-from .messages import Adopt, Begin, Done, Load, NotLoaded, Obey, Ready, Reload, See, Seen, Turn, Word
+from .messages import Adopt, Begin, CatchUp, Done, Latest, Load, NotLoaded, Obey, Ready, Reload, See, Seen, Turn, Word
 
 log = logging.getLogger("infermux.workers")
 
@@ -66,6 +66,24 @@ class Worker:
     def load(self) -> tuple[Config, list[Problem]]:
         """What the leader has read and checked."""
         return self.latest, []
+
+    async def catch_up(self, application: Application) -> bool:
+        """To be called before it listens: starting may have taken minutes. Take what has changed meanwhile.
+
+        Returns whether the configuration has. Raises InfermuxError where it cannot be taken.
+        """
+        await obey(application, self.begin.words)
+        try:
+            latest: Latest = await self.link.ask(CatchUp())
+        except LinkLost:
+            return False  # which ends this process
+        if latest.config is not None:
+            try:
+                await self._load(application, latest.config, dry_run=False)
+            except NotLoaded as refused:
+                raise InfermuxError(f"what was reloaded meanwhile cannot be taken: {refused.message}") from None
+        await obey(application, latest.words)
+        return latest.config is not None
 
     async def attend(self, application: Application, running: Running, *, task_status: trio.TaskStatus[None]) -> None:
         """Do as the leader says, and answer the others; started when the leader knows that this one listens."""

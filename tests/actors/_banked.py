@@ -9,8 +9,9 @@ import trio
 
 from infermux.actors.bank import Bank, Customer, Grant
 from infermux.actors.identity import Identity
+from infermux.actors.purse import nano
 from infermux.actors.purse_keeper import BudgetStore
-from infermux.actors.purses import Refused, Ticket, nano
+from infermux.actors.purses import Refused, Ticket
 from infermux.actors.share import Share
 from infermux.actors.treasury import Treasury
 from infermux.config.settings import Budget
@@ -95,7 +96,7 @@ def worker(place: int, of: int, store: BudgetStore, *budgets: Budget) -> Worker:
 @attrs.define(eq=False)
 class Crew:
     workers: list[Worker]
-    bank: Bank = attrs.field(factory=Bank)
+    bank: Bank = attrs.field(factory=lambda: Bank(clock=lambda: START + trio.current_time()))
 
     def __attrs_post_init__(self) -> None:
         for each in self.workers:

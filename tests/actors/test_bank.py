@@ -8,8 +8,9 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infermux.actors.bank import Account, Bank, Grant, accounts, adopt
-from infermux.actors.purses import Claim, Purses, Ticket
+from infermux.actors.bank import KEPT_AFTER, Account, Bank, Grant, accounts, adopt
+from infermux.actors.purse import Claim
+from infermux.actors.purses import OTHERS, SWEEP_EVERY, Purses, Ticket
 from infermux.actors.share import Share
 from infermux.config.settings import Budget
 from tests._properties import examples
@@ -57,7 +58,7 @@ class Crew:
     """A bank and its workers, dealt with as the one that leads deals with them."""
 
     def __init__(self, of: int) -> None:
-        self.bank = Bank()
+        self.bank = Bank(clock=lambda: NOW)
         self.workers: dict[int, Worker] = {}
         self.spent = self.lost = 0
         for place in range(of):
@@ -194,7 +195,7 @@ def test_what_was_spent_before_is_counted_once() -> None:
 
 
 def test_a_soft_budget_has_no_cap_and_is_known_to_all() -> None:
-    bank = Bank({0, 1})
+    bank = Bank({0, 1}, clock=lambda: NOW)
     purse = Purses().purse(_CLAIM.key, NOW)
     purse.spent = purse.own = 5
     (grant,) = bank.turn(0, [Account.of(purse)]) or []
@@ -203,11 +204,49 @@ def test_a_soft_budget_has_no_cap_and_is_known_to_all() -> None:
     assert (grant.limit, grant.spent, grant.others) == (None, 5, 5)
 
 
-def test_a_period_that_is_over_is_forgotten_when_all_have_the_next() -> None:
-    bank = Bank({0})
-    old, new = Purses().purse(_CLAIM.key, NOW), Purses().purse(_CLAIM.key, NOW + 86_400)
-    assert len(bank.turn(0, [Account.of(old)]) or []) == 1
-    assert len(bank.turn(0, [Account.of(new)]) or []) == 1
-    assert bank.turn(1, ()) is None
+def test_periods_are_forgotten_an_hour_after_their_end() -> None:
+    at = NOW
+    bank = Bank({0}, clock=lambda: at)
+    days = [Purses().purse(_CLAIM.key._replace(name=f"caller-{day}"), NOW + day * 86_400) for day in range(2)]
+    for day in days:
+        bank.turn(0, [Account.of(day)])
     bank.comes(1)
-    assert [grant.start for grant in bank.turn(1, ()) or []] == [int(new.start)]
+    assert {grant.key.name for grant in bank.turn(1, ()) or []} == {"caller-0", "caller-1"}
+    at = days[0].end + KEPT_AFTER
+    bank.comes(2)
+    assert {grant.key.name for grant in bank.turn(2, ()) or []} == {"caller-1"}
+
+
+def test_of_a_period_that_is_over_no_purse_is_made() -> None:
+    over, runs = (Purses().purse(_CLAIM.key._replace(period=period), NOW) for period in ("day", "month"))
+    bank = Bank({0}, clock=lambda: NOW)
+    grants = bank.turn(0, [Account.of(over), Account.of(runs)]) or []
+    purses = Purses(banked=True)
+    adopt(purses, grants, over.end + 1)
+    assert [purse.key for purse in purses.current.values()] == [runs.key]
+
+
+@attrs.define(eq=False)
+class Counting(Purses):
+    looked: list[float] = attrs.field(factory=list[float])
+
+    def _sweep(self, at: float) -> None:
+        self.looked.append(at)
+        super()._sweep(at)
+
+
+def test_names_for_which_there_is_no_room_are_passed_over_without_looking_through_all_for_each() -> None:
+    names = [_CLAIM.key._replace(name=f"caller-{number}") for number in range(300)]
+    purses = Counting(most=100, banked=True)
+    for key in names[:100]:
+        purses.purse(key, NOW).spent = 5
+    told = Purses()
+    for key in names:
+        told.purse(key, NOW).own = 7
+    grants = Bank({0}, clock=lambda: NOW).turn(0, [Account.of(purse) for purse in told.current.values()]) or []
+    adopt(purses, grants, NOW)
+    adopt(purses, grants, NOW + 1)
+    assert purses.looked == [NOW]
+    assert {purse.spent for key, purse in purses.current.items() if key.name != OTHERS} == {7}
+    purses.purse(names[-1], NOW + SWEEP_EVERY)
+    assert len(purses.looked) == 2

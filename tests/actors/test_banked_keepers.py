@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from infermux.actors.purses import nano
+from infermux.actors.purse import nano
 from infermux.config.settings import Budget
 from infermux.database.budgets import NANO, DatabaseBudgets, Spent
 from infermux.database.place import Place
@@ -212,6 +212,20 @@ def test_in_whatever_order_nobody_knows_of_more_than_was_spent_and_the_store_end
         st.tuples(st.sampled_from(["spend", "spend", "turn", "turn", "sync"]), st.integers(0, 2), st.integers(1, 16)),
         max_size=50,
     ),
+)
+@example(  # one has heard of its purse before anybody knew of a limit on it
+    of=2,
+    script=[*[("spend", 0, 14)] * 2, *[("turn", 1, 1)] * 2, ("spend", 1, 5), *[("spend", 1, 16)] * 2],
+)
+@example(  # one has told of its purse before there was a limit on it, and then takes its part
+    of=2,
+    script=[
+        *[("spend", 0, 16)] * 2,
+        ("turn", 1, 1),
+        *[("spend", 1, 14)] * 2,
+        *[("turn", 0, 1)] * 2,
+        ("spend", 0, 5),
+    ],
 )
 @settings(max_examples=examples(60), deadline=None)
 def test_in_whatever_order_workers_with_a_store_spend_no_more_than_there_is(

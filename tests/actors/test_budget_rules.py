@@ -9,7 +9,7 @@ import pytest
 
 from infermux.actors.budget_rules import Rules
 from infermux.actors.identity import NOBODY, Identity
-from infermux.actors.purses import PurseKey, nano
+from infermux.actors.purse import PurseKey, nano
 from infermux.config.settings import Budget
 
 TEAM = Identity(caller="team-a", key="k1", tags={"env": "prod", "x": "1"})

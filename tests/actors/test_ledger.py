@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
 
-import attrs
 import pytest
 import trio
 from hypothesis import given, settings
@@ -14,60 +11,12 @@ from hypothesis import strategies as st
 
 from infermux.actors.journal import Journal
 from infermux.actors.kit import Child, supervise
-from infermux.actors.ledger import BATCH, FLUSH_EVERY, OPENS_AFTER, Flush, Ledger, LedgerActor, Numbered, open_ledger
-from infermux.actors.record import Record
-from infermux.actors.ref import Ref
+from infermux.actors.ledger import BATCH, FLUSH_EVERY, Flush, Ledger, LedgerActor, Lent, open_ledger
 from infermux.database.place import Place
 from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
 from tests._properties import examples
-
-
-@attrs.define(eq=False)
-class MemoryShelf:
-    """Rows by their number, as the tables keep them. `away`: it says so; `takes` seconds a batch."""
-
-    rows: dict[int, str] = attrs.field(factory=dict[int, str])
-    batches: list[int] = attrs.field(factory=list[int])
-    away: bool = False
-    takes: float = 0.0
-    opened: int = 0
-    loses_the_answer: bool = False
-
-    async def open(self) -> None:
-        self.opened += 1
-        await self._answer(away=self.away)
-
-    async def keep(self, rows: Sequence[Numbered]) -> int:
-        self.batches.append(len(rows))
-        away = self.away
-        if not away:
-            self.rows.update((seq, record.id) for seq, record in rows)
-        await self._answer(away=away)
-        return 0
-
-    async def _answer(self, *, away: bool) -> None:
-        await trio.sleep(self.takes)
-        if away or self.away or self.loses_the_answer:
-            raise DatabaseUnavailable("the shelf is away")
-
-    @property
-    def ids(self) -> list[str]:
-        return list(self.rows.values())
-
-
-def record(name: object) -> Record:
-    return Record(id=str(name), at=0.0)
-
-
-@asynccontextmanager
-async def running(shelf: MemoryShelf, *, bound: int = 1000) -> AsyncGenerator[tuple[Ledger, Ref[Flush]]]:
-    """A ledger and its actor, past its first look at the shelf."""
-    ledger = Ledger(shelf, bound=bound)
-    async with supervise(Child("ledger", lambda: LedgerActor(ledger)), intensity=None) as supervisor:
-        await trio.sleep(OPENS_AFTER)
-        await trio.testing.wait_all_tasks_blocked()
-        yield ledger, supervisor.ref("ledger")
+from tests.actors._shelf import MemoryShelf, record, running
 
 
 async def test_rows_are_written_together_within_a_quarter_of_a_second(autojump_clock: trio.testing.MockClock) -> None:
@@ -233,25 +182,30 @@ async def test_the_end_waits_no_longer_than_its_grace(
         assert trio.current_time() - start == 5
         assert (ledger.pending, ledger.shed) == (0, 1)
     assert "1 rows could not be written within 5 s of the end: the shelf is away" in caplog.text
+    assert "1 rows could not be written within 5 s of the end: the database does not answer" in caplog.text
 
 
-def test_numbers_ascend_and_no_two_routers_give_the_same() -> None:
-    shelf = MemoryShelf()
-    ledgers = [Ledger(shelf) for _ in range(2)]
+async def test_numbers_ascend_and_no_two_routers_give_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    shelves = [MemoryShelf() for _ in range(2)]
+    ledgers = [Ledger(shelf) for shelf in shelves]
     ledgers[1]._origin = ledgers[0]._origin ^ 1  # pyright: ignore[reportPrivateUsage] - one chance in 2048 to be equal
-    for ledger in ledgers * 500:
-        ledger.note(record("any"))
-    numbers = [[seq for seq, _ in ledger._queue] for ledger in ledgers]  # pyright: ignore[reportPrivateUsage]
+    for _ in range(2):
+        for name in range(500):
+            ledgers[name % 2].note(record(name))
+        for ledger in ledgers:
+            await ledger.write_out()
+    numbers = [list(shelf.rows) for shelf in shelves]
     assert all(each == sorted(each) for each in numbers)
     assert len({*numbers[0], *numbers[1]}) == 1000
     assert max(numbers[0]) < 2**63
 
 
-@given(st.lists(st.sampled_from(["note", "away", "back", "wait"]), max_size=30))
+@given(st.lists(st.sampled_from(["note", "away", "back", "wait", "lend", "keep", "lose"]), max_size=30))
 @settings(max_examples=examples(30), deadline=None)
 def test_every_row_is_written_shed_or_pending(steps: list[str]) -> None:
     async def play() -> None:
         noted = 0
+        lent: Lent | None = None
         async with running(shelf := MemoryShelf(takes=0.1), bound=4) as (ledger, _):
             for step in steps:
                 match step:
@@ -260,11 +214,20 @@ def test_every_row_is_written_shed_or_pending(steps: list[str]) -> None:
                         ledger.note(record(noted))
                     case "away" | "back":
                         shelf.away = step == "away"
+                    case "lend":
+                        lent = lent or ledger.lend()
+                    case "keep" | "lose" if lent is not None:
+                        if step == "keep":
+                            shelf.take(lent)
+                        lent.ended(kept=step == "keep")
+                        lent = None
                     case _:
                         await trio.sleep(0.3)
                 assert ledger.written + ledger.shed + ledger.pending == noted
                 assert ledger.pending <= 4
             shelf.away = False
+            if lent is not None:
+                lent.ended(kept=False)
             await trio.sleep(30)
             assert ledger.pending == 0
             assert ledger.written == noted - ledger.shed

@@ -13,7 +13,8 @@ from trio.testing import MockClock
 
 from infermux.actors.actor import spawn
 from infermux.actors.identity import Identity
-from infermux.actors.purses import Refused, nano
+from infermux.actors.purse import nano
+from infermux.actors.purses import Refused
 from infermux.actors.treasury import TREASURY, Treasury, TreasuryActor
 from infermux.config.settings import Budget
 from infermux.database.budgets import MOST_NANO, Batch, Looked, Spent, Term

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from infermux.actors.purses import OTHERS, Claim, Purse, Purses, Refused, Ticket, bounds, nano
+from infermux.actors.purse import Claim, Purse, bounds, nano
+from infermux.actors.purses import OTHERS, Purses, Refused, Ticket
 from infermux.config.settings import Budget
 from infermux.database.budgets import Added, Spent
 from tests._properties import examples

@@ -16,7 +16,8 @@ from infermux.actors.key_table import KeyTable
 from infermux.actors.lease import Grant
 from infermux.actors.messages import Reason, Want
 from infermux.actors.plan import Refusal
-from infermux.actors.purses import Claim, Purses, Ticket
+from infermux.actors.purse import Claim
+from infermux.actors.purses import Purses, Ticket
 from infermux.actors.share import WHOLE, Share
 from infermux.config.settings import Budget, HealthCheck, ProviderSettings, RateLimits
 from infermux.keys import Allowance

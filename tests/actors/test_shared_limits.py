@@ -10,7 +10,7 @@ import attrs
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from infermux.actors.purses import Purse, PurseKey
+from infermux.actors.purse import Purse, PurseKey
 from infermux.actors.share import Share
 from infermux.actors.shared_bucket import SharedBucket
 from infermux.actors.shared_purse import MICRO, SharedPurse

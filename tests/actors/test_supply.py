@@ -369,3 +369,57 @@ async def test_a_redis_that_is_some_milliseconds_away_keeps_a_budget_as_well(aut
         began = trio.current_time()
         assert await ask(made[1], 1) == 0
         assert trio.current_time() - began <= 0.1
+
+
+async def test_at_full_load_a_node_asks_redis_once_for_fifty_requests_or_more(autojump_clock: MockClock) -> None:
+    limits = limited(requests_per_minute=600_000, tokens_per_minute=60_000_000)
+    async with nodes(FakeShared(), 2, limits) as made:
+        before, admitted = sum(supply(node.fleet).numbers.rounds for node in made), 0
+        for _ in range(1000):  # a second has a thousand for each node
+            await trio.sleep(0.01)
+            now = trio.current_time()
+            for gate in (node.fleet.members["a"].gate for node in made):
+                assert gate.requests is not None
+                assert gate.tokens is not None
+                admitted += sum(gate.tokens.take(100, now) and gate.requests.take(1, now) for _ in range(10))
+        rounds = sum(supply(node.fleet).numbers.rounds for node in made) - before
+        assert admitted > 19_000
+        assert admitted >= 50 * rounds
+
+
+async def test_what_a_node_held_of_a_budget_comes_back_when_it_has_gone_without_a_word(
+    autojump_clock: MockClock,
+) -> None:
+    shared = FakeShared()
+    dying, config = FakeShared(shared.mirror), dict[str, Any](budgets=(BUDGET,), pricing=PRICED)
+    async with (
+        nodes(shared, 1, provider("a", "m"), **config) as [one],
+        world(provider("a", "m"), shared=dying, **config) as other,
+    ):
+        await trio.sleep(5)
+        assert await ask(other, 4) == 4
+        await trio.sleep(1.2)  # it has told what it has spent
+        [kept] = shared.mirror.purses.values()
+        assert kept.total > kept.spent == 20_000_000
+        dying.go()
+        await trio.sleep(12)
+        assert await ask(one, 17) == 16
+        dying.come()  # it was cut off, and has done nothing meanwhile
+        await trio.sleep(5)
+        assert spent(one) == spent(other) == 100
+
+
+async def test_what_is_asked_for_at_once_at_a_node_that_has_nothing_yet_is_granted_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with nodes(FakeShared(delay=0.02), 2, provider("a", "m"), budgets=(BUDGET,), pricing=PRICED) as made:
+        admitted: list[int] = []
+
+        async def one() -> None:
+            admitted.append(await ask(made[0], 1))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(12):
+                nursery.start_soon(one)
+                await trio.sleep(number / 1000)  # some ask while Redis is being asked
+        assert sum(admitted) == 12

@@ -277,6 +277,22 @@ async def test_a_key_may_come_with_a_budget(autojump_clock: MockClock) -> None:
         assert spent(w, "key:k1/day") == (3, 0)
 
 
+async def test_when_the_budget_of_a_key_changes_so_does_that_of_its_next_request(
+    autojump_clock: MockClock,
+) -> None:
+    async with budgeted() as w:
+        budgets, who = {"k1": KeyBudget(limit_usd=4, period="day")}, Identity(key="k1")
+        w.fleet.treasury.key_budget = budgets.get
+        await chat(w, who)
+        with pytest.raises(BudgetExceeded, match="key:k1/day"):
+            await chat(w, who)
+        budgets["k1"] = KeyBudget(limit_usd=40, period="day")
+        await chat(w, who)
+        assert spent(w, "key:k1/day") == (6, 0)
+        del budgets["k1"]
+        assert w.run(who=who).account is None
+
+
 async def test_a_reload_changes_limits_and_keeps_what_was_spent(autojump_clock: MockClock) -> None:
     async with budgeted(Budget(caller="team-a", limit_usd=4)) as w:
         await chat(w)

@@ -22,7 +22,9 @@ def test_auto_is_as_many_as_there_are_processors(monkeypatch: pytest.MonkeyPatch
         return {1, 5, 6}
 
     monkeypatch.setattr(os, "sched_getaffinity", three, raising=False)
-    assert workers_of(config) == processors() == 3
+    for quota, found in ((None, 3), (2.5, 2), (0.5, 1), (64.0, 3)):
+        monkeypatch.setattr("infermux.config.workers.quota", lambda quota=quota: quota)
+        assert workers_of(config) == processors() == found
     assert workers_of(load_text(ONE)) == 1
 
 

@@ -158,6 +158,7 @@ def test_one_that_is_killed_before_it_is_ready_says_by_what(home: Home, monkeypa
     assert (caught.value.wrote, caught.value.exit_code) == ("said\n", 1)
 
 
+@pytest.mark.long
 def test_a_strict_provider_that_does_not_start_is_the_end_of_it(home: Home, tmp_path: Path) -> None:
     command = ["/bin/sh", "-c", "echo no such region >&2; exit 4"]
     write(tmp_path / "infermux.yml", SIMULATED, {"name": "x", "type": "process", "command": command, "strict": True})

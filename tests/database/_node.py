@@ -36,9 +36,11 @@ async def node(url: str) -> AsyncGenerator[tuple[Journal, Books, Treasury]]:
     """What a router has of a database; the end of the block writes what is left."""
     books_of, budgets_of = Database.at(Place.of(url)), Database.at(Place.of(url))
     journal = Journal()
-    treasury = Treasury(budgets=(ALL,), store=DatabaseBudgets(budgets_of))
+    store = DatabaseBudgets(budgets_of)
+    treasury = Treasury(budgets=(ALL,), store=store)
     async with supervise(Child(TREASURY, lambda: TreasuryActor(treasury))) as supervisor:
         async with open_ledger(supervisor, journal, books_of) as books:
+            store.company = books.ledger.lend
             await treasury.keeper.ready()
             yield journal, books, treasury
         await supervisor.stop_child(TREASURY)

@@ -6,6 +6,7 @@ import math
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,3 +207,35 @@ def test_the_largest_amount_can_be_kept_and_stays(place: str) -> None:
         keep(store, most, number=number)
     assert spent(store, ("all", "month")) == {("all", "", "month"): MOST_NANO}
     store.close()
+
+
+@pytest.mark.slow
+async def test_who_adds_looks_ahead_once_and_only_for_the_next_one(tmp_path: Path) -> None:
+    database, reads = Database.at(Place.of(f"sqlite:///{tmp_path}/ledger.db")), list[float]()
+    read = database.store.read
+
+    def counted(work: Any) -> Any:
+        reads.append(time.monotonic())
+        return read(work)
+
+    database.store.read = counted  # type: ignore[method-assign]
+    ours, theirs = DatabaseBudgets(database), Store(database.place)
+    row = Added("all", "", "month", int(time.time()), 5, 5)
+    seen = (await ours.look(0.0)).at
+    await ours.add(Batch(1, 1, [row]))
+    assert len(reads) == 1  # the last look was a moment ago
+    ours._looked = -100.0  # pyright: ignore[reportPrivateUsage]
+    theirs.write(lambda session: add(session, Batch(2, 1, [row])))
+    await ours.add(Batch(1, 2, [row]))
+    looked = await ours.look(seen)
+    assert len(reads) == 2
+    assert [each.amount for each in looked.rows] == [15]
+    theirs.write(lambda session: add(session, Batch(2, 2, [row])))
+    assert [each.amount for each in (await ours.look(looked.at)).rows] == [20]
+    assert len(reads) == 3
+    ours._looked = -100.0  # pyright: ignore[reportPrivateUsage]
+    await ours.add(Batch(1, 3, [row]))
+    assert [each.amount for each in (await ours.look(0.0)).rows] == [25]  # another question than the one looked at
+    assert len(reads) == 5
+    theirs.close()
+    await database.aclose()

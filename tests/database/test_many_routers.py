@@ -95,6 +95,7 @@ def processes(url: str, home: Path, names: Sequence[str]) -> Generator[subproces
 
 
 @REAL
+@pytest.mark.long
 def test_four_processes_lose_and_double_nothing_while_the_server_restarts_hangs_and_dies(
     server: Cluster, url: str, tmp_path: Path
 ) -> None:

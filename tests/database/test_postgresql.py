@@ -148,6 +148,7 @@ async def test_a_server_that_is_stopped_and_started_under_load_has_every_row_onc
     assert (books.ledger.shed, books.ledger.written) == (0, len(noted))
 
 
+@pytest.mark.long
 async def test_a_server_that_is_killed_under_load_has_every_row_once(server: Cluster, url: str) -> None:
     async with under_load(url) as (books, noted):
         await trio.to_thread.run_sync(server.kill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import stat
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from infermux.database import sqlite
+from infermux.database.migrations import NEWEST, Step, migrate
 from infermux.database.place import Place
 from infermux.database.session import Session, Unfit
 from infermux.database.sqlite import SqliteSession
@@ -128,6 +130,24 @@ def test_a_full_disk_is_unavailable_and_the_file_stays_whole(tmp_path: Path) -> 
         store.write(fill)
     assert store.read(added) == 1
     assert store.read(lambda session: session.rows("PRAGMA integrity_check")) == [("ok",)]
+
+
+def test_a_schema_that_found_no_room_is_not_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def migrate_without_room(session: Session, place: Place) -> list[Step]:
+        migrate(session, place)
+        raise DatabaseUnavailable("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("infermux.database.store.migrate", migrate_without_room)
+        with pytest.raises(DatabaseUnavailable):
+            store_in(tmp_path).write(add)
+    assert "schema version" not in caplog.text
+    store_in(tmp_path).write(add)
+    assert caplog.text.count("schema version") == NEWEST
 
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from unittest.mock import patch
 import attrs
 import httpx
 import openai
+import pytest
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
@@ -37,6 +38,8 @@ from infermux.http.server import Running, serve
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream
 
 WAYS = ("serve", "asgi")
+# For tests of what both have in common, which is most: every day by one of them.
+EITHER_WAY = ("serve", pytest.param("asgi", marks=pytest.mark.long))
 T = TypeVar("T")
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 SAID = "Hello from the mock."

@@ -17,7 +17,7 @@ import trio
 from infermux.actors.record import Ending, Record
 from infermux.errors import Fault
 from tests.e2e._attacks import BODY, STREAM, attacked, request, reset, say
-from tests.e2e._router import HELLO, WAYS, gather, provider, routing, until
+from tests.e2e._router import EITHER_WAY, HELLO, gather, provider, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
@@ -134,7 +134,7 @@ BODIES: list[tuple[bytes, set[int]]] = [
 ]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_odd_bodies_are_refused_or_passed_on(way: str) -> None:
     async with attacked(way) as router:
         for body, statuses in BODIES:
@@ -161,7 +161,7 @@ async def test_a_model_name_of_an_open_ended_provider_may_be_anything() -> None:
             assert (await router.chat("fine")).status_code == 200
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_bodies_over_the_limit_are_refused(way: str) -> None:
     async with attacked(way) as router:
         large = b'{"model":"gpt-4o","messages":[{"role":"user","content":"%b"}]}' % (b"x" * (33 * 2**20))
@@ -213,7 +213,7 @@ async def test_a_thousand_connections_opened_and_dropped_leave_nothing() -> None
         assert lanes.statistics().connections <= 1
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_connection_that_is_not_to_be_kept_is_closed_after_its_answer(way: str) -> None:
     async with attacked(way) as router:
         for path in ("/_infermux/health", "/_infermux/providers/nobody", "/v1/models", "/nothing"):
@@ -269,7 +269,7 @@ async def test_a_caller_that_closes_its_sending_side_counts_as_gone() -> None:
         await stream.aclose()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_reset_in_the_middle_of_a_stream_closes_the_upstream(way: str) -> None:
     default = Reply(endless=True, interval=0.02)
     async with OpenAIUpstream(default=default) as upstream, routing(provider("one", upstream), way=way) as router:

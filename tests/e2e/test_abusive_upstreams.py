@@ -14,7 +14,7 @@ import trio
 
 from tests.e2e._attacks import alive
 from tests.e2e._process import ROOT, Process, running
-from tests.e2e._router import WAYS, in_order, provider, routing, until
+from tests.e2e._router import EITHER_WAY, in_order, provider, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ async def upstream_process(interval: float) -> AsyncGenerator[tuple[Process, str
         yield process, base_url.string.strip()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)])
 async def test_an_upstream_killed_or_stopped_under_load_is_replaced_or_told(number: signal.Signals) -> None:
     # Only a stopped one is left by a timeout, which is then all that the test waits for.
     timeout = "1s" if number == signal.SIGSTOP else "30s"
@@ -69,7 +69,7 @@ def _by(answer: httpx.Response) -> str:
     return str(answer.headers.get("x-infermux-provider"))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_what_an_upstream_writes_in_its_errors_breaks_nothing(way: str) -> None:
     evil = ["a\r\nX-Evil: 1", "\0\x07\x1b[31m", "x" * 200_000, "é€🔑", "", "\ud800", {"a": 1}, [1], 5, None, True]
     once = {"same_provider": 0}  # what the script says next is for the next request

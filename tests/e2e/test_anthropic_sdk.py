@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.e2e._claude import CLAUDE, WEATHER, chat_calls, claude_provider, claude_sdk
-from tests.e2e._router import HELLO, SAID, WAYS, in_order, provider, routing
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, in_order, provider, routing
 from tests.mocks.anthropic_upstream import AnthropicUpstream, Reply, Tool, betas_of
 from tests.mocks.openai_upstream import OpenAIUpstream
 from tests.mocks.openai_upstream import Reply as ChatReply
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 THINK: Any = {"type": "enabled", "budget_tokens": 1024}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_message_is_answered_whole_and_streamed(way: str) -> None:
     async with (
         AnthropicUpstream() as upstream,

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.e2e._claude import CLAUDE, WEATHER, chat_calls, claude_provider, claude_sdk
-from tests.e2e._router import HELLO, SAID, WAYS, Router, gather, in_order, provider, routing, until
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, Router, gather, in_order, provider, routing, until
 from tests.mocks.anthropic_upstream import AnthropicUpstream, Tool
 from tests.mocks.anthropic_upstream import Reply as ClaudeReply
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
@@ -31,7 +31,7 @@ async def raw_stream(router: Router, **more: Any) -> tuple[httpx.Headers, bytes]
     return answer.headers, answer.content
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_hit_is_the_first_answer_byte_for_byte_whole_and_streamed(way: str) -> None:
     async with OpenAIUpstream() as upstream, routing(provider("one", upstream), way=way, **KEPT) as router:
         first, second = [await router.chat() for _ in range(2)]

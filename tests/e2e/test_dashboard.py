@@ -146,6 +146,7 @@ def can_be_used(chrome: Chrome) -> None:
 
 
 @pytest.mark.needs("chromium", "chromedriver")
+@pytest.mark.long
 async def test_the_page_shows_the_money_and_hands_out_keys(tmp_path: Path) -> None:
     models = [f"model-{number}" for number in range(10)]
     price = {"input_per_million": 1000.0, "output_per_million": 1000.0}

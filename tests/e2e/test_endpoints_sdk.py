@@ -13,11 +13,11 @@ import openai
 import pytest
 import trio
 
-from tests.e2e._router import HELLO, SAID, WAYS, in_order, provider, refused_url, routing
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, in_order, provider, refused_url, routing
 from tests.mocks.openai_further import PNG, SPOKEN, form, vector
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("way", WAYS)]
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("way", EITHER_WAY)]
 
 EMBEDDER = "text-embedding-3-small"
 MODELS = ["gpt-4o", EMBEDDER, "whisper-1", "tts-1", "gpt-image-1", "omni-moderation-latest", "reranker"]

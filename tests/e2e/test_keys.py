@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from infermux.cli.root import cli
 from infermux.config import load_text
 from infermux.http.application import open_application
-from tests.e2e._router import HELLO, SAID, WAYS, Router, provider, routing, until
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, Router, provider, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ async def ask(router: Router, key: str, model: str = "gpt-4o", **more: Any) -> A
     return await router.chat(model, headers={"authorization": f"Bearer {key}"}, **more)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_key_opens_the_router_to_both_sdks_and_ends_at_once_when_revoked(way: str, tmp_path: Path) -> None:
     async with OpenAIUpstream() as upstream, routing(provider("one", upstream), way=way, **ledger(tmp_path)) as router:
         key = await made(router)
@@ -74,7 +74,7 @@ async def test_a_key_opens_the_router_to_both_sdks_and_ends_at_once_when_revoked
             await client.close()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_without_a_key_or_with_a_wrong_one_nobody_comes_in(way: str, tmp_path: Path) -> None:
     async with OpenAIUpstream() as upstream, routing(provider("one", upstream), way=way, **ledger(tmp_path)) as router:
         key = (await made(router))["key"]

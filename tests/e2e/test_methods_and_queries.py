@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from infermux.http.queries import TAKES
-from tests.e2e._router import WAYS, routing
+from tests.e2e._router import EITHER_WAY, routing
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def told(answer: httpx.Response) -> Any:
     return body["error"] if "error" in body and "type" not in body else body
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_method_that_a_path_has_not_is_405_with_those_it_has(way: str) -> None:
     async with routing(ONE, way=way) as router:
         for path, allowed in PATHS.items():
@@ -82,7 +82,7 @@ async def test_what_is_not_there_is_404_in_the_shape_of_its_api() -> None:
         assert answer.json()["error"]["type"] == "not_found_error"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_head_is_get_without_a_body_also_of_a_stream_without_an_end(way: str) -> None:
     async with routing(ONE, way=way) as router:
         for path in ("/v1/models", "/_infermux/status", "/_infermux/events", "/_infermux/openapi.json"):

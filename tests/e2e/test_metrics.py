@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e._router import WAYS, in_order, provider, refused_url, routing
+from tests.e2e._router import EITHER_WAY, in_order, provider, refused_url, routing
 from tests.mocks.openai_upstream import OpenAIUpstream
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_what_happened_is_counted(way: str) -> None:
     async with OpenAIUpstream() as upstream:
         dead = provider("dead", refused_url())

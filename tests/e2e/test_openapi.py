@@ -14,7 +14,7 @@ import pytest
 import trio
 from jsonschema import Draft202012Validator
 
-from tests.e2e._router import HELLO, WAYS, Router, in_order, provider, routing
+from tests.e2e._router import EITHER_WAY, HELLO, Router, in_order, provider, routing
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,7 @@ async def described(router: Router) -> Description:
     return Description(answer.json())
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_every_document_is_as_described(way: str) -> None:
     async with OpenAIUpstream(keys=(KEY, "another")) as upstream:
         upstream.script.append(Reply(status=500))

@@ -11,7 +11,7 @@ import openai
 import pytest
 import trio
 
-from tests.e2e._router import HELLO, WAYS, in_order, provider, routing
+from tests.e2e._router import EITHER_WAY, HELLO, in_order, provider, routing
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 ID = {"x-request-id": "mine"}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_killed_request_is_told_so_and_ends_upstream_within_a_tenth_of_a_second(way: str, stream: bool) -> None:
     reply = Reply(stall_after=2) if stream else Reply(hang=True)
@@ -121,7 +121,7 @@ async def test_why_a_request_went_where_it_did() -> None:
                 assert (await router.web.get(f"/_infermux/explain?limit={limit}")).status_code == 400
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_events_tell_of_requests_and_providers_and_end_when_the_router_does(way: str) -> None:
     seen: dict[str, list[Any]] = {}
     async with (

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.e2e._claude import CLAUDE, claude_provider, claude_sdk
-from tests.e2e._router import HELLO, SAID, WAYS, Router, in_order, provider, routing
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, Router, in_order, provider, routing
 from tests.mocks.anthropic_upstream import AnthropicUpstream
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream, Reply
 
@@ -46,7 +46,7 @@ async def test_a_token_of_anthropics_oauth_goes_out_as_the_bearer_it_is() -> Non
     assert (sent.header("authorization"), sent.header("x-api-key")) == (f"Bearer {token}", None)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_the_credential_is_sent_in_the_form_of_the_providers_type(way: str) -> None:
     azure = {
         "type": "azure_openai",
@@ -188,7 +188,7 @@ async def test_bedrock_cannot_be_called_with_somebody_elses_credential() -> None
         assert "signed" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_lent_credential_is_seen_nowhere(way: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     echo = json.dumps({"error": {"message": f"bad key {MINE}", "type": MINE, "code": MINE, "param": MINE}}).encode()

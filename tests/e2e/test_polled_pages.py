@@ -125,10 +125,10 @@ async def test_what_cannot_be_made_is_an_error_in_the_usual_shape(monkeypatch: p
     async with routing(ONE, crashes=True) as router:
         assert router.application is not None
 
-        async def broken(_accept: str = "") -> tuple[bytes, str]:
+        async def broken(_self: object, _accept: str = "") -> tuple[bytes, str]:
             raise RuntimeError("secret detail")
 
-        monkeypatch.setattr("infermux.http.exposition.Metrics.page", lambda _self, accept="": broken(accept))
+        monkeypatch.setattr("infermux.http.exposition.Metrics.page", broken)
         answer = await router.web.get("/_infermux/metrics")
         assert (answer.status_code, answer.headers["x-infermux-error"]) == (500, "internal_error")
         assert "secret detail" not in answer.text

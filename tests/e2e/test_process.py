@@ -16,7 +16,7 @@ import trio
 
 from infermux.http.asgi import AsgiApp
 from tests.e2e._process import Process, serving
-from tests.e2e._router import HELLO, SAID, WAYS, in_order, provider, refused_url, until
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, in_order, provider, refused_url, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
 pytestmark = pytest.mark.slow
@@ -28,13 +28,8 @@ def client(process: Process) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=process.url, trust_env=False, verify=False, timeout=10)
 
 
-async def test_the_sdk_is_answered_over_a_dead_provider_and_sigterm_ends_it_cleanly() -> None:
-    async with trio.open_nursery() as nursery:  # beside each other: most of the time is that of starting them
-        for way in WAYS:
-            nursery.start_soon(_answers_and_ends, way)
-
-
-async def _answers_and_ends(way: str) -> None:
+@pytest.mark.parametrize("way", EITHER_WAY)
+async def test_the_sdk_is_answered_over_a_dead_provider_and_sigterm_ends_it_cleanly(way: str) -> None:
     check: dict[str, Any] = {"health_check": {}}
     async with (
         OpenAIUpstream() as good,

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.e2e._claude import CLAUDE, claude_provider, claude_sdk
-from tests.e2e._router import HELLO, SAID, WAYS, Router, in_order, provider, routing
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, Router, in_order, provider, routing
 from tests.mocks.anthropic_upstream import AnthropicUpstream
 from tests.mocks.anthropic_upstream import Reply as ClaudeReply
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
@@ -30,7 +30,7 @@ def rescuing(*providers: dict[str, Any], **more: Any) -> AbstractAsyncContextMan
     return routing(*providers, rescue="continue", routing=in_order(), **more)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_chats_are_whole_by_either_way_in(way: str) -> None:
     async with (
         OpenAIUpstream(default=CUT) as bad,

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from infermux.providers.dialects.neutral import Text
 from tests.e2e._claude import chat_calls, claude_provider
-from tests.e2e._router import SAID, WAYS, Router, provider, routing
+from tests.e2e._router import EITHER_WAY, SAID, Router, provider, routing
 from tests.mocks.anthropic_answers import SIGNATURE
 from tests.mocks.anthropic_upstream import AnthropicUpstream, Reply, Tool
 from tests.mocks.bedrock_upstream import BEARER, HAIKU, REGION, BedrockUpstream
@@ -147,7 +147,7 @@ async def streamed(reached: Reached, **asked: Any) -> tuple[list[Any], ParsedRes
         return events, await stream.get_final_response()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_response_is_answered_whole_and_streamed(kind: str, way: str) -> None:
     async with reaching(kind, way) as reached:
@@ -253,7 +253,7 @@ async def test_an_earlier_response_is_refused_where_nobody_kept_it(kind: str) ->
         assert "send the whole conversation" in caught.value.message
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_provider_that_speaks_responses_is_given_them_as_they_are(way: str) -> None:
     whole = json.dumps(answer(completion(Text(text=SAID)))).encode()
     events = tuple(event + b"\n\n" for event in written(unfold(completion(Text(text=SAID)))).split(b"\n\n")[:-1])

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.e2e._claude import CLAUDE, FUNCTION, chat_calls, claude_provider
-from tests.e2e._router import HELLO, SAID, WAYS, Router, in_order, provider, routing
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, Router, in_order, provider, routing
 from tests.mocks.anthropic_answers import SIGNATURE
 from tests.mocks.anthropic_upstream import KEY, AnthropicUpstream, Reply, Tool, Usage
 from tests.mocks.openai_upstream import OpenAIUpstream
@@ -33,7 +33,7 @@ class Weather(pydantic.BaseModel):
 SUN: Any = {"place": "Pau", "degrees": 30}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_a_chat_is_answered_whole_and_streamed(way: str) -> None:
     usage = Usage(input_tokens=3, output_tokens=5, cache_read_input_tokens=4)
     async with (

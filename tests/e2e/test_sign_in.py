@@ -20,7 +20,7 @@ from infermux.http.dashboard import pages
 from infermux.http.management import EXEMPT, management_app
 from infermux.http.sign_in import COOKIE
 from tests.e2e._browser import UNREADABLE, Chrome, beside, click, emulate, nameless, shown, text_of
-from tests.e2e._router import WAYS, Router, provider, routing
+from tests.e2e._router import EITHER_WAY, Router, provider, routing
 from tests.mocks.openai_upstream import OpenAIUpstream
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ async def test_every_route_of_management_but_health_and_ready_asks_for_the_token
             assert (answer.status_code == 401) == (path not in EXEMPT), (method, path)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_who_signs_in_gets_the_page_and_its_files_and_nothing_else(way: str) -> None:
     async with guarded(way=way) as (router, browser):
         assert (await browser.get(HOME)).status_code == 401
@@ -170,6 +170,7 @@ def signed_out(chrome: Chrome) -> None:
 
 
 @pytest.mark.needs("chromium", "chromedriver")
+@pytest.mark.long
 async def test_one_signs_in_and_out_by_the_page() -> None:
     async with guarded() as (router, _):
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import pytest
 
 from infermux.actors.identity import NOBODY
-from infermux.actors.key_table import Known
+from infermux.actors.key_table import KeyTable, Known
+from infermux.actors.keys import Keys
 from infermux.actors.messages import Priority
 from infermux.config.settings import AuthMode, AuthSettings, Config
 from infermux.errors import InvalidRequest, KeysUnavailable, Unauthorized
 from infermux.http.admission import admitted, caller_affinity, identity_of, priority_of
 from infermux.http.exchange import Head
-from infermux.keys import Allowance, new_key
+from infermux.keys import Allowance, new_key, rotated
 from infermux.secret import Secret
 
 SEVENTEEN = ",".join(f"t{i}=v" for i in range(17))
@@ -120,6 +124,53 @@ def test_in_no_other_mode_a_credential_is_lent() -> None:
 def test_keys_need_a_database() -> None:
     with pytest.raises(KeysUnavailable, match=r"ledger\.url"):
         admitted(head(x_api_key="x"), config(AuthMode.KEYS), None)
+
+
+def test_a_head_that_was_let_in_is_looked_up_again_once_its_key_has_changed() -> None:
+    text, stored = new_key(name="team-a", allows=Allowance(), now=0.0, expires_at=100.0)
+    wall = [10.0]
+    keys = Keys(ref=Any, table=KeyTable(), store=Any, wall=lambda: wall[0])  # type: ignore[arg-type]
+    keys.table.adopt([stored], 0.0)
+    same, by_keys = head(x_api_key=text.reveal()), config(AuthMode.KEYS)
+
+    def who() -> str:
+        return admitted(same, by_keys, keys).who.caller
+
+    assert admitted(same, by_keys, keys) is admitted(same, by_keys, keys)
+    keys.table.put(attrs.evolve(stored, name="team-b"), 1.0)
+    assert who() == "team-b"
+    keys.table.adopt([attrs.evolve(stored, name="team-c")], 2.0)
+    assert who() == "team-c"
+    wall[0] = 100.0
+    with pytest.raises(Unauthorized, match="has expired"):
+        who()
+    wall[0] = 20.0
+    assert who() == "team-c"
+    rotated_text, rotated_key = rotated(stored, now=20.0, keep_old=5.0)
+    keys.table.put(rotated_key, 20.0)
+    assert who() == "team-a"
+    wall[0] = 26.0
+    with pytest.raises(Unauthorized, match="not this router's"):
+        who()
+    same = head(x_api_key=rotated_text.reveal())
+    assert who() == "team-a"
+    keys.table.put(attrs.evolve(rotated_key, revoked_at=26.0), 26.0)
+    with pytest.raises(Unauthorized, match="was revoked"):
+        who()
+    keys.table.adopt([], 27.0)
+    with pytest.raises(Unauthorized, match="not this router's"):
+        who()
+
+
+def test_what_a_head_says_of_its_caller_is_read_once_too() -> None:
+    text, stored = new_key(name="team-a", allows=Allowance(names_callers=True), now=0.0)
+    keys = Keys(ref=Any, table=KeyTable(), store=Any, wall=lambda: 10.0)  # type: ignore[arg-type]
+    keys.table.adopt([stored], 0.0)
+    same = head(x_api_key=text.reveal(), x_infermux_caller="other", x_infermux_priority="batch")
+    first = admitted(same, config(AuthMode.KEYS), keys)
+    assert (first.who.caller, first.priority) == ("other", Priority.BATCH)
+    keys.table.put(attrs.evolve(stored, allows=Allowance()), 1.0)
+    assert admitted(same, config(AuthMode.KEYS), keys).who.caller == "team-a"
 
 
 def test_callers_are_told_apart_without_their_keys_being_kept() -> None:

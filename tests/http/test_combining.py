@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from infermux.http import combining
 
 PAGE = """\
@@ -144,6 +147,42 @@ def test_counters_and_histograms_are_summed_and_states_are_not() -> None:
         "infermux_workers 2.0",
     ):
         assert line in page.splitlines()
+
+
+def test_of_former_pages_only_what_adds_up_is_taken() -> None:
+    page, former = PAGE.format(count=3, routable=1), PAGE.format(count=4, routable=0)
+    behind = page + combining.totals([former]).decode()  # as a worker has that of who was there before
+    for found in (combining.metrics([page], {}, "", [former]), combining.metrics([behind], {}, "")):
+        lines = found[0].decode().splitlines()
+        for line in (
+            'infermux_requests_total{status="200"} 7.0',
+            'infermux_waited_seconds_bucket{le="+Inf"} 7.0',
+            "infermux_waited_seconds_sum 1.0",
+            'infermux_provider_routable{provider="a"} 1.0',
+            "infermux_ledger_available 1.0",
+            "infermux_in_flight 3.0",
+        ):
+            assert line in lines
+
+
+DOLLARS = """\
+# HELP infermux_cost_dollars_total Dollars.
+# TYPE infermux_cost_dollars_total counter
+infermux_cost_dollars_total {}
+"""
+
+
+def dollars(pages: list[str], former: list[str]) -> float:
+    return float(combining.metrics(pages, {}, "", former)[0].split()[-1])
+
+
+@given(st.lists(st.floats(0, 1e6, allow_nan=False), min_size=2, max_size=6), st.data())
+def test_the_least_bit_is_not_lost_whoever_answers(each: list[float], data: st.DataObject) -> None:
+    pages = [DOLLARS.format(value) for value in each]
+    before = dollars(pages, [])
+    split = data.draw(st.integers(0, len(pages)))
+    assert dollars(pages[split:], pages[:split]) == before
+    assert dollars([*pages[split:], combining.totals(pages[:split]).decode()], []) >= before
 
 
 def test_the_rules_of_metrics_are_about_metrics_there_are() -> None:

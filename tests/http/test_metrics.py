@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -77,6 +79,29 @@ async def test_what_failed_is_counted_by_whose_fault_it_was(autojump_clock: Mock
         ("a", "cancelled", ""),
     }
     assert not counts.times
+
+
+async def test_however_requests_and_attempts_alternate_each_is_counted_once(autojump_clock: MockClock) -> None:
+    rng, requests, attempts = random.Random(1), Counter[str](), Counter[tuple[str, str]]()
+    async with world(provider("a", "m"), provider("b", "m")) as w:
+        counts = Counts(w.fleet)
+        for n in range(300):
+            names = rng.choices("ab", k=rng.choice((1, 1, 1, 2)))
+            outcomes = rng.choices(("ok", "server_error"), k=len(names))
+            tried = [
+                Tried(provider=name, model="m", started=0, ended=1, outcome=outcome, usage=USAGE, cost=1.0)
+                for name, outcome in zip(names, outcomes, strict=True)
+            ]
+            model = rng.choice(("m", f"made-up-{n}"))
+            counts.note(Record(id="r", at=0, requested=model, provider=names[-1], model="m", attempts=tuple(tried)))
+            requests[names[-1]] += 1
+            attempts.update(zip(names, outcomes, strict=True))
+            if rng.random() < 0.1:  # read in between, and in a copy
+                assert sum(counts.copy().requests.values()) == n + 1
+                assert sum(counts.attempts.values()) == attempts.total()
+    assert {key[2]: count for key, count in counts.requests.items()} == requests
+    assert {key[:2]: count for key, count in counts.attempts.items()} == attempts
+    assert sum(used.cost for used in counts.used.values()) == attempts.total()
 
 
 async def test_tokens_at_a_price_nobody_knows_are_counted_apart(autojump_clock: MockClock) -> None:

@@ -120,6 +120,7 @@ class TestOneAfterTheOther:
         assert [each["ok"] for each in check["providers"]] == [True, True]  # the one before is still there
 
 
+@pytest.mark.long
 def test_it_is_installed_for_real_from_a_package_and_a_repository(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     for tool in ("PIP", "UV"):
         monkeypatch.setenv(f"{tool}_NO_INDEX", "1")

@@ -494,6 +494,7 @@ async def test_an_answer_in_one_piece_is_what_the_parser_makes_of_it(far: Far, a
 
     whole = await read(answer)
     assert whole == await read(answer[:9], answer[9:])
+    assert whole == await read(answer)  # of lines that were read before
 
 
 async def _say(end: MemoryWire, pieces: tuple[bytes, ...]) -> None:

@@ -36,6 +36,7 @@ FURTHER: Final = (
 )
 
 
+@pytest.mark.long
 async def test_no_secret_is_seen_whatever_goes_wrong() -> None:
     async with trio.open_nursery() as nursery:  # beside each other: most of the time is their processes'
         for scenario in EVERYDAY:

@@ -56,6 +56,7 @@ def _post(body: dict[str, Any]) -> Ask:
 _BODY: Final[dict[str, Any]] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}]}
 
 
+@pytest.mark.long
 async def test_names_cost_in_proportion_to_their_number() -> None:
     async with besieged() as siege:
         for made in (_keys, _same_key, _inner_keys, _translated_keys, _headers, _query):

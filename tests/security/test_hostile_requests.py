@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 import trio
 
-from tests.e2e._router import WAYS, Router, provider, routing
+from tests.e2e._router import EITHER_WAY, Router, provider, routing
 from tests.mocks.openai_upstream import OpenAIUpstream
 from tests.security._attacks import ATTACKS, TOKEN, UNTIL_TIMEOUT, Attack
 
@@ -19,7 +19,7 @@ CLOSING: Final = (400, 408, 417, 431)
 _STATUS: Final = re.compile(rb"^HTTP/1\.1 (\d{3}) ", re.MULTILINE)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EITHER_WAY)
 async def test_what_parsers_may_read_differently_is_refused_and_nothing_is_smuggled(way: str) -> None:
     wrong: list[str] = []
     limits = {"header_timeout": "1s"}

@@ -12,7 +12,7 @@ from tests.e2e._attacks import BODY, request
 from tests.e2e._router import WAYS
 from tests.security._siege import CONNECTION, LONG, MIB, SLACK, Siege, besieged, certified, linger
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 CROWD = 1500 if LONG else 120
 ATTACKED = WAYS if LONG else WAYS[:1]

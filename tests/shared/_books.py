@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from infermux.actors.purses import bounds
+from infermux.actors.purse import bounds
 from infermux.database.place import Place
 from infermux.database.store import Store
 from infermux.errors import DatabaseUnavailable

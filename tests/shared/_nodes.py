@@ -22,6 +22,7 @@ from tests.shared._redis import PATIENCE, RedisServer, redis_server
 BLOCKS: Final = 1 / OF_FAIR_SHARE  # minutes' worth of a limit that all nodes together hold in blocks, at most
 WITHIN: Final = 0.02  # of the limit of a window: so much may be missing
 STARTS_WITHIN: Final = 120.0  # seconds, on a busy machine
+ALONE_AFTER: Final = 0.3  # seconds; one notices before the other that Redis has gone
 TOLD_WITHIN: Final = 1.5  # seconds until what a node has spent is known elsewhere
 ROOT: Final = Path(__file__).parents[2]
 LIMITS: Final = ((Node.REQUESTS, Node.ASKED), (Node.TOKENS, Node.ASKED_TOKENS))
@@ -46,6 +47,7 @@ class Window:
     began: float
     before: Sequence[int]
     at_first: Sequence[float]  # what may have been there of each limit when it began
+    offered: Sequence[int]  # see `Nodes.offered`
     is_first: bool = False
     highest: list[float] = attrs.field(factory=lambda: [-1.0, -1.0])  # over the limits, in minutes' worth of each
 
@@ -65,6 +67,8 @@ class Nodes:
     processes: dict[int, subprocess.Popen[str]] = attrs.field(factory=dict[int, "subprocess.Popen[str]"])
     window: Window = attrs.field(init=False)
     under_way: int | None = None  # micro-dollars that were promised when the budget of this row ran out
+    cut_off: dict[int, float] = attrs.field(factory=dict[int, float])  # nodes without Redis while others had it: since
+    parts: set[int] = attrs.field(factory=set[int])  # those of them that may have used a part that others used too
     untold: int = 0  # micro-dollars of killed nodes that nobody else may know of
     _began: float = 0.0
     _next: int = 0
@@ -72,7 +76,7 @@ class Nodes:
 
     def __attrs_post_init__(self) -> None:
         self.board = Board(self._path)
-        self.window = Window(time.monotonic(), [0] * 4, (self.requests, self.tokens), is_first=True)
+        self.window = Window(time.monotonic(), [0] * 4, (self.requests, self.tokens), [0] * 3, is_first=True)
 
     @property
     def _path(self) -> Path:
@@ -156,8 +160,9 @@ class Nodes:
         window, found = self.window, self.missing()
         before = [0.0, 0.0] if window.is_first else window.at_first
         left = [max(0.0, was + each.allowed - each.admitted) for was, each in zip(before, found, strict=True)]
-        self.window = Window(time.monotonic(), self._admitted(), left)
+        self.window = Window(time.monotonic(), self._admitted(), left, self.offered())
         self.untold, self.under_way = 0, None
+        self.parts.clear()
         self._spent.clear()
 
     def missing(self) -> list[Missing]:
@@ -188,13 +193,31 @@ class Nodes:
         spent, promised = self.money(Money.SPENT), sum(self.money(Money.PROMISED))
         if self.under_way is None and sum(spent) + promised >= self.budget:
             self.under_way = promised
-        most = self.budget + (self.under_way or 0) + self.untold
-        assert sum(spent) <= most, (
+        assert sum(spent) <= (most := self.most()), (
             f"${sum(spent) / 1e6} of a budget of ${self.budget / 1e6} spent, ${most / 1e6} allowed"
         )
+        self._see_who_is_cut_off(now)
         self._spent.append((now, spent))
         while self._spent[0][0] < now - TOLD_WITHIN:
             self._spent.popleft()
+
+    def most(self) -> int:
+        """Of a budget what may be spent: with what was under way when it ran out, what a killed node told nobody, and,
+        where a node alone had lost Redis, its part of what was left, which the others could not know of.
+        """
+        alone = len(self.parts) * self.budget // len(self.processes)
+        return self.budget + (self.under_way or 0) + self.untold + alone
+
+    def _see_who_is_cut_off(self, now: float) -> None:
+        lost = {place for place in self.processes if self.board.node(place)[Node.DEGRADED]}
+        lost = set[int]() if len(lost) == len(self.processes) else lost
+        self.cut_off = {place: self.cut_off.get(place, now) for place in lost}
+        self.parts |= {place for place, since in self.cut_off.items() if now - since > ALONE_AFTER}
+
+    def offered(self) -> list[int]:
+        """Requests under limits and budgets, round trips to Redis, and how often a node had lost it."""
+        asked = 2 * self.total(Node.ASKED) + sum(self.money(Money.ASKED))
+        return [asked, self.total(Node.ROUNDS), self.total(Node.OUTAGES)]
 
     def _admitted(self) -> list[int]:
         return [self.total(number) for pair in LIMITS for number in pair]

@@ -32,6 +32,7 @@ COLUMNS: Final = (
     ("missing", 9),
     ("over", 9),
     ("a round trip", 14),
+    ("outages", 9),
     ("budget", 10),
     ("unspent", 10),
     ("free", 8),
@@ -49,6 +50,7 @@ class Row:
     tokens: Missing | None = None
     over: tuple[float, float] | None = None
     per_round: float = 0.0
+    outages: int = 0
     budget: float | None = None
     unspent: float | None = None
     free: float | None = None
@@ -60,7 +62,7 @@ class Row:
         for each, over in zip((self.requests, self.tokens), self.over or (0.0, 0.0), strict=True):
             limits += ["", "", ""] if each is None else [str(each.admitted), _part(each.part), _part(over)]
         money = ["" if each is None else f"${each:.4f}" for each in (self.budget, self.unspent, self.free, self.differ)]
-        return (self.name, f"{self.seconds:.0f}", *limits, f"{self.per_round:.0f}", *money)
+        return (self.name, f"{self.seconds:.0f}", *limits, f"{self.per_round:.0f}", str(self.outages), *money)
 
     def __str__(self) -> str:
         return _line(self.cells)
@@ -81,14 +83,14 @@ def heading() -> str:
 
 def ends(name: str, running: Nodes, books: Books, began: float) -> Row:
     """After a fault: all is as before, the limits are used up, so is the budget, and everybody agrees on it."""
-    before = _offered(running)
+    before = running.window.offered
     running.until_together()
     running.until_used_up()
     requests, tokens = running.missing()
     over = running.window.highest
     running.until(lambda: _unspent(running) < PROMISE, RUNS_OUT_WITHIN)
     said = agreed(running, books)
-    asked, rounds = (now - was for now, was in zip(_offered(running), before, strict=True))
+    asked, rounds, outages = (now - was for now, was in zip(running.offered(), before, strict=True))
     free = max(running.money(Money.FREE))
     blocks = running.budget // OF_WHAT_IS_LEFT
     assert free <= blocks + held(running), f"${free / 1e6} were free when a request was refused"
@@ -99,6 +101,7 @@ def ends(name: str, running: Nodes, books: Books, began: float) -> Row:
         tokens=tokens,
         over=(over[0], over[1]),
         per_round=asked / max(rounds, 1),
+        outages=outages,
         budget=running.budget / 1e6,
         unspent=(running.budget - said.true) / 1e6,
         free=free / 1e6,
@@ -133,10 +136,6 @@ def agreed(running: Nodes, books: Books) -> Said:
     return last[0]
 
 
-def _offered(running: Nodes) -> tuple[int, int]:
-    return 2 * running.total(Node.ASKED) + sum(running.money(Money.ASKED)), running.total(Node.ROUNDS)
-
-
 def full_load(running: Nodes, seconds: float) -> Row:
     """Limits that nobody reaches, and callers that hardly pause: how many requests there are to a round trip."""
     running.board.says[Says.ROW] += 1
@@ -144,16 +143,16 @@ def full_load(running: Nodes, seconds: float) -> Row:
     running.new_window()
     running.during(1.0)  # until each knows what it uses
     began = time.monotonic()
-    before = [running.total(number) for number in (Node.FULL, Node.ROUNDS)]
+    numbers = (Node.FULL, Node.ROUNDS, Node.OUTAGES)
+    before = [running.total(number) for number in numbers]
     running.during(seconds)
-    requests, rounds = (
-        running.total(number) - was for number, was in zip((Node.FULL, Node.ROUNDS), before, strict=True)
-    )
+    requests, rounds, outages = (running.total(number) - was for number, was in zip(numbers, before, strict=True))
     running.board.says[Says.FULL] = 0
     took = time.monotonic() - began
     beats = (took + 1) * len(running.processes)  # a node tells once a second that it is there, whatever its load
     assert rounds <= requests / A_ROUND_TRIP + beats, f"{rounds} round trips for {requests} requests"
-    return Row(name="full load", seconds=took, requests=Missing(requests, requests, 0.0), per_round=requests / rounds)
+    admitted = Missing(requests, requests, 0.0)
+    return Row(name="full load", seconds=took, requests=admitted, per_round=requests / rounds, outages=outages)
 
 
 def write(rows: list[Row], seconds: float) -> None:

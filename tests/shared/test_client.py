@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from infermux.secret import Secret
-from infermux.shared.client import Redis, Session, StateUnavailable
+from infermux.shared.client import Redis, Session, StateUnavailable, sole
 from infermux.shared.place import client_url, place_of
 from infermux.shared.scripts import Call
 from tests.shared._redis import RedisServer, redis_server
@@ -67,6 +67,21 @@ async def refused(url: str) -> str:
     with pytest.raises(StateUnavailable) as caught:
         await Redis(url=Secret(url)).use(everything)
     return str(caught.value)
+
+
+async def test_a_reason_that_comes_from_the_group_it_was_in_is_said_once(server: RedisServer) -> None:
+    async def away() -> None:
+        raise OSError("away")
+
+    async def work(session: Session) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(away)
+        except ExceptionGroup as group:
+            raise sole(group) from group
+
+    with pytest.raises(StateUnavailable, match=r"^OSError: away$"):
+        await Redis(url=Secret(f"unix://{server.socket}")).use(work)
 
 
 async def test_who_may_not_is_told_why_without_the_password(

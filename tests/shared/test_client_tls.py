@@ -173,6 +173,7 @@ async def test_what_it_is_asked_for_is_in_the_database_of_the_url(places: Places
     assert "invalid username-password" in await trouble_at(f"redis://in%3Afermux:no@127.0.0.1:{places.bare}/2")
     assert "out of range" in await trouble_at(f"redis://{WHO}@127.0.0.1:{places.bare}/99")
     assert "Connection refused" in await trouble_at(f"redis://{WHO}@127.0.0.1:{free_ports(1)[0]}/0")
+    assert "No such file" in await trouble_at(f"unix://{places.server.folder}/gone.sock")
 
 
 async def test_a_context_is_kept_until_its_files_change(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def some() -> Generator[Nodes]:
         yield running
 
 
+@pytest.mark.long
 def test_limits_hold_whatever_happens_to_redis_and_to_nodes(some: Nodes) -> None:
     some.until_used_up()
     some.new_window()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import trio
 from infermux.config import load_text
 from infermux.workers.crew import Crew
 from infermux.workers.link import Failed, LinkLost
-from infermux.workers.messages import Adopt, Begin, Done, Load, NotLoaded, Obey, Ready, See, Seen, Turn
+from infermux.workers.messages import Adopt, Begin, CatchUp, Done, Load, NotLoaded, Now, Obey, Ready, See, Seen, Turn
 
 CONFIG = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\n")
 OTHER = load_text("workers: 3\nproviders: [{name: a, type: ollama}]\nrouting: {strategy: random}\n")
@@ -35,7 +36,7 @@ class FakeLink:
 
     async def ask(self, message: Any) -> Any:
         worker = self.worker
-        if worker.dead.is_set():
+        if worker.dead.is_set() or self.lost.is_set():
             raise LinkLost
         if worker.hangs:
             await worker.dead.wait()
@@ -50,6 +51,10 @@ class FakeLink:
                 worker.events.append(("begins", worker.place, share))
                 self.begun.set()
                 return None
+            case Now():
+                worker.events.append(("now", worker.place, message))
+                worker.dies(0)
+                raise LinkLost
             case Load(config):
                 if worker.holds_back is not None:
                     await worker.holds_back.wait()
@@ -78,6 +83,10 @@ class FakeLink:
             await trio.sleep_forever()
         if self.worker.slow is not None:
             await self.worker.slow.wait()
+        if self.worker.catches_up:
+            latest = await handler(CatchUp())
+            self.worker.config = latest.config or self.worker.config
+            self.worker.words.update(latest.words)
         await handler(READY)
         while True:
             await handler(Turn([]))
@@ -87,7 +96,7 @@ class FakeLink:
 
 @attrs.define(eq=False)
 class FakeWorker:
-    """See `workers.process.Child`. `over`: it has more in flight than its part.
+    """See `workers.process.Child`. `over`: it has more in flight than its part; `drains`: SIGTERM does not end it.
 
     `slow` is waited for before it listens, `holds_back` before it answers to a configuration; `refuses` routing.
     """
@@ -98,6 +107,8 @@ class FakeWorker:
     over: bool = False
     hangs: bool = False
     fails: bool = False
+    drains: bool = False
+    catches_up: bool = False
     slow: trio.Event | None = None
     holds_back: trio.Event | None = None
     config: Any = None
@@ -113,6 +124,7 @@ class FakeWorker:
     ready_at: float | None = None
     share: Any = None
     late: bool = False
+    telling: trio.Lock = attrs.field(factory=trio.Lock)
 
     def __attrs_post_init__(self) -> None:
         self.link = FakeLink(self)
@@ -124,7 +136,8 @@ class FakeWorker:
 
     def signal(self, number: int) -> None:
         self.events.append(("signalled", self.place, number))
-        self.dies(-number)
+        if number != signal.SIGTERM or not self.drains:
+            self.dies(-number)
 
     def dies(self, code: int = 1) -> None:
         self.code = code

@@ -9,16 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.share import Share
-from infermux.workers.crew import PATIENCE, STARTS_WITHIN, NotStarted, room_for_sockets
+from infermux.workers.crew import ASK_EVERY, ENDS_WITHIN, PATIENCE, STARTS_WITHIN, NotStarted
 from infermux.workers.loading import Reloads
-from infermux.workers.messages import NotLoaded, Word
+from infermux.workers.messages import NotLoaded, Now, Reload, Word
 from tests.workers._crew import CONFIG, OTHER, READY, SOON, World, until, world
-
-
-def test_sockets_go_where_their_paths_are_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder, wanted in (("/var/tmp", "/var/tmp"), ("/" + "x" * 90, "/tmp")):
-        monkeypatch.setattr("tempfile.tempdir", folder)
-        assert room_for_sockets() == wanted
 
 
 async def test_all_begin_with_their_parts(autojump_clock: MockClock) -> None:
@@ -182,6 +176,44 @@ async def test_one_that_does_not_answer_is_killed(autojump_clock: MockClock) -> 
         assert w.at(0).share == Share(0, 3)
 
 
+async def test_one_that_hangs_is_found_though_nobody_else_asks_it_anything(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        await trio.sleep(60)
+        w.told()
+        stuck = w.at(2)
+        stuck.hangs = True
+        await trio.sleep(ASK_EVERY + PATIENCE + 5)
+        assert w.told("signalled") == [("signalled", 2, signal.SIGKILL)]
+        assert w.at(2) is not stuck
+        assert w.at(2).share == Share(2, 3)
+
+
+async def test_one_that_can_be_asked_no_more_is_killed_unless_it_ends(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        await trio.sleep(5)
+        w.told()
+        lost = w.at(1)
+        lost.link.lost.set()
+        await trio.sleep(ENDS_WITHIN - 1)
+        assert w.told("signalled") == []
+        await trio.sleep(5)
+        assert w.told("signalled") == [("signalled", 1, signal.SIGKILL)]
+        assert w.at(1) is not lost
+
+
+async def test_one_that_hangs_does_not_keep_the_others_from_their_parts(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.at(2).hangs = True
+        w.at(0).dies()
+        await trio.sleep(0.05)
+        assert w.at(1).share == Share(0, 2)
+        await until(lambda: w.at(1).share == Share(1, 3))  # the one that comes back is counted, though 2 does not hear
+        assert trio.current_time() < PATIENCE / 2
+
+
 async def test_one_that_fails_at_an_answer_is_killed_and_the_others_are_not(autojump_clock: MockClock) -> None:
     async with world() as w:
         await w.crew.start(w.nursery)
@@ -202,6 +234,54 @@ async def test_a_drain_ends_all_and_starts_none(autojump_clock: MockClock) -> No
             await w.crew.run()
         assert sorted(w.told("signalled")) == [("signalled", place, signal.SIGTERM) for place in (0, 2)]
         assert len(w.workers) == 3
+
+
+async def test_told_again_to_end_they_do_so_at_once_and_sigterm_is_sent_once(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        for place in range(3):
+            w.at(place).drains = True
+        w.told()
+        w.crew.drain()
+        w.crew.drain()
+        with trio.fail_after(1):
+            await w.crew.run()
+        happened = w.told("signalled", "now")
+        assert [each for each in happened if each[0] == "signalled"] == [
+            ("signalled", place, signal.SIGTERM) for place in range(3)
+        ]
+        assert sorted(each for each in happened if each[0] == "now") == [("now", place, Now()) for place in range(3)]
+
+
+async def test_a_reload_goes_on_when_the_worker_that_was_asked_for_it_dies(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        reloads = Reloads(lambda: (OTHER, []), w.crew)
+        w.crew.reload = reloads.asked
+        go_on = w.at(1).holds_back = trio.Event()
+        w.at(0).told.send_nowait(Reload(dry_run=False))
+        await until(lambda: w.at(0).config is OTHER)
+        w.at(0).dies()
+        await trio.sleep(1)
+        go_on.set()
+        await trio.sleep(5)
+        assert {w.at(place).strategy for place in range(3)} == {OTHER.routing.strategy}
+
+
+async def test_one_that_is_about_to_listen_is_told_what_has_changed(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.crew.start(w.nursery)
+        w.slow_from_now = trio.Event()
+        w.at(1).dies()
+        await until(lambda: len(w.workers) == 4 and w.at(1).config is not None)
+        w.at(0).told.send_nowait(Word("a", "disable", (1,)))
+        await Reloads(lambda: (OTHER, []), w.crew).asked(False)
+        w.at(1).catches_up = True
+        w.slow_from_now.set()
+        await until(lambda: w.at(1).listens.is_set())
+        assert (w.at(1).strategy, w.at(1).words) == (OTHER.routing.strategy, {"a": "disable"})
+        await trio.sleep(5)
+        assert [each for each in w.told("loads") if each[1] == 1] == []
 
 
 async def test_one_that_starts_while_all_reload_serves_what_is_new(autojump_clock: MockClock) -> None:

@@ -39,6 +39,7 @@ class FakeCrew:
     config: Config = OLD
     draining: bool = False
     words: dict[str, str] = attrs.field(factory=dict[str, str])
+    drained_after: FakeChild | None = None
     loading: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def ask(self, child: FakeChild, message: Any) -> Any:
@@ -48,6 +49,7 @@ class FakeCrew:
         if child.refuses is not None:
             raise child.refuses
         child.taken.append(("? " if message.dry_run else "") + message.config.routing.strategy)
+        self.draining = child is self.drained_after
         return Done(told={"changed": True, "summary": []}, lines=("something",))
 
 
@@ -78,6 +80,15 @@ async def test_where_one_cannot_take_it_those_that_have_go_back(error: Exception
         await reloads(both).asked(False)
     assert both.children[0].taken == ["priority", "random"]
     assert both.config is OLD
+
+
+async def test_when_the_end_comes_between_two_nobody_has_to_go_back(caplog: pytest.LogCaptureFixture) -> None:
+    both = crew(FakeChild(0), FakeChild(1, refuses=NotLoaded("the router is shutting down")))
+    both.drained_after = both.children[0]
+    with pytest.raises(NotLoaded, match="shutting down"):
+        await reloads(both).asked(False)
+    assert both.children[0].taken == ["priority"]
+    assert "cannot go back" not in caplog.text
 
 
 async def test_what_was_said_of_a_provider_that_is_no_more_is_forgotten() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 import threading
 from typing import Any
 
 import pytest
 
-from infermux.workers.process import start
+from infermux.workers.process import Child, start
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +56,17 @@ async def test_where_there_is_no_room_for_a_thread_its_process_is_ended(monkeypa
     os.close(writing)
     assert [process.returncode for process in started] == [-9]
     assert _open_descriptors() <= before
+
+
+async def test_where_no_descriptor_is_left_the_end_of_a_worker_is_seen_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(_pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    writer = threading.Thread(target=int)
+    writer.start()
+    link: Any = None
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as process:  # noqa: ASYNC220 - as `start` does
+        assert await Child(0, process, link, 0.0, writer).ended() == 3

@@ -15,8 +15,9 @@ from infermux.actors.provider_messages import Verb
 from infermux.actors.share import WHOLE, Share
 from infermux.config import load_text
 from infermux.config.settings import Config
-from infermux.errors import ConfigError, NotFound, Problem, ShuttingDown
-from infermux.workers.messages import Begin, Load, NotLoaded, Obey, Word
+from infermux.errors import ConfigError, InfermuxError, NotFound, Problem, ShuttingDown
+from infermux.workers.link import LinkLost
+from infermux.workers.messages import Begin, CatchUp, Latest, Load, NotLoaded, Obey, Word
 from infermux.workers.worker import Worker
 
 OLD, NEW = (
@@ -84,6 +85,57 @@ async def test_it_does_as_an_operator_has_said_with_the_providers_that_it_has() 
     one = worker(SimpleNamespace(fleet=SimpleNamespace(command=command)))
     await one.answer(Obey({"a": "disable", "unknown": "drain", "restarting": "drain", "b": "drain"}))
     assert done == [("a", Verb.DISABLE), ("b", Verb.DRAIN)]
+
+
+def reloading(done: list[Any], refused: Exception | None = None) -> Any:
+    """An application that reloads, and does what operators say."""
+
+    async def reload(*, dry_run: bool) -> Any:
+        if refused is not None:
+            raise refused
+        done.append("reloads")
+        return SimpleNamespace(as_json=dict, difference=SimpleNamespace(lines=list))
+
+    async def command(name: str, verb: Verb) -> None:
+        done.append((name, verb))
+
+    return SimpleNamespace(reloader=SimpleNamespace(reload=reload), fleet=SimpleNamespace(command=command))
+
+
+def telling(latest: Latest | None) -> Any:
+    """A link to a leader that says what has changed; None: it is gone."""
+
+    async def ask(message: Any) -> Latest:
+        assert message == CatchUp()
+        if latest is None:
+            raise LinkLost
+        return latest
+
+    return SimpleNamespace(ask=ask)
+
+
+@pytest.mark.parametrize(
+    ("latest", "changed", "done"),
+    [
+        (Latest(NEW, {"a": "drain"}), True, ["reloads", ("a", Verb.DRAIN)]),
+        (Latest(None, {}), False, []),
+        (None, False, []),
+    ],
+)
+async def test_before_it_listens_it_takes_what_has_changed_while_it_was_starting(
+    latest: Latest | None, changed: bool, done: list[Any]
+) -> None:
+    happened: list[Any] = []
+    one = worker(None, telling(latest))
+    assert await one.catch_up(reloading(happened)) is changed
+    assert happened == done
+    assert one.latest is (NEW if changed else OLD)
+
+
+async def test_one_that_cannot_take_what_has_changed_does_not_listen() -> None:
+    refused = ConfigError([Problem("f", 1, "a", "is bad")])
+    with pytest.raises(InfermuxError, match=r"reloaded meanwhile cannot be taken: .* is bad"):
+        await worker(None, telling(Latest(NEW, {}))).catch_up(reloading([], refused))
 
 
 @pytest.mark.parametrize("verb", list(Verb))

@@ -87,7 +87,7 @@ local function look()
     if name then
       local has, last, gave, at = string.match(all[i + 1], '^(%-?%d+) (%d+) (%-?%d+) (%d+)$')
       local silent = now - tonumber(at)
-      if silent <= GONE or redis.call('HEXISTS', KEYS[2], name) == 1 then
+      if silent <= GONE or redis.call('HGET', KEYS[2], name) then
         total = total + tonumber(has) - tonumber(gave)
       elseif silent > FORGOTTEN then
         redis.call('HDEL', key, all[i])

@@ -162,5 +162,6 @@ def test_nobody_notices_at_the_real_figures() -> None:
     holds(*run_virtually(partial(played, MemoryNet(), 1.0), seed=1), 0.0)
 
 
+@pytest.mark.long
 async def test_nobody_notices_over_sockets() -> None:
     holds(*await played(None, SCALE), LATE)
