@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -11,7 +12,9 @@ from trio.testing import MockClock
 
 from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
+from infermux.actors.lease import Lease
 from infermux.actors.phase import Phase
+from infermux.actors.reply import Reply
 from infermux.config.settings import Backoff, Hedge, Queue, RateLimits, Retry
 from infermux.errors import RequestKilled
 from tests.actors._scripted import (
@@ -114,26 +117,36 @@ class BeforeStep(trio.abc.Instrument):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_in_the_very_pass_of_the_loop_in_which_it_is_granted(stream: bool, autojump_clock: MockClock) -> None:
+async def test_in_the_very_pass_of_the_loop_in_which_it_is_granted(
+    stream: bool, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
     """The lease is in its reply, and its task has not run yet."""
+    send = Reply[Any].send
     one = provider("a", "m", rate_limits=RateLimits(max_concurrent=1))
     async with world(one, queue=Queue(max_wait=60.0), script={"a": [streams(stalls=True)]}) as w:
         first, run = w.run(stream=True), w.run(stream=stream)
         await first.begin()
+
+        def sent_and_killed(reply: Reply[Any], value: Any) -> bool:
+            taken = send(reply, value)
+            assert isinstance(value, Lease)
+            assert run.phase is Phase.QUEUED
+            run.kill(KILLED)
+            return taken
+
         async with trio.open_nursery() as nursery:
 
-            async def serve(task_status: trio.TaskStatus[trio.lowlevel.Task]) -> None:
-                task_status.started(trio.lowlevel.current_task())
+            async def serve() -> None:
                 with pytest.raises(RequestKilled, match="an operator ended it"):
                     await run.begin()
                 run.close()
 
-            waiting = await nursery.start(serve)
+            nursery.start_soon(serve)
             await trio.sleep(1)
+            monkeypatch.setattr(Reply, "send", sent_and_killed)
             first.close()
-            # No task could look just then: which of those that may run in a pass comes first is left to chance.
-            granted = lambda: w.in_flight("a") and run.phase is Phase.QUEUED  # noqa: E731 - read where it is used
-            trio.lowlevel.add_instrument(BeforeStep(waiting, lambda: run.kill(KILLED), when=granted))
+        monkeypatch.setattr(Reply, "send", send)
+        assert run.trail
         assert len(w["a"].asked) == 1
         await nothing_is_left(w)
 
