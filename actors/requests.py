@@ -45,13 +45,7 @@ def request_run(
     asks. `lent` is the caller's own credential for providers that go without one. `now` is the time, for who has just
     looked.
     """
-    peek: Peek
-    if endpoint is _CHAT:
-        peek, prompt = peek_chat(body), prompt_tokens(body)
-    else:
-        peek = PEEKS[endpoint](body)
-        prompt = estimated_prompt(peek, body)
-        check_preferences(peek.provider)
+    peek, prompt = _read(endpoint, body)
     response = peek if isinstance(peek, ResponsePeek) else None
     previous = None if response is None else response.previous_response_id
     judged = fleet.catalogue.is_judged
@@ -85,6 +79,16 @@ def request_run(
     )
     stored = response is not None and response.is_stored
     return fleet.run(want, call, caller=caller, timeout=timeout, stored=stored, now=now)
+
+
+def _read(endpoint: Endpoint, body: bytes) -> tuple[Peek, int]:
+    """What routing needs of a body, and how many tokens its prompt may have."""
+    if endpoint is _CHAT:
+        return peek_chat(body), prompt_tokens(body)
+    peek = PEEKS[endpoint](body)
+    prompt = estimated_prompt(peek, body)
+    check_preferences(peek.provider)
+    return peek, prompt
 
 
 def _affinity(fleet: Fleet, endpoint: Endpoint, body: bytes, given: Callable[[bytes], bytes] | None) -> bytes:

@@ -172,8 +172,8 @@ class Supply:
         made.share = self.share
         return made
 
-    def purse(self, purse: Purse, known: Callable[[], bool]) -> SharedPurse:
-        """The lease on a purse, once `known`: that what was spent of it before is in it."""
+    def purse(self, purse: Purse, known: Callable[[], bool], store: Callable[[], str]) -> SharedPurse:
+        """The lease on a purse, once `known`: that what was spent of it before is in it, as `store` has it."""
         self._made += 1
         key = self.key("purse", *purse.key, str(int(purse.start)))
         made = SharedPurse(
@@ -183,6 +183,7 @@ class Supply:
             node=f"{self.node}.{self._made}",
             ask=self.ask,
             known=known,
+            store=store,
             clock=trio.current_time,
         )
         made.share = self.share

@@ -129,25 +129,29 @@ async def open_application(
             door=Door(PREFIX, pages(PREFIX), Visits() if siblings is None else Visits(key=siblings.cookies)),
         )
         management.metrics.more.append(management.door_log.values)
-        separate = config.management_listen is not None
-        application = Application(
-            fleet=fleet,
-            inference=inference,
-            reloader=reloader,
-            door_log=management.door_log,
-            app=let_finish(management_app(management, managed=not separate), management.door_log),
-            management_app=let_finish(management_app(management, public=False), management.door_log)
-            if separate
-            else None,
-            local_app=None if siblings is None else local_app(management),
-            polled=None if separate else management_polled(management),
-            management_polled=management_polled(management, public=False) if separate else None,
-            local_polled=None if siblings is None else local_polled(management),
-        )
+        application = _application(management, reloader)
         with watchdog.watching():  # not while the pages are put together, which takes its time
             if (arrivals := running()) is not None:
                 arrivals.be_last()
             yield application
+
+
+def _application(management: Management, reloader: Reloader) -> Application:
+    """The handlers: of one address, or of management at its own."""
+    door_log, separate = management.door_log, management.fleet.config.management_listen is not None
+    alone = management.siblings is None
+    return Application(
+        fleet=management.fleet,
+        inference=management.inference,
+        reloader=reloader,
+        door_log=door_log,
+        app=let_finish(management_app(management, managed=not separate), door_log),
+        management_app=let_finish(management_app(management, public=False), door_log) if separate else None,
+        local_app=None if alone else local_app(management),
+        polled=None if separate else management_polled(management),
+        management_polled=management_polled(management, public=False) if separate else None,
+        local_polled=None if alone else local_polled(management),
+    )
 
 
 @asynccontextmanager
