@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -15,8 +15,6 @@ from infermux.actors.fleet import Fleet
 from infermux.actors.share import Share
 from infermux.config.settings import Budget, Price, ProviderSettings, Queue, RateLimits, StateSettings
 from infermux.errors import BudgetExceeded, RateLimited
-from infermux.shared.client import Session, StateUnavailable
-from infermux.shared.scripts import Call
 from tests.actors._scripted import Step, World, provider, world
 from tests.shared._mirror import FakeShared
 
@@ -126,47 +124,6 @@ async def test_a_redis_that_has_lost_everything_refills_no_limit(autojump_clock:
         total += await saturate(made, 10)
         assert total <= 602 + 10 * (trio.current_time() - began)
         assert sum(supply(node.fleet).numbers.written_back for node in made) > 0
-
-
-async def test_a_node_that_begins_without_redis_begins_with_nothing_and_says_so_once(
-    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
-) -> None:
-    shared = FakeShared()
-    shared.go()
-    async with world(limited(requests_per_minute=60), shared=shared) as node:
-        assert await ask(node, 5) == 0
-        await trio.sleep(10)
-        assert await ask(node, 20) in (10, 11)
-        assert supply(node.fleet).numbers.outages == 0
-    assert [record.message for record in caplog.records if record.name == "infermux.state"] == [
-        "redis://fake is gone (nobody listens there): limits are held by this node's fair share, 1 of 1"
-    ]
-
-
-class Unreachable:
-    """A connection that fails when it is used, for a reason."""
-
-    place = "redis://fake"
-
-    async def use(self, work: Callable[[Session], Awaitable[None]]) -> None:
-        try:
-            await work(self)
-        except OSError as error:
-            raise StateUnavailable(f"{error}: {error.__cause__}") from error
-
-    async def run(self, calls: Sequence[Call]) -> list[Any]:
-        raise OSError("no connection") from OSError("certificate verify failed")
-
-    async def read(self, key: str) -> dict[str, str]:
-        return {}
-
-    async def listen(self, channel: str, heard: Callable[[str], None]) -> None:
-        await trio.sleep_forever()
-
-
-async def test_why_redis_is_not_reached_is_not_lost_on_the_way(autojump_clock: MockClock) -> None:
-    async with world(limited(requests_per_minute=60), shared=Unreachable()) as node:
-        assert supply(node.fleet).as_json()["trouble"] == "no connection: certificate verify failed"
 
 
 async def test_workers_that_begin_without_redis_hold_their_parts_of_a_router_s_part(autojump_clock: MockClock) -> None:
