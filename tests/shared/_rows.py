@@ -123,15 +123,14 @@ def agreed(running: Nodes, books: Books) -> Said:
     last: list[Said | None] = [None]
 
     def agree() -> bool:
-        if any(running.money(Money.PROMISED)):
-            return False
         said = last[0] = books.said()
-        return said is not None and said.agree(running.untold)
+        return said is not None and not any(running.money(Money.PROMISED)) and said.agree(running.untold)
 
     try:
         running.until(agree, AGREE_WITHIN)
     except AssertionError as failed:
-        raise AssertionError(f"{last[0]}, {running.untold} may be unknown: {failed}") from failed
+        told = f"{last[0]}, under way {running.money(Money.PROMISED)}, {running.untold} may be unknown"
+        raise AssertionError(f"{told}: {failed}") from failed
     assert last[0] is not None
     return last[0]
 
