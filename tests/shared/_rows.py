@@ -16,7 +16,7 @@ from tests.conftest import which
 from tests.shared._board import Money, Node, Says
 from tests.shared._books import Books, Said
 from tests.shared._node import PROMISE
-from tests.shared._nodes import ROOT, Missing, Nodes
+from tests.shared._nodes import ROOT, WITHIN, Missing, Nodes
 
 RESULTS: Final = ROOT / "bench" / "results" / "0.1.0-shared"
 RUNS_OUT_WITHIN: Final = 120.0  # seconds: a busy machine asks for less
@@ -88,7 +88,7 @@ def ends(name: str, running: Nodes, books: Books, began: float) -> Row:
     running.until_used_up()
     requests, tokens = running.missing()
     over = running.window.highest
-    running.until(lambda: _unspent(running) < PROMISE, RUNS_OUT_WITHIN)
+    running.until(lambda: _unspent(running) < max(PROMISE, WITHIN * running.budget), RUNS_OUT_WITHIN)
     said = agreed(running, books)
     asked, rounds, outages = (now - was for now, was in zip(running.offered(), before, strict=True))
     free = max(running.money(Money.FREE))
