@@ -108,7 +108,7 @@ class Node:
         self.outage = -AFTER_OUTAGE
         scarce = Budget(caller="*", limit_usd=settings.budget / MICRO, period=PERIOD)
         ample = Budget(caller=FULL, limit_usd=1e6, period=PERIOD)
-        self.database = settings.database and Database.at(Place.of(settings.database))
+        self.database = Database.at(Place.of(settings.database)) if settings.database else None
         store = DatabaseBudgets(self.database) if self.database else None
         self.treasury = Treasury(budgets=(scarce, ample), store=store)
         self.treasury.share_by(supply)

@@ -117,7 +117,7 @@ class Nodes:
         row = self.board.says[Says.ROW]
         mine = self.board.money(place, row)
         mine[Money.PROMISED] = 0  # its requests have ended with it
-        then = next((spent[place] for at, spent in self._spent if place < len(spent)), 0)
+        then = next((spent[place] for _, spent in self._spent if place < len(spent)), 0)
         self.untold += mine[Money.SPENT] - then
 
     def end(self) -> None:

@@ -16,7 +16,7 @@ from tests.conftest import which
 from tests.shared._board import Money, Node, Says
 from tests.shared._books import Books, Said
 from tests.shared._node import PROMISE
-from tests.shared._nodes import ROOT, Missing, Nodes
+from tests.shared._nodes import ROOT, WITHIN, Missing, Nodes
 
 RESULTS: Final = ROOT / "bench" / "results" / "0.1.0-shared"
 RUNS_OUT_WITHIN: Final = 120.0  # seconds: a busy machine asks for less
@@ -88,7 +88,7 @@ def ends(name: str, running: Nodes, books: Books, began: float) -> Row:
     running.until_used_up()
     requests, tokens = running.missing()
     over = running.window.highest
-    running.until(lambda: _unspent(running) < PROMISE, RUNS_OUT_WITHIN)
+    running.until(lambda: _unspent(running) < max(PROMISE, WITHIN * running.budget), RUNS_OUT_WITHIN)
     said = agreed(running, books)
     asked, rounds, outages = (now - was for now, was in zip(running.offered(), before, strict=True))
     free = max(running.money(Money.FREE))
@@ -123,15 +123,14 @@ def agreed(running: Nodes, books: Books) -> Said:
     last: list[Said | None] = [None]
 
     def agree() -> bool:
-        if any(running.money(Money.PROMISED)):
-            return False
         said = last[0] = books.said()
-        return said is not None and said.agree(running.untold)
+        return said is not None and not any(running.money(Money.PROMISED)) and said.agree(running.untold)
 
     try:
         running.until(agree, AGREE_WITHIN)
     except AssertionError as failed:
-        raise AssertionError(f"{last[0]}, {running.untold} may be unknown: {failed}") from failed
+        told = f"{last[0]}, under way {running.money(Money.PROMISED)}, {running.untold} may be unknown"
+        raise AssertionError(f"{told}: {failed}") from failed
     assert last[0] is not None
     return last[0]
 
