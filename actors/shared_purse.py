@@ -32,7 +32,8 @@ GAIN: Final = 0.3
 
 
 class SharedPurse:
-    """The lease on one purse. `known` tells whether the purse has what a store says was spent before.
+    """The lease on one purse. `known` tells whether the purse has what a store says was spent before, `store` which one
+    that is: others may have another one.
 
     `key` is Redis's for the purse, `nodes` that of the heartbeats, `node` the name under which this part is known.
     """
@@ -46,12 +47,13 @@ class SharedPurse:
         node: str,
         ask: Callable[[Leased], None],
         known: Callable[[], bool],
+        store: Callable[[], str],
         clock: Callable[[], float],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.purse, self.node, self.ask = purse, node, ask
         self.keys = (key, nodes)
-        self.known, self.clock, self.wall = known, clock, wall
+        self.known, self.store, self.clock, self.wall = known, store, clock, wall
         self.share: Share = WHOLE
         self.supplied: Callable[[], None] = _nobody
         self.keeps = True
@@ -68,6 +70,7 @@ class SharedPurse:
         self._beyond = 0  # what is ours beyond what was granted, while Redis is gone
         self._seen = (0, -1, 0)  # total, version and what is spent, as Redis told last
         self._booked = 0  # of our spending, in what Redis told
+        self._stored = 0  # of that of all with our store
         self._said = 0
         self._rate = self._unit = 0.0
         self._before = (0.0, 0)
@@ -117,6 +120,8 @@ class SharedPurse:
     def wanted(self, now: float) -> int:
         """How much beyond what is used this node is to hold now."""
         most = max(0, self.limit - self._seen[0]) // (OF_WHAT_IS_LEFT * self.share.of)
+        if most < self._unit:
+            return 0  # parts that no request fits into would lie on all nodes
         if now - self.used_at > IDLE:
             return min(most, math.ceil(self._unit)) if self.keeps else 0
         return min(most, math.ceil(max(self._rate * HORIZON, REQUESTS * self._unit)))
@@ -176,11 +181,12 @@ class SharedPurse:
             ends,
             self.purse.kept // MICRO,
             -(-(self.purse.sent + self.purse.sending) // MICRO),
+            self._stored,
         )
-        return Call("purse", self.keys, (self.node, *numbers))
+        return Call("purse", self.keys, (self.node, *numbers, self.store()))
 
     def answered(self, answer: Sequence[int], now: float) -> bool:
-        granted, total, version, spent, restored = answer
+        granted, total, version, spent, restored, self._stored = answer
         self.granted, self._seen, self._booked = granted, (total, version, spent), self._said
         if self._tells:
             return bool(restored)

@@ -66,7 +66,8 @@ class SupplierActor(BaseActor[Any]):
                     nursery.start_soon(session.listen, self.gossip.channel, self.gossip.published)
                 await self._speak(session)
         except ExceptionGroup as group:
-            raise sole(group) from group
+            error = sole(group)
+            raise error from error.__cause__  # which has the reason
 
     async def _speak(self, session: Session) -> None:
         supply = self.supply

@@ -34,6 +34,7 @@ PER_ROUND: Final = 256  # limits that are spoken of at a time
 LOOKED_AT: Final = 500  # limits that are looked at with a heartbeat
 REQUEST_WAITS: Final = 0.005  # seconds a request waits for what was asked for, at most
 TOKENS_OF_REQUEST: Final = 2000.0  # that a request takes, as long as nobody knows
+NOT_YET: Final = "not reached yet"
 
 
 class Leased(Protocol):
@@ -120,7 +121,7 @@ class Supply:
     is_over: Callable[[], bool] = _never  # whether more runs at once than that
     under_way: Callable[[], int] | None = None  # we are about to end, and no more than so many will run at once
     lost_at: float | None = -math.inf
-    trouble: str = "not reached yet"
+    trouble: str = NOT_YET
     heard: trio.Event = attrs.field(factory=trio.Event)  # once Redis has answered, or said that it does not
     wanted: trio.Event = attrs.field(factory=trio.Event)
     answered: trio.Event = attrs.field(factory=trio.Event)
@@ -171,8 +172,8 @@ class Supply:
         made.share = self.share
         return made
 
-    def purse(self, purse: Purse, known: Callable[[], bool]) -> SharedPurse:
-        """The lease on a purse, once `known`: that what was spent of it before is in it."""
+    def purse(self, purse: Purse, known: Callable[[], bool], store: Callable[[], str]) -> SharedPurse:
+        """The lease on a purse, once `known`: that what was spent of it before is in it, as `store` has it."""
         self._made += 1
         key = self.key("purse", *purse.key, str(int(purse.start)))
         made = SharedPurse(
@@ -182,6 +183,7 @@ class Supply:
             node=f"{self.node}.{self._made}",
             ask=self.ask,
             known=known,
+            store=store,
             clock=trio.current_time,
         )
         made.share = self.share
@@ -339,15 +341,15 @@ class Supply:
     # Redis goes and comes.
 
     def lose(self, why: str) -> bool:
-        """Redis is gone: go on by fair shares. Returns whether it was there before."""
-        self.trouble = why
+        """Redis is gone: go on by fair shares. Returns whether that is news: it was there, or never asked before."""
+        first, self.trouble = self.trouble == NOT_YET, why
         self.heard.set()
         self._is_late = False
         if self.last_dealt.late:  # for as long as Redis is gone nobody would say that others have let go
             self.last_dealt = attrs.evolve(self.last_dealt, late=False)
             self.dealt(self.last_dealt)
         if self.lost_at is not None:
-            return False
+            return first
         now = self.lost_at = trio.current_time()
         self.numbers.outages += 1
         for bucket in self._active:

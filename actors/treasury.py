@@ -135,7 +135,8 @@ class Treasury:
     def share_by(self, supply: Supply) -> None:
         """Budgets are shared with other nodes by way of Redis from now on."""
         self.supply = supply
-        self.purses.lease = lambda purse: supply.purse(purse, lambda: self.keeper.knows(purse))
+        keeper = self.keeper
+        self.purses.lease = lambda purse: supply.purse(purse, lambda: keeper.knows(purse), lambda: keeper.identity)
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` of every budget that is used up, once per period. It must not wait."""

@@ -23,15 +23,15 @@ class Direct:
         self._polled = polled
         self._rest = rest
 
-    async def answer(self, connection: Connection, parsed: ParsedHead) -> bool:
-        path, _, query = parsed.target.partition(b"?")
-        if path not in self._polled.pages or parsed.has_body or parsed.upgrade is not None:
-            return await self._rest.answer(connection, parsed)
-        head = Head(parsed.method, path, query, parsed.headers, connection.client)
-        page = await self._made(head)
+    async def answer(self, connection: Connection, head: ParsedHead) -> bool:
+        path, _, query = head.target.partition(b"?")
+        if path not in self._polled.pages or head.has_body or head.upgrade is not None:
+            return await self._rest.answer(connection, head)
+        asked = Head(head.method, path, query, head.headers, connection.client)
+        page = await self._made(asked)
         if page is None:
-            return await self._rest.answer(connection, parsed)
-        return await _answered(connection, parsed, head, page)
+            return await self._rest.answer(connection, head)
+        return await _answered(connection, head, asked, page)
 
     async def take_http2(self, connection: Connection) -> None:
         await self._rest.take_http2(connection)

@@ -45,13 +45,13 @@ async def test_sigterm_twice_means_now_unless_a_leader_says_when(monkeypatch: py
     """systemd sends one to each process of a service, and the leader one to each worker."""
     ended: list[int] = []
 
-    def revoke_all(_why: str) -> None:
+    def nothing(_: object) -> None:
         return
 
     application: Any = SimpleNamespace(
         inference=SimpleNamespace(leaving=False, draining=False, in_flight=1),
         config=Config(shutdown_grace=3600.0),
-        fleet=SimpleNamespace(revoke_all=revoke_all),
+        fleet=SimpleNamespace(revoke_all=nothing, leave=nothing),
     )
     monkeypatch.setattr("os._exit", ended.append)
     leaving, shutdown = trio.Event(), trio.Event()

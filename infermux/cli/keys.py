@@ -12,7 +12,7 @@ from typing import Any, cast
 import attrs
 import click
 
-from infermux.actors.purses import bounds
+from infermux.actors.purse import bounds
 from infermux.config import Config, load
 from infermux.config.settings import AuthMode
 from infermux.database.budgets import NANO, Term

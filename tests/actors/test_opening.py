@@ -12,8 +12,8 @@ import trio
 from trio.testing import MockClock
 
 from infermux.actors.identity import Identity
+from infermux.actors.purse import nano
 from infermux.actors.purse_keeper import STORE_PATIENCE
-from infermux.actors.purses import nano
 from infermux.config.settings import Budget
 from infermux.database.budgets import Batch, Looked, Spent, Term
 from tests.actors._scripted import provider, world

@@ -169,6 +169,7 @@ def test_a_budget_is_not_exceeded_and_what_is_spent_is_counted_once(steps: list[
             node=f"n{place}.1",
             ask=lambda _: None,
             known=lambda: True,
+            store=lambda: "",
             clock=lambda: redis.now,
             wall=lambda: redis.now,
         )
@@ -210,3 +211,65 @@ def test_a_budget_is_not_exceeded_and_what_is_spent_is_counted_once(steps: list[
     assert kept.total == sum(each.used for each in made)
     end(redis, made)
     assert len({each.purse.spent // MICRO // 10 for each in made}) == 1
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """What the nodes with this store have saved."""
+
+    name: str
+    total: int = 0
+
+    def save(self, purse: Purse) -> None:
+        self.total += purse.unsent
+        purse.is_kept(purse.unsent)
+
+    def look(self, purse: Purse) -> None:
+        purse.kept = self.total
+
+
+def lease_of(redis: Redis, place: int, ledger: Ledger) -> SharedPurse:
+    lease = SharedPurse(
+        Purse(PurseKey("all", "", "day"), 0.0, 86_400.0),
+        key="k",
+        nodes="nodes",
+        node=f"n{place}.1",
+        ask=lambda _: None,
+        known=lambda: True,
+        store=lambda: ledger.name,
+        clock=lambda: redis.now,
+        wall=lambda: redis.now,
+    )
+    lease.share = Share(place, NODES)
+    lease.allow(BUDGET * MICRO)
+    return lease
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    owners=st.sampled_from([(0, 0, 0, 0), (0, 1, 2, 3), (0, 0, 1, 1)]),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["spend", "spend", "save", "look", "say", "say"]), nodes, st.integers(0, 4)),
+        max_size=30,
+    ),
+)
+def test_whichever_nodes_have_one_ledger_what_they_spent_before_redis_came_is_counted_once(
+    owners: tuple[int, ...], steps: list[tuple[str, int, int]]
+) -> None:
+    redis = Redis()
+    ledgers = [Ledger(f"ledger {owner}") for owner in range(NODES)]
+    made = [lease_of(redis, place, ledgers[owners[place]]) for place in range(NODES)]
+    for what, which, much in (*steps, *((each, place, 0) for each in ("save", "look") for place in range(NODES))):
+        purse, ledger = made[which].purse, ledgers[owners[which]]
+        match what:
+            case "spend":
+                purse.spent += much * MICRO
+                purse.own += much * MICRO
+            case "save":
+                ledger.save(purse)
+            case "look":
+                ledger.look(purse)
+            case _:
+                redis.say(made[which], FATES[much])
+    end(redis, made)
+    assert redis.mirror.purses["k"].spent == sum(each.purse.own // MICRO for each in made)

@@ -28,6 +28,13 @@ class Limit:
     nodes: dict[str, tuple[int, int]] = attrs.field(factory=dict[str, tuple[int, int]])  # granted, number
 
 
+class Stored(NamedTuple):
+    """What of a purse the nodes of one store have spent, and what of it only the store has told."""
+
+    spent: int
+    lent: int
+
+
 class Held(NamedTuple):
     """What a node has of a purse, by the call of that number."""
 
@@ -44,7 +51,7 @@ class Purse:
     based: int
     version: int
     spent: int
-    lent: int = 0
+    stores: dict[str, Stored] = attrs.field(factory=dict[str, "Stored"])
     sweep: int = 0
     swept: bool = False
     nodes: dict[str, Held] = attrs.field(factory=dict[str, "Held"])
@@ -83,7 +90,7 @@ class Mirror:
             case "limit":
                 return self.limit(call.keys[0], args[0], [int(each) for each in args[1:]])
             case "purse":
-                return self.purse(call.keys[0], args[0], [int(each) for each in args[1:]])
+                return self.purse(call.keys[0], args[0], [int(each) for each in args[1:-1]], args[-1])
             case "beat":
                 node, gone, epoch, leaves, over, ends = args
                 return self.beat(node, int(gone), epoch, leaves=leaves == "1", over=over == "1", ends=ends)
@@ -130,19 +137,23 @@ class Mirror:
         self.limits[key] = found
         return [granted, found.level, now, restored]
 
-    def purse(self, key: str, node: str, args: Sequence[int]) -> list[Any]:
-        number, limit, used, want, need, known, seen, version, spending, booked, spent_seen, _keep, kept, own = args
+    def purse(self, key: str, node: str, args: Sequence[int], store: str) -> list[Any]:
+        number, limit, used, want, need, known, seen, version, spending, booked, spent_seen = args[:11]
+        _keep, kept, own, stored_seen = args[11:]
         found, restored, now = self.purses.get(key), 0, self.clock()
         if found is None:
             purse, restored = Purse(seen, seen, version, max(version, 0), spent_seen), int(version >= 0)
         else:
-            purse = attrs.evolve(found, nodes=dict(found.nodes))
+            purse = attrs.evolve(found, nodes=dict(found.nodes), stores=dict(found.stores))
+        stored, lent = purse.stores.get(store, (0, 0))
+        if found is None and version < 0:
+            stored, lent = spent_seen, max(0, spent_seen - booked)
         granted, in_spent = known, booked
         last = purse.nodes.get(node)
         if last is not None:
             granted, in_spent = last.granted, last.spending
             if number <= last.number:
-                return [granted, purse.total, purse.version, purse.spent, 0]
+                return [granted, purse.total, purse.version, purse.spent, 0, stored]
             if granted < known:
                 purse.total += known - granted
                 granted, restored = known, 1
@@ -152,11 +163,16 @@ class Mirror:
             purse.base, purse.based = max(seen, purse.base), version
             purse.version, restored = max(purse.version, version), 1
         elif found is not None and version < 0 and booked > 0:
-            purse.total, purse.spent = max(purse.total, seen), max(purse.spent, spent_seen)
+            more = max(0, spent_seen - stored)
+            purse.total, purse.spent, stored = purse.total + more, purse.spent + more, stored + more
+            lent = max(0, lent + more - booked)
+        if last is None and version >= 0:
+            stored = max(stored, stored_seen)
         if purse.swept and last is None:
             purse.total += granted - in_spent
         purse.spent += spending - in_spent
-        _settle_store(purse, kept, min(own, spending) - in_spent)
+        told = Stored(stored + spending - in_spent, lent)
+        purse.stores[store] = _settle_store(purse, told, kept, min(own, spending) - in_spent)
         purse.nodes[node] = Held(granted, number, spending, now)
         if not now - 2 * GONE <= purse.sweep <= now + 2 * GONE:
             purse.sweep = now + GONE
@@ -175,7 +191,7 @@ class Mirror:
         purse.version += 1
         purse.nodes[node] = Held(granted, number, spending, now)
         self.purses[key] = purse
-        return [granted, purse.total, purse.version, purse.spent, restored]
+        return [granted, purse.total, purse.version, purse.spent, restored, purse.stores[store].spent]
 
     def beat(self, node: str, gone: int, epoch: str, *, leaves: bool, over: bool, ends: str) -> list[Any]:
         now = self.clock()
@@ -202,11 +218,12 @@ class Mirror:
         return [self.clock(), self.news]
 
 
-def _settle_store(purse: Purse, kept: int, new_of_own: int) -> None:
+def _settle_store(purse: Purse, stored: Stored, kept: int, new_of_own: int) -> Stored:
     """The store has `kept` of all; the node tells so much of its own that the store may have told before."""
-    more = -min(purse.lent, max(0, new_of_own))
-    more += max(0, kept - (purse.spent + more))
-    purse.lent, purse.total, purse.spent = purse.lent + more, purse.total + more, purse.spent + more
+    more = -min(stored.lent, max(0, new_of_own))
+    more += max(0, kept - (stored.spent + more))
+    purse.total, purse.spent = purse.total + more, purse.spent + more
+    return Stored(stored.spent + more, stored.lent + more)
 
 
 def _given(free: int, rest: int, want: int, need: int, beyond: int) -> int:

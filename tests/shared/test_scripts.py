@@ -78,7 +78,8 @@ def purse_calls(draw: st.DrawFn) -> list[Call]:
         spending, booked, spent = (draw(amounts) for _ in range(3))
         said = number if draw(st.integers(0, 9)) else 0
         args = (node, said, limit, used, want, need, known, seen, version, spending, booked, spent, 60_000, kept, own)
-        calls.append(Call("purse", ("k", "nodes"), args))
+        stores = draw(amounts), draw(st.sampled_from(["x", "x", "y"]))
+        calls.append(Call("purse", ("k", "nodes"), (*args, *stores)))
     return calls
 
 
@@ -93,8 +94,8 @@ def test_what_a_node_held_of_a_purse_that_has_gone_is_granted_to_others(server: 
     """Its `sweep` is due, and of the three nodes two have been silent for long; one of these still has a heart."""
     now = int(server.ask("TIME").split()[0]) * 1000
     fields = {"n:gone.1": f"300 7 100 {now - 9000}", "n:there.1": f"50 2 20 {now - 9000}", "n:a.1": f"0 1 0 {now}"}
-    kept = {"total": 350, "base": 0, "based": -1, "version": 9, "spent": 120, "lent": 0, "sweep": now} | fields
-    ask = Call("purse", ("p", "nodes"), ("a.1", 2, 1000, 0, 900, 0, 0, 350, 9, 0, 0, 120, 60_000, 0, 0))
+    kept = {"total": 350, "base": 0, "based": -1, "version": 9, "spent": 120, "s:": "120 0", "sweep": now} | fields
+    ask = Call("purse", ("p", "nodes"), ("a.1", 2, 1000, 0, 900, 0, 0, 350, 9, 0, 0, 120, 60_000, 0, 0, 0, ""))
 
     async def work(session: Session) -> None:
         answers.extend(await session.run([ask]))
@@ -105,7 +106,7 @@ def test_what_a_node_held_of_a_purse_that_has_gone_is_granted_to_others(server: 
     server.ask("HSET", "nodes", "there", "1")
     server.ask("HSET", "p", *(str(word) for pair in kept.items() for word in pair))
     trio.run(Redis(url=server.url).use, work)
-    assert answers == [[850, 1000, 10, 120, 0]]  # of 1000: spent are 120, and held by the one that is there 30
+    assert answers == [[850, 1000, 10, 120, 0, 120]]  # of 1000: spent are 120, and held by the one that is there 30
     assert (found["n:gone.1"], found["n:there.1"]) == (f"100 7 100 {now - 9000}", fields["n:there.1"])
 
 
@@ -154,7 +155,9 @@ def test_what_a_request_needs_is_granted_to_a_node_that_holds_all_that_it_wants_
     ]
     numbers = ((0, 0, 0, -1, 0, 0, 0), (5, 3, 3, 1, 0, 0, 0))
     purses = [
-        Call("purse", ("p", "nodes"), ("n.1", number, 600, 0, 3, need, known, total, version, *rest, 60_000, 0, 0))
+        Call(
+            "purse", ("p", "nodes"), ("n.1", number, 600, 0, 3, need, known, total, version, *rest, 60_000, 0, 0, 0, "")
+        )
         for number, (need, known, total, version, *rest) in enumerate(numbers, 1)
     ]
     assert [answer[0] for answer in answers(server, [*limits, *purses])] == [3, 5, 3, 5]
