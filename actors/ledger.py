@@ -162,7 +162,7 @@ class Ledger:
 
     async def write_out(self) -> None:
         """Write what waits now, in batches. Raises DatabaseUnavailable; what was not written then waits as before."""
-        if self._lent is not None:
+        while self._lent is not None:  # what came meanwhile may have been lent before it was our turn
             await self._lent.wait()
         self.enough = trio.Event()
         for _ in range(math.ceil(len(self._queue) / BATCH)):

@@ -159,10 +159,11 @@ class Treasury:
     def _agree(self, who: Identity, group: Group | None, own: KeyBudget | None) -> Terms:
         name = "" if group is None else group.name
         claims = self.rules.claims(who, name, None if own is None else self._own_budget(who.key))
-        if len(self._terms) >= CLAIMS_KEPT:
-            self._terms.clear()
-        # Where a header names the caller, or tags, who asks is another one each time; a tuple can be told apart.
-        terms = self._terms[id(who)] = Terms(who, group, own, tuple(claims))
+        terms = Terms(who, group, own, claims)
+        if not who.tags:  # whom a header tags is another one each time, and would never be found again
+            if len(self._terms) >= CLAIMS_KEPT:
+                self._terms.clear()
+            self._terms[id(who)] = terms
         return terms
 
     def spend(self, who: Identity, amount: int, *, unpriced: bool) -> None:

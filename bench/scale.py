@@ -46,7 +46,7 @@ class Assumed:
     regions: int = 5
     keys: float = 10_000.0  # of a cell
     spare: float = 0.25  # cells more than the load needs
-    connections: int = 4  # of a process, to the database
+    connections: int = 6  # of a process, to the database, at most
     saves: float = 2.0  # a second and process
     looks: float = 1.0
     key_looks: float = 0.5

@@ -92,13 +92,15 @@ async def open_application(
     watchdog = Watchdog()
     async with (
         _database(config) as database,
-        # With connections of its own: a long report must not put a revocation off, nor what others have spent.
+        # Each with threads and connections of its own: a long report must not put a revocation off, nor what others
+        # have spent; and budgets take the ledger's rows along, whose table may be locked.
         _database(config) as of_keys,
+        _database(config) as of_budgets,
         open_fleet(
             config,
             environ=env,
             adapters=adapters,
-            budget_store=(budgets := _budgets(database, of_keys)),
+            budget_store=(budgets := _budgets(database, of_budgets)),
             share=share,
         ) as fleet,
         _books(fleet, database) as books,
@@ -177,11 +179,11 @@ async def _books(fleet: Fleet, database: Database | None) -> AsyncGenerator[Book
         yield books
 
 
-def _budgets(database: Database | None, short: Database | None) -> DatabaseBudgets | None:
-    """In `short`, the same by other connections. A database in memory is another one for each."""
-    if database is None or short is None:
+def _budgets(database: Database | None, own: Database | None) -> DatabaseBudgets | None:
+    """In `own`, the same by other connections. A database in memory is another one for each."""
+    if database is None or own is None:
         return None
-    return DatabaseBudgets(database if database.place.in_memory else short)
+    return DatabaseBudgets(database if database.place.in_memory else own)
 
 
 async def _open_keys(fleet: Fleet, database: Database, reloader: Reloader) -> Keys:

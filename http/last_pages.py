@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 
 import attrs
 import trio
@@ -53,12 +54,26 @@ class LastPage:
 
 
 def last_pages(paths: Iterable[str]) -> list[str]:
-    """What is written there; those who have told nothing yet are left out."""
+    """What is written there; those who have told nothing yet, or nothing that can be read, are left out.
+
+    Takes its time: for a thread.
+    """
     found: list[str] = []
     for path in paths:
         try:
-            with open(path, encoding="utf-8") as file:
-                found.append(file.read())
+            with open(path, encoding="utf-8", newline="") as file:  # a label may have a "\r", which is no end of a line
+                page = file.read()
+            combining.totals([page])
         except FileNotFoundError:
             continue
+        except (OSError, ValueError, LookupError) as error:  # the parser's, too
+            _say_unreadable(path, f"{type(error).__name__}: {error}"[:200])
+        else:
+            found.append(page)
     return found
+
+
+@lru_cache(maxsize=1000)
+def _say_unreadable(path: str, why: str) -> None:
+    """Once, not with each page."""
+    log.warning("what a worker had counted before is not in the metrics, as %s cannot be read: %s", path, why)

@@ -7,6 +7,7 @@ row is at least what its writer knows.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -15,11 +16,11 @@ from typing import Any, Final, NamedTuple, Protocol
 import attrs
 import msgspec
 
-from infermux.errors import DatabaseUnavailable
-
 from .session import Session
 from .store import Store
 from .worker import Database
+
+log = logging.getLogger("infermux.budgets")
 
 NANO: Final = 1_000_000_000
 MOST_NANO: Final = 2**63 - 1  # a column holds no more
@@ -225,10 +226,12 @@ class _Ahead(NamedTuple):
 
 
 def _ahead(store: Store, since: float) -> Looked | None:
+    """None where that fails, for whatever reason: whoever looks finds out. What was added is committed by then."""
     try:
         return store.read(lambda session: look(session, since))
-    except DatabaseUnavailable:
-        return None  # whoever looks finds out
+    except Exception:
+        log.debug("could not look ahead", exc_info=True)
+        return None
 
 
 @attrs.define(eq=False)

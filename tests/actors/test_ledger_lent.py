@@ -102,6 +102,28 @@ async def test_the_end_waits_for_that_no_longer_than_for_the_rest(autojump_clock
     assert (trio.current_time(), ledger.shed) == (5, 1)
 
 
+async def test_what_is_to_be_written_now_is_written_also_where_it_was_lent_meanwhile(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ledger, shelf = Ledger(MemoryShelf()), MemoryShelf()
+    ledger.note(record("one"))
+    first = ledger.lend()
+    assert first is not None
+    ledger.note(record("two"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ledger.write_out)
+        await trio.testing.wait_all_tasks_blocked()
+        shelf.take(first)
+        first.ended(kept=True)
+        second = ledger.lend()  # before anybody else has had a turn
+        assert second is not None
+        await trio.testing.wait_all_tasks_blocked()
+        assert nursery.child_tasks
+        shelf.take(second)
+        second.ended(kept=True)
+    assert (ledger.written, ledger.pending, shelf.ids) == (2, 0, ["one", "two"])
+
+
 async def test_nothing_is_lent_that_is_being_written_cannot_be_or_is_a_batch(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -370,3 +370,14 @@ async def test_a_refusal_tells_amounts_exactly_and_names_those_without_a_name(au
         "the budget caller (unnamed)/day of $0.005 has no room for this request, which may cost $0.00399: "
         "$0.00399 are spent, $0 held for requests under way"
     )
+
+
+async def test_callers_that_a_header_tags_leave_nothing_behind(autojump_clock: MockClock) -> None:
+    async with budgeted(TEN, Budget(tag="env=prod", limit_usd=10)) as w:
+        treasury = w.fleet.treasury
+        await chat(w)
+        for _ in range(3):
+            await chat(w, Identity(caller="team-b", tags={"env": "prod"}))
+        assert spent(w, "tag:env=prod/month") == (9, 0)
+        kept = treasury._terms, treasury.purses._kept  # pyright: ignore[reportPrivateUsage]
+        assert [len(each) for each in kept] == [1, 1]

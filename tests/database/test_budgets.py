@@ -20,6 +20,7 @@ from infermux.database.budgets import (
     Added,
     Batch,
     DatabaseBudgets,
+    Looked,
     Spent,
     Term,
     add,
@@ -239,3 +240,19 @@ async def test_who_adds_looks_ahead_once_and_only_for_the_next_one(tmp_path: Pat
     assert len(reads) == 5
     theirs.close()
     await database.aclose()
+
+
+async def test_a_look_ahead_that_fails_undoes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DatabaseBudgets(Database.at(Place.of(f"sqlite:///{tmp_path}/ledger.db")))
+    await store.look(0.0)
+    store._looked = -100.0  # pyright: ignore[reportPrivateUsage]
+
+    def broken(*_: object) -> Looked:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("infermux.database.budgets.look", broken)
+    await store.add(Batch(1, 1, [Added("all", "", "month", MONTH, 5, 5)]))
+    assert [each.amount for each in await store.load([Term("all", "month", MONTH)], NOW)] == [5]
+    with pytest.raises(ValueError, match="a bug"):
+        await store.look(0.0)
+    await store.database.aclose()

@@ -115,7 +115,7 @@ def test_a_pod_that_starts_without_redis_takes_no_more_than_its_part_whatever_th
 
 def test_its_database_is_to_have_a_connection_for_each_that_a_pod_may_open() -> None:
     said = (FOLDER / "horizontalpodautoscaler.yaml").read_text()
-    assert f"update {4 * most_pods()}, where its max_connections" in said
+    assert f"update {6 * most_pods()}, where its max_connections" in said
 
 
 def test_servers_have_to_prove_who_they_are_by_an_authority_that_is_mounted() -> None:

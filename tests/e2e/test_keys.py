@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sqlite3
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from click.testing import CliRunner
 
 from infermux.cli.root import cli
 from infermux.config import load_text
+from infermux.database.budgets import DatabaseBudgets
+from infermux.database.store import Store
 from infermux.http.application import open_application
+from infermux.keys import Allowance, new_key
 from tests.e2e._router import EITHER_WAY, HELLO, SAID, Router, provider, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
@@ -296,3 +301,26 @@ async def test_a_reload_begins_and_ends_to_ask_for_keys(tmp_path: Path) -> None:
             await until(lambda: keys.table.loaded)
             assert keys.table.watched is (wanted == "keys")
         assert keys.table.loaded
+
+
+async def test_a_key_is_revoked_while_what_is_spent_cannot_be_written(tmp_path: Path) -> None:
+    simulated = {"name": "one", "type": "simulated", "models": ["m"]}
+    text = json.dumps({"providers": [simulated], **ledger(tmp_path), "budgets": [{"limit_usd": 5, "period": "day"}]})
+    held_up, go_on = threading.Event(), threading.Event()
+
+    def waits(_: Store) -> None:  # as where the ledger's table is locked, whose rows are taken along
+        held_up.set()
+        go_on.wait(60)
+
+    async with open_application(load_text(text, environ={}), environ={}) as application, trio.open_nursery() as nursery:
+        keys, store = application.inference.keys, application.fleet.treasury.store
+        assert keys is not None
+        assert isinstance(store, DatabaseBudgets)
+        await keys.create(new_key(name="team-a", allows=Allowance(), now=time.time())[1])
+        nursery.start_soon(store.database.turn, waits)
+        try:
+            await until(held_up.is_set, seconds=30)
+            with trio.fail_after(30):
+                assert (await keys.revoke("team-a")).revoked_at is not None
+        finally:
+            go_on.set()

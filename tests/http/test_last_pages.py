@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from infermux.http.last_pages import LastPage
+from infermux.http.last_pages import LastPage, last_pages
 from infermux.http.merging import merged_metrics
 from infermux.http.siblings import Told
 
@@ -99,3 +99,24 @@ async def test_where_nothing_can_be_written_the_page_is_told_all_the_same(
     worker = Worker(str(tmp_path / "gone" / "0.metrics"), count=3)
     assert b"infermux_requests_total 3" in (await worker.page.told()).body
     assert "metrics cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize("left", [b"no page {{\n", b"\xff\xfe", b'"'])
+async def test_a_page_that_cannot_be_read_is_said_once_and_taken_as_empty(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left: bytes
+) -> None:
+    siblings = Siblings([Worker(str(tmp_path / f"{place}.metrics"), count=5) for place in range(2)])
+    siblings.workers[1].late = True
+    (tmp_path / "1.metrics").write_bytes(left)
+    for _ in range(2):
+        assert await siblings.scraped() == (5, 1, 1)
+    siblings.workers[1].late = False
+    for _ in range(2):
+        assert await siblings.scraped() == (10, 2, 2)
+    assert caplog.text.count("1.metrics cannot be read") == 1
+
+
+def test_a_label_may_have_what_some_take_for_the_end_of_a_line(tmp_path: Path) -> None:
+    page = b'# HELP x_total x\n# TYPE x_total counter\nx_total{code="a\rb"} 1.0\n'
+    (tmp_path / "0.metrics").write_bytes(page)
+    assert last_pages([str(tmp_path / "0.metrics")]) == [page.decode()]
