@@ -160,7 +160,7 @@ async def test_a_pause_before_the_same_provider_is_waiting(autojump_clock: MockC
 
 
 async def test_a_record_is_made_only_for_those_who_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(**_: object) -> None:
+    def made(*_: object, **__: object) -> None:
         pytest.fail("nobody listens")
 
     monkeypatch.setattr("infermux.actors.draft.Record", made)
