@@ -1,7 +1,8 @@
 """A second try for tests on real sockets: a machine that is busy with other things may be late for them once.
 
 A test marked `slow` that fails is run once more, at once. A second failure counts. A first one is printed in full and
-counted as `tried twice` in the closing line; where more than a few are, the run fails, since that is no chance.
+counted in a line above pytest's closing line, which stays as pytest writes it; where more than a few are, the run
+fails, since that is no chance.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ Status = tuple[str, str, tuple[str, dict[str, bool]]]
 
 class SecondTry:
     """The plugin. In a run on several processes each tries its own again, the first one counts."""
+
+    def __init__(self) -> None:
+        self._first: list[pytest.TestReport] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -41,20 +45,25 @@ class SecondTry:
     def pytest_report_teststatus(self, report: pytest.TestReport) -> Status | None:
         if str(report.outcome) != OUTCOME:
             return None
-        return OUTCOME, "R", ("TRIED TWICE", {"yellow": True})
+        return "", "R", ("TRIED TWICE", {"yellow": True})  # no category: those are in the closing line
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if str(report.outcome) == OUTCOME:
+            self._first.append(report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        for report in terminalreporter.stats.get(OUTCOME, []):
+        for report in self._first:
             terminalreporter.section(f"failed at first: {report.nodeid}", yellow=True)
             report.toterminal(terminalreporter._tw)  # pyright: ignore[reportPrivateUsage]
+        if self._first:
+            terminalreporter.write_line(f"{len(self._first)} {OUTCOME}", yellow=True)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
         """Fail a run with more of them than chance has."""
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        if isinstance(reporter, pytest.TerminalReporter) and session.exitstatus == pytest.ExitCode.OK:
-            count = len(reporter.stats.get(OUTCOME, []))
-            if count > FORGIVEN:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
-                reporter.write_line(f"\n{count} tests failed at first: more than chance has", red=True)
+        passed = isinstance(reporter, pytest.TerminalReporter) and session.exitstatus == pytest.ExitCode.OK
+        if passed and (count := len(self._first)) > FORGIVEN:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            reporter.write_line(f"\n{count} tests failed at first: more than chance has", red=True)
         return (yield)
