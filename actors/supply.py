@@ -107,8 +107,8 @@ class Numbers:
 class Supply:
     """The shared limits of one node. `prefix` begins the keys; `node` is this process's name, another with each start.
 
-    `lost_at`: since when Redis is gone, on trio's clock; a node begins without it. `share`: what this node may go on
-    with then. `trouble` is why, in words.
+    `lost_at`: since when Redis is gone, on trio's clock. A node begins without it, and with nothing: starting anew
+    refills no limit. `share`: what this node may go on with then. `trouble` is why, in words.
     """
 
     prefix: str
@@ -120,7 +120,7 @@ class Supply:
     last_dealt: Share = WHOLE
     is_over: Callable[[], bool] = _never  # whether more runs at once than that
     under_way: Callable[[], int] | None = None  # we are about to end, and no more than so many will run at once
-    lost_at: float | None = -math.inf
+    lost_at: float | None = attrs.field(factory=trio.current_time)
     trouble: str = NOT_YET
     heard: trio.Event = attrs.field(factory=trio.Event)  # once Redis has answered, or said that it does not
     wanted: trio.Event = attrs.field(factory=trio.Event)

@@ -37,6 +37,7 @@ PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is kil
 ASK_EVERY = 10.0  # seconds from one answer of a worker to the next question, if nobody has any other
 STARTS_WITHIN = 300.0  # ... to listen: providers that are `strict` and databases are waited for
 OVER_POLL = 0.1
+SAYS_WITHIN = 2.0  # seconds between the end of one's link to us and its own
 ENDS_WITHIN = 20.0  # seconds beside its grace: its ledger, budgets, providers and database each have some
 RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
 
@@ -102,23 +103,27 @@ class Crew:
             self.bank.comes(place)
         for place in range(self.of):
             await nursery.start(self._keep, place)
-        failed = trio.Event()
+        failed: list[str] = []
         async with trio.open_nursery() as waiting:
             for child in list(self.children.values()):
                 waiting.start_soon(self._fail_with, child, failed)
             for child in list(self.children.values()):
-                while not child.listens.is_set() and not failed.is_set():
+                while not child.listens.is_set() and not failed:
                     with trio.move_on_after(OVER_POLL):
                         await child.listens.wait()
             waiting.cancel_scope.cancel()
-        if failed.is_set() and not self.draining:
-            raise NotStarted("a worker ended before it was ready; what it said is above")
+        if failed and not self.draining:
+            raise NotStarted(f"{failed[0]} before it was ready; what it said is above")
         self.started = True
 
-    async def _fail_with(self, child: Child, failed: trio.Event) -> None:
+    async def _fail_with(self, child: Child, failed: list[str]) -> None:
+        """Add to `failed` how it ended, once all that it wrote is written."""
         await child.link.lost.wait()
         if not child.listens.is_set():
-            failed.set()
+            how = "lost its link to us"
+            with trio.move_on_after(SAYS_WITHIN):
+                how = said(await child.ended())
+            failed.append(f"worker {child.place} {how}")
 
     async def run(self) -> None:
         """Return when all have ended after a drain, or none can be kept."""
