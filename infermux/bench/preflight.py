@@ -29,7 +29,7 @@ class Reply:
         if not self.status:
             return self.text
         if self.status != 200:
-            return f"status {self.status}: {self.text}"
+            return f"status {self.status}: {self.text or 'without a word'}"
         return None if self.fits else f"status 200, but what it says is no such answer: {self.text or 'nothing'}"
 
 
