@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, event
 from sqlalchemy.engine import Connection
+from sqlalchemy.pool import QueuePool
 
 from infermux.actors.identity import Identity
 from infermux.actors.journal import Journal
@@ -21,6 +23,7 @@ from infermux.actors.record import Record, Tried
 from infermux.costs import CostQuery
 from infermux.database.budgets import identity
 from infermux.database.costs import costs
+from infermux.database.engine import AlchemyPool
 from infermux.database.migrations import NEWEST
 from infermux.database.place import Place
 from infermux.database.rows import Entry, write_entries
@@ -127,6 +130,26 @@ def test_costs_are_those_that_sqlite_tells(url: str) -> None:
         assert told[0]["total"]["requests"] == 3
     for store in stores:
         store.close()
+
+
+@pytest.mark.parametrize("used", ["before", "after"])
+def test_who_still_uses_a_pool_that_is_disposed_of_leaves_no_connection(url: str, used: str) -> None:
+    made: list[Any] = []
+
+    def connected(connection: Any, _: object) -> None:
+        made.append(connection)
+
+    event.listen(QueuePool, "connect", connected)
+    try:
+        pool = AlchemyPool(Place.of(url))
+        with pool.question() if used == "before" else nullcontext():
+            pool.dispose()
+        for _ in range(2):
+            with pool.question():
+                pass
+    finally:
+        event.remove(QueuePool, "connect", connected)
+    assert {connection.closed for connection in made} == {True}
 
 
 def test_one_row_that_cannot_be_kept_keeps_no_other_out(url: str) -> None:
