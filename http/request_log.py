@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -14,12 +14,13 @@ from infermux.logs import log_fields
 
 log = logging.getLogger("infermux.requests")
 
+_BROKEN: Final = Ending.BROKEN  # a member of an enum is looked up in Python code
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/+-@*")
 
 
 def log_request(record: Record) -> None:
     """A listener of the journal. What broke, and what was not the caller's fault with a status of 5xx, is a warning."""
-    bad = record.status >= 500 or record.ending is Ending.BROKEN
+    bad = record.status >= 500 or record.ending is _BROKEN
     level = logging.WARNING if bad else logging.INFO
     log_fields(log, level, RequestLine(record, bad))
 
