@@ -47,8 +47,8 @@ def said(**more: Any) -> dict[str, Any]:
 
 
 FIRST = event(said())
-LAST = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + DONE
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5}
+LAST = event({"choices": [{"index": 0, "finish_reason": "stop"}]}) + DONE
 STOPS: dict[str, Any] = {"index": 1, "delta": {"content": "a"}, "finish_reason": "stop"}
 LONE = {
     "usual": FIRST,
@@ -61,7 +61,7 @@ LONE = {
     "the last choice goes on, the first one stops": event({"choices": [STOPS, said()["choices"][0]]}),
     "an error": event({"error": {"message": "no", "code": 500}}),
     "a flat error": event({"object": "error", "message": "no", "code": 500}),
-    "what has no end": FIRST[:-4] + b"\n\n",
+    "what is cut": FIRST[:-4] + b"\n\n",
     "what is broken in the depth": event(said()).replace(b'"delta": {', b'"delta": {,'),
     "two objects": b'data: {"choices": []}{}\n\n',
     "an empty line within": b'data: {"choices": [],\n\n"object": "x"}\n\n',
