@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import json
 import os
+import statistics
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
@@ -28,7 +29,6 @@ from pathlib import Path
 import attrs
 
 from infermux.bench.accounting import cpu_ns
-from infermux.bench.figures import Spread
 from infermux.bench.load import Load, LoadResult, local, run_load
 from infermux.bench.machine import Placement, describe, placement, usable_cpus
 from infermux.bench.preflight import wait_until_it_answers
@@ -147,46 +147,46 @@ def measure(workers: int, *, rounds: int, load: Load, scratch: Path) -> Found:
     return found
 
 
-def times(many: Sequence[float], few: Sequence[float]) -> Spread:
-    """How many times, round by round."""
-    return spread([a / b for a, b in zip(many, few, strict=True)])
+@attrs.frozen
+class Times:
+    """How many times, round by round: `low` and `high` are the quartiles, as single rounds may be anything."""
 
+    low: float
+    median: float
+    high: float
 
-def spread(values: Sequence[float]) -> Spread:
-    """Of one or more."""
-    found = Spread.of(values)
-    assert found is not None, "there were rounds"
-    return found
+    @classmethod
+    def of(cls, many: Sequence[float], few: Sequence[float]) -> Times:
+        ratios = [a / b for a, b in zip(many, few, strict=True)]
+        return cls(*(statistics.quantiles(ratios, method="inclusive") if len(ratios) > 1 else ratios * 3))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} times (half of the rounds: {self.low:.2f} to {self.high:.2f})"
 
 
 def report(found: Found) -> tuple[list[str], bool]:
     """Lines for people, and whether the goals are met as far as this machine can show."""
     lines = ["| | requests/s | CPU us/request | failed |", "|---|---|---|---|"]
     for name, rounds in found.named():
-        rate, used = spread([each.rate for each in rounds]).median, spread([each.cpu_us for each in rounds]).median
+        rate, used = (statistics.median(values) for values in zip(*((r.rate, r.cpu_us) for r in rounds), strict=True))
         lines.append(f"| {name} | {rate:.0f} | {used:.1f} | {sum(each.failed for each in rounds)} |")
     one, crew, apart = ([each.cpu_us for each in rounds] for rounds in (found.one, found.crew, found.apart))
-    gain = times([each.rate for each in found.crew], [each.rate for each in found.one])
-    cpu, name, goal = times(crew, one), f"{found.workers} workers", f", goal {MOST_CPU:.2f} at most"
+    gain = Times.of([each.rate for each in found.crew], [each.rate for each in found.one])
+    cpu, name, goal = Times.of(crew, one), f"{found.workers} workers", f", goal {MOST_CPU:.2f} at most"
     met = not any(each.failed for _, rounds in found.named() for each in rounds)
     lines.append("")
     if not apart:
-        lines.append(f"throughput of {name} to one's: {told(gain)}, goal {LEAST_GAIN}")
-        lines.append(f"CPU per request of {name} to one's: {told(cpu)}{goal}")
+        lines.append(f"throughput of {name} to one's: {gain}, goal {LEAST_GAIN}")
+        lines.append(f"CPU per request of {name} to one's: {cpu}{goal}")
         return lines, met and cpu.median <= MOST_CPU and gain.median >= LEAST_GAIN
-    ours = times(crew, apart)
+    ours = Times.of(crew, apart)
     lines += [
-        f"CPU per request of {name} to one's, which has the core to itself: {told(cpu)}",
-        f"of {found.workers} routers apart to one's, which is what sharing a core costs: {told(times(apart, one))}",
-        f"of {name} to {found.workers} routers apart, which is what being a crew costs: {told(ours)}{goal}",
-        f"throughput {told(gain)}, which says nothing here: too few cores for {name} beside mock and load",
+        f"CPU per request of {name} to one's, which has the core to itself: {cpu}",
+        f"of {found.workers} routers apart to one's, which is what sharing a core costs: {Times.of(apart, one)}",
+        f"of {name} to {found.workers} routers apart, which is what being a crew costs: {ours}{goal}",
+        f"throughput {gain}, which says nothing here: too few cores for {name} beside mock and load",
     ]
     return lines, met and ours.median <= MOST_CPU
-
-
-def told(ratio: Spread) -> str:
-    """With its extremes."""
-    return f"{ratio.median:.2f} times ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def main() -> int:
