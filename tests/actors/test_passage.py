@@ -226,14 +226,14 @@ async def test_what_the_sink_raises_comes_out() -> None:
 @pytest.mark.slow
 async def test_only_silence_is_an_idle_timeout_however_long_the_stream_lasts() -> None:
     reader = Reader()
-    async with streaming(reader, idle=0.3) as pumped:
-        for _ in range(6):
+    async with streaming(reader, idle=0.7) as pumped:
+        for _ in range(8):
             await trio.sleep(0.1)
             pumped.there.send(b"a")
         spoke = trio.current_time()
-    assert reader.taken == [b"first", *[b"a"] * 6]
+    assert reader.taken == [b"first", *[b"a"] * 8]
     assert pumped.ends[0].kind is FailureKind.IDLE_TIMEOUT
-    assert 0.29 < trio.current_time() - spoke < 1
+    assert trio.current_time() - spoke > 0.69
 
 
 async def until_open(pumped: Pumped) -> None:
