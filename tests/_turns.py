@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Final
 
+import attrs
 import trio
 
-TURN = 0.002  # seconds
+TURN: Final = 0.002  # seconds
+
+
+@attrs.define(eq=False)
+class Unhurried(trio.abc.Clock):
+    """A clock for a whole run over sockets: it goes on while the loop sleeps, and by a turn at most where it does not.
+
+    What a process that gets no processor misses of real time, its timeouts do not count. For runs in which nobody
+    outside has a clock of his own: router, upstreams and callers are in one loop.
+    """
+
+    _now: float = 0.0
+    _seen: float = attrs.field(factory=time.perf_counter)
+    _sleeps: float = 0.0  # how long the loop is about to sleep
+
+    def start_clock(self) -> None:
+        self._seen = time.perf_counter()
+
+    def current_time(self) -> float:
+        seen = time.perf_counter()
+        self._now += min(seen - self._seen, self._sleeps + TURN)
+        self._seen, self._sleeps = seen, 0.0
+        return self._now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        # What comes wakes it earlier, and by the time of the next look it has slept no longer than that.
+        seconds = max(0.0, deadline - self.current_time())
+        self._sleeps = seconds
+        return seconds
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import time
 import pytest
 import trio
 
-from tests._turns import within
+from tests._turns import TURN, Unhurried, within
 
 pytestmark = pytest.mark.slow
 
@@ -30,3 +30,18 @@ async def test_a_process_that_gets_no_processor_is_not_late() -> None:
         for _ in range(3):
             time.sleep(0.1)  # noqa: ASYNC251 - as if the machine did something else
             await trio.lowlevel.checkpoint()
+
+
+def test_an_unhurried_clock_sleeps_as_others_do_and_hardly_counts_what_holds_the_process_up() -> None:
+    async def slept() -> tuple[float, float]:
+        began, real = trio.current_time(), time.perf_counter()
+        await trio.sleep(0.1)
+        asleep = trio.current_time() - began
+        assert time.perf_counter() - real >= asleep >= 0.1
+        began = trio.current_time()
+        time.sleep(0.3)  # noqa: ASYNC251 - as if the machine did something else
+        return asleep, trio.current_time() - began
+
+    asleep, held_up = trio.run(slept, clock=Unhurried())
+    assert asleep < 0.11
+    assert held_up == pytest.approx(TURN)

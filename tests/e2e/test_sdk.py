@@ -233,16 +233,19 @@ async def _leave(ask: Any, upstream: OpenAIUpstream) -> None:
 
 async def test_upstreams_are_closed_at_once_when_the_caller_leaves_in_the_middle(way: str) -> None:
     default = Reply(endless=True, interval=0.02)
-    async with OpenAIUpstream(default=default) as upstream, routing(provider("one", upstream), way=way) as router:
-        async with router.sdk() as sdk:
-            stream = await sdk.chat.completions.create(model="gpt-4o", messages=HELLO, stream=True)
-            count = 0
-            async for _ in stream:
-                count += 1
-                if count == 5:
-                    break
-            assert (await router.status())["providers"][0]["in_flight"] == 1
-            await stream.close()
-            async with within(0.1):
-                await until(lambda: upstream.chats[-1].closed_at is not None)
-            await router.wait_settled()
+    async with (
+        OpenAIUpstream(default=default) as upstream,
+        routing(provider("one", upstream), way=way) as router,
+        router.sdk() as sdk,
+    ):
+        stream = await sdk.chat.completions.create(model="gpt-4o", messages=HELLO, stream=True)
+        count = 0
+        async for _ in stream:
+            count += 1
+            if count == 5:
+                break
+        assert (await router.status())["providers"][0]["in_flight"] == 1
+        await stream.close()
+        async with within(0.1):
+            await until(lambda: upstream.chats[-1].closed_at is not None)
+        await router.wait_settled()
