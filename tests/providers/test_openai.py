@@ -16,6 +16,7 @@ from infermux.providers.interface import Answer, Call, Endpoint, Usage
 from infermux.providers.openai import make
 from infermux.providers.ratelimits import Quota, Quotas
 from infermux.secret import Secret
+from tests._turns import within
 from tests.mocks.openai_upstream import KEY, OpenAIUpstream, Reply
 from tests.providers._both import cancelled_when_asked, inside_and_outside, over_both
 from tests.providers._calls import MESSAGES, adapter, call, drained, failure, opened, whole
@@ -301,12 +302,10 @@ async def test_leaving_a_stream_closes_the_upstream_request() -> None:
         upstream.script.append(Reply(endless=True, interval=0.005))
         stream = await opened(adapter(upstream))
         await stream.receive()
-        left = trio.current_time()
         stream.close()
-        with trio.fail_after(1):
+        async with within(0.1):
             await upstream.wait_idle()
         assert upstream.requests[0].closed_at is not None
-        assert upstream.requests[0].closed_at - left < 0.1
 
 
 @inside_and_outside
@@ -316,7 +315,7 @@ async def test_cancelling_a_silent_call_closes_it() -> None:
         upstream.script.append(Reply(hang=True))
         provider = adapter(upstream)
         await cancelled_when_asked(provider, call(), upstream.requests)
-        with trio.fail_after(1):
+        with trio.fail_after(30):
             await upstream.wait_idle()
         assert upstream.requests[0].closed_at is not None
 
