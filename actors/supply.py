@@ -41,12 +41,13 @@ class Leased(Protocol):
     """A limit that is shared, or a budget: what of it is this node's. All times are trio's.
 
     `number` counts the rounds it took part in, `held` is granted and not used. `keeps`: it may keep a little while it
-    is not used, which it was at `used_at` last. `next_at` is when it may be spoken of again.
+    is not used, which it was at `used_at` last; `ahead`: it always may. `next_at` is when it may be spoken of again.
     """
 
     share: Share
     number: int
     keeps: bool
+    ahead: bool
     used_at: float
     next_at: float
 
@@ -273,7 +274,7 @@ class Supply:
         """Some of the limits that nobody asked for may have something to give back. Those without are left alone."""
         for bucket in list(islice(self._active, LOOKED_AT)):
             del self._active[bucket]
-            bucket.keeps = now - bucket.used_at < FORGET_AFTER
+            bucket.keeps = bucket.ahead or now - bucket.used_at < FORGET_AFTER
             if bucket.is_due(now):
                 self._pending[bucket] = None
             if bucket.held or bucket.keeps or bucket in self._pending:

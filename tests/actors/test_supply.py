@@ -19,6 +19,7 @@ from tests.actors._scripted import Step, World, provider, world
 from tests.shared._mirror import FakeShared
 
 PRICED = {"a": {"m": Price(per_request=5.0)}}
+KEPT = 2  # requests that each node keeps while nobody uses them, beyond a full bucket
 BUDGET = Budget(limit_usd=100, period="day")
 
 
@@ -91,6 +92,22 @@ async def test_a_node_that_leaves_gives_back_what_it_has_not_used(autojump_clock
     assert shared.mirror.nodes == {}
 
 
+async def test_a_limit_that_nobody_uses_keeps_no_provider_from_being_routable(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infermux.actors.supply.FORGET_AFTER", 20.0)
+    settings = limited(requests_per_minute=240, tokens_per_minute=20_000)
+    async with nodes(FakeShared(), 2, settings) as made:
+        for _ in range(4):
+            assert [node.fleet.is_ready() for node in made] == [True, True]
+            await trio.sleep(10)
+        gates: list[Any] = [node.fleet.members["a"].gate for node in made]
+        for node in made:
+            await node.fleet.remove("a")
+        await trio.sleep(25)
+        assert [bucket.held for gate in gates for bucket in (gate.requests, gate.tokens)] == [0] * 4  # nobody will
+
+
 async def test_without_redis_nodes_hold_their_fair_shares_and_tell_what_they_used(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
@@ -107,7 +124,7 @@ async def test_without_redis_nodes_hold_their_fair_shares_and_tell_what_they_use
         total += await saturate(made, 20)
         assert not any(supply(node.fleet).is_degraded for node in made)
         allowed = 600 + 10 * (trio.current_time() - began)
-        assert 0.98 * allowed <= total <= allowed
+        assert 0.98 * allowed <= total <= allowed + 4 * KEPT
         spread = [await ask(node, 12) for node in made]
     assert max(spread) <= 10
     said = [record.message for record in caplog.records if "gone" in record.message]
@@ -122,7 +139,7 @@ async def test_a_redis_that_has_lost_everything_refills_no_limit(autojump_clock:
         total = await saturate(made, 20)
         shared.mirror.flush()
         total += await saturate(made, 10)
-        assert total <= 602 + 10 * (trio.current_time() - began)
+        assert total <= 600 + 3 * KEPT + 10 * (trio.current_time() - began)
         assert sum(supply(node.fleet).numbers.written_back for node in made) > 0
 
 
