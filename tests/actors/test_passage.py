@@ -22,6 +22,7 @@ from infermux.actors.pump import pump
 from infermux.errors import CallerLeft, FailureKind, UpstreamFailure
 from infermux.providers.arrivals import Arrivals, Polled
 from infermux.providers.transport import Stoppable
+from tests.actors._scripted import Person
 
 
 class Coming(Polled):
@@ -85,23 +86,6 @@ class Reader:
         self.flushed += 1
 
 
-class Leaving:
-    """A caller that can leave."""
-
-    def __init__(self) -> None:
-        self.left = False
-        self.scope: Stoppable | None = None
-
-    def watch(self, scope: Stoppable | None) -> None:
-        self.scope = scope
-        if self.left and scope is not None:
-            scope.cancel()
-
-    def leave(self) -> None:
-        self.left = True
-        self.watch(self.scope)
-
-
 class Revocable:
     """As much of a lease as there is to a stream."""
 
@@ -142,7 +126,7 @@ class Pumped:
         self.there = there
         self.stream = Coming(here)
         self.attempt = attempt_of(self.stream, idle, last)
-        self.caller = Leaving()
+        self.caller = Person()
         self.arrivals, self.alarms = Arrivals(), Alarms()
         self.ends: list[Any] = []
         self.stop: Callable[[], None] = lambda: None
