@@ -270,10 +270,11 @@ def _key(option: str, name: str | None) -> str | None:
 
 def _agreed(scenarios: Sequence[Scenario], deployment: Deployment, *, yes: bool) -> list[Scenario]:
     """The scenarios with a bound each, told what they come to and agreed to where that leaves this machine."""
-    from infermux.bench.deployment import bounded, cost
+    from infermux.bench.deployment import bounded, cost, load_alone
 
+    scenarios = [load_alone(scenario) for scenario in scenarios]
     if deployment.is_local:
-        return list(scenarios)
+        return scenarios
     bound = [bounded(scenario) for scenario in scenarios]
     requests = tokens_in = tokens_out = 0
     for scenario in bound:
