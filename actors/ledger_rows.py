@@ -15,7 +15,10 @@ SECONDS_A_DAY = 86_400
 
 
 def entry_of(seq: int, record: Record) -> Entry:
-    """The rows of one request, numbered `seq`. Those of its attempts only where one row cannot say it all."""
+    """The rows of one request, numbered `seq`. Those of its attempts only where one row cannot say it all.
+
+    What is true or false is a number: SQLite's driver would look for how to adapt it, by an exception that it catches.
+    """
     who, attempts, usage, fault = record.who, record.attempts, record.usage, record.fault
     request = (
         seq,
@@ -25,7 +28,7 @@ def entry_of(seq: int, record: Record) -> Entry:
         fitting_name(who.caller),
         fitting_name(who.key),
         fitting_name(record.endpoint),
-        record.stream,
+        int(record.stream),
         fitting_name(record.requested),
         fitting_name(record.group),
         fitting_name(record.strategy),
@@ -80,7 +83,7 @@ def _tokens(usage: Usage | None) -> Row:
         fitting_number(usage.cache_write_tokens),
         fitting_number(usage.completion_tokens),
         fitting_number(usage.reasoning_tokens),
-        usage.estimated,
+        int(usage.estimated),
     )
 
 

@@ -230,7 +230,8 @@ class Inference:
         else:
             answer = await run.begin()
         if isinstance(answer, Answer):
-            await self._respond(exchange, run, answer, draft)
+            draft.status = answer.status
+            await exchange.respond(answer.status, self._whole(run, answer, draft.id), answer.body)
         elif answer is not None:
             opening = opening or Opening(self, exchange, run, draft)
             try:
@@ -251,18 +252,16 @@ class Inference:
             await self._break_off(exchange, run, opening, error)
             return None
 
-    async def _respond(self, exchange: Exchange, run: Run, answer: Answer, draft: Draft) -> None:
-        draft.status = answer.status
+    def _whole(self, run: Run, answer: Answer, request_id: bytes) -> bytes:
+        """The header lines of a whole answer."""
         usage = run.usage
         used: tuple[float, ...] = ()
         if usage is not None:
             dollars = None if (lease := run.lease) is None else lease.cost
             tokens = usage.prompt_tokens, usage.completion_tokens
             used = tokens if dollars is None else (*tokens, dollars)
-        lines = self._headers(run, answer, draft.id, used)
-        if answer.estimated:
-            lines += b"x-infermux-estimated: true\r\n"
-        await exchange.respond(answer.status, lines, answer.body)
+        lines = self._headers(run, answer, request_id, used)
+        return lines + b"x-infermux-estimated: true\r\n" if answer.estimated else lines
 
     async def _ended_badly(self, exchange: Exchange, run: Run, opening: Opening, error: Exception) -> None:
         """Tell the caller in its stream. Raises CallerLeft."""
