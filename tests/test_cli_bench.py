@@ -239,6 +239,7 @@ def test_ctrl_c_ends_it_with_what_was_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.needs("cc")
 def test_without_a_url_a_router_is_started_and_compared_with_its_upstream(tmp_path: Path) -> None:
     file = tmp_path / "mine.yml"

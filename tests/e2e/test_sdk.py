@@ -11,10 +11,10 @@ import pytest
 import trio
 
 from tests._turns import within
-from tests.e2e._router import HELLO, SAID, WAYS, in_order, provider, refused_url, routing, until
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, in_order, provider, refused_url, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("way", WAYS)]
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("way", EITHER_WAY)]
 
 
 async def test_a_chat_is_answered(way: str) -> None:
