@@ -92,6 +92,30 @@ async def test_a_node_that_leaves_gives_back_what_it_has_not_used(autojump_clock
     assert shared.mirror.nodes == {}
 
 
+async def test_until_the_others_know_of_a_node_that_joins_its_own_blocks_come_on_top_of_theirs(
+    autojump_clock: MockClock,
+) -> None:
+    limit, shared = 1200, FakeShared()
+    settings = limited(requests_per_minute=limit)
+    most = 0
+
+    async def use(node: Any) -> None:
+        nonlocal most
+        while True:
+            bucket = node.fleet.members["a"].gate.requests
+            bucket.take(5, trio.current_time())
+            await trio.sleep(0.01)  # six times the limit, each by itself
+            most = max(most, sum(max(0, each.fleet.members["a"].gate.requests.held) for each in there))
+
+    async with nodes(shared, 3, settings) as made, world(settings, shared=shared) as late, trio.open_nursery() as users:
+        there: list[Any] = [*made, late]
+        for node in there:
+            users.start_soon(use, node)
+        await trio.sleep(1.5)
+        users.cancel_scope.cancel()
+    assert limit / 12 < most <= limit / 12 * (1 + 1 / 4) + len(there)
+
+
 async def test_a_limit_that_nobody_uses_keeps_no_provider_from_being_routable(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
