@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from infermux.actors.record import Ending, Record
+from infermux.actors.record import WORDS, Ending, Record
 from infermux.log_lines import Fields
 from infermux.logs import log_fields
 
@@ -78,7 +78,7 @@ class RequestLine(Fields):
             record.id,
             record.endpoint,
             record.status,
-            record.ending.value,
+            WORDS[record.ending],
             code or None,
             None if not code else "" if record.fault is None else record.fault.value,
             record.message if self._bad else None,
