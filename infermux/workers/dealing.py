@@ -52,7 +52,7 @@ class Dealing:
             for child in list(self.children.values()):
                 if not self._is_dealt_to(child):
                     continue
-                if child.telling.locked() or not _is_more(self.share(child.place, late=child.late), child.share):
+                if child.telling.locked() or not is_more(self.share(child.place, late=child.late), child.share):
                     nursery.start_soon(self._tell, child)
                 elif not child.growing:
                     self.background.start_soon(self._give_more, child)
@@ -118,6 +118,6 @@ class Dealing:
             answered.set()
 
 
-def _is_more(share: Share, than: Share) -> bool:
-    """Whether it is more of some limit."""
+def is_more(share: Share, than: Share) -> bool:
+    """Whether it may be more of some limit."""
     return share.index < than.index or share.of < than.of or (than.late and not share.late)

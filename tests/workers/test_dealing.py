@@ -5,12 +5,26 @@ from __future__ import annotations
 import signal
 
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from infermux.actors.share import Share
 from infermux.workers.crew import ASK_EVERY, PATIENCE
+from infermux.workers.dealing import is_more
 from infermux.workers.loading import Reloads
 from tests.workers._crew import OTHER, World, until, world
+
+SHARES = st.integers(1, 12).flatmap(
+    lambda of: st.builds(Share, index=st.integers(0, of - 1), of=st.just(of), late=st.booleans())
+)
+
+
+@given(SHARES, SHARES, st.integers(0, 200))
+def test_a_share_that_is_not_more_is_of_no_limit_more(share: Share, than: Share, limit: int) -> None:
+    if not is_more(share, than):
+        assert share.part(limit) <= than.part(limit)
+        assert share.slots(limit) <= than.slots(limit)
 
 
 async def hang_and_come_back(w: World) -> None:
