@@ -79,7 +79,7 @@ def write_thread(home: Path, *lines: dict[str, Any]) -> None:
 async def until_idle(url: str) -> None:
     """Wait until no request is in flight any more."""
     async with httpx.AsyncClient() as client:
-        with trio.fail_after(2):
+        with trio.fail_after(30):
             while (await client.get(f"{url}/_infermux/status")).json()["in_flight"]:
                 pass
 

@@ -313,11 +313,12 @@ async def test_requests_that_arrive_before_the_first_probe_wait_for_it() -> None
 
 
 async def test_a_provider_whose_probe_fails_is_not_asked() -> None:
-    check = {"health_check": {"interval": "60s", "timeout": "200ms"}}
+    check = {"health_check": {"interval": "60s", "timeout": "10s"}}
+    hurried = {"health_check": {"interval": "60s", "timeout": "200ms"}}
     async with (
         OpenAIUpstream(default=Reply(hang=True)) as silent,
         OpenAIUpstream() as good,
-        routing(provider("silent", silent, **check), provider("good", good, **check), routing=in_order()) as router,
+        routing(provider("silent", silent, **hurried), provider("good", good, **check), routing=in_order()) as router,
     ):
         await router.wait_for("silent", health="unhealthy")
         assert answered_by(await gather(5, router.chat)) == {"good": 5}

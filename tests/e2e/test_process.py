@@ -146,14 +146,15 @@ async def test_a_second_sigterm_ends_it_now() -> None:
 
 
 async def test_it_starts_when_every_probe_fails_and_says_so() -> None:
-    check: dict[str, Any] = {"health_check": {"timeout": "300ms"}}
+    check: dict[str, Any] = {"health_check": {"timeout": "10s"}}
+    hurried: dict[str, Any] = {"health_check": {"timeout": "300ms"}}
     async with (
         OpenAIUpstream(keys=["another"]) as refusing,
         OpenAIUpstream(default=Reply(hang=True)) as silent,
         serving(
             provider("dead", refused_url(), **check),
             provider("refusing", refusing, **check),
-            provider("silent", silent, **check),
+            provider("silent", silent, **hurried),
         ) as process,
         client(process) as web,
     ):

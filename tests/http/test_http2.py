@@ -66,7 +66,7 @@ def _begin_and_reset(connection: h2.connection.H2Connection, count: int) -> byte
 
 async def _ended(connection: h2.connection.H2Connection, caller: Caller) -> h2.events.ConnectionTerminated:
     """How the server ended the connection, which it closes."""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         said = connection.receive_data(await caller.rest())
     return next(event for event in said if isinstance(event, h2.events.ConnectionTerminated))
 
@@ -114,7 +114,7 @@ async def test_what_else_is_under_way_on_the_connection_is_cancelled() -> None:
         _begin(connection)
         await caller.say(_begin_and_reset(connection, BOUND + 1))
         await _ended(connection, caller)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await left.wait()
 
 

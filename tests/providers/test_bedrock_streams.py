@@ -67,7 +67,7 @@ async def test_leaving_a_stream_closes_its_connection(upstream: BedrockUpstream)
     stream = await opened(adapter(upstream))
     await stream.receive()
     stream.close()
-    with trio.fail_after(2):
+    with trio.fail_after(30):
         await upstream.left.wait()
 
 
