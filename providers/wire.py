@@ -89,9 +89,7 @@ class SocketWire:
     `_kept` is who tells when something comes, from the first wait on, where that is looked after: see `readiness`.
     """
 
-    unsent: Final = 0
-
-    __slots__ = ("_is_asked_for", "_kept", "_poll", "_sock", "_streak")
+    __slots__ = ("_is_asked_for", "_kept", "_poll", "_sock", "_streak", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         """`sock` is connected; it is made non-blocking here."""
@@ -104,6 +102,7 @@ class SocketWire:
         self._sock = sock
         self._streak = 0
         self._poll: select.poll | None = None
+        self.unsent: Final = 0
 
     def __repr__(self) -> str:
         return f"SocketWire(fd={self._sock.fileno()})"
