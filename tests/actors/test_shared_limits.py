@@ -221,8 +221,9 @@ class Ledger:
     total: int = 0
 
     def save(self, purse: Purse) -> None:
-        self.total += purse.unsent
-        purse.is_kept(purse.unsent)
+        more = purse.ready
+        self.total += more
+        purse.is_kept(more)
 
     def look(self, purse: Purse) -> None:
         purse.kept = self.total
@@ -240,6 +241,7 @@ def lease_of(redis: Redis, place: int, ledger: Ledger) -> SharedPurse:
         clock=lambda: redis.now,
         wall=lambda: redis.now,
     )
+    lease.purse.lease = lease
     lease.share = Share(place, NODES)
     lease.allow(BUDGET * MICRO)
     return lease

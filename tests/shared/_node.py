@@ -214,8 +214,8 @@ class Node:
                     await self.treasury.keeper.ready()
                     yield
                 await of_rows.aclose()
-        await self.treasury.keeper.aclose()
         await say_farewell(self.supply, self.shared)
+        await self.treasury.keeper.aclose()
         if self.database:
             await self.database.aclose()
 
