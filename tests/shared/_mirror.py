@@ -238,6 +238,7 @@ class FakeShared:
     mirror: Mirror = attrs.field(factory=lambda: Mirror(trio_ms))
     delay: float = 0.0005
     rounds: int = 0
+    loses_answers: bool = False  # what it is told is done
     _gone: trio.Event = attrs.field(factory=trio.Event)
     _hung: bool = False
     listeners: list[tuple[str, Callable[[str], None]]] = attrs.field(factory=list[tuple[str, Callable[[str], None]]])
@@ -265,6 +266,8 @@ class FakeShared:
             raise StateUnavailable("the connection is lost")
         self.rounds += 1
         answers = [self.mirror.call(call) for call in calls]
+        if self.loses_answers:
+            raise StateUnavailable("the connection is lost")
         told, self.mirror.published = self.mirror.published, []
         for channel, text in told:
             for listens, heard in list(self.listeners):
