@@ -93,7 +93,7 @@ def ends(name: str, running: Nodes, books: Books, began: float) -> Row:
     asked, rounds, outages = (now - was for now, was in zip(running.offered(), before, strict=True))
     free = max(running.money(Money.FREE))
     blocks = running.budget // OF_WHAT_IS_LEFT
-    assert free <= blocks + held(running), f"${free / 1e6} were free when a request was refused"
+    assert free <= blocks + running.promised, f"${free / 1e6} were free when a request was refused"
     return Row(
         name=name,
         seconds=time.monotonic() - began,
@@ -107,11 +107,6 @@ def ends(name: str, running: Nodes, books: Books, began: float) -> Row:
         free=free / 1e6,
         differ=said.farthest / 1e6,
     )
-
-
-def held(running: Nodes) -> int:
-    """What requests under way may be promised at most: a caller has one at a time."""
-    return PROMISE * running.callers * len(running.processes)
 
 
 def _unspent(running: Nodes) -> int:
