@@ -47,22 +47,27 @@ for i = 1, #found, 2 do
   end
 end
 
-local function answer()
-  local total, spent, others, lines = 0, 0, 0, {}
+-- What is granted and spent, spent, and spent with that store without this node.
+local function sums()
+  local total, spent, others = 0, 0, lent[store] or 0
   for name, each in pairs(nodes) do
     total, spent = total + each.granted, spent + each.spent
     if name ~= node and each.store == store then others = others + each.spent end
-    lines[#lines + 1] = table.concat({'n', name, text(each.granted), text(each.spent), each.store}, ' ')
   end
-  for of, amount in pairs(lent) do
-    total, spent = total + amount, spent + amount
-    lines[#lines + 1] = table.concat({'s', text(amount), of}, ' ')
+  for _, amount in pairs(lent) do total, spent = total + amount, spent + amount end
+  return total, spent, others
+end
+
+local function answer(total, spent, others)
+  local lines = {}
+  for name, each in pairs(nodes) do
+    lines[#lines + 1] = 'n ' .. name .. ' ' .. text(each.granted) .. ' ' .. text(each.spent) .. ' ' .. each.store
   end
-  others = others + (lent[store] or 0)
+  for of, amount in pairs(lent) do lines[#lines + 1] = 's ' .. text(amount) .. ' ' .. of end
   return {nodes[node].granted, total, spent, restored, others, table.concat(lines, '\n')}
 end
 
-if nodes[node] and number <= nodes[node].number then return answer() end
+if nodes[node] and number <= nodes[node].number then return answer(sums()) end
 
 -- So much of what a store told is told by its node now, or may be.
 local function settle(of, amount)
@@ -112,15 +117,18 @@ elseif sweep <= now then
   end
 end
 
-if theirs >= 0 then
-  local lacking = theirs - answer()[5]
-  if lacking > 0 then lent[store] = (lent[store] or 0) + lacking end
+local total, spent, others = sums()
+if theirs > others then
+  local lacking = theirs - others
+  lent[store] = (lent[store] or 0) + lacking
+  total, spent, others = total + lacking, spent + lacking, theirs
 end
 
-local free, goal = math.max(0, limit - answer()[2]), used + want
+local free, goal = math.max(0, limit - total), used + want
 if need > want and used + need - mine.granted <= free then goal = used + need end
 -- What is held beyond the goal goes back, also where what is needed is not there: others may hold the rest of it.
-mine.granted = mine.granted + math.min(goal - mine.granted, free)
+local given = math.min(goal - mine.granted, free)
+mine.granted, total = mine.granted + given, total + given
 
 local fields = {'sweep', text(sweep)}
 for name in pairs(changed) do
@@ -135,4 +143,4 @@ for of, amount in pairs(lent) do
 end
 redis.call('HSET', key, unpack(fields))
 redis.call('PEXPIRE', key, ARGV[10])
-return answer()
+return answer(total, spent, others)
