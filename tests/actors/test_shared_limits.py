@@ -310,3 +310,18 @@ def step(redis: Redis, what: str, lease: SharedPurse, ledger: Ledger, much: int)
                 lease.lose(lease.share, 0.0, redis.now)
         case _:
             pass
+
+
+def test_a_call_that_reaches_redis_after_others_told_what_it_tells_is_counted_once() -> None:
+    redis, ledger = Redis(), Ledger("one")
+    one, other = (lease_of(redis, place, ledger) for place in range(2))
+    step(redis, "spend", other, ledger, 5)
+    step(redis, "say", other, ledger, FATES.index("late"))
+    for what, lease in (("save", other), ("look", one), ("say", one)):
+        step(redis, what, lease, ledger, 0)
+    assert redis.mirror.purses["k"].spent == 5  # as the ledger told it
+    redis.arrive()
+    step(redis, "say", other, ledger, 0)
+    assert redis.mirror.purses["k"].spent == 5
+    step(redis, "say", one, ledger, 0)
+    assert one.purse.spent == other.purse.spent == 5 * MICRO
