@@ -318,7 +318,7 @@ class Attempt(msgspec.Struct, eq=False):
         if answer is not None:
             usage = answer.usage
             if usage is None or not usage.is_plausible:
-                usage = self._believed(usage, len(answer.body) // 4 if self.want.endpoint in GENERATING else 0)
+                usage = self._told_by(answer)
             self.usage = usage
             now = self.now()
             self._release(Outcome(status=answer.status, latency=self._seconds(now), usage=usage), now)
@@ -360,14 +360,19 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _consumed(self, kind: FailureKind | None) -> Usage | None:
         """What an attempt that did not end well has used, as far as can be known: nothing if the provider refused."""
-        stream = self.stream
+        answer, stream = self.answer, self.stream
         if stream is not None:
             return self._believed(stream.usage, stream.estimated_tokens)
+        if answer is not None:  # whole, and another one was faster by a step of the loop
+            return self._told_by(answer)
         if not self._is_sent:
             return None
         if kind is None or (kind.is_timeout and kind is not FailureKind.CONNECT_TIMEOUT):
             return estimated(self.want, 0)
         return None
+
+    def _told_by(self, answer: Answer) -> Usage:
+        return self._believed(answer.usage, len(answer.body) // 4 if self.want.endpoint in GENERATING else 0)
 
     def _believed(self, told: Usage | None, said: int) -> Usage:
         """What the provider told to have been used, where that can be; else an estimate, of `said` answer tokens."""

@@ -92,6 +92,9 @@ class TokenBucket:
         if self._level > self._brim:
             self._cap(now)
 
+    def let_go(self) -> None:
+        """Nobody will take from it, unless it is resized."""
+
     def is_full(self, now: float) -> bool:
         """True when nothing has been taken that is not refilled."""
         self._refill(now)
@@ -162,6 +165,8 @@ def resized(
     It is the same object where there was one. `make` is for one that knows by itself what is ours of the limit.
     """
     if limit is None:
+        if bucket is not None:
+            bucket.let_go()
         return None
     if make is not None:
         if bucket is None:

@@ -60,6 +60,7 @@ class Departures:
                 await close(member.adapter, name)
         finally:
             self.former[name] = member.gate
+            member.gate.let_go()
             self.members.pop(name, None)
             member.gone.set()
 

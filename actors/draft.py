@@ -136,8 +136,13 @@ class Draft(msgspec.Struct, eq=False):
                 trace=self.trace,
             )
         trail, plan, want = run.trail, run.plan, run.want
-        tried = tuple([_tried(lease, self.began) for lease in trail])
-        usage, dollars, first, theirs = sums_of_one(tried[0]) if len(tried) == 1 else sums_of_all(tried)
+        tried: tuple[Tried, ...]
+        if len(trail) == 1:
+            alone = _tried(trail[0], self.began)
+            tried, (usage, dollars, first, theirs) = (alone,), sums_of_one(alone)
+        else:
+            tried = tuple([_tried(lease, self.began) for lease in trail])
+            usage, dollars, first, theirs = sums_of_all(tried)
         answered = _answered(run) if self.status and ending is not _REFUSED else None
         waited = run.leasing.waited
         ours = latency - self.received - self.given - waited - theirs
@@ -186,8 +191,11 @@ def sums_of_all(tried: Sequence[Tried]) -> _Sums:
 
 def _answered(run: Run) -> Lease | None:
     """Whose answer it was; where nobody could go on with a broken one, the one that broke."""
-    begun = [lease for lease in run.trail if lease.first_token_at is not None]
-    return run.lease or next(reversed(begun or run.trail), None)
+    lease = run.lease
+    if lease is not None:
+        return lease
+    begun = [each for each in run.trail if each.first_token_at is not None]
+    return next(reversed(begun or run.trail), None)
 
 
 def _tried(lease: Lease, began: float) -> Tried:

@@ -124,7 +124,14 @@ class Gate:
 
     def inherit(self, other: Gate, now: float) -> None:
         """Take over the limits of a provider of this name that was taken out: coming back must not refill them."""
+        self.let_go()
         self._inherit_limits(other, now)
+
+    def let_go(self) -> None:
+        """No request comes any more."""
+        for bucket in (self.requests, self.tokens):
+            if bucket is not None:
+                bucket.let_go()
 
     def adopt_share(self, share: Share, now: float) -> None:
         """Go on with another part of the limits, but for the one that is found out."""

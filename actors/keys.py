@@ -27,7 +27,7 @@ from infermux.secret import Secret
 
 from .actor import BaseActor, Context
 from .bucket import Buckets
-from .key_limits import KeyLimits, Overrun
+from .key_limits import KeyLimits
 from .key_table import LOOK_EVERY, KeyTable, Known
 from .kit_errors import ActorDied, MailboxFull
 from .learned import LearnedTokens
@@ -153,6 +153,13 @@ class KeysActor(BaseActor[Any]):
         table.trouble = trouble
 
 
+class Ended(Protocol):
+    """An attempt that has ended, as its lease knows: its outcome, None where nobody has told it."""
+
+    @property
+    def outcome(self) -> Outcome | None: ...
+
+
 class Permit(msgspec.Struct, eq=False):
     """What one request of a key holds of its limits; `release` gives it back, exactly once."""
 
@@ -162,13 +169,14 @@ class Permit(msgspec.Struct, eq=False):
     _model: str
     _released: bool = False
 
-    def release(self, outcomes: Iterable[Outcome | None], now: float) -> None:
-        """The request has ended; `outcomes` are those of its attempts. Synchronous and never raises."""
+    def release(self, trail: Iterable[Ended], now: float) -> None:
+        """The request has ended; `trail` has its attempts. Synchronous and never raises."""
         if self._released:
             return
         self._released = True
         used = 0
-        for outcome in outcomes:
+        for attempt in trail:
+            outcome = attempt.outcome
             usage = None if outcome is None else outcome.usage
             if usage is not None:
                 used += usage.prompt_tokens + usage.completion_tokens
@@ -199,7 +207,7 @@ class Keys:
         learned, limits, model = self.table.learned, known.limits, want.model
         tokens = learned.reservation(model, want.prompt_tokens, want.max_tokens, None)
         admitted = limits.admit(tokens, now)
-        if isinstance(admitted, Overrun):
+        if not isinstance(admitted, int):
             raise RateLimited(admitted.said(known.stored.name, now), retry_after=admitted.wait(now))
         return Permit(limits, admitted, learned, model)
 

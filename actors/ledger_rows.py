@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from typing import Final
 
-from infermux.database.rows import TOKENS, Entry, fitting_name, fitting_number, fitting_text
+from infermux.database.rows import TOKENS, Entry, fitting_names, fitting_number, fitting_text
 from infermux.database.session import Row
 from infermux.providers.interface import Usage
 
-from .record import Ending, Record, Tried
+from .record import WORDS, Ending, Record, Tried
 
 SECONDS_A_DAY = 86_400
+_OK: Final = Ending.OK  # a member of an enum is looked up in Python code
 
 
 def entry_of(seq: int, record: Record) -> Entry:
-    """The rows of one request, numbered `seq`. Those of its attempts only where one row cannot say it all."""
+    """The rows of one request, numbered `seq`. Those of its attempts only where one row cannot say it all.
+
+    What is true or false is a number: SQLite's driver would look for how to adapt it, by an exception that it catches.
+    """
     who, attempts, usage, fault = record.who, record.attempts, record.usage, record.fault
     request = (
         seq,
         fitting_text(record.id),
         record.at,
         _day(int(record.at // SECONDS_A_DAY)),
-        fitting_name(who.caller),
-        fitting_name(who.key),
-        fitting_name(record.endpoint),
-        record.stream,
-        fitting_name(record.requested),
-        fitting_name(record.group),
-        fitting_name(record.strategy),
-        fitting_name(record.provider),
-        fitting_name(record.model),
+        *fitting_names(who.caller, who.key, record.endpoint),
+        1 if record.stream else 0,
+        *fitting_names(record.requested, record.group, record.strategy, record.provider, record.model),
         len(attempts),
         record.rescues,
-        record.ending.value,
+        WORDS[record.ending],
         record.status,
-        fitting_name(record.code),
+        *fitting_names(record.code),
         "" if fault is None else fault.value,
-        fitting_name(record.cache),
+        *fitting_names(record.cache),
         record.latency,
         record.first_token,
         record.waited,
         record.overhead,
         *_tokens(usage),
-        _cost(record.cost, usage, answered=record.ending is Ending.OK and bool(attempts)),
+        _cost(record.cost, usage, answered=record.ending is _OK and bool(attempts)),
     )
     return Entry(
         request,
@@ -58,9 +57,7 @@ def _attempt(seq: int, number: int, tried: Tried) -> Row:
     return (
         seq,
         number,
-        fitting_name(tried.provider),
-        fitting_name(tried.model),
-        fitting_name(tried.outcome),
+        *fitting_names(tried.provider, tried.model, tried.outcome),
         tried.status,
         tried.started,
         tried.ended,
@@ -80,7 +77,7 @@ def _tokens(usage: Usage | None) -> Row:
         fitting_number(usage.cache_write_tokens),
         fitting_number(usage.completion_tokens),
         fitting_number(usage.reasoning_tokens),
-        usage.estimated,
+        1 if usage.estimated else 0,
     )
 
 

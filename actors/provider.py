@@ -23,9 +23,9 @@ from infermux.providers.interface import Adapter, ModelInfo, Usage, describing, 
 from .actor import BaseActor, Context
 from .description import Description, describe
 from .gate import Gate
-from .lease import Heard, Lease, ProbePassed, Release
+from .lease import Grant, Heard, Lease, ProbePassed, Release
 from .messages import Health, Outcome, Standing
-from .plan import Plan, Refusal
+from .plan import Plan
 from .probe_bill import Probed
 from .provider_messages import Command, Describe, LookAgain, ProbeEnded, Redeclared, Revoke, Verb
 from .ref import Ref
@@ -68,7 +68,7 @@ class ProviderActor(BaseActor[Any]):
     _changed: Callable[[Callable[[], Standing]], None] = attrs.field(init=False)
     _wanted_by: Ref[Any] | None = None  # whose queue holds requests for this provider
     _probe_now: trio.Event = attrs.field(factory=trio.Event)
-    _probe_askers: list[Reply[Any]] = attrs.field(factory=list)
+    _probe_askers: list[Reply[Any]] = attrs.field(factory=list[Reply[Any]])
     _looking: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # what the health loop runs in
 
     @property
@@ -156,7 +156,7 @@ class ProviderActor(BaseActor[Any]):
         if choice.explore and gate.is_explored:
             return None
         granted = gate.admit(plan.want, option.model, now, insists=plan.insists)
-        if isinstance(granted, Refusal):
+        if not isinstance(granted, Grant):
             plan.refuse(granted, choice)
             return None
         assert self._ref is not None

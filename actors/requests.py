@@ -46,7 +46,7 @@ def request_run(
     looked.
     """
     peek, prompt = _read(endpoint, body)
-    response = peek if isinstance(peek, ResponsePeek) else None
+    response = peek if endpoint is not _CHAT and isinstance(peek, ResponsePeek) else None
     previous = None if response is None else response.previous_response_id
     judged = fleet.catalogue.is_judged
     # By position: to find so many fields by their names takes ten times as long.

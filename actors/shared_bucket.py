@@ -46,6 +46,7 @@ class SharedBucket(TokenBucket):
         "_asked",
         "_before",
         "_eta",
+        "_filled",
         "_low",
         "_rate",
         "_refills",
@@ -53,6 +54,7 @@ class SharedBucket(TokenBucket):
         "_short",
         "_tells",
         "_unit",
+        "ahead",
         "ask",
         "granted",
         "keeps",
@@ -74,6 +76,7 @@ class SharedBucket(TokenBucket):
         super().__init__(limit_per_minute)
         self.key, self.node, self.limit, self.ask = key, node, limit_per_minute, ask
         self.keeps = True  # one request's worth, while it is not used
+        self.ahead = self._filled = False
         self.share: Share = WHOLE
         self.supplied: Callable[[], None] = _nobody  # told when what was lacking may be there
         self.granted = self.used = self.number = self.need = 0
@@ -123,9 +126,9 @@ class SharedBucket(TokenBucket):
         self.used = min(self.used, self.granted)
 
     def resize(self, limit_per_minute: int, now: float) -> None:
-        """Go on with another limit; Redis is told it with the next round."""
+        """Go on with another limit; Redis is told it with the next round. One that was let go is used again."""
         self._refill(now)
-        self.limit = limit_per_minute
+        self.limit, self.ahead = limit_per_minute, self._filled
         self._hold_to_share(now)
         self.ask(self)
 
@@ -156,9 +159,14 @@ class SharedBucket(TokenBucket):
     # The supplier.
 
     def fill(self) -> None:
-        """Have one request's worth there before it is asked for."""
+        """Have one request's worth there before it is asked for, and from now on, until `let_go`."""
+        self.ahead = self._filled = True
         self._low = 1
         self.ask(self)
+
+    def let_go(self) -> None:
+        """What it has goes back when it has not been used for long, as nobody will."""
+        self.ahead = False
 
     @property
     def held(self) -> int:
@@ -179,8 +187,10 @@ class SharedBucket(TokenBucket):
     def _reserve(self) -> int:
         """One request's worth or two are kept where that is little: what is kept is nobody else's."""
         one, of = math.ceil(self._unit), self.share.of
-        if not self.keeps or one * 4 * of > self.limit:
+        if not self.keeps:
             return 0
+        if one * 4 * of > self.limit:
+            return int(self.ahead and one > 1)  # a token: that there are some
         return 2 * one if one * 20 * of <= self.limit else one  # the second for a health check
 
     def is_due(self, now: float) -> bool:

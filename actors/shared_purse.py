@@ -62,6 +62,7 @@ class SharedPurse:
         self.share: Share = WHOLE
         self.supplied: Callable[[], None] = _nobody
         self.keeps = True
+        self.ahead = False
         self.limit = 0
         self.granted = self.number = 0
         self.next_at = 0.0

@@ -41,12 +41,13 @@ class Leased(Protocol):
     """A limit that is shared, or a budget: what of it is this node's. All times are trio's.
 
     `number` counts the rounds it took part in, `held` is granted and not used. `keeps`: it may keep a little while it
-    is not used, which it was at `used_at` last. `next_at` is when it may be spoken of again.
+    is not used, which it was at `used_at` last; `ahead`: it always may. `next_at` is when it may be spoken of again.
     """
 
     share: Share
     number: int
     keeps: bool
+    ahead: bool
     used_at: float
     next_at: float
 
@@ -107,8 +108,8 @@ class Numbers:
 class Supply:
     """The shared limits of one node. `prefix` begins the keys; `node` is this process's name, another with each start.
 
-    `lost_at`: since when Redis is gone, on trio's clock; a node begins without it. `share`: what this node may go on
-    with then. `trouble` is why, in words.
+    `lost_at`: since when Redis is gone, on trio's clock. A node begins without it, and with nothing: starting anew
+    refills no limit. `share`: what this node may go on with then. `trouble` is why, in words.
     """
 
     prefix: str
@@ -120,7 +121,7 @@ class Supply:
     last_dealt: Share = WHOLE
     is_over: Callable[[], bool] = _never  # whether more runs at once than that
     under_way: Callable[[], int] | None = None  # we are about to end, and no more than so many will run at once
-    lost_at: float | None = -math.inf
+    lost_at: float | None = attrs.field(factory=trio.current_time)
     trouble: str = NOT_YET
     heard: trio.Event = attrs.field(factory=trio.Event)  # once Redis has answered, or said that it does not
     wanted: trio.Event = attrs.field(factory=trio.Event)
@@ -273,7 +274,7 @@ class Supply:
         """Some of the limits that nobody asked for may have something to give back. Those without are left alone."""
         for bucket in list(islice(self._active, LOOKED_AT)):
             del self._active[bucket]
-            bucket.keeps = now - bucket.used_at < FORGET_AFTER
+            bucket.keeps = bucket.ahead or now - bucket.used_at < FORGET_AFTER
             if bucket.is_due(now):
                 self._pending[bucket] = None
             if bucket.held or bucket.keeps or bucket in self._pending:

@@ -273,7 +273,7 @@ class Account(msgspec.Struct, eq=False):
         if route.unpriced is not None:
             self._judge(*route.unpriced)
         promised = treasury.purses.reserve(self.claims, amount, treasury.clock())
-        if isinstance(promised, Refused):
+        if not isinstance(promised, Ticket):
             raise _error(promised)
         self._ticket = promised
         if promised.held.soft:

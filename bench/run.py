@@ -97,7 +97,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fronts", type=_names(OWN), default=list(OWN), help=f"some of {','.join(OWN)}")
     parser.add_argument("--before", type=Path, help="another checkout, whose infermux takes part in turns")
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
-    parser.add_argument("--json", type=Path, default=_default_file(), help="Markdown and SVG go beside it")
+    parser.add_argument("--json", type=_file, default=_default_file(), help="Markdown and SVG go beside it")
     chosen = parser.parse_args(words)
     if chosen.set is not None:
         parser.set_defaults(**SETS[chosen.set])
@@ -117,6 +117,17 @@ def _names(known: Sequence[str]) -> type[list[str]]:
             super().__init__(name for name in known if name in wanted)
 
     return Names
+
+
+def _file(text: str) -> Path:
+    """Whether it can be written is better told now than after the run."""
+    folder = Path(text).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{folder} cannot be written to: {error.strerror}") from None
+    return Path(text)
 
 
 def _default_file() -> Path:

@@ -21,15 +21,15 @@ DAY = 86_400
 class Measured:
     """Figures of one machine. Microseconds of CPU; where each is from stands in docs/scale.md."""
 
-    request_us: float = 590.0  # whole, everything on
-    event_us: float = 130.0  # of a stream whose events come one by one
+    request_us: float = 400.0  # whole, everything on, at half load
+    event_us: float = 125.0  # of a stream whose events come one by one
     process_mib: float = 100.0
-    stream_kib: float = 20.0
-    row_us: float = 35.0  # the database's
+    stream_kib: float = 12.0
+    row_us: float = 46.0  # the database's
     row_bytes: float = 365.0
-    save_us: float = 2100.0  # of twenty budgets, the database's
-    look_us: float = 200.0
-    keys_us: float = 0.22  # a look at the keys, for each that there is
+    save_us: float = 1275.0  # of twenty budgets, the database's
+    look_us: float = 400.0  # at what others have spent
+    keys_us: float = 0.275  # a look at the keys, for each that there is
 
 
 @attrs.frozen(kw_only=True)

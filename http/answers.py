@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from infermux.errors import InfermuxError, InternalError, LengthRequired, PayloadTooLarge
 
-from .exchange import CallerLeft, Exchange, Handler, HeaderLines, Headers
+from .exchange import CallerLeft, Exchange, Handler, HeaderLines, Headers, pairs_of
 
 _log = logging.getLogger("infermux.http")
 
@@ -65,7 +65,7 @@ async def run_handler(handler: Handler, exchange: Binding) -> None:
 def outside_headers(headers: Headers | HeaderLines) -> list[tuple[bytes, bytes]]:
     """`headers` without those that are the binding's own."""
     if isinstance(headers, HeaderLines):
-        return headers.pairs()
+        return pairs_of(headers)
     return [pair for pair in headers if pair[0].lower() not in _OURS]
 
 

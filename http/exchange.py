@@ -16,18 +16,17 @@ from infermux.providers.transport import Stoppable
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class HeaderLines(bytes):
-    """Header lines as they are written, each with its CRLF: for those who answer often and render once.
+HeaderLines = bytes
+"""Header lines as they are written, each with its CRLF: for those who answer often and render once.
 
-    Whoever makes them sees to it that no value has a line break in it, and leaves the binding's own headers out.
-    """
+Whoever makes them sees to it that no value has a line break in it, and leaves the binding's own headers out.
+"""
 
-    __slots__ = ()
 
-    def pairs(self) -> list[tuple[bytes, bytes]]:
-        """The same as names and values."""
-        found = [line.partition(b": ") for line in self.split(b"\r\n") if line]
-        return [(name, value) for name, _, value in found]
+def pairs_of(lines: HeaderLines) -> list[tuple[bytes, bytes]]:
+    """The same as names and values."""
+    found = [line.partition(b": ") for line in lines.split(b"\r\n") if line]
+    return [(name, value) for name, _, value in found]
 
 
 RARE = frozenset(

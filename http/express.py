@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Members of an enum are looked up in Python code, and these at every request.
 _NONE: Final = Answer.NONE
+_STARTED: Final = Answer.STARTED
 _DONE: Final = Answer.DONE
 
 _WRITE_PIECE = 65536
@@ -188,10 +189,10 @@ class ExpressExchange:
             self._keep = False
         framing = b"transfer-encoding: chunked\r\n" if self._parsed.minor else b""
         self._pending = self._response_head(status, headers, framing)
-        self._answer = Answer.STARTED
+        self._answer = _STARTED
 
     def send_now(self, data: bytes) -> bool:
-        if self._answer is not Answer.STARTED:
+        if self._answer is not _STARTED:
             raise RuntimeError("send_now is for a started answer")
         if data and self._parsed.minor:
             data = b"%x\r\n%b\r\n" % (len(data), data)
@@ -218,7 +219,7 @@ class ExpressExchange:
             raise CallerLeft
 
     async def finish(self, trailers: Headers = ()) -> None:
-        if self._answer is not Answer.STARTED:
+        if self._answer is not _STARTED:
             raise RuntimeError("finish is for a started answer")
         end = b"0\r\n%b\r\n" % render_headers(trailers) if self._parsed.minor else b""
         data = self._pending + end
@@ -235,7 +236,7 @@ class ExpressExchange:
         if self._answer is _NONE:
             self._keep = self._keep and error.status < 500
             await self.respond(error.status, *error_answer(error, shape_of(self.head.path)))
-        elif self._answer is Answer.STARTED:
+        elif self._answer is _STARTED:
             self.abort()
 
     def _hand(self, data: bytes) -> bool:

@@ -16,6 +16,7 @@ from infermux.actors.decisions import Decisions
 from infermux.actors.dispatch import Run
 from infermux.actors.draft import Draft
 from infermux.actors.fleet import Fleet
+from infermux.actors.identity import NOBODY
 from infermux.actors.key_access import ModelRule
 from infermux.actors.key_table import Known
 from infermux.actors.keys import Keys, Permit
@@ -35,7 +36,7 @@ from infermux.providers.interface import Answer, Endpoint, Stream
 from .admission import Admitted, admitted
 from .caching import Caching
 from .errors import error_answer, error_event, shape_of
-from .exchange import Exchange, Head, HeaderLines, Headers
+from .exchange import Exchange, Head, Headers
 from .intake import passed, read
 from .overheard import Overheard
 from .passthrough import PREFIXES, passed_name
@@ -61,6 +62,14 @@ KEPT_HEADERS = 4096  # rendered heads, by what is the same in many answers
 _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
+_OWN = b"x-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n"
+_USED = (
+    b"x-infermux-prompt-tokens: %d\r\n",
+    b"x-infermux-completion-tokens: %d\r\n",
+    b"x-infermux-cost: %.8f\r\n",
+)
+_Alike = tuple[str, str, str, str, bytes, int]
+"""What the heads of many answers have in common, and how much is known of what they used: see `_form`."""
 
 
 def is_inference(method: bytes, path: bytes) -> bool:
@@ -91,9 +100,7 @@ class Inference:
     _models: ModelRule = attrs.field(factory=ModelRule)
     _ids: itertools.count[int] = attrs.field(factory=itertools.count)
     _id_prefix: bytes = attrs.field(factory=lambda: b"req-" + secrets.token_hex(6).encode() + b"-")
-    _rendered: dict[tuple[str, str, str, str, bytes], bytes] = attrs.field(
-        factory=dict[tuple[str, str, str, str, bytes], bytes]
-    )
+    _rendered: dict[_Alike, bytes] = attrs.field(factory=dict["_Alike", bytes])
 
     def __repr__(self) -> str:
         return f"Inference({self.in_flight} in flight)"
@@ -103,12 +110,8 @@ class Inference:
         head = exchange.head
         endpoint = ROUTES.get(head.path)
         fleet = self.fleet
-        draft = Draft(
-            began=fleet.now(),
-            journal=fleet.journal,
-            id=self._request_id(head),
-            endpoint=ENDPOINT_NAMES[endpoint] if endpoint is not None else passed_name(head.path),
-        )
+        name = ENDPOINT_NAMES[endpoint] if endpoint is not None else passed_name(head.path)
+        draft = Draft(fleet.journal, self._request_id(head), name, NOBODY, fleet.now())  # by position, as a record
         overheard = Overheard(exchange) if self.rules.config.log.bodies else None
         exchange = exchange if overheard is None else overheard
         draft.trace, carried = place_of(head, self.sampler)
@@ -142,7 +145,7 @@ class Inference:
             if draft.run is not None:
                 draft.run.close()
                 if permit is not None:
-                    permit.release([lease.outcome for lease in draft.run.trail], now)
+                    permit.release(draft.run.trail, now)
                 if draft.run.call.upload is not None:
                     draft.run.call.upload.close()
             record = draft.close(shutting_down=exchange.shutting_down and not exchange.left, now=now)
@@ -227,7 +230,8 @@ class Inference:
         else:
             answer = await run.begin()
         if isinstance(answer, Answer):
-            await self._respond(exchange, run, answer, draft)
+            draft.status = answer.status
+            await exchange.respond(answer.status, self._whole(run, answer, draft.id), answer.body)
         elif answer is not None:
             opening = opening or Opening(self, exchange, run, draft)
             try:
@@ -248,21 +252,16 @@ class Inference:
             await self._break_off(exchange, run, opening, error)
             return None
 
-    async def _respond(self, exchange: Exchange, run: Run, answer: Answer, draft: Draft) -> None:
-        draft.status = answer.status
-        lines = self._headers(run, answer, draft.id)
-        if answer.estimated:
-            lines += b"x-infermux-estimated: true\r\n"
+    def _whole(self, run: Run, answer: Answer, request_id: bytes) -> bytes:
+        """The header lines of a whole answer."""
         usage = run.usage
+        used: tuple[float, ...] = ()
         if usage is not None:
-            lines += b"x-infermux-prompt-tokens: %d\r\nx-infermux-completion-tokens: %d\r\n" % (
-                usage.prompt_tokens,
-                usage.completion_tokens,
-            )
             dollars = None if (lease := run.lease) is None else lease.cost
-            if dollars is not None:
-                lines += b"x-infermux-cost: %.8f\r\n" % dollars
-        await exchange.respond(answer.status, HeaderLines(lines), answer.body)
+            tokens = usage.prompt_tokens, usage.completion_tokens
+            used = tokens if dollars is None else (*tokens, dollars)
+        lines = self._headers(run, answer, request_id, used)
+        return lines + b"x-infermux-estimated: true\r\n" if answer.estimated else lines
 
     async def _ended_badly(self, exchange: Exchange, run: Run, opening: Opening, error: Exception) -> None:
         """Tell the caller in its stream. Raises CallerLeft."""
@@ -289,29 +288,27 @@ class Inference:
         lines = self._headers(run, stream, request_id)
         if run.rescue is not None and takes_trailers(exchange.head):
             lines += b"trailer: x-infermux-rescued\r\n"
-        exchange.start(200, HeaderLines(lines + b"cache-control: no-cache\r\n"))
+        exchange.start(200, lines + b"cache-control: no-cache\r\n")
 
-    def _headers(self, run: Run, answer: Answer | Stream, request_id: bytes) -> bytes:
+    def _headers(self, run: Run, answer: Answer | Stream, request_id: bytes, used: tuple[float, ...] = ()) -> bytes:
+        """`used`: tokens of the prompt and of the answer, US dollars, as far as they are known."""
         lease, plan = run.lease, run.plan
         assert lease is not None
-        key = (lease.provider, lease.model, plan.strategy, plan.group, answer.content_type)
-        same = self._rendered.get(key)
-        if same is None:
+        alike = (lease.provider, lease.model, plan.strategy, plan.group, answer.content_type, len(used))
+        form = self._rendered.get(alike)
+        if form is None:
             if len(self._rendered) >= KEPT_HEADERS:
                 self._rendered.clear()
-            same = self._rendered[key] = _same_lines(*key)
+            form = self._rendered[alike] = _form(alike)
+        waited = int((self.fleet.now() - run.started_at) * 1000)  # of a float the formatting costs an exception
+        lines = form % (request_id, waited, run.attempts, *used)
         if answer.dropped:
-            same += b"x-infermux-dropped: %b\r\n" % _UNPRINTABLE.sub(b"?", ", ".join(answer.dropped).encode())
+            lines += b"x-infermux-dropped: %b\r\n" % _UNPRINTABLE.sub(b"?", ", ".join(answer.dropped).encode())
         if run.account is not None and run.account.exceeded:
-            same += b"x-infermux-budget: %b\r\n" % _UNPRINTABLE.sub(b"?", _exceeded(run.account.exceeded))
+            lines += b"x-infermux-budget: %b\r\n" % _UNPRINTABLE.sub(b"?", _exceeded(run.account.exceeded))
         if run.call.endpoint in _ANTHROPIC:
-            same += b"request-id: %b\r\n" % request_id  # where Anthropic's SDK looks for it
-        return b"%bx-request-id: %b\r\nx-infermux-latency-ms: %d\r\nx-infermux-attempts: %d\r\n" % (
-            same,
-            request_id,
-            int((self.fleet.now() - run.started_at) * 1000),  # of a float the formatting costs an exception
-            run.attempts,
-        )
+            lines += b"request-id: %b\r\n" % request_id  # where Anthropic's SDK looks for it
+        return lines
 
     async def _refuse(self, exchange: Exchange, error: InfermuxError, draft: Draft) -> None:
         draft.refused(error)
@@ -321,13 +318,18 @@ class Inference:
         await exchange.respond(error.status, [*headers, *extra], body)
 
 
-def _same_lines(provider: str, model: str, strategy: str, group: str, content_type: bytes) -> bytes:
-    """The header lines that many answers share. A model's name may come from a caller: it is made printable."""
+def _form(alike: _Alike) -> bytes:
+    """The header lines of answers that are alike, to be formatted with what is each one's own.
+
+    A model's name may come from a caller: it is made printable.
+    """
+    provider, model, strategy, group, content_type, used = alike
     lines = [(b"content-type", content_type), (b"x-infermux-provider", provider.encode())]
     lines += [(b"x-infermux-model", model.encode()), (b"x-infermux-strategy", strategy.encode())]
     if group:
         lines.append((b"x-infermux-route-group", group.encode()))
-    return b"".join([b"%b: %b\r\n" % (name, _UNPRINTABLE.sub(b"?", value)) for name, value in lines])
+    same = b"".join([b"%b: %b\r\n" % (name, _UNPRINTABLE.sub(b"?", value)) for name, value in lines])
+    return same.replace(b"%", b"%%") + _OWN + b"".join(_USED[:used])
 
 
 @attrs.define(eq=False)

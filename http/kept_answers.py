@@ -61,10 +61,10 @@ class Kept:
         if self.names_request:
             own += b"request-id: %b\r\n" % draft.id
         if not self.stream:
-            lines = HeaderLines(b"%b%bx-infermux-cost: 0.00000000\r\n" % (self.lines, own))
+            lines = b"%b%bx-infermux-cost: 0.00000000\r\n" % (self.lines, own)
             await exchange.respond(200, lines, b"".join(self.pieces))
             return
-        exchange.start(200, HeaderLines(self.lines + own))
+        exchange.start(200, self.lines + own)
         try:
             await self._stream(exchange)
         finally:
@@ -93,7 +93,7 @@ class Marked(PassedOn):
         super().start(status, self._marked(headers))
 
     def _marked(self, headers: Headers | HeaderLines) -> HeaderLines:
-        return HeaderLines(_rendered(headers) + self._line)
+        return _rendered(headers) + self._line
 
 
 class Recording(Marked):

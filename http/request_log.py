@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from infermux.actors.record import Ending, Record
+from infermux.actors.record import WORDS, Ending, Record
 from infermux.log_lines import Fields
 from infermux.logs import log_fields
 
 log = logging.getLogger("infermux.requests")
 
+_BROKEN: Final = Ending.BROKEN  # a member of an enum is looked up in Python code
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/+-@*")
 
 
 def log_request(record: Record) -> None:
     """A listener of the journal. What broke, and what was not the caller's fault with a status of 5xx, is a warning."""
-    bad = record.status >= 500 or record.ending is Ending.BROKEN
+    bad = record.status >= 500 or record.ending is _BROKEN
     level = logging.WARNING if bad else logging.INFO
     log_fields(log, level, RequestLine(record, bad))
 
@@ -77,7 +78,7 @@ class RequestLine(Fields):
             record.id,
             record.endpoint,
             record.status,
-            record.ending.value,
+            WORDS[record.ending],
             code or None,
             None if not code else "" if record.fault is None else record.fault.value,
             record.message if self._bad else None,

@@ -188,33 +188,32 @@ class Arrivals(trio.abc.Instrument):
             return
         loop = self._loop
         assert loop is not None
+        tasks = loop.tasks
         until = perf_counter() + timeout
-        while True:
-            if self._look(timeout):
-                return
+        while not self._look(timeout):
             timeout = until - perf_counter()
-            if loop.has_tasks or timeout <= 0 or not self._is_asked:
-                break
-        loop.go_on()  # it would wait for as long as it meant to before
+            if tasks or timeout <= 0 or not self._is_asked:
+                loop.go_on()  # it would wait for as long as it meant to before
+                return
 
     def _look(self, timeout: float) -> bool:
         """Wait once, and call: whether there is something that the loop waits for."""
-        assert self._epoll is not None
-        assert self._loop is not None
+        epoll, loop = self._epoll, self._loop
+        assert epoll is not None
+        assert loop is not None
         loop_is_ready = False
-        found = self._epoll.poll(timeout, BURST)
         now = 0.0
-        calls, kept = self._calls, self._kept
-        for descriptor, flags in found:
+        calls = self._calls
+        for descriptor, flags in epoll.poll(timeout, BURST):
             call = calls.get(descriptor)
             if call is None:  # who was called before may have removed it
-                readiness = kept.get(descriptor)
+                readiness = self._kept.get(descriptor)
                 if readiness is None:
-                    loop_is_ready = loop_is_ready or descriptor == self._loop.descriptor
+                    loop_is_ready = loop_is_ready or descriptor == loop.descriptor
                 else:
                     readiness.arrived(ended=flags != _DATA)
                 continue
-            now = now or trio.current_time()
+            now = now or loop.time()
             try:
                 call(now)
             except Exception:
@@ -229,11 +228,18 @@ def running() -> Arrivals | None:
 
 
 class _Loop:
-    """The epoll that trio waits on. `go_on` ends its next wait at once; within a `with` block."""
+    """The epoll that trio waits on. `go_on` ends its next wait at once; within a `with` block.
+
+    `tasks` are those that are to run next: while the loop is about to wait, those that were woken since. `time` is
+    `trio.current_time` without the way there, which is longer than what it does.
+    """
+
+    __slots__ = ("_bell", "_epoll", "descriptor", "tasks", "time")
 
     def __init__(self, epoll: select.epoll, tasks: Sized) -> None:
         self._epoll = epoll
-        self._tasks = tasks  # those that are to run next
+        self.tasks = tasks
+        self.time = trio.lowlevel.current_clock().current_time
         self._bell = -1
         self.descriptor = epoll.fileno()
 
@@ -261,11 +267,6 @@ class _Loop:
         with suppress(OSError, ValueError):
             self._epoll.unregister(self._bell)
         os.close(self._bell)
-
-    @property
-    def has_tasks(self) -> bool:
-        """Whether some task was woken since it began to wait."""
-        return bool(self._tasks)
 
     def go_on(self) -> None:
         self._epoll.modify(self._bell, _ONCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .arrivals import Polled
-from .express_connection import Connection, broken
+from .express_connection import Connection, broken, taken
 from .transport import BODY_LIMIT, Headers, too_large
 
 
@@ -53,7 +53,7 @@ class ExpressResponse(Polled):
     async def receive(self) -> bytes | None:
         while True:
             if self._pieces:
-                return self._taken()
+                return taken(self._pieces)
             connection = self._connection
             if connection is None:
                 if self._ended:
@@ -83,19 +83,12 @@ class ExpressResponse(Polled):
             self._headers.clear()
             self._first = connection.first = None
         try:
-            connection.advance_now()
+            data = connection.body_now()
         except BaseException:
             self.close()
             raise
         if connection.complete:
             self._release(connection)
-        return self._taken()
-
-    def _taken(self) -> bytes:
-        """What has been parsed of the body."""
-        pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
         return data
 
     async def read(self, limit: int = BODY_LIMIT) -> bytes:

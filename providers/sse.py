@@ -33,13 +33,16 @@ class Event(NamedTuple):
 
 
 class EventSplitter:
-    """Cuts a stream of bytes after whole events. The results, joined, are the input."""
+    """Cuts a stream of bytes after whole events. The results, joined, are the input.
 
-    __slots__ = ("_limit", "_size", "_tail")
+    `tail` has the pieces of the event that has not ended; it is not to be changed.
+    """
+
+    __slots__ = ("_limit", "_size", "tail")
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
-        self._tail: list[bytes] = []
+        self.tail: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> bytes:
@@ -48,7 +51,7 @@ class EventSplitter:
         A chunk that ends where an event does is returned as it is. LF CR at the very end is not taken for the end of
         an event yet: the LF of a CRLF may follow.
         """
-        if not self._tail:
+        if not self.tail:
             if data.endswith(b"\n\n"):
                 return data
             cut = _last_end(data)
@@ -60,16 +63,16 @@ class EventSplitter:
         return self._feed_tail(data)
 
     def _feed_tail(self, data: bytes) -> bytes:
-        before = self._tail[-1][-_OVERLAP:]
-        if len(before) < _OVERLAP and len(self._tail) > 1:
-            before = b"".join(self._tail)[-_OVERLAP:]
+        before = self.tail[-1][-_OVERLAP:]
+        if len(before) < _OVERLAP and len(self.tail) > 1:
+            before = b"".join(self.tail)[-_OVERLAP:]
         # The overlap holds no whole end, but for CR LF-less ones that only `data` decides: a cut of 0 is before `data`.
         cut = _last_end(before + data) - len(before)
         if cut < 0:
             self._keep(data)
             return b""
-        whole = b"".join((*self._tail, data[:cut]))
-        self._tail.clear()
+        whole = b"".join((*self.tail, data[:cut]))
+        self.tail.clear()
         self._size = 0
         self._keep(data[cut:])
         return whole
@@ -77,10 +80,10 @@ class EventSplitter:
     def _keep(self, data: bytes) -> None:
         if not data:
             return
-        self._tail.append(data)
+        self.tail.append(data)
         self._size += len(data)
         if self._size > self._limit:
-            self._tail.clear()
+            self.tail.clear()
             self._size = 0
             raise EventTooLarge(self._limit)
 
@@ -91,8 +94,8 @@ class EventSplitter:
 
     def flush(self) -> bytes:
         """At the end of the stream: what is left, an event without its end."""
-        rest = b"".join(self._tail)
-        self._tail.clear()
+        rest = b"".join(self.tail)
+        self.tail.clear()
         self._size = 0
         return rest
 

@@ -89,6 +89,8 @@ class SocketWire:
     `_kept` is who tells when something comes, from the first wait on, where that is looked after: see `readiness`.
     """
 
+    unsent: Final = 0
+
     __slots__ = ("_is_asked_for", "_kept", "_poll", "_sock", "_streak")
 
     def __init__(self, sock: socket.socket) -> None:
@@ -110,10 +112,6 @@ class SocketWire:
     def socket(self) -> socket.socket:
         return self._sock
 
-    @property
-    def unsent(self) -> int:
-        return 0
-
     def send_now(self, data: bytes | memoryview) -> int:
         try:
             return self._sock.send(data)
@@ -129,8 +127,9 @@ class SocketWire:
             data = None
         except OSError as error:
             raise _broken(error) from error
-        if self._kept is not None and (data is None or 0 < len(data) < max_bytes):
-            self._kept.emptied()
+        kept = self._kept
+        if kept is not None and kept.is_here and (data is None or 0 < len(data) < max_bytes):
+            kept.emptied()
         return data
 
     def descriptor(self) -> int | None:

@@ -62,8 +62,8 @@ class SecondTry:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
         """Fail a run with more of them than chance has."""
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        passed = isinstance(reporter, pytest.TerminalReporter) and session.exitstatus == pytest.ExitCode.OK
-        if passed and (count := len(self._first)) > FORGIVEN:
+        many = len(self._first) > FORGIVEN and session.exitstatus == pytest.ExitCode.OK
+        if many and isinstance(reporter, pytest.TerminalReporter):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            reporter.write_line(f"\n{count} tests failed at first: more than chance has", red=True)
+            reporter.write_line(f"\n{len(self._first)} tests failed at first: more than chance has", red=True)
         return (yield)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.report import markdown, ratios
+from bench.run import main
 from bench.tools import ROOT
 from infermux.bench.figures import Spread
 from tests.bench._made import measured, outcome, result
@@ -29,7 +30,13 @@ def test_the_runner_writes_what_it_measured(tmp_path: Path) -> None:
     assert "| direct |" in file.with_suffix(".md").read_text()
 
 
-# What the figures say.
+def test_results_that_could_not_be_written_are_told_before_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        main(["--json", str(tmp_path / "file" / "below" / "out.json")])
+    assert "cannot be written to: Not a directory" in capsys.readouterr().err
 
 
 # What the figures say.

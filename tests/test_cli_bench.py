@@ -36,6 +36,8 @@ def against(server: Server, *words: str, **environ: str) -> Result:
     ("words", "complaint"),
     [
         (("--scenario", "whole"), "there is no whole; there are: all, whole-16"),
+        (("--scenario", "whole-16,"), "a name is missing in 'whole-16,'"),
+        (("--scenario", "all,whole-16"), "all is said alone, without further names"),
         (("--seconds", "soon"), "'soon' is not a duration from 100ms to 1h"),
         (("--seconds", "2h"), "not a duration from 100ms to 1h"),
         (("--model", "m", "--pid", "1"), "--model, --pid: only with --url"),
@@ -44,6 +46,8 @@ def against(server: Server, *words: str, **environ: str) -> Result:
         (("--url", "http://me:sk-1@127.0.0.1", "--model", "m"), "without user information"),
         (("--url", "http://127.0.0.1:1", "--model", "m", "--key-env", "sk-live"), "there is no environment variable"),
         (("--url", "http://127.0.0.1:1", "--model", "m", "--direct-model", "x"), "belong to --direct"),
+        (("--url", "http://127.0.0.1:1", "--model", "m", "--pid", str(10**20)), "--pid: there is no process 1000000"),
+        (("--url", "http://127.0.0.1:1", "--model", "m", "--pid", str(2**31 - 1)), "there is no process 2147483647"),
         (("--url", "https://127.0.0.1:1", "--model", "m", "--generator", "c"), "plain http over IPv4 only"),
         (("--rate", "0"), "--rate"),
         (("--rounds", "0"), "--rounds"),
@@ -79,7 +83,8 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_run(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with serving(GOOD) as server:
         found = against(server, *SHORT, "--out", str(tmp_path / "file" / "out"))
-    assert isinstance(found.exception, NotADirectoryError)
+    assert found.exit_code == 2
+    assert "--out: cannot be written to: Not a directory" in found.stderr
     assert server.heads == []
 
 
@@ -187,6 +192,22 @@ def test_what_does_not_answer_once_is_told_in_its_own_words_and_not_loaded(said:
             assert len(server.heads) == 1
     assert found.exit_code == 1
     assert complaint in found.stdout
+    assert complaint in found.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "--key-env names the variable with its key"),
+        (403, "--key-env names the variable with its key"),
+        (404, "are the path of --url and --model right?"),
+    ],
+)
+def test_what_to_do_about_a_refusal_is_told(status: int, advice: str) -> None:
+    with serving(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status, closes=True) as server:
+        found = against(server, *SHORT)
+    assert f"- server: missing, status {status}: without a word ({advice})" in found.stdout
 
 
 @pytest.mark.slow
@@ -218,6 +239,7 @@ def test_ctrl_c_ends_it_with_what_was_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.needs("cc")
 def test_without_a_url_a_router_is_started_and_compared_with_its_upstream(tmp_path: Path) -> None:
     file = tmp_path / "mine.yml"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Callable, Generator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 from infermux.cli import root
 from infermux.cli.asking import Target, declared, named
 from infermux.config import load_text
+from tests._asked import Asked, asked
 
 Run = Callable[..., tuple[int, str, str]]
 PROVIDERS = "providers: [{name: a, type: ollama}]\n"
@@ -28,37 +27,21 @@ DONE: dict[str, Any] = {
 PROBLEM = {"file": "/x.yml", "line": 3, "path": "a.b", "message": "is wrong"}
 
 
-class Stub(BaseHTTPRequestHandler):
-    """Answers as it is told and remembers what it was asked."""
+class Stub(Asked):
+    """Answers as it is told."""
 
     status = 200
     body: bytes = b""
-    asked: list[tuple[str, str | None]]
 
     def do_POST(self) -> None:
-        self.asked.append((self.path, self.headers["authorization"]))
-        self.send_response(self.status)
-        self.send_header("content-length", str(len(self.body)))
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
+        self.note()
+        self.answer(self.status, self.body)
 
 
 @pytest.fixture
 def stub() -> Generator[tuple[type[Stub], str]]:
-    class Mine(Stub):
-        """With a memory of its own."""
-
-    Mine.asked = []
-
-    with HTTPServer(("127.0.0.1", 0), Mine) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield Mine, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with asked(Stub) as found:
+        yield found
 
 
 @pytest.fixture

@@ -8,16 +8,15 @@ import pty
 import select
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Generator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
 from infermux.cli import root
 from infermux.cli.explain import seconds
+from tests._asked import Asked, asked
 
 Run = Callable[..., tuple[int, str, str]]
 PROVIDER: dict[str, Any] = {
@@ -78,38 +77,21 @@ EXPLAINED: dict[str, Any] = {
 }
 
 
-class Stub(BaseHTTPRequestHandler):
-    """Answers any GET below its pages and remembers what it was asked."""
-
-    asked: list[tuple[str, str | None]]
+class Stub(Asked):
+    """Answers any GET below its pages."""
 
     def do_GET(self) -> None:
-        self.asked.append((self.path, self.headers["authorization"]))
+        self.note()
         pages = {"/_infermux/overview": OVERVIEW, "/_infermux/explain/a%2Fb%20c": EXPLAINED}
         found = pages.get(self.path)
         body = json.dumps(found or {"error": {"message": "nothing is known of it"}}).encode()
-        self.send_response(200 if found else 404)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
+        self.answer(200 if found else 404, body)
 
 
 @pytest.fixture
 def stub() -> Generator[tuple[type[Stub], str]]:
-    class Mine(Stub):
-        """With a memory of its own."""
-
-    Mine.asked = []
-
-    with HTTPServer(("127.0.0.1", 0), Mine) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield Mine, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with asked(Stub) as found:
+        yield found
 
 
 @pytest.fixture

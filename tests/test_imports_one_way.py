@@ -36,10 +36,20 @@ def parts_of(path: Path) -> tuple[str, ...]:
     return parts[1:] if parts[0] == "infermux" else parts
 
 
+def statements_of(tree: ast.Module) -> Iterator[ast.AST]:
+    """All that may be an import: expressions, which are most of a tree, have no statements."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, part, ())
+
+
 def imports_of(path: Path, source: str) -> Iterator[tuple[int, bool, str]]:
     """Line, whether it is relative, and the absolute name of everything that `source`, the text of `path`, imports."""
     package = ("infermux", *parts_of(path))[:-1]
-    for node in ast.walk(ast.parse(source)):
+    for node in statements_of(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, False, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

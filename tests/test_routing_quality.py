@@ -6,6 +6,7 @@ import pytest
 
 from bench.routing_quality import Plan, Result, drawn, markdown, measure
 
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 PLAN = Plan(rate=4.0, seconds=90.0, slow_from=30.0, slow_to=60.0)
 
 
@@ -14,7 +15,6 @@ def results() -> dict[str, Result]:
     return {strategy: measure(strategy, PLAN) for strategy in ("round_robin", "least_latency", "peak_ewma")}
 
 
-@pytest.mark.slow
 def test_who_looks_at_latency_is_faster_than_who_does_not(results: dict[str, Result]) -> None:
     """Failures that everybody has alike must not drive requests away from the fast one."""
     blind = results["round_robin"].latency.p50
@@ -26,7 +26,6 @@ def test_who_looks_at_latency_is_faster_than_who_does_not(results: dict[str, Res
         assert results[strategy].share["slow"] < 0.2, strategy
 
 
-@pytest.mark.slow
 def test_a_brown_out_is_left_and_everything_answered(results: dict[str, Result]) -> None:
     assert results["least_latency"].brown_share["fast"] < 0.4
     assert all(result.success > 0.99 for result in results.values())

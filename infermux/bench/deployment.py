@@ -74,6 +74,13 @@ def is_loopback(url: str) -> bool:
     return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
 
 
+def load_alone(scenario: Scenario) -> Scenario:
+    """For a deployment: its providers, faults and limits are its own, and the title does not say otherwise."""
+    if scenario.is_plain:
+        return scenario
+    return attrs.evolve(scenario, title=f"{scenario.title} (the load alone: the server is as it is)")
+
+
 @attrs.frozen(kw_only=True)
 class Cost:
     """At most so many."""

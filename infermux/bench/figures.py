@@ -116,14 +116,14 @@ def failure(found: Sequence[Measurement]) -> str | None:
 
 
 def errors(found: Sequence[Measurement]) -> str:
-    """How many requests failed in which way."""
+    """How many requests failed in which way; of the wrong statuses, the last one of each round."""
     kinds: dict[str, int] = {}
     for measurement in found:
         for kind, count in measurement.load.errors.items():
             kinds[kind] = kinds.get(kind, 0) + count
-    said = ", ".join(f"{kind} {count}" for kind, count in kinds.items() if count)
     statuses = sorted({measurement.load.bad_status for measurement in found if measurement.load.bad_status})
-    return said + (f"; status {', '.join(map(str, statuses))}" if statuses else "")
+    such = f" such as {', '.join(map(str, statuses))}"
+    return ", ".join(f"{kind}{such if kind == 'status' else ''}: {count}" for kind, count in kinds.items() if count)
 
 
 def success(found: Sequence[Measurement]) -> float:
@@ -162,9 +162,14 @@ def _row(target: str, found: Sequence[Measurement], outcome: Outcome) -> Row:
 
 
 def _seconds(measurement: Measurement, scenario: Scenario) -> float:
-    """How long a round was. In an open loop the last request has its share of time too, though it was over at once."""
+    """How long a round was. An open loop's: from its first answer to its last, and the last has its share of time too.
+
+    So the time that an answer takes in itself is not part of it, while what queues makes it longer.
+    """
     load = measurement.load
-    return max(load.seconds, load.requests / scenario.rate) if scenario.rate else load.seconds
+    if not scenario.rate:
+        return load.seconds
+    return max(load.seconds - load.latency_us.percentile(0) / 1e6, load.requests / scenario.rate)
 
 
 def _present(values: Iterable[float | None]) -> Spread | None:

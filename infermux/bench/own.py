@@ -128,7 +128,8 @@ def _simulated(scenario: Scenario) -> list[dict[str, Any]]:
     """The same without a mock, as far as simulated providers can be that."""
     server = scenario.server
     if server.faulty is not None or server.type != "openai":
-        raise CannotServe("it needs the mock upstream, which is written in C: there is no C compiler")
+        missing = "there is no C compiler (Debian: apt-get install gcc libc6-dev)"
+        raise CannotServe(f"it needs the mock upstream, which is written in C: {missing}")
     pace = {"first_token": server.first_token, "tokens_per_second": 1 / max(server.interval, _SHORTEST)}
     if not scenario.stream:
         pace = {"first_token": server.answer_after, "tokens_per_second": 1 / _SHORTEST}

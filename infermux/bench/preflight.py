@@ -29,7 +29,7 @@ class Reply:
         if not self.status:
             return self.text
         if self.status != 200:
-            return f"status {self.status}: {self.text}"
+            return f"status {self.status}: {self.text or 'without a word'}"
         return None if self.fits else f"status 200, but what it says is no such answer: {self.text or 'nothing'}"
 
 
@@ -44,6 +44,9 @@ def ask(load: Load, url: str) -> Reply:
             text = response.read(65536).decode(errors="replace")
         except TimeoutError:
             return Reply(status=0, text=f"no answer within {load.timeout:g} s")
+        except ssl.SSLCertVerificationError as error:
+            said = f"the certificate of {place.authority} is not trusted: {error.verify_message}"
+            return Reply(status=0, text=f"{said} (an authority that the system does not know: SSL_CERT_FILE=ca.pem)")
         except http.client.IncompleteRead as error:
             return Reply(status=0, text=f"{place.authority} broke off after {len(error.partial)} bytes of its answer")
         except (OSError, http.client.HTTPException) as error:

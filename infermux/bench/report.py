@@ -40,11 +40,14 @@ def _notes(outcome: Outcome, found: Sequence[Row]) -> list[str]:
 
 
 def _behind(row: Row, rate: float | None) -> str | None:
-    """That a server did not hold the rate of an open loop: then the latency is that of its queue."""
+    """That a server did not hold the rate of an open loop: then the latency is that of its queue.
+
+    Answers of very different lengths look the same where a round is not much longer than they are.
+    """
     if rate is None or row.requests_per_second is None or row.requests_per_second.median >= _HELD * rate:
         return None
     answered = f"{row.requests_per_second.median:.4g} of {rate:g} requests a second"
-    return f"{row.target}: answered {answered}, so others queued; their wait is in the latency"
+    return f"{row.target}: answered {answered}: it cannot hold more, or needs longer rounds (--seconds) to show it"
 
 
 def _bound(row: Row) -> str | None:

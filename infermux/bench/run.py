@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Generator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,7 @@ import msgspec
 
 from . import plot, report
 from .deployment import Deployment
-from .figures import as_data, rows
+from .figures import DIRECT, as_data, rows
 from .load import GeneratorFailed
 from .machine import Placement, describe, pinned
 from .own import CannotServe, World, world
@@ -78,6 +79,8 @@ def run(scenarios: Sequence[Scenario], options: Options, *, cpus: Placement, scr
     with pinned(cpus.others if options.deployment is None else frozenset()):
         for scenario in scenarios:
             outcomes.append(_run(scenario, options, cpus, scratch, teller))
+            for name, reason in outcomes[-1].missing.items():
+                teller.say(f"{scenario.name} {name}: missing, {reason}")
             if outcomes[-1].interrupted:
                 teller.say("interrupted; everything that was started has been ended")
                 break
@@ -146,9 +149,18 @@ def _answering(targets: Sequence[Target], bench: Bench, missing: dict[str, str])
     for target in targets:
         load = attrs.evolve(bench.scenario.load(), key=target.key)
         load = attrs.evolve(load, model=target.model or load.model)
-        problem = ask(load, target.url).problem
+        reply = ask(load, target.url)
+        problem = reply.problem
         if problem is None:
             found.append(target)
         else:
-            missing[target.name] = problem
+            missing[target.name] = f"{problem}{_advice(reply.status, target)}" if bench.mock is None else problem
     return found
+
+
+def _advice(status: int, target: Target) -> str:
+    """What the command line can do about a deployment's refusal."""
+    url, before = ("--direct", "--direct-") if target.name == DIRECT else ("--url", "--")
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return f" ({before}key-env names the variable with its key)"
+    return f" (are the path of {url} and {before}model right?)" if status == HTTPStatus.NOT_FOUND else ""

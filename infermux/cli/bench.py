@@ -93,8 +93,7 @@ def bench(
     from infermux.bench.progress import Teller
 
     if out is not None:  # better told now than after the run
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
+        _check_writable(out)
     known = _known(file)
     if listing:
         _list(known, as_json)
@@ -117,6 +116,14 @@ def bench(
         found = running.run(scenarios, given, cpus=placement(), scratch=Path(scratch), teller=Teller(sys.stderr))
     _tell(found, out, as_json=as_json)
     sys.exit(INTERRUPTED if found.interrupted else FAILURE if found.failed else 0)
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        _wrong("--out", f"cannot be written to: {error.strerror or error}: {out}")
 
 
 def _tell(found: Findings, out: Path | None, *, as_json: bool) -> None:
@@ -191,6 +198,10 @@ def chosen(known: Mapping[str, Scenario], names: str | None, file: str | None, *
     if names is None:
         names = ",".join((THEIRS if theirs else OWN) if file is None else read(file))
     wanted = [name.strip() for name in names.split(",")]
+    if "" in wanted:
+        _wrong("--scenario", f"a name is missing in {names!r}; --list shows them")
+    if ALL in wanted:
+        _wrong("--scenario", f"{ALL} is said alone, without further names")
     unknown = [name for name in wanted if name not in known]
     if unknown:
         _wrong("--scenario", f"there is no {', '.join(unknown)}; there are: all, {', '.join(known)}")
@@ -226,8 +237,17 @@ def _deployment(
         direct=None if direct is None else _url("--direct", direct),
         direct_model=direct_model,
         direct_key=_key("--direct-key-env", direct_key_env),
-        pid=pid,
+        pid=None if pid is None else _process(pid),
     )
+
+
+def _process(pid: int) -> int:
+    with contextlib.suppress(PermissionError):  # somebody else's, and there
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            _wrong("--pid", f"there is no process {pid} on this machine")
+    return pid
 
 
 def _url(option: str, text: str) -> str:
@@ -250,10 +270,11 @@ def _key(option: str, name: str | None) -> str | None:
 
 def _agreed(scenarios: Sequence[Scenario], deployment: Deployment, *, yes: bool) -> list[Scenario]:
     """The scenarios with a bound each, told what they come to and agreed to where that leaves this machine."""
-    from infermux.bench.deployment import bounded, cost
+    from infermux.bench.deployment import bounded, cost, load_alone
 
+    scenarios = [load_alone(scenario) for scenario in scenarios]
     if deployment.is_local:
-        return list(scenarios)
+        return scenarios
     bound = [bounded(scenario) for scenario in scenarios]
     requests = tokens_in = tokens_out = 0
     for scenario in bound:

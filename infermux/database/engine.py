@@ -62,6 +62,7 @@ class AlchemyPool:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._engine = _postgresql(place)
+        self._disposed = False
 
     @contextmanager
     def transaction(self, *, read_only: bool) -> Generator[Session]:
@@ -73,17 +74,19 @@ class AlchemyPool:
     @contextmanager
     def question(self) -> Generator[Connection]:
         """The same, with SQLAlchemy's own connection."""
-        pool = self._engine.pool
         try:
             with told(self._place), self._engine.begin() as connection, _left(connection):
                 yield connection
         finally:
-            if self._engine.pool is not pool:  # disposed of meanwhile, without this connection: it was in use
-                pool.dispose()
+            if self._disposed:
+                self._engine.pool.dispose()
 
     def dispose(self) -> None:
         """Close all that nobody uses; the others are closed when they are given back."""
-        self._engine.dispose()
+        # Not `Engine.dispose`: it goes on with another pool, where nobody would look for what a thread, late by a
+        # step, opens or gives back. Said first: whoever gives one back later than this looks sees that it is closed.
+        self._disposed = True
+        self._engine.pool.dispose()
 
 
 @contextmanager

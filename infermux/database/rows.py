@@ -169,8 +169,10 @@ def fitting_text(text: str) -> str:
     return text[:LONGEST_TEXT].replace("\0", "").encode("utf-8", "replace").decode()
 
 
-fitting_name = lru_cache(maxsize=4096)(fitting_text)
-"""The same for what mostly is what it was the last time."""
+@lru_cache(maxsize=4096)
+def fitting_names(*names: str) -> tuple[str, ...]:
+    """The same for several that mostly are what they were the last time, together."""
+    return tuple([fitting_text(each) for each in names])
 
 
 def fitting_number(number: int) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from infermux.errors import DatabaseUnavailable
+
 from .migrations import migrate
 from .place import Place
 from .session import Session
@@ -42,6 +44,7 @@ class Store:
         self._opening = threading.Lock()
         self._pool: Pool | None = None
         self._file: tuple[int, int] | None = None  # which one is open
+        self._ended = False
 
     def __repr__(self) -> str:
         return f"<Store {self.place} {'new' if self._pool is None else 'open'}>"
@@ -65,15 +68,18 @@ class Store:
         with self._opened().question() as connection:
             return work(connection)
 
-    def close(self) -> None:
-        """Close the connections. The next use opens it again."""
+    def close(self, *, for_good: bool = False) -> None:
+        """Close the connections. The next use opens it again; after a close `for_good` that is DatabaseUnavailable."""
         with self._opening:
+            self._ended = self._ended or for_good
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.dispose()
 
     def _opened(self) -> Pool:
         with self._opening:
+            if self._ended:
+                raise DatabaseUnavailable(f"{self.place}: it was closed")
             if self._pool is not None and self._file != _identity(self.place):
                 # A removed file can be written for ever, and nobody would find the rows.
                 log.warning("%s was removed or replaced: it is opened anew", self.place)

@@ -61,5 +61,7 @@ class Database:
         return await trio.to_thread.run_sync(lambda: self.store.ask(work), abandon_on_cancel=True, limiter=self._reader)
 
     async def aclose(self) -> None:
-        """Close the connections, once no thread writes any more."""
-        await trio.to_thread.run_sync(self.store.close, abandon_on_cancel=True, limiter=self._writer)
+        """Close the connections, once no thread writes any more. A thread that begins later opens no other."""
+        await trio.to_thread.run_sync(
+            lambda: self.store.close(for_good=True), abandon_on_cancel=True, limiter=self._writer
+        )

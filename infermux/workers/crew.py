@@ -19,14 +19,13 @@ import attrs
 import outcome
 import trio
 
-from infermux.actors.bank import Bank
-from infermux.actors.share import Share
 from infermux.config.settings import Config
 from infermux.config.workers import workers_of
 from infermux.errors import InfermuxError
 from infermux.processes.restarts import Restarts
 from infermux.processes.spec import Spec
 
+from .dealing import Dealing
 from .link import Failed, LinkLost
 from .messages import Adopt, Begin, CatchUp, Latest, Load, NotLoaded, Now, Obey, Ready, Reload, See, Seen, Turn, Word
 from .process import Child, begin, said, start, to_stderr
@@ -37,6 +36,7 @@ PATIENCE = 60.0  # seconds a worker may take to answer; one that does not is kil
 ASK_EVERY = 10.0  # seconds from one answer of a worker to the next question, if nobody has any other
 STARTS_WITHIN = 300.0  # ... to listen: providers that are `strict` and databases are waited for
 OVER_POLL = 0.1
+SAYS_WITHIN = 2.0  # seconds between the end of one's link to us and its own
 ENDS_WITHIN = 20.0  # seconds beside its grace: its ledger, budgets, providers and database each have some
 RESTARTS = Spec(name="worker", command=("infermux",), backoff_base=0.1, backoff_max=10.0, retry_failed=30.0)
 
@@ -51,7 +51,7 @@ class NotStarted(InfermuxError):
 
 @attrs.define(eq=False)
 class Crew:
-    """The workers of `config`, whose ports are fixed. `counted` are the places whose limits are dealt out.
+    """The workers of `config`, whose ports are fixed. `dealing` is there from the start on.
 
     `folder` has the workers' sockets, `leader` is the end of a pipe that they watch. `reload` is what
     an operator asks. `loading` is held while `config` changes, and while workers are told that it has.
@@ -63,10 +63,8 @@ class Crew:
     launch: Launch = start
     of: int = attrs.field(init=False)
     children: dict[int, Child] = attrs.field(factory=dict[int, Child])
-    counted: set[int] = attrs.field(factory=set[int])
     ending: trio.Event = attrs.field(factory=trio.Event)
     started: bool = False
-    bank: Bank = attrs.field(factory=Bank)
     seen: dict[int, Seen] = attrs.field(factory=dict[int, Seen])
     words: dict[str, str] = attrs.field(factory=dict[str, str])
     folder: str = ""
@@ -76,6 +74,7 @@ class Crew:
     _writing: threading.Lock = attrs.field(factory=threading.Lock)
     _restarts: dict[int, Restarts] = attrs.field(factory=dict[int, Restarts])
     _over: trio.Event = attrs.field(factory=trio.Event)
+    dealing: Dealing = attrs.field(init=False)
     _background: trio.Nursery = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -97,28 +96,33 @@ class Crew:
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all workers; returns when all listen. Raises NotStarted: one has ended before."""
         self._background = nursery
-        self.counted = set(range(self.of))
-        for place in self.counted:
-            self.bank.comes(place)
+        self.dealing = Dealing(self.children, self.ask, nursery)
+        for place in range(self.of):
+            self.dealing.counted.add(place)
+            self.dealing.bank.comes(place)
         for place in range(self.of):
             await nursery.start(self._keep, place)
-        failed = trio.Event()
+        failed: list[str] = []
         async with trio.open_nursery() as waiting:
             for child in list(self.children.values()):
                 waiting.start_soon(self._fail_with, child, failed)
             for child in list(self.children.values()):
-                while not child.listens.is_set() and not failed.is_set():
+                while not child.listens.is_set() and not failed:
                     with trio.move_on_after(OVER_POLL):
                         await child.listens.wait()
             waiting.cancel_scope.cancel()
-        if failed.is_set() and not self.draining:
-            raise NotStarted("a worker ended before it was ready; what it said is above")
+        if failed and not self.draining:
+            raise NotStarted(f"{failed[0]} before it was ready; what it said is above")
         self.started = True
 
-    async def _fail_with(self, child: Child, failed: trio.Event) -> None:
+    async def _fail_with(self, child: Child, failed: list[str]) -> None:
+        """Add to `failed` how it ended, once all that it wrote is written."""
         await child.link.lost.wait()
         if not child.listens.is_set():
-            failed.set()
+            how = "lost its link to us"
+            with trio.move_on_after(SAYS_WITHIN):
+                how = said(await child.ended())
+            failed.append(f"worker {child.place} {how}")
 
     async def run(self) -> None:
         """Return when all have ended after a drain, or none can be kept."""
@@ -147,7 +151,7 @@ class Crew:
             with trio.move_on_after(pause):
                 await self.ending.wait()
             if not self.ending.is_set():
-                await self._make_room(place)
+                await self.dealing.make_room(place)
         if not self.children:
             self._over.set()
 
@@ -175,7 +179,7 @@ class Crew:
     async def _begin(self, child: Child, first: bool) -> None:
         message = Begin(
             config=self.config,
-            share=self._share(child.place, late=not first),
+            share=self.dealing.share(child.place, late=not first),
             place=child.place,
             of=self.of,
             folder=self.folder,
@@ -193,10 +197,10 @@ class Crew:
             log.error("worker %d does not come up (%s): it is killed", child.place, what)  # noqa: TRY400
             child.signal(signal.SIGKILL)
             return
-        await self._deal()  # others may have come since it was told its part
+        await self.dealing.deal()  # others may have come since it was told its part
         await self._bring_up_to_date(child)
         if child.late:
-            await self._let_in(child)
+            await self.dealing.let_in(child)
 
     async def _catch_up(self, child: Child) -> Latest:
         """What has changed since it was told; not while all are told. It is about to listen."""
@@ -226,13 +230,13 @@ class Crew:
         """Seconds to the next start."""
         del self.children[child.place]
         self.seen.pop(child.place, None)
-        self.bank.goes(child.place)
+        self.dealing.bank.goes(child.place)
         ready_for = 0.0 if child.ready_at is None else trio.current_time() - child.ready_at
         return await self._without(child.place, said(code), ready_for, restarts)
 
     async def _without(self, place: int, what: str, ready_for: float, restarts: Restarts) -> float:
         """Nobody is there. Seconds to the next start; what it had of the limits goes to the others."""
-        self.counted.discard(place)
+        self.dealing.counted.discard(place)
         if self.draining or not self.started:
             return 0.0
         pause = restarts.ended(trio.current_time(), ready_for)
@@ -241,7 +245,7 @@ class Crew:
             log.error("no worker stays up: giving up")
             self._over.set()
             return pause
-        self._background.start_soon(self._deal)  # one that hangs is not to hold up who comes in its place
+        self._background.start_soon(self.dealing.deal)  # one that hangs is not to hold up who comes in its place
         return pause
 
     async def _answer(self, child: Child, message: Any) -> Any:
@@ -251,7 +255,9 @@ class Crew:
                 child.listens.set()
                 return None
             case Turn(accounts):
-                return self.bank.turn(child.place, accounts)
+                grants = self.dealing.bank.turn(child.place, accounts)
+                child.has_told |= grants is not None
+                return grants
             case CatchUp():
                 return await self._catch_up(child)
             case Reload(dry_run):
@@ -283,54 +289,17 @@ class Crew:
         await done.wait()
         return result[0].unwrap()
 
-    # Limits.
-
-    def _share(self, place: int, *, late: bool) -> Share:
-        return Share(sorted(self.counted).index(place), len(self.counted), late)
-
-    async def _make_room(self, place: int) -> None:
-        """Have the others let go of what one that comes is to have. Before it is started: so it cannot hold it yet."""
-        self.counted.add(place)
-        await self._deal()
-
-    async def _deal(self) -> None:
-        """Tell every worker its part; returns when all know. One that is slow to hear holds up nobody else's."""
-        async with trio.open_nursery() as nursery:
-            for child in list(self.children.values()):
-                nursery.start_soon(self._tell_share, child)
-
-    async def _tell_share(self, child: Child) -> None:
-        """Its part as it is when it is told: what it hears last is so what holds."""
-        async with child.telling:
-            if not child.listens.is_set() or child.place not in self.counted:
-                return
-            share = self._share(child.place, late=child.late)
-            if share != child.share and await self.ask(child, Adopt(share)) is not None:
-                child.share = share
-
-    async def _let_in(self, child: Child) -> None:
-        """It has come late: its part is its own when the others run no more than theirs, and budgets are told of."""
-        self.bank.comes(child.place)
-        while await self._others_are_over(child) or not self._others(child) <= self.bank.turns:  # noqa: ASYNC110 - rare
-            await trio.sleep(OVER_POLL)
-        self.bank.turns.discard(child.place)
-        while child.place not in self.bank.turns:  # noqa: ASYNC110 - rare
-            await trio.sleep(OVER_POLL)
-        child.late = False
-        await self._deal()
-
-    def _others(self, child: Child) -> set[int]:
-        return {place for place, each in self.children.items() if each is not child and each.listens.is_set()}
-
-    async def _others_are_over(self, child: Child) -> bool:
-        seen = [await self.ask(self.children[place], See()) for place in self._others(child) if place in self.children]
-        return any(isinstance(each, Seen) and each.over for each in seen)
-
     async def ask(self, child: Child, message: Any) -> Any:
         """Its answer; None where it is gone. One that fails, or not in time, is killed. Raises NotLoaded."""
+        child.is_over |= isinstance(message, Load)  # of limits that are to be, for all that is known
         try:
             with trio.fail_after(PATIENCE):
-                return await child.link.ask(message)
+                answer = await child.link.ask(message)
+            if isinstance(answer, Seen):
+                child.is_over = answer.over
+            elif isinstance(message, Adopt | Load):
+                child.is_over = isinstance(message, Load) or bool(answer)
+            return answer
         except LinkLost:
             return None
         except Failed as failed:

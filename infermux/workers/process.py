@@ -29,6 +29,8 @@ class Child:
     """One running process at `place`. `ready` is what it said when it listened; `late`, `share`: see `Crew`.
 
     `config` and `words` are what it was told before it listened; `telling` is held while it is told its share.
+    `is_over`: more may run there at once than its share allows, as far as it has said. `has_told`: what it has taken of
+    budgets since it heard of its share. `growing`, `looked_at`: it is asked, before it gets more or another one comes.
     """
 
     place: int
@@ -44,6 +46,10 @@ class Child:
     config: Any = None
     words: dict[str, str] = attrs.field(factory=dict[str, str])
     telling: trio.Lock = attrs.field(factory=trio.Lock)
+    is_over: bool = False
+    has_told: bool = True
+    growing: bool = False
+    looked_at: trio.Event | None = None
 
     def signal(self, number: int) -> None:
         """Send it a signal, if it is still there."""

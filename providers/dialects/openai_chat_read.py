@@ -35,6 +35,7 @@ from .neutral import (
     ToolMode,
     ToolResult,
 )
+from .openai_cache_marks import read_cache_control
 from .turns import TurnList, read_url
 
 _SAY_NOTHING: Final[dict[str, object]] = {
@@ -137,7 +138,7 @@ class _Messages:
 
     def _marked(self, message: Fields, parts: list[Part]) -> list[Part]:
         """`parts`, the last of them with the cache mark of the message itself, where it has one."""
-        mark = _cache_control(message)
+        mark = read_cache_control(message)
         if mark is None:
             return parts
         last = parts[-1] if parts else None
@@ -164,7 +165,7 @@ class _Messages:
 
     def _part(self, fields: Fields) -> Iterator[Part]:
         kind = fields.need_text("type")
-        mark = _cache_control(fields)
+        mark = read_cache_control(fields)
         match kind:
             case "text":
                 yield Text(text=fields.need_text("text"), cache_control=mark)
@@ -214,7 +215,7 @@ class _Messages:
         return parts
 
     def _tool_result(self, message: Fields, call_id: str) -> ToolResult:
-        mark = _cache_control(message)
+        mark = read_cache_control(message)
         content = self._content(message)
         parts = tuple(part for part in content if isinstance(part, Text | Image | Document))
         if len(parts) < len(content):
@@ -224,7 +225,7 @@ class _Messages:
 
 def _tool_call(fields: Fields, lost: list[str]) -> ToolCall:
     kind = fields.text("type") or "function"
-    mark = _cache_control(fields)
+    mark = read_cache_control(fields)
     call_id = fields.need_text("id")
     if kind == "custom":
         custom = fields.need_child("custom")
@@ -241,30 +242,16 @@ def _tool_call(fields: Fields, lost: list[str]) -> ToolCall:
     return ToolCall(id=call_id, name=name, arguments=arguments, cache_control=mark)
 
 
-def _cache_control(fields: Fields) -> CacheControl | None:
-    """The cache mark of a part: `cache_control`, or OpenAI's own `prompt_cache_breakpoint`.
-
-    Half an hour and more is `1h`, the longest other APIs have.
-    """
-    mark = fields.child("cache_control")
-    if mark is not None:
-        return CacheControl(ttl=mark.text("ttl"))
-    point = fields.child("prompt_cache_breakpoint")
-    if point is None:
-        return None
-    return CacheControl(ttl="1h" if point.text("ttl") else None)
-
-
 def _tools(fields: Fields, lost: list[str]) -> Iterator[Tool]:
     for item in fields.objects("tools"):
         kind = item.need_text("type")
         if kind == "function":
             function = _function(item.need_child("function"), lost)
-            yield attrs.evolve(function, cache_control=_cache_control(item))
+            yield attrs.evolve(function, cache_control=read_cache_control(item))
         elif kind == "custom":
             custom = item.need_child("custom")
             name, description = custom.need_text("name"), custom.text("description")
-            grammar, mark = custom.mapping("format"), _cache_control(item)
+            grammar, mark = custom.mapping("format"), read_cache_control(item)
             yield Tool(name=name, description=description, freeform=True, grammar=grammar, cache_control=mark)
             lost += custom.lost()
         else:

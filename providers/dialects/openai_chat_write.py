@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from .dialect import Target, Written
+from .efforts import effort_of
 from .neutral import (
     Base64,
     Conversation,
@@ -54,7 +55,6 @@ CARRIED: Final = frozenset(
 `n`, `logprobs`, `top_logprobs`, `audio`, `modalities`."""
 
 MOST_STOPS: Final = 4
-_BUDGETS: Final = ((4096, "low"), (16_384, "medium"))
 
 
 def write_request(conversation: Conversation, target: Target) -> Written:
@@ -305,8 +305,7 @@ def _reasoning(reasoning: Reasoning | None, model: str, body: Json, loss: Loss) 
         if reasoning.mode is ReasoningMode.BUDGET:
             loss.change("reasoning", "as effort")
     elif reasoning.mode is ReasoningMode.BUDGET and reasons(model):
-        budget = reasoning.budget_tokens or 0
-        body["reasoning_effort"] = next((effort for most, effort in _BUDGETS if budget <= most), "high")
+        body["reasoning_effort"] = effort_of(reasoning.budget_tokens)
         loss.change("reasoning", "as effort")
     else:
         loss.drop("reasoning")

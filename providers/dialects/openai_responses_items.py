@@ -29,6 +29,7 @@ from .neutral import (
     Turn,
     Url,
 )
+from .openai_cache_marks import read_cache_control
 from .openai_responses_shapes import BETWEEN, NAME, unseal
 from .turns import TurnList, read_url
 
@@ -203,20 +204,6 @@ def _file(fields: Fields, mark: CacheControl | None) -> Document:
     else:
         missing(fields.at("file_data"))
     return Document(source=source, title=fields.text("filename"), cache_control=mark, at=fields.path)
-
-
-def read_cache_control(fields: Fields) -> CacheControl | None:
-    """The cache mark of a part: `cache_control`, or OpenAI's own `prompt_cache_breakpoint`.
-
-    Half an hour and more is `1h`, the longest other APIs have.
-    """
-    mark = fields.child("cache_control")
-    if mark is not None:
-        return CacheControl(ttl=mark.text("ttl"))
-    point = fields.child("prompt_cache_breakpoint")
-    if point is None:
-        return None
-    return CacheControl(ttl="1h" if point.text("ttl") else None)
 
 
 def left_over(fields: Fields) -> list[str]:

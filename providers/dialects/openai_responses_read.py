@@ -15,7 +15,8 @@ from infermux.errors import NotCarried
 from .dialect import decode_request
 from .fields import Fields, generic, unknown_value
 from .neutral import Conversation, JsonFormat, Reasoning, Tool, ToolChoice, ToolMode
-from .openai_responses_items import Items, left_over, read_cache_control
+from .openai_cache_marks import read_cache_control
+from .openai_responses_items import Items, left_over
 
 _SAY_NOTHING: Final[dict[str, object]] = {
     "background": False,

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from .dialect import Target, Written
+from .efforts import effort_of
 from .neutral import (
     Base64,
     Conversation,
@@ -56,7 +57,6 @@ CARRIED: Final = frozenset(
 
 LEAST_TOKENS: Final = 16
 """The API refuses a `max_output_tokens` below this."""
-_BUDGETS: Final = ((4096, "low"), (16_384, "medium"))
 _SUMMARIES: Final = frozenset({"auto", "concise", "detailed"})
 
 
@@ -296,8 +296,7 @@ def _reasoning(reasoning: Reasoning | None, model: str, body: Json, loss: Loss) 
         if reasoning.mode is not None:
             loss.change("reasoning", "as effort")
     elif reasoning.mode is ReasoningMode.BUDGET and reasons(model):
-        budget = reasoning.budget_tokens or 0
-        found["effort"] = next((effort for most, effort in _BUDGETS if budget <= most), "high")
+        found["effort"] = effort_of(reasoning.budget_tokens)
         loss.change("reasoning", "as effort")
     elif reasoning.mode is not None:
         loss.drop("reasoning")

@@ -13,7 +13,7 @@ import trio
 from infermux.actors.caller import Caller
 from infermux.actors.dispatch import Run
 from infermux.actors.fleet import Fleet
-from infermux.actors.messages import Want
+from infermux.actors.messages import Health, Reason, Want
 from infermux.actors.opening import open_fleet
 from infermux.actors.purse_keeper import BudgetStore
 from infermux.actors.share import WHOLE, Share
@@ -299,6 +299,14 @@ async def world(
         made, environ={}, rng=rng, adapters=adapter, shared=shared, share=share, budget_store=store
     ) as fleet:
         yield World(fleet, wires)
+
+
+def health(w: World, name: str = "a") -> Health:
+    return w.fleet.members[name].standing.health
+
+
+def reason(w: World, name: str = "a") -> Reason | None:
+    return w.fleet.members[name].standing.reason
 
 
 class Person:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 import trio
@@ -13,7 +11,6 @@ import trio.testing
 from infermux.actors.actor import unwrap
 from infermux.actors.kit import ActorDied, BaseActor, Context, Ref, Reply, spawn
 
-ROOT = Path(__file__).parents[2]
 Say = Callable[[str, "Reply[str] | None", Context[str]], "Awaitable[None] | None"]
 
 
@@ -395,24 +392,3 @@ def test_a_group_of_one_is_unwrapped_at_any_depth() -> None:
     assert unwrap(error) is error
     assert unwrap(ExceptionGroup("", [ExceptionGroup("", [error])])) is error
     assert unwrap(ExceptionGroup("", [several])) is several
-
-
-async def test_the_example_does_what_its_documentation_shows(
-    autojump_clock: object, capsys: pytest.CaptureFixture[str]
-) -> None:
-    example = ROOT / "examples" / "actors_clock.py"
-    page = (ROOT / "docs" / "actors.md").read_text(encoding="utf-8")
-    assert f"```python\n{example.read_text(encoding='utf-8')}```" in page
-    names = runpy.run_path(str(example))
-    await names["main"]()
-    printed = capsys.readouterr().out
-    assert "3: ding ding ding" in printed
-    assert f"```text\n{printed}```" in page
-
-
-async def test_the_test_in_the_documentation_passes(nursery: trio.Nursery, autojump_clock: object) -> None:
-    names = runpy.run_path(str(ROOT / "examples" / "actors_clock.py"))
-    before = trio.current_time()
-    clock: Ref[object] = await spawn(nursery, names["Clock"](), name="clock")
-    assert await clock.ask(names["Wake"](3)) == 3
-    assert trio.current_time() - before == 0.75

@@ -16,6 +16,7 @@ from infermux.providers.interface import Answer, Call, Stream
 from tests.actors._scripted import (
     HANGS,
     PRIORITY,
+    USAGE,
     Person,
     Step,
     Taken,
@@ -92,6 +93,24 @@ async def test_the_faster_answer_wins_and_the_slower_attempt_is_cancelled_and_ch
         assert (answer, trio.current_time()) == (run.attempt and run.attempt.answer, 1.5)
         assert run.lease is not None
         assert (run.lease.provider, run.attempts, w["a"].cancelled) == ("b", 2, 1)
+        await nothing_is_left(w)
+
+
+async def test_two_that_answer_at_once_are_both_charged_what_they_say(autojump_clock: MockClock) -> None:
+    async with world(*PAIR, routing=PRIORITY, hedge=ALWAYS) as w:
+        both = trio.Event()
+
+        async def answered(call: Call) -> Answer:
+            await both.wait()  # nothing after it in which the slower one, a step later, could be cancelled
+            return Answer(200, b"application/json", b"{}", USAGE)
+
+        w["a"].send = w["b"].send = answered  # type: ignore[method-assign]
+        run = w.run(prompt_tokens=7)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run.begin)
+            await trio.sleep(2)
+            both.set()
+        assert [lease.outcome and lease.outcome.usage for lease in run.trail] == [USAGE, USAGE]
         await nothing_is_left(w)
 
 

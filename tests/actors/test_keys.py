@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -32,8 +33,13 @@ STRANGE = b"ifx_aaaaaaaaaaaa_" + b"a" * 52
 WANT = Want("m", prompt_tokens=10, max_tokens=90)
 
 
-def used(tokens: int, *, estimated: bool = False) -> list[Outcome | None]:
-    return [Outcome(usage=Usage(prompt_tokens=tokens, estimated=estimated))]
+@attrs.frozen
+class Ended:
+    outcome: Outcome | None
+
+
+def used(tokens: int, *, estimated: bool = False) -> list[Ended]:
+    return [Ended(Outcome(usage=Usage(prompt_tokens=tokens, estimated=estimated)))]
 
 
 @asynccontextmanager
@@ -281,7 +287,7 @@ async def test_what_was_not_used_comes_back(autojump_clock: MockClock) -> None:
         with pytest.raises(RateLimited) as refused:
             admitted(keys, text)
         assert refused.value.retry_after == pytest.approx(60)
-        permit.release([None, *used(15), Outcome()], trio.current_time())
+        permit.release([Ended(None), *used(15), Ended(Outcome())], trio.current_time())
         assert keys.table.keys[stored.id].limits.levels(0.0)["tokens_left"] == 85.0
 
 
@@ -292,7 +298,7 @@ async def test_the_estimate_is_learned_from_what_answers_had(autojump_clock: Moc
     async with running(store) as keys:
         first = admitted(keys, text, open_ended)
         assert first.reserved == 10 + 1024
-        first.release([Outcome(usage=Usage(prompt_tokens=10, completion_tokens=50))], trio.current_time())
+        first.release([Ended(Outcome(usage=Usage(prompt_tokens=10, completion_tokens=50)))], trio.current_time())
         assert (admitted(keys, text, open_ended)).reserved == 60
 
 

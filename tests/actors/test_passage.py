@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from math import inf
@@ -19,6 +22,7 @@ from infermux.actors.pump import pump
 from infermux.errors import CallerLeft, FailureKind, UpstreamFailure
 from infermux.providers.arrivals import Arrivals, Polled
 from infermux.providers.transport import Stoppable
+from tests.actors._scripted import Person
 
 
 class Coming(Polled):
@@ -82,23 +86,6 @@ class Reader:
         self.flushed += 1
 
 
-class Leaving:
-    """A caller that can leave."""
-
-    def __init__(self) -> None:
-        self.left = False
-        self.scope: Stoppable | None = None
-
-    def watch(self, scope: Stoppable | None) -> None:
-        self.scope = scope
-        if self.left and scope is not None:
-            scope.cancel()
-
-    def leave(self) -> None:
-        self.left = True
-        self.watch(self.scope)
-
-
 class Revocable:
     """As much of a lease as there is to a stream."""
 
@@ -139,7 +126,7 @@ class Pumped:
         self.there = there
         self.stream = Coming(here)
         self.attempt = attempt_of(self.stream, idle, last)
-        self.caller = Leaving()
+        self.caller = Person()
         self.arrivals, self.alarms = Arrivals(), Alarms()
         self.ends: list[Any] = []
         self.stop: Callable[[], None] = lambda: None
@@ -174,9 +161,12 @@ async def streaming(sink: Sink, *, idle: float = 60.0, last: float = inf) -> Asy
 
 
 async def say(there: socket.socket, *pieces: bytes) -> None:
+    """Each when the one before it was read: two that wait together would be read as one."""
     for piece in pieces:
         there.send(piece)
         await trio.sleep(0.002)
+        while struct.unpack("i", fcntl.ioctl(there, termios.TIOCOUTQ, bytes(4))) != (0,):  # noqa: ASYNC110 - no event
+            await trio.sleep(0.001)
 
 
 async def test_bytes_are_handed_on_without_waking_the_task_until_the_end() -> None:
@@ -226,14 +216,14 @@ async def test_what_the_sink_raises_comes_out() -> None:
 @pytest.mark.slow
 async def test_only_silence_is_an_idle_timeout_however_long_the_stream_lasts() -> None:
     reader = Reader()
-    async with streaming(reader, idle=0.3) as pumped:
-        for _ in range(6):
+    async with streaming(reader, idle=0.7) as pumped:
+        for _ in range(8):
             await trio.sleep(0.1)
-            pumped.there.send(b"a")
+            await say(pumped.there, b"a")
         spoke = trio.current_time()
-    assert reader.taken == [b"first", *[b"a"] * 6]
+    assert reader.taken == [b"first", *[b"a"] * 8]
     assert pumped.ends[0].kind is FailureKind.IDLE_TIMEOUT
-    assert 0.29 < trio.current_time() - spoke < 1
+    assert trio.current_time() - spoke > 0.69
 
 
 async def until_open(pumped: Pumped) -> None:

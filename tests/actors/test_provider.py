@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from infermux.actors.messages import Health, Reason
+from infermux.actors.messages import Health
 from infermux.actors.provider import probe_plan
 from infermux.config.settings import (
     CircuitBreaker,
@@ -34,18 +34,10 @@ from tests.actors._scripted import (
     World,
     crash,
     fails,
+    health,
     provider,
     world,
 )
-
-
-def health(w: World, name: str = "a") -> Health:
-    return w.fleet.members[name].standing.health
-
-
-def reason(w: World, name: str = "a") -> Reason | None:
-    return w.fleet.members[name].standing.reason
-
 
 # Probes.
 

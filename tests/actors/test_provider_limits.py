@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from infermux.actors.gate import Gate
 from infermux.actors.lease import Lease
-from infermux.actors.messages import Circuit, Health, Reason, Standing, Want
+from infermux.actors.messages import Circuit, Standing, Want
 from infermux.actors.plan import Plan
 from infermux.actors.provider_messages import Verb
 from infermux.actors.reply import Reply
@@ -46,15 +46,6 @@ from tests.actors._scripted import (
     streams,
     world,
 )
-
-
-def health(w: World, name: str = "a") -> Health:
-    return w.fleet.members[name].standing.health
-
-
-def reason(w: World, name: str = "a") -> Reason | None:
-    return w.fleet.members[name].standing.reason
-
 
 # What counts as a failure.
 

@@ -29,21 +29,13 @@ from tests.actors._scripted import (
     RATE_LIMITED,
     SERVER_ERROR,
     Step,
-    World,
     crash,
     fails,
+    health,
     provider,
+    reason,
     world,
 )
-
-
-def health(w: World, name: str = "a") -> Health:
-    return w.fleet.members[name].standing.health
-
-
-def reason(w: World, name: str = "a") -> Reason | None:
-    return w.fleet.members[name].standing.reason
-
 
 # The operator.
 

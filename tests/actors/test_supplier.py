@@ -21,6 +21,7 @@ async def test_a_node_that_begins_without_redis_begins_with_nothing_and_says_so_
 ) -> None:
     shared = FakeShared()
     shared.go()
+    await trio.sleep(10_000)  # trio's clock begins anywhere
     async with world(limited(requests_per_minute=60), shared=shared) as node:
         assert await ask(node, 5) == 0
         await trio.sleep(10)

@@ -19,6 +19,7 @@ from tests.actors._scripted import Step, World, provider, world
 from tests.shared._mirror import FakeShared
 
 PRICED = {"a": {"m": Price(per_request=5.0)}}
+KEPT = 2  # requests that each node keeps while nobody uses them, beyond a full bucket
 BUDGET = Budget(limit_usd=100, period="day")
 
 
@@ -91,6 +92,46 @@ async def test_a_node_that_leaves_gives_back_what_it_has_not_used(autojump_clock
     assert shared.mirror.nodes == {}
 
 
+async def test_until_the_others_know_of_a_node_that_joins_its_own_blocks_come_on_top_of_theirs(
+    autojump_clock: MockClock,
+) -> None:
+    limit, shared = 1200, FakeShared()
+    settings = limited(requests_per_minute=limit)
+    most = 0
+
+    async def use(node: Any) -> None:
+        nonlocal most
+        while True:
+            bucket = node.fleet.members["a"].gate.requests
+            bucket.take(5, trio.current_time())
+            await trio.sleep(0.01)  # six times the limit, each by itself
+            most = max(most, sum(max(0, each.fleet.members["a"].gate.requests.held) for each in there))
+
+    async with nodes(shared, 3, settings) as made, world(settings, shared=shared) as late, trio.open_nursery() as users:
+        there: list[Any] = [*made, late]
+        for node in there:
+            users.start_soon(use, node)
+        await trio.sleep(1.5)
+        users.cancel_scope.cancel()
+    assert limit / 12 < most <= limit / 12 * (1 + 1 / 4) + len(there)
+
+
+async def test_a_limit_that_nobody_uses_keeps_no_provider_from_being_routable(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infermux.actors.supply.FORGET_AFTER", 20.0)
+    settings = limited(requests_per_minute=240, tokens_per_minute=20_000)
+    async with nodes(FakeShared(), 2, settings) as made:
+        for _ in range(4):
+            assert [node.fleet.is_ready() for node in made] == [True, True]
+            await trio.sleep(10)
+        gates: list[Any] = [node.fleet.members["a"].gate for node in made]
+        for node in made:
+            await node.fleet.remove("a")
+        await trio.sleep(25)
+        assert [bucket.held for gate in gates for bucket in (gate.requests, gate.tokens)] == [0] * 4  # nobody will
+
+
 async def test_without_redis_nodes_hold_their_fair_shares_and_tell_what_they_used(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
@@ -107,7 +148,7 @@ async def test_without_redis_nodes_hold_their_fair_shares_and_tell_what_they_use
         total += await saturate(made, 20)
         assert not any(supply(node.fleet).is_degraded for node in made)
         allowed = 600 + 10 * (trio.current_time() - began)
-        assert 0.98 * allowed <= total <= allowed
+        assert 0.98 * allowed <= total <= allowed + 4 * KEPT
         spread = [await ask(node, 12) for node in made]
     assert max(spread) <= 10
     said = [record.message for record in caplog.records if "gone" in record.message]
@@ -122,7 +163,7 @@ async def test_a_redis_that_has_lost_everything_refills_no_limit(autojump_clock:
         total = await saturate(made, 20)
         shared.mirror.flush()
         total += await saturate(made, 10)
-        assert total <= 602 + 10 * (trio.current_time() - began)
+        assert total <= 600 + 3 * KEPT + 10 * (trio.current_time() - began)
         assert sum(supply(node.fleet).numbers.written_back for node in made) > 0
 
 

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from infermux.bench import accounting
-from infermux.bench.deployment import FEW, Cost, Deployment, bounded, cost, is_loopback
+from infermux.bench.deployment import FEW, Cost, Deployment, bounded, cost, is_loopback, load_alone
 from tests.bench._made import SCENARIOS
 
 
@@ -74,3 +74,8 @@ def test_what_it_comes_to_is_the_most_it_can_be() -> None:
     assert cost(opened, targets=1).requests == 8 * 3 + 1
     assert cost(attrs.evolve(opened, requests=4), targets=1).requests == 4 * 3 + 1
     assert cost(attrs.evolve(scenario, api="embeddings"), targets=1).tokens_out == 0
+
+
+def test_a_title_does_not_say_of_a_deployment_what_only_a_router_of_ours_would_be() -> None:
+    assert load_alone(SCENARIOS["failover"]).title.endswith("with 503 (the load alone: the server is as it is)")
+    assert load_alone(SCENARIOS["streams-1000"]) == SCENARIOS["streams-1000"]

@@ -23,8 +23,10 @@ def test_an_open_loop_lasts_as_long_as_its_requests_were_due() -> None:
     """The last of 500 a second is due 2 ms before the end."""
     (row,) = rows(outcome(measured(load=result(good=500, seconds=0.998)), scenario="open-500"))
     assert row.requests_per_second == Spread(median=500.0, low=500.0, high=500.0)
-    (row,) = rows(outcome(measured(load=result(good=500, seconds=2.0)), scenario="open-500"))
-    assert row.requests_per_second == Spread(median=250.0, low=250.0, high=250.0)
+    late = result(good=500, seconds=2.1, milliseconds=[100.0, 1100.0])  # what an answer takes in itself is not counted
+    (row,) = rows(outcome(measured(load=late), scenario="open-500"))
+    assert row.requests_per_second is not None
+    assert row.requests_per_second.text() == "250.0"
 
 
 def test_a_stream_is_measured_by_request_and_by_event() -> None:
@@ -41,7 +43,7 @@ def test_a_stream_is_measured_by_request_and_by_event() -> None:
     ("good", "failed", "reached", "why"),
     [
         (999, 1, None, None),
-        (998, 2, None, "2 of 1000 requests failed (status 2; status 503)"),
+        (998, 2, None, "2 of 1000 requests failed (status such as 503: 2)"),
         (0, 0, None, "no request was answered in time"),
         (1000, 0, 10, "only 10 of 1000 answers came from the upstream"),
     ],

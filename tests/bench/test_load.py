@@ -175,10 +175,13 @@ def test_https_is_spoken_and_certificates_are_checked(tmp_path: Path, monkeypatc
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     with serving(GOOD, tls=context) as server:
         refused = ran(FEW, server.url, tmp_path, "python")
+        first = ask(FEW, server.url)
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         taken = run_load(FEW, server.url, cpus=ALL_CPUS, scratch=tmp_path)
     assert refused.errors["connect"] == 3
     assert "certificate" in refused.sample
+    assert "is not trusted" in first.text
+    assert "SSL_CERT_FILE=ca.pem" in first.text
     assert (taken.generator, taken.result.good) == ("python", 3)
 
 

@@ -19,7 +19,7 @@ def test_fail_is_shown_instead_of_figures() -> None:
     bad = measured(cpu_us=87.5, load=result(good=998, failed=2))
     text = markdown(outcome(measured("direct"), bad))
     assert "| infermux | FAIL " in text
-    assert "- infermux: FAIL, 2 of 1000 requests failed (status 2; status 503)" in text
+    assert "- infermux: FAIL, 2 of 1000 requests failed (status such as 503: 2)" in text
     assert "87.5" not in text
 
 
@@ -39,8 +39,15 @@ def test_an_interrupted_one_says_so() -> None:
 
 def test_a_rate_that_was_not_held_is_told() -> None:
     slow = markdown(outcome(measured(load=result(good=1500, seconds=4.0)), scenario="open-500"))
-    assert "infermux: answered 375 of 500 requests a second, so others queued" in slow
-    assert "queued" not in markdown(outcome(measured(load=result(good=1500, seconds=3.0)), scenario="open-500"))
+    assert "infermux: answered 375 of 500 requests a second" in slow
+    assert "answered" not in markdown(outcome(measured(load=result(good=1500, seconds=3.0)), scenario="open-500"))
+
+
+def test_the_time_of_the_last_answer_is_no_rate_that_was_not_held() -> None:
+    load = result(good=1500, seconds=5.0, milliseconds=[2000.0, 2001.0])
+    text = markdown(outcome(measured(load=load), scenario="open-500"))
+    assert "answered" not in text
+    assert "| infermux | 500.0 " in text
 
 
 def test_the_bound_of_the_tools_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermux.config import load_text
-from infermux.config.difference import SAME_UPSTREAM, Change, Impact, difference, effective
+from infermux.config.difference import NEEDS_RESTART, SAME_UPSTREAM, Change, Impact, difference, effective
 from infermux.config.settings import Config, ProviderSettings
 from tests._properties import examples
 
@@ -191,3 +192,9 @@ def test_budgets_that_come_and_go_have_a_line_each() -> None:
         '    - {"limit_usd": 2.0, "period": "week", "hard": true, "unpriced": "allow"}',
         '    + {"limit_usd": 3.0, "period": "week", "hard": true, "unpriced": "allow"}',
     ]
+
+
+def test_the_guide_names_all_that_needs_a_restart() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (said,) = (line for line in page.splitlines() if line.endswith("need a restart;"))
+    assert {name for name in NEEDS_RESTART if f"`{name}`" not in said} == set()

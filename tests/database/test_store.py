@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import trio
 from sqlalchemy.engine import Connection
 
 from infermux.database import sqlite
@@ -21,6 +22,7 @@ from infermux.database.place import Place
 from infermux.database.session import Session, Unfit
 from infermux.database.sqlite import SqliteSession
 from infermux.database.store import Store
+from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
 
 
@@ -256,3 +258,18 @@ def test_a_part_that_fails_is_undone_and_the_rest_is_kept(tmp_path: Path) -> Non
         (-3,),
         (-1,),
     ]
+
+
+def test_after_its_end_a_thread_that_begins_late_opens_nothing(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+
+    async def lives() -> None:
+        database = Database(store)
+        assert await database.read(added) == 0
+        await database.aclose()
+
+    trio.run(lives)
+    for use in (store.read, store.write):  # as of a task that was cancelled before its thread had begun
+        with pytest.raises(DatabaseUnavailable, match="it was closed"):
+            use(added)
+    assert not list(tmp_path.glob("*-wal")), "nobody has it open"

@@ -43,13 +43,12 @@ EITHER_WAY = ("serve", pytest.param("asgi", marks=pytest.mark.long))
 T = TypeVar("T")
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 SAID = "Hello from the mock."
-SETTLED_WITHIN = 2.0
-PATIENCE = 30.0  # seconds: bodies that are put aside wait for the disk, which may be busy
+PATIENCE = 30.0  # seconds: the machine may be busy, and so may the disk, where bodies are put aside
 
 
 @attrs.frozen(kw_only=True)
 class Router:
-    """A router that listens on `port`. `web` talks to it, bounded by five seconds; `application` is None by ASGI."""
+    """A router that listens on `port`. `web` talks to it, bounded by half a minute; `application` is None by ASGI."""
 
     port: int
     web: httpx.AsyncClient
@@ -76,9 +75,9 @@ class Router:
         return (await self.web.get(f"/_infermux/providers/{name}")).json()
 
     async def wait_for(self, name: str, **wanted: Any) -> None:
-        """Return when the provider's row of the status shows `wanted`, within five seconds."""
+        """Return when the provider's row of the status shows `wanted`, within half a minute."""
         row: Any = None
-        with trio.move_on_after(5):
+        with trio.move_on_after(PATIENCE):
             while True:
                 row = next(row for row in (await self.status())["providers"] if row["name"] == name)
                 if all(row[key] == value for key, value in wanted.items()):
@@ -87,9 +86,9 @@ class Router:
         raise AssertionError(f"provider {name} did not become {wanted}: {row}")
 
     async def wait_settled(self) -> None:
-        """Return when no request is in flight and no lease out, within two seconds."""
+        """Return when no request is in flight and no lease out, within half a minute."""
         status: Any = None
-        with trio.move_on_after(SETTLED_WITHIN):
+        with trio.move_on_after(PATIENCE):
             while True:
                 status = await self.status()
                 if not status["in_flight"] and not any(row["in_flight"] for row in status["providers"]):
@@ -151,7 +150,7 @@ async def gather(count: int, ask: Callable[[], Awaitable[T]]) -> list[T]:
     return answers
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 2.0) -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
     """Return when `condition` holds, or after `seconds`: the test's own assertion says what is wrong then."""
     with trio.move_on_after(seconds):
         while not condition():  # noqa: ASYNC110 - what is awaited has no event
@@ -197,7 +196,7 @@ async def routing(
 
 
 async def _wait_released(application: Application) -> None:
-    await until(lambda: not (application.inference.in_flight or _leases(application)), seconds=SETTLED_WITHIN)
+    await until(lambda: not (application.inference.in_flight or _leases(application)))
     assert application.inference.in_flight == 0, "a request is left in flight"
     assert not _leases(application), f"leases are left: {_leases(application)}"
 

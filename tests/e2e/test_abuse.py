@@ -16,6 +16,7 @@ import trio
 
 from infermux.actors.record import Ending, Record
 from infermux.errors import Fault
+from tests._turns import within
 from tests.e2e._attacks import BODY, STREAM, attacked, request, reset, say
 from tests.e2e._router import EITHER_WAY, HELLO, gather, provider, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
@@ -45,11 +46,10 @@ GARBAGE = [
 async def test_garbage_is_refused() -> None:
     async with attacked(header_timeout="300ms") as router:
         for data in GARBAGE:
-            started = trio.current_time()
-            said = await say(router, data, eof=True)
+            async with within(1):
+                said = await say(router, data, eof=True)
             assert not said.startswith(b"HTTP/1.1 2"), data[:60]
             assert not said.startswith(b"HTTP/1.1 5"), data[:60]
-            assert trio.current_time() - started < 1.0, data[:60]
         noise = random.Random(7)
         for _ in range(30):
             await say(router, noise.randbytes(noise.randrange(1, 3000)), eof=True)
@@ -60,9 +60,8 @@ async def test_slow_heads_and_bodies_are_cut() -> None:
         head, _, body = request().partition(b"\r\n\r\n")
 
         async def linger(data: bytes) -> None:
-            started = trio.current_time()
-            said = await say(router, data)
-            assert trio.current_time() - started < 1.5, data
+            async with within(1.5):
+                said = await say(router, data)
             assert said == b"" or said.startswith(b"HTTP/1.1 408 "), data
 
         async with trio.open_nursery() as nursery:
@@ -74,23 +73,20 @@ async def test_a_body_that_drips_is_cut() -> None:
     async with attacked(header_timeout="300ms") as router:
         stream = await trio.open_tcp_stream("127.0.0.1", router.port)
         await stream.send_all(request(b" " * 100)[:-100])
-        started = trio.current_time()
         said = b""
-        with trio.move_on_after(3):
-            async with trio.open_nursery() as nursery:
+        async with within(1.5), trio.open_nursery() as nursery:
 
-                async def drip() -> None:
-                    try:
-                        while True:
-                            await stream.send_all(b" ")
-                            await trio.sleep(0.02)
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):
-                        pass
+            async def drip() -> None:
+                try:
+                    while True:
+                        await stream.send_all(b" ")
+                        await trio.sleep(0.02)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
 
-                nursery.start_soon(drip)
-                said = b"".join([data async for data in stream])
-                nursery.cancel_scope.cancel()
-        assert trio.current_time() - started < 1.5
+            nursery.start_soon(drip)
+            said = b"".join([data async for data in stream])
+            nursery.cancel_scope.cancel()
         assert said.startswith(b"HTTP/1.1 408 ")
         await stream.aclose()
 
@@ -221,9 +217,8 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed_after_its_answer(wa
                 f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
                 f"GET {path} HTTP/1.0\r\n\r\n",
             ):
-                started = trio.current_time()
-                assert (await say(router, head.encode())).startswith(b"HTTP/1.1 ")
-                assert trio.current_time() - started < 1.0
+                async with within(1):
+                    assert (await say(router, head.encode())).startswith(b"HTTP/1.1 ")
         if router.running is not None:
             lanes = router.running
             await until(lambda: lanes.statistics().connections <= 1)
@@ -234,9 +229,8 @@ async def test_http_2_connections_end_with_their_callers() -> None:
     async with attacked() as router:
         preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         for data in (b"", b"\0\0\0\4\0\0\0\0\0", b"\xff" * 500, b"\x00\x00\x01\xff\xff\xff\xff\xff\xff\xff" * 20):
-            started = trio.current_time()
-            await say(router, preface + data, eof=True)
-            assert trio.current_time() - started < 1.0
+            async with within(1):
+                await say(router, preface + data, eof=True)
             stream = await trio.open_tcp_stream("127.0.0.1", router.port)
             await stream.send_all(preface + data)
             reset(stream)
@@ -277,9 +271,8 @@ async def test_a_reset_in_the_middle_of_a_stream_closes_the_upstream(way: str) -
         await stream.send_all(request(STREAM))
         assert await stream.receive_some()
         reset(stream)
-        left = trio.current_time()
-        await until(lambda: upstream.chats[0].closed_at is not None)
-        assert (upstream.chats[0].closed_at or left + 9) - left < 0.1
+        async with within(0.1):
+            await until(lambda: upstream.chats[0].closed_at is not None)
         await router.wait_settled()
 
 
@@ -296,7 +289,7 @@ async def test_a_caller_that_stops_reading_is_cut_and_its_upstream_closed() -> N
         router.application.fleet.journal.listen(told.append)
         await stream.send_all(request(STREAM))
         await stream.receive_some(1)
-        await until(lambda: upstream.chats[0].closed_at is not None, seconds=4)
+        await until(lambda: upstream.chats[0].closed_at is not None)
         assert upstream.chats[0].closed_at is not None
         await router.wait_settled()
         await stream.aclose()

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import trio
 import trustme
 
 from tests.e2e._router import HELLO, SAID, WAYS, gather, provider, routing
@@ -169,8 +168,6 @@ async def test_too_many_requests_at_once_are_refused_not_queued() -> None:
         OpenAIUpstream(default=Reply(delay=0.3)) as upstream,
         routing(provider("one", upstream), limits={"max_concurrent_requests": 5}) as router,
     ):
-        started = trio.current_time()
         answers = await gather(12, router.chat)
         assert sorted(answer.status_code for answer in answers) == [200] * 5 + [503] * 7
         assert {a.json()["error"]["code"] for a in answers if a.status_code == 503} == {"overloaded"}
-        assert trio.current_time() - started < 2

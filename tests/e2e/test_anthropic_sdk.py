@@ -139,7 +139,7 @@ async def test_betas_go_on() -> None:
 async def test_errors_are_those_of_the_sdk(reply: Reply, error: type[anthropic.APIStatusError], kind: str) -> None:
     async with (
         AnthropicUpstream(default=reply) as upstream,
-        routing(claude_provider("one", upstream, timeout="300ms")) as router,
+        routing(claude_provider("one", upstream, timeout="300ms" if reply.hang else "60s")) as router,
         claude_sdk(router) as sdk,
     ):
         with pytest.raises(error) as caught:

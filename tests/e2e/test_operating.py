@@ -11,6 +11,7 @@ import openai
 import pytest
 import trio
 
+from tests._turns import within
 from tests.e2e._router import EITHER_WAY, HELLO, in_order, provider, routing
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
@@ -42,7 +43,7 @@ async def test_a_killed_request_is_told_so_and_ends_upstream_within_a_tenth_of_a
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             wanted = "streaming" if stream else "waiting"
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 while not (rows := await running(router.web)) or rows[0]["state"] != wanted:  # noqa: ASYNC110
                     await trio.sleep(0.01)
             row = rows[0]
@@ -51,7 +52,7 @@ async def test_a_killed_request_is_told_so_and_ends_upstream_within_a_tenth_of_a
             assert (explained["state"], explained["attempts"][0]["outcome"]) == ("running", "running")
             killed = await router.web.delete("/_infermux/requests/mine")
             assert killed.json() == {"id": "mine", "killed": 1}
-            with trio.fail_after(0.1):
+            async with within(0.1):
                 await upstream.wait_idle()
         [error] = told
         assert error.code == "request_killed"
@@ -78,7 +79,7 @@ async def test_sdks_do_not_send_a_killed_request_again() -> None:
                         )
 
             nursery.start_soon(ask)
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 while (await router.web.delete("/_infermux/requests/mine")).status_code != 200:  # noqa: ASYNC110
                     await trio.sleep(0.02)
         assert len(upstream.chats) <= 1
@@ -142,7 +143,7 @@ async def test_events_tell_of_requests_and_providers_and_end_when_the_router_doe
         assert seen["snapshot"][-1]["providers"][0]["reason"] == "disabled"
         if router.application is not None:
             router.application.inference.draining = True
-            with trio.fail_after(2):
+            with trio.fail_after(30):
                 async for _ in lines:
                     pass
 
@@ -150,7 +151,7 @@ async def test_events_tell_of_requests_and_providers_and_end_when_the_router_doe
 async def until(lines: Any, seen: dict[str, list[Any]], name: str) -> None:
     """Read until an event of that name has come."""
     event = ""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async for line in lines:
             if line.startswith("event: "):
                 event = line[7:]

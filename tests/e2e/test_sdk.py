@@ -10,10 +10,11 @@ import openai
 import pytest
 import trio
 
-from tests.e2e._router import HELLO, SAID, WAYS, in_order, provider, refused_url, routing, until
+from tests._turns import within
+from tests.e2e._router import EITHER_WAY, HELLO, SAID, in_order, provider, refused_url, routing, until
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("way", WAYS)]
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("way", EITHER_WAY)]
 
 
 async def test_a_chat_is_answered(way: str) -> None:
@@ -199,8 +200,9 @@ async def test_the_callers_own_time_limit_is_kept(way: str) -> None:
         routing(provider("one", upstream), way=way) as router,
     ):
         started = trio.current_time()
-        answer = await router.chat(headers={"X-Infermux-Timeout": "200ms"})
-        assert 0.2 <= trio.current_time() - started < 1
+        async with within(1):
+            answer = await router.chat(headers={"X-Infermux-Timeout": "200ms"})
+        assert trio.current_time() - started >= 0.2
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
         wrong = await router.chat(headers={"X-Infermux-Timeout": "soon"})
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "X-Infermux-Timeout")
@@ -213,41 +215,37 @@ async def test_upstreams_are_closed_at_once_when_the_caller_leaves_before_the_fi
         routing(provider("one", upstream), way=way) as router,
     ):
         for stream in (False, True):
-            left = await _leave(partial(router.chat, stream=stream), upstream)
+            await _leave(partial(router.chat, stream=stream), upstream)
+            async with within(0.1):
+                await until(lambda: upstream.chats[-1].closed_at is not None)
             await router.wait_settled()
-            assert (await _closed_at(upstream)) - left < 0.1
 
 
-async def _leave(ask: Any, upstream: OpenAIUpstream) -> float:
-    """Ask, and leave once the request is at the upstream; when that was."""
+async def _leave(ask: Any, upstream: OpenAIUpstream) -> None:
+    """Ask, and leave once the request is at the upstream."""
     seen = len(upstream.chats)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         await until(lambda: len(upstream.chats) > seen)
         await trio.sleep(0.05)
         nursery.cancel_scope.cancel()
-    return trio.current_time()
-
-
-async def _closed_at(upstream: OpenAIUpstream) -> float:
-    chat = upstream.chats[-1]
-    await until(lambda: chat.closed_at is not None)
-    assert chat.closed_at is not None
-    return chat.closed_at
 
 
 async def test_upstreams_are_closed_at_once_when_the_caller_leaves_in_the_middle(way: str) -> None:
     default = Reply(endless=True, interval=0.02)
-    async with OpenAIUpstream(default=default) as upstream, routing(provider("one", upstream), way=way) as router:
-        async with router.sdk() as sdk:
-            stream = await sdk.chat.completions.create(model="gpt-4o", messages=HELLO, stream=True)
-            count = 0
-            async for _ in stream:
-                count += 1
-                if count == 5:
-                    break
-            assert (await router.status())["providers"][0]["in_flight"] == 1
-            await stream.close()
-            left = trio.current_time()
-            await router.wait_settled()
-        assert (await _closed_at(upstream)) - left < 0.1
+    async with (
+        OpenAIUpstream(default=default) as upstream,
+        routing(provider("one", upstream), way=way) as router,
+        router.sdk() as sdk,
+    ):
+        stream = await sdk.chat.completions.create(model="gpt-4o", messages=HELLO, stream=True)
+        count = 0
+        async for _ in stream:
+            count += 1
+            if count == 5:
+                break
+        assert (await router.status())["providers"][0]["in_flight"] == 1
+        await stream.close()
+        async with within(0.1):
+            await until(lambda: upstream.chats[-1].closed_at is not None)
+        await router.wait_settled()

@@ -155,6 +155,7 @@ class Callers:
         await until(seen)
 
 
+@pytest.mark.long
 async def test_workers_keep_to_their_limits_while_redis_and_one_of_them_are_killed(tmp_path: Path) -> None:
     cheap = simulated("cheap", "cheap", rate_limits={"requests_per_minute": RATE})
     with redis_server(PASSWORD) as redis:

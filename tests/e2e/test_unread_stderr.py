@@ -17,7 +17,7 @@ import trio
 
 from tests.e2e._process import LISTENS, minimal_environ
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 HEALTH = b"GET /_infermux/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 

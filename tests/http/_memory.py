@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from infermux.errors import CallerLeft
-from infermux.http.exchange import Exchange, Head, HeaderLines, Headers
+from infermux.http.exchange import Exchange, Head, HeaderLines, Headers, pairs_of
 from infermux.providers.transport import Stoppable
 
 CHAT = "/v1/chat/completions"
@@ -106,7 +106,7 @@ class MemoryExchange(Exchange):
 
     def _begin(self, status: int, headers: Headers | HeaderLines) -> None:
         assert not self.status, "one answer, and it began already"
-        pairs = headers.pairs() if isinstance(headers, HeaderLines) else headers
+        pairs = pairs_of(headers) if isinstance(headers, HeaderLines) else headers
         self.status = status
         self.headers = {name.decode(): value.decode() for name, value in pairs}
         assert len(self.headers) == len(pairs), "each header once"

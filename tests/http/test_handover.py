@@ -21,6 +21,7 @@ from infermux.http import handover, server
 from infermux.http.connection import Connection, Lane
 from infermux.http.exchange import Exchange
 from infermux.providers.wire import memory_pair
+from tests._turns import within
 from tests.http._caller import Caller, calling
 from tests.http._serving import INFERENCE, LIMITS, echo, is_inference, plain_app, serving
 
@@ -172,7 +173,6 @@ async def test_http_1_0_and_close_end_the_connection() -> None:
 
 
 async def test_the_application_is_told_within_100_ms_that_the_caller_left() -> None:
-    told_at: list[float] = []
     disconnected = trio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -181,16 +181,14 @@ async def test_the_application_is_told_within_100_ms_that_the_caller_left() -> N
             return
         while (await receive())["type"] != "http.disconnect":
             pass
-        told_at.append(trio.current_time())
         disconnected.set()
 
     async with serving(app=app) as served, calling(served.port) as caller:
         await caller.get(b"/_infermux/events")
         await trio.sleep(0.05)
-        left = trio.current_time()
         await caller.stream.aclose()
-        await disconnected.wait()
-        assert told_at[0] - left < 0.1
+        async with within(0.1):
+            await disconnected.wait()
 
 
 async def test_a_caller_that_stops_reading_is_cut() -> None:
@@ -206,7 +204,7 @@ async def test_a_caller_that_stops_reading_is_cut() -> None:
 
     async with serving(app=app, limits=LimitSettings(write_timeout=0.2)) as served, calling(served.port) as caller:
         await caller.get(b"/big")
-        with trio.fail_after(2):
+        with trio.fail_after(30):
             await done.wait()
         assert len(await caller.rest()) < 20_000_000
 
@@ -294,7 +292,7 @@ async def test_leaving_is_seen_under_tls(server_tls: ssl.SSLContext, client_tls:
         await caller.post(b"{}")
         await trio.sleep(0.02)
         await caller.stream.aclose()
-        with trio.fail_after(0.1):
+        async with within(0.1):
             await left.wait()
 
 

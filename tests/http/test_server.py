@@ -17,6 +17,7 @@ from infermux.config.settings import LimitSettings, TlsSettings
 from infermux.http import server
 from infermux.http.exchange import Exchange
 from infermux.http.server import Running, open_listeners, serve, tls_context
+from tests._turns import within
 from tests.http._caller import calling
 from tests.http._serving import echo, is_inference, plain_app, serving
 
@@ -108,9 +109,10 @@ async def test_the_lifespan_s_end_is_told_after_the_last_request() -> None:
 
 
 async def test_draining_lets_requests_finish_and_closes_the_rest() -> None:
-    go_on = trio.Event()
+    begun, go_on = trio.Event(), trio.Event()
 
     async def handler(exchange: Exchange) -> None:
+        begun.set()
         await go_on.wait()
         assert exchange.shutting_down
         await exchange.respond(200, [], b"late")
@@ -121,9 +123,11 @@ async def test_draining_lets_requests_finish_and_closes_the_rest() -> None:
         calling(served.port) as idle,
     ):
         await busy.post()
-        await trio.sleep(0.02)
+        await begun.wait()
         assert served.running is not None
-        statistics = served.running.statistics()
+        with trio.fail_after(30):
+            while (statistics := served.running.statistics()).connections < 2:  # noqa: ASYNC110 - it tells nobody
+                await trio.sleep(0.01)
         assert (statistics.connections, statistics.idle, statistics.in_flight) == (2, 1, 1)
         served.shutdown.set()
         assert await idle.rest() == b""
@@ -151,10 +155,9 @@ async def test_after_the_grace_period_handlers_are_cancelled_and_have_a_last_wor
     async with serving(handler, grace=0.1) as served, calling(served.port) as caller:
         await caller.post()
         await caller.head()
-        started = trio.current_time()
         served.shutdown.set()
-        assert await caller.rest() == b"4\r\ndata\r\n5\r\nerror\r\n"
-        assert trio.current_time() - started < 0.5
+        async with within(0.5):
+            assert await caller.rest() == b"4\r\ndata\r\n5\r\nerror\r\n"
 
 
 async def test_a_handler_that_shields_itself_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +170,7 @@ async def test_a_handler_that_shields_itself_is_cut(monkeypatch: pytest.MonkeyPa
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x" * 20_000_000})
 
-    with trio.fail_after(2):
+    with trio.fail_after(30):
         async with serving(app=app, grace=0.1) as served, calling(served.port) as caller:
             await caller.get(b"/big")  # hypercorn shields the sending of what is never read
             await caller.head()
@@ -195,13 +198,12 @@ async def _hang(_: Exchange) -> None:
 
 
 async def test_http_2_connections_drain_too() -> None:
-    async with serving(grace=2) as served, calling(served.port) as caller:
+    async with serving(grace=600) as served, calling(served.port) as caller:
         await caller.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
         await caller.exactly(9)
-        started = trio.current_time()
         served.shutdown.set()
-        await caller.rest()
-        assert trio.current_time() - started < 1
+        with trio.fail_after(30):
+            await caller.rest()
 
 
 async def test_running_out_of_descriptors_delays_callers_and_nothing_else(

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from infermux.http.watch import EpollWatch, LeaveWatch, PollingWatch, leave_watch
+from tests._turns import within
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ async def test_a_hang_up_is_called_back_within_100_ms(
     await trio.sleep(0.02)
     assert not left.is_set()
     theirs.close() if how == "close" else theirs.shutdown(socket.SHUT_WR)
-    with trio.fail_after(0.1):
+    async with within(0.1):
         await left.wait()
 
 
@@ -74,9 +75,16 @@ async def test_the_call_comes_once(watch: LeaveWatch, pair: Pair, nursery: trio.
     ours, theirs = pair
     nursery.start_soon(watch.run)
     calls: list[int] = []
-    watch.add(ours, lambda: calls.append(1))
+    left = trio.Event()
+
+    def called() -> None:
+        calls.append(1)
+        left.set()
+
+    watch.add(ours, called)
     theirs.close()
-    await trio.sleep(0.15)
+    await left.wait()
+    await trio.sleep(0.12)
     assert calls == [1]
 
 
@@ -89,7 +97,7 @@ async def test_epoll_sees_a_hang_up_behind_unread_bytes(pair: Pair, nursery: tri
     watch.add(ours, left.set)
     theirs.send(b"pipelined")
     theirs.close()
-    with trio.fail_after(0.1):
+    async with within(0.1):
         await left.wait()
 
 

@@ -1,20 +1,16 @@
-"""One connection to the mock of Anthropic's API: reads requests, answers them in turn, sees its caller leave."""
+"""One connection to the mock of Anthropic's API: how its requests are answered."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-import struct
-from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-import httptools
 import trio
 
 from tests.mocks.anthropic_answers import Reply, continued
 from tests.mocks.anthropic_rules import Refusal, refuse
+from tests.mocks.inbox import Inbox, close, reset
 from tests.mocks.memory_net import MemoryStream
 from tests.mocks.openai_rules import Json, Recorded
 
@@ -47,61 +43,15 @@ class Connection:
         self._upstream = upstream
         self._stream = stream
         self._number = number
-        self._parser = httptools.HttpRequestParser(self)
-        self._target, self._body = b"", b""
-        self._headers: list[tuple[str, str]] = []
-        self._waiting: deque[Recorded] = deque()
-        self._current: Recorded | None = None
-        self._arrived = trio.Event()
         self._answered = 0
 
-    # httptools calls these
-    def on_message_begin(self) -> None:
-        self._target, self._body, self._headers = b"", b"", []
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        method = self._parser.get_method().decode()
-        target = self._target.decode("ascii")
-        self._waiting.append(Recorded(method, target, self._headers, self._body, trio.current_time(), self._number))
-        self._arrived.set()
-
     async def serve(self) -> None:
-        try:
-            async with trio.open_nursery() as nursery, self._stream:
-                nursery.start_soon(self._read, nursery.cancel_scope)
-                while True:
-                    await self._arrived.wait()
-                    self._arrived = trio.Event()
-                    while self._waiting:
-                        await self._handle(self._waiting.popleft())
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the caller left, or the script closed the connection
-
-    async def _read(self, scope: trio.CancelScope) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, httptools.HttpParserError):
-            while data := await self._stream.receive_some():
-                self._parser.feed_data(data)
-        if self._current is not None and self._current.finished_at is None:
-            self._current.closed_at = trio.current_time()
-        scope.cancel()
+        await Inbox(self._stream, self._number).serve(self._handle)
 
     async def _handle(self, request: Recorded) -> None:
-        self._current = request
         self._upstream.came(request)
         try:
             await self._respond(request)
-        except trio.BrokenResourceError:
-            request.closed_at = request.closed_at or trio.current_time()
-            raise
         finally:
             self._upstream.left()
 
@@ -126,7 +76,7 @@ class Connection:
         if reply.hang:
             await trio.sleep_forever()
         if reply.reset:
-            self._reset()
+            reset(self._stream)
         if reply.status != 200:
             error = Refusal(reply.status, reply.message or f"scripted {reply.status}").body()
             await self._send(request, reply.status, error if reply.body is None else reply.body, reply)
@@ -162,11 +112,11 @@ class Connection:
         if reply is not None and cut is not None and cut < len(body):
             if reply.reset_after is not None:
                 await trio.sleep(0.02)  # a reset discards what the other side has not read yet
-                self._reset()
-            await self._close()
+                reset(self._stream)
+            await close(self._stream)
         request.finished_at = trio.current_time()
         if reply is not None and not reply.keep_alive:
-            await self._close()
+            await close(self._stream)
 
     async def _send_events(self, request: Recorded, reply: Reply) -> None:
         chunked = reply.framing == "chunked"
@@ -177,10 +127,10 @@ class Connection:
         for event in made:
             match event:
                 case b"CUT":
-                    await self._close()
+                    await close(self._stream)
                 case b"RESET":
                     await trio.sleep(0.02)
-                    self._reset()
+                    reset(self._stream)
                 case b"STALL":
                     await trio.sleep_forever()
                 case b"WAIT":
@@ -191,16 +141,4 @@ class Connection:
             await self._stream.send_all(b"0\r\n\r\n")
         request.finished_at = trio.current_time()
         if not chunked or not reply.keep_alive:
-            await self._close()
-
-    async def _close(self) -> None:
-        await self._stream.aclose()
-        raise trio.ClosedResourceError
-
-    def _reset(self) -> None:
-        if isinstance(self._stream, MemoryStream):
-            self._stream.reset()
-        else:
-            self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._stream.socket.close()
-        raise trio.ClosedResourceError
+            await close(self._stream)

@@ -18,15 +18,15 @@ import itertools
 import json
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 import trio
 
-from infermux.providers.wire import MemoryWire
 from tests.mocks.anthropic_answers import Reply, Tool, Usage, events, message
 from tests.mocks.anthropic_connection import Connection
 from tests.mocks.anthropic_rules import VERSIONS, Refusal, check_messages, decode, refuse
+from tests.mocks.listening import listening
 from tests.mocks.memory_net import MemoryNet, MemoryStream
 from tests.mocks.openai_rules import Json, Recorded
 
@@ -80,8 +80,8 @@ class AnthropicUpstream:
         return [request for request in self.requests if request.path == "/v1/messages"]
 
     async def __aenter__(self) -> AnthropicUpstream:
-        self._server = self._running()
-        await self._server.__aenter__()
+        self._server = listening(self._accept, net=self._net, port=self.port)
+        self.port = await self._server.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -108,23 +108,6 @@ class AnthropicUpstream:
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
-
-    @contextlib.asynccontextmanager
-    async def _running(self) -> AsyncGenerator[None]:
-        async with trio.open_nursery() as nursery:
-            if self._net is not None:
-                self.port = self._net.listen(nursery, self._accept_wire, self.port)
-            else:
-                listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
-                self.port = listeners[0].socket.getsockname()[1]
-                nursery.start_soon(trio.serve_listeners, self._accept, listeners)
-            yield
-            if self._net is not None:
-                self._net.close(self.port)
-            nursery.cancel_scope.cancel()
-
-    async def _accept_wire(self, wire: MemoryWire) -> None:
-        await self._accept(MemoryStream(wire))
 
     async def _accept(self, stream: trio.SocketStream | MemoryStream) -> None:
         self.connections += 1

@@ -14,20 +14,21 @@ is used up only by a request for an answer that was acceptable.
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 import json
 import urllib.parse
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import attrs
-import httptools
 import trio
 
 from infermux.providers.eventstream import Message, encode, event
 from tests.mocks.bedrock_rules import Identity, Refusal, check_converse, check_shape, check_signature, invalid
+from tests.mocks.inbox import Inbox, close
+from tests.mocks.listening import listening
+from tests.mocks.memory_net import MemoryStream
 from tests.mocks.openai_rules import Json, Recorded, decode
 
 __all__ = ["HAIKU", "IDENTITY", "NOVA", "REGION", "BedrockUpstream", "Recorded", "Reply"]
@@ -204,8 +205,8 @@ class BedrockUpstream:
         }
 
     async def __aenter__(self) -> BedrockUpstream:
-        self._server = self._running()
-        await self._server.__aenter__()
+        self._server = listening(self._accept, net=None, port=0)
+        self.port = await self._server.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -217,20 +218,11 @@ class BedrockUpstream:
         """Close `client` before the server ends."""
         self._clients.append(client)
 
-    @contextlib.asynccontextmanager
-    async def _running(self) -> AsyncGenerator[None]:
-        async with trio.open_nursery() as nursery:
-            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            self.port = listeners[0].socket.getsockname()[1]
-            nursery.start_soon(trio.serve_listeners, self._accept, listeners)
-            yield
-            nursery.cancel_scope.cancel()
-
-    async def _accept(self, stream: trio.SocketStream) -> None:
+    async def _accept(self, stream: trio.SocketStream | MemoryStream) -> None:
         self.connections += 1
         try:
             await _Connection(self, stream, self.connections).serve()
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+        finally:
             self.left.set()
 
     def next_reply(self) -> Reply:
@@ -287,48 +279,19 @@ class BedrockUpstream:
 
 
 class _Connection:
-    """One connection: reads requests and answers them in turn; the end of reading cancels an answer."""
+    """One connection: how its requests are answered."""
 
-    def __init__(self, upstream: BedrockUpstream, stream: trio.SocketStream, number: int) -> None:
+    def __init__(self, upstream: BedrockUpstream, stream: trio.SocketStream | MemoryStream, number: int) -> None:
         self._upstream = upstream
         self._stream = stream
         self._number = number
-        self._parser = httptools.HttpRequestParser(self)
-        self._target, self._body = b"", b""
-        self._headers: list[tuple[str, str]] = []
-        self._send, self._waiting = trio.open_memory_channel[Recorded](100)
-
-    # httptools calls these
-    def on_message_begin(self) -> None:
-        self._target, self._body, self._headers = b"", b"", []
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        method, target = self._parser.get_method().decode(), self._target.decode("ascii")
-        request = Recorded(method, target, self._headers, self._body, trio.current_time(), self._number)
-        self._send.send_nowait(request)
 
     async def serve(self) -> None:
-        async with trio.open_nursery() as nursery, self._stream:
-            nursery.start_soon(self._read, nursery.cancel_scope)
-            async for request in self._waiting:
-                self._upstream.requests.append(request)
-                await self._respond(request)
+        await Inbox(self._stream, self._number).serve(self._handle)
 
-    async def _read(self, scope: trio.CancelScope) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, httptools.HttpParserError):
-            while data := await self._stream.receive_some():
-                self._parser.feed_data(data)
-        self._upstream.left.set()
-        scope.cancel()
+    async def _handle(self, request: Recorded) -> None:
+        self._upstream.requests.append(request)
+        await self._respond(request)
 
     async def _respond(self, request: Recorded) -> None:
         try:
@@ -373,8 +336,7 @@ class _Connection:
         await self._stream.send_all(_head(200, kind, "Transfer-Encoding: chunked"))
         for item in events:
             if item == b"CUT":
-                await self._stream.aclose()
-                raise trio.ClosedResourceError
+                await close(self._stream)
             await self._stream.send_all(b"%x\r\n%b\r\n" % (len(item), item))
         await self._stream.send_all(b"0\r\n\r\n")
 

@@ -18,19 +18,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import socket
 import ssl
-import struct
 import sys
 import urllib.parse
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol
 
-import httptools
 import trio
 
-from infermux.providers.wire import MemoryWire
+from tests.mocks.inbox import Inbox, close, reset
+from tests.mocks.listening import listening
 from tests.mocks.memory_net import MemoryNet, MemoryStream
 from tests.mocks.openai_answers import Mode, Reply, completion, continued, events
 from tests.mocks.openai_further import FURTHER, check_completion, model_of, text_reply
@@ -107,8 +105,8 @@ class OpenAIUpstream:
         return [request for request in self.requests if request.path.endswith("/chat/completions")]
 
     async def __aenter__(self) -> OpenAIUpstream:
-        self._server = self._running()
-        await self._server.__aenter__()
+        self._server = listening(self._accept, net=self._net, port=self.port)
+        self.port = await self._server.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -131,23 +129,6 @@ class OpenAIUpstream:
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
-
-    @contextlib.asynccontextmanager
-    async def _running(self) -> AsyncGenerator[None]:
-        async with trio.open_nursery() as nursery:
-            if self._net is not None:
-                self.port = self._net.listen(nursery, self._accept_wire, self.port)
-            else:
-                listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
-                self.port = listeners[0].socket.getsockname()[1]
-                nursery.start_soon(trio.serve_listeners, self._accept, listeners)
-            yield
-            if self._net is not None:
-                self._net.close(self.port)
-            nursery.cancel_scope.cancel()
-
-    async def _accept_wire(self, wire: MemoryWire) -> None:
-        await self._accept(MemoryStream(wire))
 
     async def _accept(self, stream: trio.SocketStream | MemoryStream) -> None:
         self.connections += 1
@@ -235,7 +216,7 @@ class OpenAIUpstream:
 
 
 class _Connection:
-    """One connection: reads requests, answers them in turn, and notices when the caller leaves meanwhile."""
+    """One connection: how its requests are answered."""
 
     def __init__(
         self,
@@ -250,63 +231,17 @@ class _Connection:
             trio.SSLStream(stream, context, server_side=True, https_compatible=True) if context else stream
         )
         self._number = number
-        self._parser = httptools.HttpRequestParser(self)
-        self._target, self._body = b"", b""
-        self._headers: list[tuple[str, str]] = []
-        self._waiting: deque[Recorded] = deque()
-        self._current: Recorded | None = None
-        self._arrived = trio.Event()
-
-    # httptools calls these
-    def on_message_begin(self) -> None:
-        self._target, self._body, self._headers = b"", b"", []
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        method = self._parser.get_method().decode()
-        target = self._target.decode("ascii")
-        self._waiting.append(Recorded(method, target, self._headers, self._body, trio.current_time(), self._number))
-        self._arrived.set()
 
     async def serve(self) -> None:
-        try:
-            async with trio.open_nursery() as nursery, self._stream:
-                nursery.start_soon(self._read, nursery.cancel_scope)
-                while True:
-                    await self._arrived.wait()
-                    self._arrived = trio.Event()
-                    while self._waiting:
-                        await self._handle(self._waiting.popleft())
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the caller left, or the script closed the connection
-
-    async def _read(self, scope: trio.CancelScope) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, httptools.HttpParserError):
-            while data := await self._stream.receive_some():
-                self._parser.feed_data(data)
-        if self._current is not None and self._current.finished_at is None:
-            self._current.closed_at = trio.current_time()
-        scope.cancel()
+        await Inbox(self._stream, self._number).serve(self._handle)
 
     async def _handle(self, request: Recorded) -> None:
         upstream = self._upstream
         upstream.requests.append(request)
-        self._current = request
         upstream.in_flight += 1
         upstream.peak = max(upstream.peak, upstream.in_flight)
         try:
             await self._respond(request)
-        except trio.BrokenResourceError:
-            request.closed_at = request.closed_at or trio.current_time()
-            raise
         finally:
             upstream.left()
 
@@ -329,7 +264,7 @@ class _Connection:
         if reply.hang:
             await trio.sleep_forever()
         if reply.reset:
-            self._reset()
+            reset(self._socket)
         plain = reply.events is not None or reply.body is not None
         body = {} if plain else request.json
         if reply.refuses_prefill and body["messages"][-1]["role"] == "assistant":
@@ -375,11 +310,11 @@ class _Connection:
         if cut is not None and cut < len(body):
             if reply is not None and reply.reset_after is not None:
                 await trio.sleep(0.02)  # a reset discards what the other side has not read yet
-                self._reset()
-            await self._close()
+                reset(self._socket)
+            await close(self._socket)
         request.finished_at = trio.current_time()
         if reply is not None and not reply.keep_alive:
-            await self._close()
+            await close(self._socket)
 
     async def _send_events(self, request: Recorded, reply: Reply, body: Json) -> None:
         chunked = reply.framing == "chunked"
@@ -390,10 +325,10 @@ class _Connection:
         for event in made if reply.events is None else reply.events:
             match event:
                 case b"CUT":
-                    await self._close()
+                    await close(self._socket)
                 case b"RESET":
                     await trio.sleep(0.02)
-                    self._reset()
+                    reset(self._socket)
                 case b"STALL":
                     await trio.sleep(reply.stall_for)
                 case b"WAIT":
@@ -404,19 +339,7 @@ class _Connection:
             await self._stream.send_all(b"0\r\n\r\n")
         request.finished_at = trio.current_time()
         if not chunked or not reply.keep_alive:
-            await self._close()
-
-    async def _close(self) -> None:
-        await self._socket.aclose()
-        raise trio.ClosedResourceError
-
-    def _reset(self) -> None:
-        if isinstance(self._socket, MemoryStream):
-            self._socket.reset()
-        else:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._socket.socket.close()
-        raise trio.ClosedResourceError
+            await close(self._socket)
 
 
 async def _main(arguments: list[str]) -> None:

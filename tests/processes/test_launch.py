@@ -88,22 +88,25 @@ async def test_it_is_ended_also_when_its_guard_was_killed(tmp_path: Path) -> Non
     assert children_of(os.getpid()) == before
 
 
-async def test_twenty_start_in_the_time_of_the_slowest_and_a_second_whatever_becomes_of_others(tmp_path: Path) -> None:
+async def test_twenty_start_side_by_side_whatever_becomes_of_others(tmp_path: Path) -> None:
     paths = [tmp_path / str(n) for n in range(20)]
     for path in paths:
         bind(path)
-    scripts = [*(f"sleep 0.5; echo {shlex.quote(str(path))}; exec cat" for path in paths), "exit 1", "exec sleep 60"]
+    scripts = [
+        *(f"sleep {SOON / 10}; echo {shlex.quote(str(path))}; exec cat" for path in paths),
+        "exit 1",
+        "exec sleep 60",
+    ]
     processes = [ProviderProcess(Spec(name="one", command=(SHELL, "-c", script))) for script in scripts]
     async with trio.open_nursery() as nursery:
         began = trio.current_time()
         for process in processes:
             nursery.start_soon(process.run)
-        with trio.fail_after(SOON):
+        with trio.fail_after(SOON):  # one after the other they would take twice as long
             for process in processes[:20]:
                 await process.ready()
         took = trio.current_time() - began
         with pytest.raises(ProcessUnavailable):
             await processes[20].ready()
         nursery.cancel_scope.cancel()
-    print(f"twenty that take 0.5 s started in {took:.2f} s")
-    assert took < 0.5 + 1
+    print(f"twenty that take {SOON / 10:g} s started in {took:.2f} s")

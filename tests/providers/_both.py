@@ -43,6 +43,14 @@ def inside_and_outside(test: Test) -> Test:
     return both
 
 
+def inside_and_outside_at_length(test: Test) -> Test:
+    """As `inside_and_outside`, but the latter in the long form only: for many cases that go the same way."""
+    pytest.mark.usefixtures("place")(test)
+    places = ("inside", pytest.param("outside", marks=pytest.mark.long))
+    both: Test = pytest.mark.parametrize("place", places, indirect=True)(test)
+    return both
+
+
 def options() -> dict[str, Any]:
     """Settings of a provider that choose the transport of the running test."""
     return _OPTIONS[chosen]
@@ -57,7 +65,7 @@ async def cancelled_when_asked(provider: Adapter, call: Call, requests: Sequence
     """Send `call`, which is not answered, and cancel it when the upstream's `requests` show that it has arrived."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(provider.send, call)
-        with trio.fail_after(2):
+        with trio.fail_after(30):
             while True:
                 if requests:
                     break

@@ -16,7 +16,7 @@ from infermux.secret import Secret
 from tests.mocks.bedrock_rules import Identity
 from tests.mocks.bedrock_upstream import BEARER, HAIKU, IDENTITY, NOVA, REGION, BedrockUpstream, Reply
 from tests.providers._bedrock import adapter, asked, call, failure, let_in, opened
-from tests.providers._both import inside_and_outside, over_both
+from tests.providers._both import inside_and_outside, inside_and_outside_at_length, over_both
 from tests.providers._calls import drained
 
 ARN = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/abc123def456"
@@ -172,7 +172,7 @@ async def test_what_cannot_be_carried_is_named(upstream: BedrockUpstream) -> Non
 
 
 # Refusals.
-@inside_and_outside
+@inside_and_outside_at_length
 @pytest.mark.slow
 @pytest.mark.parametrize("type_header", [True, False])
 @pytest.mark.parametrize(

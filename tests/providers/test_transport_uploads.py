@@ -114,7 +114,7 @@ async def test_what_the_source_raises_comes_out_and_ends_the_connection(kind: st
             await transport.send(
                 transport.template(POST, b"/v1/x"), Pieces((b"hello", RequestTimeout("slow")), length=9)
             )
-        with trio.fail_after(2):
+        with trio.fail_after(30):
             await closed.wait()
         await transport.aclose()
         nursery.cancel_scope.cancel()
@@ -134,7 +134,7 @@ async def test_a_refusal_before_the_bodys_end_is_the_answer(kind: str) -> None:
     async with trio.open_nursery() as nursery:
         peer = await upstream(nursery, script)
         transport = build(kind, peer.origin)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             response = await transport.send(transport.template(POST, b"/v1/x"), Endless((), length=10_000_000))
         assert response.status == 413
         response.close()

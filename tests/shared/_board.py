@@ -40,6 +40,7 @@ class Money(IntEnum):
     ADMITTED = auto()
     SPENT = auto()
     PROMISED = auto()
+    MOST_PROMISED = auto()  # at one time
     SHOWN = auto()  # spent by all, as the node shows it
     FREE = auto()  # the most that nobody had spent or been promised when it refused, with Redis there
 

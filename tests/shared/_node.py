@@ -168,6 +168,7 @@ class Node:
             return
         mine[Money.ADMITTED] += 1
         mine[Money.PROMISED] += PROMISE
+        mine[Money.MOST_PROMISED] = max(mine[Money.MOST_PROMISED], mine[Money.PROMISED])
         await trio.sleep(random.uniform(0.05, 0.2))
         cost = random.randint(PROMISE // 2, PROMISE)
         self.close(account, cost)

@@ -70,7 +70,6 @@ class Nodes:
     cut_off: dict[int, float] = attrs.field(factory=dict[int, float])  # nodes without Redis while others had it: since
     alone: int = 0  # micro-dollars that nodes may have used beside what the others found in Redis
     shaken: bool = False  # Redis meets a fault in this row
-    promised: int = 0  # micro-dollars, the most at any moment of this row
     untold: int = 0  # micro-dollars of killed nodes that nobody else may know of
     _fell_back: dict[int, int] = attrs.field(factory=dict[int, int])  # how often, when that was seen last
     _began: float = 0.0
@@ -165,7 +164,7 @@ class Nodes:
         left = [max(0.0, was + each.allowed - each.admitted) for was, each in zip(before, found, strict=True)]
         self.window = Window(time.monotonic(), self._admitted(), left, self.offered())
         self.untold, self.under_way = 0, None
-        self.alone = self.promised = 0
+        self.alone = 0
         self.shaken = False
         self._spent.clear()
 
@@ -197,7 +196,6 @@ class Nodes:
         spent, promised = self.money(Money.SPENT), sum(self.money(Money.PROMISED))
         if self.under_way is None and sum(spent) + promised >= self.budget:
             self.under_way = promised
-        self.promised = max(self.promised, promised)
         self._see_who_is_alone(now)
         assert sum(spent) + (0 if self.shaken else promised) <= (most := self.most()), (
             f"${sum(spent) / 1e6} of a budget of ${self.budget / 1e6} spent and ${promised / 1e6} promised, "

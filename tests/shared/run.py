@@ -3,8 +3,9 @@
     python -m tests.shared.run [--seconds 10]
 
 Each fault lasts so many seconds, and has a row. A row fails where more is admitted than its limits and the blocks
-allow, where more than 2 % of a limit are missing, where its budget is overspent or not spent, or where the ledger,
-PostgreSQL, Redis and the nodes do not agree on what was spent. Runs of the full length are written down.
+allow, where more than 2 % of a limit are missing, where its budget is overspent, not spent, or refuses somebody while
+much of it is free, or where the ledger, PostgreSQL, Redis and the nodes do not agree on what was spent. Runs of the
+full length are written down.
 """
 
 from __future__ import annotations

@@ -89,6 +89,8 @@ class FakeLink:
             self.worker.words.update(latest.words)
         await handler(READY)
         while True:
+            if self.worker.hangs:
+                await self.worker.dead.wait()
             await handler(Turn([]))
             with trio.move_on_after(0.5):
                 await handler(await self.worker.says.receive())
@@ -125,6 +127,10 @@ class FakeWorker:
     share: Any = None
     late: bool = False
     telling: trio.Lock = attrs.field(factory=trio.Lock)
+    is_over: bool = False
+    has_told: bool = True
+    growing: bool = False
+    looked_at: trio.Event | None = None
 
     def __attrs_post_init__(self) -> None:
         self.link = FakeLink(self)

@@ -27,7 +27,7 @@ async def test_all_begin_with_their_parts(autojump_clock: MockClock) -> None:
 async def test_where_one_does_not_come_up_the_start_has_failed(autojump_clock: MockClock) -> None:
     async with world(comes_up=lambda number: number != 1) as w:
         w.nursery.start_soon(_end_later, w, 1)
-        with pytest.raises(NotStarted):
+        with pytest.raises(NotStarted, match="worker 1 ended with exit code 1 before it was ready"):
             await w.crew.start(w.nursery)
 
 

@@ -12,6 +12,7 @@ import attrs
 import openai
 import trio
 
+from tests._turns import Unhurried
 from tests.e2e._router import HELLO, routing
 from tests.e2e.faults._runs import NOT_JSON, Placed, Result, Run, asked, configuration, place
 from tests.e2e.faults._table import SCALE, Case
@@ -81,7 +82,7 @@ async def over_sockets(configured: dict[str, Any]) -> AsyncGenerator[OverSockets
 
 def by_sockets(cases: Sequence[Case], *, rescue: bool) -> list[Run]:
     """Run all cases against one router, some at once: each waits for nothing but time."""
-    return trio.run(partial(_by_sockets, cases, rescue=rescue))
+    return trio.run(partial(_by_sockets, cases, rescue=rescue), clock=Unhurried())
 
 
 async def _by_sockets(cases: Sequence[Case], *, rescue: bool) -> list[Run]:

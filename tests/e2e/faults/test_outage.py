@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from infermux.simulation.virtual import run_virtually
+from tests._turns import Unhurried
 from tests.e2e._router import routing
 from tests.e2e.faults._memory import ask_bare, in_memory
 from tests.e2e.faults._runs import Result, World, declared
@@ -163,5 +164,5 @@ def test_nobody_notices_at_the_real_figures() -> None:
 
 
 @pytest.mark.long
-async def test_nobody_notices_over_sockets() -> None:
-    holds(*await played(None, SCALE), LATE)
+def test_nobody_notices_over_sockets() -> None:
+    holds(*trio.run(played, None, SCALE, clock=Unhurried()), LATE)

@@ -50,6 +50,7 @@ def responses(document: Any, operation: Any) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_is_valid_openapi() -> None:
     """Once: in the other modes only what is asked of callers differs."""
     OpenAPIV31SpecValidator(described(mode=AuthMode.PASSTHROUGH, separate=True)).validate()

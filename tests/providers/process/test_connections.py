@@ -12,6 +12,7 @@ from infermux.config.settings import ProviderSettings, Timeouts
 from infermux.errors import FailureKind, UpstreamFailure
 from infermux.providers.process.adapter import Process
 from infermux.providers.process.messages import Hello, encode
+from tests._turns import within
 from tests.providers.process._scripted import (
     END,
     REUSING,
@@ -106,7 +107,7 @@ async def test_leaving_closes_the_connection_at_once(nursery: trio.Nursery, tmp_
             await arrived.wait()
             await trio.sleep(0.01)
             scope.cancel()
-    with trio.fail_after(0.1):
+    async with within(0.1):
         await process.left.wait()
 
 

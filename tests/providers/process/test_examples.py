@@ -63,6 +63,7 @@ async def test_echo_says_what_it_was_told() -> None:
         assert stream.usage == Usage(prompt_tokens=1, completion_tokens=1)
 
 
+@pytest.mark.long
 async def test_an_openai_compatible_endpoint_is_passed_on_to() -> None:
     async with OpenAIUpstream() as upstream:
         settings = declared("openai_compatible", BASE_URL=upstream.base_url, API_KEY=KEY)
