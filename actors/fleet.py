@@ -351,9 +351,13 @@ class Fleet:
         Each part is bounded in time by itself: a store that hangs keeps no connection open.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.treasury.keeper.aclose)
-            if self.supply is not None and self.shared is not None:
-                nursery.start_soon(say_farewell, self.supply, self.shared)
+            nursery.start_soon(self._keep_what_was_spent)
             with trio.move_on_after(CLOSE_GRACE):
                 for member in self.members.values():
                     await close(member.adapter, member.settings.name)
+
+    async def _keep_what_was_spent(self) -> None:
+        """Redis first: of a store nobody could tell whether Redis is still to be told."""
+        if self.supply is not None and self.shared is not None:
+            await say_farewell(self.supply, self.shared)
+        await self.treasury.keeper.aclose()

@@ -101,14 +101,19 @@ class Purse:
 
     @property
     def row(self) -> Added:
-        """What is to be kept of it: what others have spent, they tell themselves."""
-        more = self.unsent
+        """What is to be kept of it now: what others have spent, they tell themselves."""
+        more = self.ready
         return Added(*self.key, int(self.start), min(more, MOST_NANO), min(self.kept + more, MOST_NANO))
 
     @property
     def unsent(self) -> int:
         """What we have spent and the store does not have, as far as is known."""
         return self.own - self.sent
+
+    @property
+    def ready(self) -> int:
+        """How much of that it may be given now: the rest is to be told to Redis first."""
+        return self.unsent if self.lease is None else max(self.lease.may_keep() - self.sent, 0)
 
     def is_kept(self, more: int) -> None:
         """The store has so much more of our own."""

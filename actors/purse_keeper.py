@@ -99,6 +99,7 @@ class PurseKeeper:
     _seen: float = 0.0  # what the last look told
     _starts: dict[Pair, int] = attrs.field(factory=dict[Pair, int])
     _stirred: trio.Event = attrs.field(factory=trio.Event)
+    _ends: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.purses.told = lambda: self._stirred.set()
@@ -172,8 +173,10 @@ class PurseKeeper:
         taken = self.purses.take_changed()
         self.purses.changed.update(dict.fromkeys(purse for purse in taken if _pair(purse) in unknown))
         known = [purse for purse in taken if _pair(purse) not in unknown]
-        if known:
-            self._waiting.append(known)
+        self.purses.hold_back(known, ends=self._ends)
+        ready = [purse for purse in known if purse.ready]
+        if ready:
+            self._waiting.append(ready)
 
     def _batch(self, purses: Sequence[Purse]) -> _Sending:
         self._batches += 1
@@ -214,7 +217,8 @@ class PurseKeeper:
             self._trouble = None
 
     async def aclose(self) -> None:
-        """Keep what is not kept yet. Bounded in time, and more so where the store is away already."""
+        """Keep what is not kept yet, all of it. Bounded in time, and more so where the store is away already."""
+        self._ends = True
         with trio.move_on_after(STORE_PATIENCE if self._trouble is None else PATIENCE_AWAY):
             await self.save()
             while self._doubt is not None:

@@ -276,9 +276,18 @@ class Purses:
     def sends(self, purses: Iterable[Purse]) -> None:
         """What these have is on its way to the store: others may see it there from now on, and need to hear of it."""
         for purse in purses:
-            purse.sending = purse.unsent
+            purse.sending = purse.ready
             if self.is_shared:
                 self.moved[purse] = None
+
+    def hold_back(self, purses: Iterable[Purse], *, ends: bool = False) -> None:
+        """What of these Redis has to hear of first is told to it, and kept later; not where it `ends`."""
+        for purse in purses:
+            if purse.lease is not None and ends:
+                purse.lease.leave()
+            elif purse.lease is not None and purse.ready < purse.unsent:
+                self.changed[purse] = None
+                purse.lease.ask(purse.lease)
 
     def restore(self, rows: Iterable[Spent], at: float, *, adding: bool) -> None:
         """What was kept of the running periods. `adding`: all that we have spent came later, and is not in it.
@@ -321,6 +330,8 @@ class Purses:
                 if more > 0:
                     purse.spent += more
                     purse.leave(max(purse.elsewhere - more, 0))
+                if purse.lease is not None:
+                    purse.lease.looked()
 
     def _tell(self) -> None:
         if self.told is not None:

@@ -2,6 +2,11 @@
 
 As with a `SharedBucket` blocks are asked for ahead, everything is counted in totals since the node began, and what is
 not used goes back. Redis counts in micro-dollars, rounded up; the purse goes on counting in nano-dollars.
+
+What a node has spent may be told twice: by itself, and by a store that has it too. So that it is counted once a store
+is given only what Redis has heard before, as long as there is a Redis: what it tells beyond that is of nodes that have
+gone, or are cut off. These tell how much of it is their own when they are back, and save nothing more until they are
+answered.
 """
 
 from __future__ import annotations
@@ -9,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from infermux.shared.scripts import Call
 
@@ -69,10 +74,16 @@ class SharedPurse:
         self._tells = False
         self._heard_at = -math.inf
         self._beyond = 0  # what is ours beyond what was granted, while Redis is gone
-        self._seen = (0, -1, 0)  # total, version and what is spent, as Redis told last
-        self._booked = 0  # of our spending, in what Redis told
-        self._stored = 0  # of that of all with our store
+        self._total = 0  # granted to all, and spent by those who are gone, as Redis told last
+        self._book = ""  # what each has, as Redis told last; none: it was never there
+        self._booked = 0  # of our spending, in that
+        self._others = 0  # what all others with our store have spent, in that
         self._said = 0
+        self._apart = True  # there is no Redis, or it was not told yet
+        self._under_way = False  # a call is
+        self._leaves = False
+        self._own = 0  # what was ours when it was made, in nano-dollars
+        self._settled = 0  # of ours, in nano-dollars, what the store may have while there is a Redis
         self._rate = self._unit = 0.0
         self._before = (0.0, 0)
 
@@ -102,6 +113,27 @@ class SharedPurse:
             self._short += more
         self.ask(self)
 
+    # The store.
+
+    def may_keep(self) -> int:
+        """Of what we have spent since we began, in nano-dollars, how much the store may be given now."""
+        is_heard = self._under_way or (self.known() and not self._apart)
+        return min(self.purse.own, self._settled) if is_heard and not self._leaves else self.purse.own
+
+    def leave(self) -> None:
+        """We are about to end, and have told Redis what we could: the store may have all."""
+        self._leaves = True
+
+    def looked(self) -> None:
+        """The store has told what others have spent. What Redis has not heard from them it is told at once."""
+        if self._is_behind and not self._apart:
+            self.ask(self)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Others have told the store what they, or anybody, have not told Redis."""
+        return self.purse.theirs // MICRO > self._others
+
     # The supplier.
 
     @property
@@ -120,7 +152,7 @@ class SharedPurse:
 
     def wanted(self, now: float) -> int:
         """How much beyond what is used this node is to hold now."""
-        most = max(0, self.limit - self._seen[0]) // (OF_WHAT_IS_LEFT * self.share.of)
+        most = max(0, self.limit - self._total) // (OF_WHAT_IS_LEFT * self.share.of)
         if most < self._unit:
             return 0  # parts that no request fits into would lie on all nodes
         if now - self.used_at > IDLE:
@@ -135,14 +167,14 @@ class SharedPurse:
         need, short = self._asked = max(self._need, self._asked[0]), self._short + self._asked[1]
         self._need = self._short = 0
         want = self.wanted(now)
-        return max(want, short) if short <= self.limit - self._seen[0] else want, need
+        return max(want, short) if short <= self.limit - self._total else want, need
 
     def is_due(self, now: float) -> bool:
         if now < self.next_at or not self.known():
             return False
         held, want = self.held, self.wanted(now)
         unbooked = -(-self.purse.own // MICRO) > self._booked
-        told = self._lost or unbooked or now - self._heard_at > REFRESH
+        told = self._lost or unbooked or self._is_behind or now - self._heard_at > REFRESH
         return told or self.is_waiting or held < min(self._low, want) or held < 0 or held > 2 * want
 
     def is_low(self, now: float) -> bool:
@@ -161,42 +193,38 @@ class SharedPurse:
             self.granted = used + max(want, need)
             self._divide()
         self.number += 1
-        self._said = spending
-        (total, version, spent), granted, booked = self._seen, self.granted, self._booked
-        if version < 0:  # what a store has is from all nodes, us included, and nobody may tell it again
-            total = spent = -(-self.purse.kept // MICRO)
-            granted = booked = -(-self.purse.sent // MICRO)
-        ends = round(max(0.0, self.purse.end - self.wall()) * 1000) + KEPT_AFTER
+        purse = self.purse
+        kept = purse.sent + purse.sending
+        self._said, self._own, self._under_way = spending, purse.own, True
+        self._settled = max(self._settled, kept)
+        # Others may be about to tell that themselves: until all had their turn it is not compared.
+        theirs = purse.theirs // MICRO if self.known() and not telling else -1
+        ends = round(max(0.0, purse.end - self.wall()) * 1000) + KEPT_AFTER
         numbers = (
             self.number,
             self.limit,
             used,
             want,
             need,
-            granted,
-            total,
-            version,
+            self.granted,
             spending,
-            booked,
-            spent,
+            self._booked,
             ends,
-            self.purse.kept // MICRO,
-            -(-(self.purse.sent + self.purse.sending) // MICRO),
-            self._stored,
+            theirs,
+            -(-kept // MICRO),
         )
-        return Call("purse", self.keys, (self.node, *numbers, self.store()))
+        return Call("purse", self.keys, (self.node, *numbers, self.store(), self._book))
 
-    def answered(self, answer: Sequence[int], now: float) -> bool:
-        granted, total, version, spent, restored, self._stored = answer
-        self.granted, self._seen, self._booked = granted, (total, version, spent), self._said
+    def answered(self, answer: Sequence[Any], now: float) -> bool:
+        self.granted, self._total, spent, restored, self._others, self._book = answer
+        self._booked, self._settled = self._said, max(self._settled, self._own)
+        self._apart = self._under_way = False
         if self._tells:
             return bool(restored)
         lacked, _ = self._asked
         self._lost, self._asked = False, (0, 0)
         self._low = self.wanted(now) // 2
-        purse = self.purse
-        more = (spent - self._said) * MICRO + purse.own - purse.spent
-        purse.spent += more
+        self.purse.spent = (spent - self._said) * MICRO + self.purse.own
         self._heard_at = now
         self._divide()
         self.next_at = now + (PAUSE if lacked and self.held < lacked else 0.002)
@@ -208,13 +236,14 @@ class SharedPurse:
         """Redis is gone: our part of what was left for all is ours."""
         del since, now
         self.share = share
+        self._apart, self._under_way = True, False
         self.fall_back()
 
     def fall_back(self) -> None:
         """Redis takes its time: until it answers our part of what was left for all is ours, if that is known."""
         if not self._lost:
             known = self.clock() - self._heard_at <= STALE
-            left = max(0, self.limit - self._seen[0])
+            left = max(0, self.limit - self._total)
             # Others may have been granted a block each since it was seen.
             self._beyond = self.share.part(left - left // OF_WHAT_IS_LEFT) if known else 0
             self._lost = True
@@ -224,7 +253,7 @@ class SharedPurse:
     def _divide(self) -> None:
         """The purse promises what is granted; while Redis is gone, beyond that our part of what nobody has."""
         purse, ours = self.purse, self.granted
-        if self._seen[1] < 0:  # it was never there
+        if not self._book:  # it was never there
             spent = -(-(purse.spent - purse.own) // MICRO)
             ours += self.share.part(max(0, self.limit - spent)) if self._away else 0
         elif self._lost:

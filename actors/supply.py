@@ -349,14 +349,15 @@ class Supply:
         if self.last_dealt.late:  # for as long as Redis is gone nobody would say that others have let go
             self.last_dealt = attrs.evolve(self.last_dealt, late=False)
             self.dealt(self.last_dealt)
-        if self.lost_at is not None:
-            return first
-        now = self.lost_at = trio.current_time()
-        self.numbers.outages += 1
+        now = trio.current_time()
+        is_news, since = self.lost_at is None, now if self.lost_at is None else self.lost_at
+        self.lost_at = since
         for bucket in self._active:
-            bucket.lose(self.share, now, now)
-        self._announce()
-        return True
+            bucket.lose(self.share, since, now)
+        if is_news:
+            self.numbers.outages += 1
+            self._announce()
+        return is_news or first
 
     def _announce(self) -> None:
         self.heard.set()

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-VERSION: Final = "v2"
+VERSION: Final = "v3"
 NAMES: Final = ("beat", "limit", "purse", "tell")
 
 

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from infermux.actors.beat import next_beat
 from infermux.config.settings import StateSettings
 from infermux.database.budgets import NANO, Batch
 from tests.actors._scripted import World, provider, world
@@ -76,6 +77,153 @@ async def test_what_was_spent_while_redis_was_away_is_counted_once_where_nodes_h
         assert [spent(node) for node in made] == [total * 5] * 2
         assert 0.9 * BUDGET.limit_usd <= total * 5 <= BUDGET.limit_usd
         assert sum(shelf.rows.values()) == total * 5 * NANO
+
+
+@pytest.mark.parametrize("loses", ["nothing", "all", "all, twice"])
+async def test_what_the_store_tells_before_a_call_that_was_under_way_reaches_redis_is_counted_once(
+    autojump_clock: MockClock, loses: str
+) -> None:
+    shared, shelf = FakeShared(), Shelf()
+    slow = FakeShared(shared.mirror)
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED, "store": shelf}
+    async with (
+        nodes(shared, 1, provider("a", "m"), **config) as [one],
+        world(provider("a", "m"), shared=slow, **config) as other,
+    ):
+        await trio.sleep(5)
+        assert await ask(one, 2) + await ask(other, 2) == 4
+        await trio.sleep(5)
+        assert spent(one) == spent(other) == 20
+        for each in (shared, slow):
+            each.go()
+        if loses != "nothing":
+            shared.mirror.flush()
+        await trio.sleep(next_beat(trio.current_time()) + 0.01 - trio.current_time())
+        assert await ask(one, 1) + await ask(other, 1) == 2
+        slow.delay = 3  # the first sees what it has saved before Redis runs what it was told
+        for each in (shared, slow):
+            each.come()
+        if loses == "all, twice":
+            await trio.sleep(2)
+            for each in (shared, slow):
+                each.go()
+            shared.mirror.flush()
+            await trio.sleep(0.1)
+            for each in (shared, slow):
+                each.come()
+        await trio.sleep(4)
+        slow.delay = 0.0005
+        await trio.sleep(5)
+        assert [spent(one), spent(other)] == [30, 30]
+        [kept] = shared.mirror.purses.values()
+        assert kept.spent == 30_000_000
+        assert await ask(one, 2) + await ask(other, 2) == 4
+        await trio.sleep(5)
+        assert [spent(one), spent(other)] == [50, 50]
+
+
+async def test_what_a_node_spends_while_others_have_written_back_an_older_view_is_not_lost(
+    autojump_clock: MockClock,
+) -> None:
+    shared = FakeShared()
+    late = FakeShared(shared.mirror)
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED}
+    async with (
+        nodes(shared, 1, provider("a", "m"), **config) as [one],
+        world(provider("a", "m"), shared=late, **config) as other,
+    ):
+        await trio.sleep(5)
+        shared.go()
+        assert await ask(other, 2) == 2
+        await trio.sleep(1.2)  # Redis and the second know of that, the first does not
+        late.go()
+        shared.mirror.flush()
+        assert await ask(one, 1) == 1
+        shared.come()
+        await trio.sleep(0.5)
+        [kept] = shared.mirror.purses.values()
+        assert kept.spent == 5_000_000
+        late.come()
+        await trio.sleep(5)
+        [kept] = shared.mirror.purses.values()
+        assert kept.spent == 15_000_000
+        assert [spent(one), spent(other)] == [15, 15]
+
+
+async def test_what_redis_heard_of_a_node_that_did_not_hear_its_answer_is_counted_once_when_another_writes_it_back(
+    autojump_clock: MockClock,
+) -> None:
+    shared = FakeShared()
+    deaf = FakeShared(shared.mirror)
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED}
+    async with (
+        nodes(shared, 1, provider("a", "m"), **config) as [one],
+        world(provider("a", "m"), shared=deaf, **config) as other,
+    ):
+        await trio.sleep(5)
+        assert await ask(one, 1) == 1
+        deaf.loses_answers = True
+        assert await ask(other, 2) == 2
+        await trio.sleep(5)
+        assert spent(one) == 15
+        for each in (shared, deaf):
+            each.go()
+        shared.mirror.flush()
+        deaf.loses_answers = False
+        shared.come()
+        await trio.sleep(2)
+        deaf.come()
+        await trio.sleep(5)
+        [kept] = shared.mirror.purses.values()
+        assert kept.spent == 15_000_000
+        assert [spent(one), spent(other)] == [15, 15]
+
+
+@pytest.mark.parametrize("loses", ["nothing", "all"])
+async def test_of_a_node_that_is_killed_while_redis_is_away_what_it_has_saved_is_counted_once(
+    autojump_clock: MockClock, loses: str
+) -> None:
+    shared, shelf = FakeShared(), Shelf()
+    dying = FakeShared(shared.mirror)
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED, "store": shelf}
+    async with (
+        nodes(shared, 1, provider("a", "m"), **config) as [one],
+        world(provider("a", "m"), shared=dying, **config) as other,
+    ):
+        await trio.sleep(5)
+        for each in (shared, dying):
+            each.go()
+        await trio.sleep(1)
+        assert await ask(one, 2) + await ask(other, 3) == 5
+        await trio.sleep(3)
+        if loses == "all":
+            shared.mirror.flush()
+        shared.come()  # the other has gone, as far as anybody can tell
+        for _ in range(20):
+            is_left = spent(one) < 100
+            assert await ask(one, 1) == is_left
+            await trio.sleep(1)
+        assert spent(one) == 100
+        [kept] = shared.mirror.purses.values()
+        assert kept.spent == 100_000_000
+
+
+async def test_the_store_is_given_what_redis_has_heard(autojump_clock: MockClock) -> None:
+    shared, shelf = FakeShared(), Shelf()
+    config: dict[str, Any] = {"budgets": (BUDGET,), "pricing": PRICED, "store": shelf}
+    async with nodes(shared, 1, provider("a", "m"), **config) as [one]:
+        assert await ask(one, 2) == 2
+        end, seen = trio.current_time() + 3, 0
+        while trio.current_time() < end:
+            [kept] = shared.mirror.purses.values()
+            seen = sum(shelf.rows.values())
+            assert seen // 1000 <= kept.spent
+            await trio.sleep(0.05)
+        assert seen == 10 * NANO
+        shared.go()
+        assert await ask(one, 1) == 1
+        await trio.sleep(1)
+        assert sum(shelf.rows.values()) == 15 * NANO  # there is no Redis to hear of it
 
 
 async def test_what_nodes_with_a_ledger_each_have_spent_while_redis_was_away_adds_up(autojump_clock: MockClock) -> None:

@@ -30,6 +30,7 @@ class Node(IntEnum):
     DEGRADED = auto()
     NODES = auto()  # that it knows of
     OUTAGES = auto()
+    FELL_BACK = auto()  # how often a budget went on by its part of what was left, as Redis took too long to answer
 
 
 class Money(IntEnum):

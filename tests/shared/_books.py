@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -59,14 +60,22 @@ class Books:
             store.close()
         start = int(bounds(PERIOD, time.time())[0])
         key = f"test:{VERSION}:purse:caller:{payer(row)}:{PERIOD}:{start}"
-        told = running.redis.ask("HMGET", key, "spent", "total").split()
-        if len(told) != 2 or not kept:
+        told = told_by(running.redis.ask("HGETALL", key).split("\n"))
+        if told is None or not kept:
             return None
         return Said(
             true=sum(running.money(Money.SPENT)),
             ledger=round((found[0][0] or 0.0) * 1e6),
             kept=kept[0][0] // 1000,
-            redis=int(told[0]),
-            granted=int(told[1]),
+            redis=told[0],
+            granted=told[1],
             shown=tuple(running.board.money(place, row)[Money.SHOWN] for place in running.processes),
         )
+
+
+def told_by(lines: Sequence[str]) -> tuple[int, int] | None:
+    """What is spent of a purse, and what nodes have of it with that, as it is kept; None: it is not there."""
+    fields = dict(zip(lines[::2], lines[1::2], strict=True)) if len(lines) > 1 else {}
+    nodes = [value.split() for name, value in fields.items() if name.startswith("n:")]
+    lent = sum(int(value) for name, value in fields.items() if name.startswith("s:"))
+    return (lent + sum(int(each[2]) for each in nodes), lent + sum(int(each[0]) for each in nodes)) if nodes else None

@@ -18,6 +18,7 @@ from infermux.shared.scripts import Call
 TOKEN = 60_000
 SKEW = GONE = 5000
 SWEEP_EVERY = 1000
+FORGOTTEN = 3_600_000
 
 
 @attrs.define
@@ -28,40 +29,67 @@ class Limit:
     nodes: dict[str, tuple[int, int]] = attrs.field(factory=dict[str, tuple[int, int]])  # granted, number
 
 
-class Stored(NamedTuple):
-    """What of a purse the nodes of one store have spent, and what of it only the store has told."""
-
-    spent: int
-    lent: int
-
-
 class Held(NamedTuple):
-    """What a node has of a purse, by the call of that number."""
+    """What a node has of a purse, by the call of that number, and with which store."""
 
     granted: int
     number: int
-    spending: int
+    spent: int
     at: int
+    store: str
 
 
 @attrs.define
 class Purse:
-    total: int
-    base: int
-    based: int
-    version: int
-    spent: int
-    stores: dict[str, Stored] = attrs.field(factory=dict[str, "Stored"])
-    sweep: int = 0
-    swept: bool = False
+    """`lent` is what only a store told, for each."""
+
     nodes: dict[str, Held] = attrs.field(factory=dict[str, "Held"])
+    lent: dict[str, int] = attrs.field(factory=dict[str, int])
+    sweep: int = 0
+
+    @property
+    def spent(self) -> int:
+        return sum(held.spent for held in self.nodes.values()) + sum(self.lent.values())
+
+    @property
+    def total(self) -> int:
+        return sum(held.granted for held in self.nodes.values()) + sum(self.lent.values())
+
+    @property
+    def book(self) -> str:
+        lines = [f"n {name} {held.granted} {held.spent} {held.store}" for name, held in self.nodes.items()]
+        return "\n".join([*lines, *(f"s {amount} {store}" for store, amount in self.lent.items())])
+
+    def others(self, node: str, store: str) -> int:
+        """What is spent with that store without that node."""
+        told = [held.spent for name, held in self.nodes.items() if held.store == store and name != node]
+        return sum(told) + self.lent.get(store, 0)
+
+    def settle(self, store: str, amount: int) -> None:
+        had = self.lent.get(store, 0)
+        self.lent[store] = had - min(had, max(0, amount))
+
+    def write_back(self, book: str, now: int, *, all_lost: bool) -> None:
+        for line in book.split("\n"):
+            kind, *words = line.split(" ", 4 if line.startswith("n") else 2)
+            if kind == "n":
+                name, granted, spent, store = words[0], int(words[1]), int(words[2]), words[3]
+                there = self.nodes.get(name, Held(int(granted), 0, 0, now, store))
+                if not all_lost:
+                    self.settle(store, spent - there.spent)
+                self.nodes[name] = there._replace(granted=max(there.granted, spent), spent=max(there.spent, spent))
+            else:
+                self.lent.setdefault(words[1], int(words[0]))
 
     def look(self, now: int, there: Mapping[str, int]) -> None:
         """Those that are gone hold nothing."""
         for name, held in list(self.nodes.items()):
-            if now - held.at > GONE and name.rpartition(".")[0] not in there:
-                self.nodes[name] = held._replace(granted=held.spending)
-        self.total = self.spent + sum(held.granted - held.spending for held in self.nodes.values())
+            if now - held.at > GONE and (name.rpartition(".")[0] or name) not in there:
+                if now - held.at > FORGOTTEN:
+                    del self.nodes[name]
+                    self.lent[held.store] = self.lent.get(held.store, 0) + held.spent
+                else:
+                    self.nodes[name] = held._replace(granted=held.spent)
 
 
 @attrs.define(eq=False)
@@ -90,7 +118,7 @@ class Mirror:
             case "limit":
                 return self.limit(call.keys[0], args[0], [int(each) for each in args[1:]])
             case "purse":
-                return self.purse(call.keys[0], args[0], [int(each) for each in args[1:-1]], args[-1])
+                return self.purse(call.keys[0], args[0], [int(each) for each in args[1:-2]], *args[-2:])
             case "beat":
                 node, gone, epoch, leaves, over, ends = args
                 return self.beat(node, int(gone), epoch, leaves=leaves == "1", over=over == "1", ends=ends)
@@ -137,61 +165,35 @@ class Mirror:
         self.limits[key] = found
         return [granted, found.level, now, restored]
 
-    def purse(self, key: str, node: str, args: Sequence[int], store: str) -> list[Any]:
-        number, limit, used, want, need, known, seen, version, spending, booked, spent_seen = args[:11]
-        _keep, kept, own, stored_seen = args[11:]
+    def purse(self, key: str, node: str, args: Sequence[int], store: str, book: str) -> list[Any]:
+        number, limit, used, want, need, known, spending, booked, _keep, theirs, kept = args
         found, restored, now = self.purses.get(key), 0, self.clock()
-        if found is None:
-            purse, restored = Purse(seen, seen, version, max(version, 0), spent_seen), int(version >= 0)
-        else:
-            purse = attrs.evolve(found, nodes=dict(found.nodes), stores=dict(found.stores))
-        stored, lent = purse.stores.get(store, (0, 0))
-        if found is None and version < 0:
-            stored, lent = spent_seen, max(0, spent_seen - booked)
-        granted, in_spent = known, booked
-        last = purse.nodes.get(node)
-        if last is not None:
-            granted, in_spent = last.granted, last.spending
-            if number <= last.number:
-                return [granted, purse.total, purse.version, purse.spent, 0, stored]
-            if granted < known:
-                purse.total += known - granted
-                granted, restored = known, 1
-        elif found is not None and version > purse.based:
-            purse.total += max(0, seen - purse.base)
-            purse.spent = max(purse.spent, spent_seen)
-            purse.base, purse.based = max(seen, purse.base), version
-            purse.version, restored = max(purse.version, version), 1
-        elif found is not None and version < 0 and booked > 0:
-            more = max(0, spent_seen - stored)
-            purse.total, purse.spent, stored = purse.total + more, purse.spent + more, stored + more
-            lent = max(0, lent + more - booked)
-        if last is None and version >= 0:
-            stored = max(stored, stored_seen)
-        if purse.swept and last is None:
-            purse.total += granted - in_spent
-        purse.spent += spending - in_spent
-        told = Stored(stored + spending - in_spent, lent)
-        purse.stores[store] = _settle_store(purse, told, kept, min(own, spending) - in_spent)
-        purse.nodes[node] = Held(granted, number, spending, now)
+        purse = Purse() if found is None else attrs.evolve(found, nodes=dict(found.nodes), lent=dict(found.lent))
+        mine = purse.nodes.get(node)
+        if mine is not None and number <= mine.number:
+            return [mine.granted, purse.total, purse.spent, 0, purse.others(node, store), purse.book]
+        if book and (mine is None or mine.spent < booked):
+            restored = 1
+            purse.write_back(book, now, all_lost=found is None)
+        mine = purse.nodes.get(node, Held(known, 0, 0, 0, store))
+        purse.settle(store, min(kept, spending) - min(booked, mine.spent))
+        restored |= mine.granted < known
+        granted = max(mine.granted, known, used)
+        purse.nodes[node] = Held(granted, number, max(mine.spent, spending), now, store)
         if not now - 2 * GONE <= purse.sweep <= now + 2 * GONE:
             purse.sweep = now + GONE
         elif purse.sweep <= now:
+            purse.sweep = now + SWEEP_EVERY
             purse.look(now, self.nodes)
-            purse.sweep, purse.swept = now + SWEEP_EVERY, True
-        if used > granted:
-            purse.total += used - granted
-            granted = used
+        if theirs >= 0 and (lacking := theirs - purse.others(node, store)) > 0:
+            purse.lent[store] = purse.lent.get(store, 0) + lacking
         free, goal = max(0, limit - purse.total), used + want
         if need > want and used + need - granted <= free:
             goal = used + need
-        given = min(goal - granted, free)
-        purse.total += given
-        granted += given
-        purse.version += 1
-        purse.nodes[node] = Held(granted, number, spending, now)
+        granted += min(goal - granted, free)
+        purse.nodes[node] = purse.nodes[node]._replace(granted=granted)
         self.purses[key] = purse
-        return [granted, purse.total, purse.version, purse.spent, restored, purse.stores[store].spent]
+        return [granted, purse.total, purse.spent, int(restored), purse.others(node, store), purse.book]
 
     def beat(self, node: str, gone: int, epoch: str, *, leaves: bool, over: bool, ends: str) -> list[Any]:
         now = self.clock()
@@ -218,14 +220,6 @@ class Mirror:
         return [self.clock(), self.news]
 
 
-def _settle_store(purse: Purse, stored: Stored, kept: int, new_of_own: int) -> Stored:
-    """The store has `kept` of all; the node tells so much of its own that the store may have told before."""
-    more = -min(stored.lent, max(0, new_of_own))
-    more += max(0, kept - (stored.spent + more))
-    purse.total, purse.spent = purse.total + more, purse.spent + more
-    return Stored(stored.spent + more, stored.lent + more)
-
-
 def _given(free: int, rest: int, want: int, need: int, beyond: int) -> int:
     if need > want and beyond + need <= free:
         rest = beyond + need
@@ -244,6 +238,7 @@ class FakeShared:
     mirror: Mirror = attrs.field(factory=lambda: Mirror(trio_ms))
     delay: float = 0.0005
     rounds: int = 0
+    loses_answers: bool = False  # what it is told is done
     _gone: trio.Event = attrs.field(factory=trio.Event)
     _hung: bool = False
     listeners: list[tuple[str, Callable[[str], None]]] = attrs.field(factory=list[tuple[str, Callable[[str], None]]])
@@ -271,6 +266,8 @@ class FakeShared:
             raise StateUnavailable("the connection is lost")
         self.rounds += 1
         answers = [self.mirror.call(call) for call in calls]
+        if self.loses_answers:
+            raise StateUnavailable("the connection is lost")
         told, self.mirror.published = self.mirror.published, []
         for channel, text in told:
             for listens, heard in list(self.listeners):

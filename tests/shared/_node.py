@@ -17,7 +17,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import trio
@@ -28,9 +28,10 @@ from infermux.actors.kit import Child, supervise
 from infermux.actors.ledger import open_ledger
 from infermux.actors.messages import Want
 from infermux.actors.record import Record
+from infermux.actors.shared_purse import SharedPurse
 from infermux.actors.supplier import START_PATIENCE, SupplierActor, say_farewell
 from infermux.actors.supply import Supply
-from infermux.actors.treasury import TREASURY, Treasury, TreasuryActor
+from infermux.actors.treasury import MONEY_WAITS, TREASURY, Treasury, TreasuryActor
 from infermux.config.settings import Budget, Price
 from infermux.database.budgets import DatabaseBudgets
 from infermux.database.place import Place
@@ -105,13 +106,30 @@ class Node:
         self.by_tokens = Limited(supply, "tokens", AMPLE, settings.tokens)
         self.by_none = Limited(supply, FULL, AMPLE, AMPLE * RESERVED)
         self.journal = Journal()
-        self.outage = -AFTER_OUTAGE
+        self.outage = self.fell_back = -AFTER_OUTAGE
         scarce = Budget(caller="*", limit_usd=settings.budget / MICRO, period=PERIOD)
         ample = Budget(caller=FULL, limit_usd=1e6, period=PERIOD)
         self.database = Database.at(Place.of(settings.database)) if settings.database else None
         store = DatabaseBudgets(self.database) if self.database else None
         self.treasury = Treasury(budgets=(scarce, ample), store=store)
         self.treasury.share_by(supply)
+        made = self.treasury.purses.lease
+        assert made is not None
+        self.treasury.purses.lease = lambda purse: self.told_of(made(purse))
+
+    def told_of(self, lease: SharedPurse) -> SharedPurse:
+        """The board tells when a request has waited for Redis in vain."""
+        falls_back = lease.fall_back
+
+        def told() -> None:
+            now = trio.current_time()
+            if not self.supply.is_degraded and now > self.fell_back + MONEY_WAITS:  # all who wait do
+                self.mine[Counter.FELL_BACK] += 1
+                self.fell_back = now
+            falls_back()
+
+        cast("Any", lease).fall_back = told
+        return lease
 
     async def call(self) -> None:
         """Ask again and again."""
@@ -154,8 +172,8 @@ class Node:
         await trio.sleep(random.uniform(0.05, 0.2))
         cost = random.randint(PROMISE // 2, PROMISE)
         self.close(account, cost)
+        mine[Money.PROMISED] -= PROMISE  # first: who looks in between must not see both
         mine[Money.SPENT] += cost
-        mine[Money.PROMISED] -= PROMISE
         who = Identity(caller=payer(row))
         self.journal.tell(Record(id="r", at=time.time(), who=who, usage=Usage(), cost=cost / MICRO))
 
@@ -215,8 +233,8 @@ class Node:
                     await self.treasury.keeper.ready()
                     yield
                 await of_rows.aclose()
-        await self.treasury.keeper.aclose()
         await say_farewell(self.supply, self.shared)
+        await self.treasury.keeper.aclose()
         if self.database:
             await self.database.aclose()
 

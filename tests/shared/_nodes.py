@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from infermux.actors.shared_bucket import OF_FAIR_SHARE
+from infermux.actors.shared_purse import OF_WHAT_IS_LEFT
 from tests.shared._board import Board, Money, Node, Says
 from tests.shared._node import Settings
 from tests.shared._redis import PATIENCE, RedisServer, redis_server
@@ -22,7 +23,6 @@ from tests.shared._redis import PATIENCE, RedisServer, redis_server
 BLOCKS: Final = 1 / OF_FAIR_SHARE  # minutes' worth of a limit that all nodes together hold in blocks, at most
 WITHIN: Final = 0.02  # of the limit of a window: so much may be missing
 STARTS_WITHIN: Final = 120.0  # seconds, on a busy machine
-ALONE_AFTER: Final = 0.3  # seconds; one notices before the other that Redis has gone
 TOLD_WITHIN: Final = 1.5  # seconds until what a node has spent is known elsewhere
 ROOT: Final = Path(__file__).parents[2]
 LIMITS: Final = ((Node.REQUESTS, Node.ASKED), (Node.TOKENS, Node.ASKED_TOKENS))
@@ -68,8 +68,10 @@ class Nodes:
     window: Window = attrs.field(init=False)
     under_way: int | None = None  # micro-dollars that were promised when the budget of this row ran out
     cut_off: dict[int, float] = attrs.field(factory=dict[int, float])  # nodes without Redis while others had it: since
-    parts: set[int] = attrs.field(factory=set[int])  # those of them that may have used a part that others used too
+    alone: int = 0  # micro-dollars that nodes may have used beside what the others found in Redis
+    shaken: bool = False  # Redis meets a fault in this row
     untold: int = 0  # micro-dollars of killed nodes that nobody else may know of
+    _fell_back: dict[int, int] = attrs.field(factory=dict[int, int])  # how often, when that was seen last
     _began: float = 0.0
     _next: int = 0
     _spent: deque[tuple[float, list[int]]] = attrs.field(factory=deque[tuple[float, list[int]]])
@@ -162,7 +164,8 @@ class Nodes:
         left = [max(0.0, was + each.allowed - each.admitted) for was, each in zip(before, found, strict=True)]
         self.window = Window(time.monotonic(), self._admitted(), left, self.offered())
         self.untold, self.under_way = 0, None
-        self.parts.clear()
+        self.alone = 0
+        self.shaken = False
         self._spent.clear()
 
     def missing(self) -> list[Missing]:
@@ -193,26 +196,38 @@ class Nodes:
         spent, promised = self.money(Money.SPENT), sum(self.money(Money.PROMISED))
         if self.under_way is None and sum(spent) + promised >= self.budget:
             self.under_way = promised
-        assert sum(spent) <= (most := self.most()), (
-            f"${sum(spent) / 1e6} of a budget of ${self.budget / 1e6} spent, ${most / 1e6} allowed"
+        self._see_who_is_alone(now)
+        assert sum(spent) + (0 if self.shaken else promised) <= (most := self.most()), (
+            f"${sum(spent) / 1e6} of a budget of ${self.budget / 1e6} spent and ${promised / 1e6} promised, "
+            f"${most / 1e6} allowed, ${self.alone / 1e6} of that for nodes without Redis, ${self.untold / 1e6} unknown"
         )
-        self._see_who_is_cut_off(now)
         self._spent.append((now, spent))
         while self._spent[0][0] < now - TOLD_WITHIN:
             self._spent.popleft()
 
     def most(self) -> int:
-        """Of a budget what may be spent: with what was under way when it ran out, what a killed node told nobody, and,
-        where a node alone had lost Redis, its part of what was left, which the others could not know of.
+        """Of a budget what may be spent, and promised: all of it, and no more. But what a killed node told nobody is
+        not known; who has no answers of Redis while others have uses its part of what was left, which they find there
+        too; and where Redis meets a fault, nodes go by what they heard last of what others had been promised.
         """
-        alone = len(self.parts) * self.budget // len(self.processes)
-        return self.budget + (self.under_way or 0) + self.untold + alone
+        return self.budget + self.untold + self.alone + ((self.under_way or 0) if self.shaken else 0)
 
-    def _see_who_is_cut_off(self, now: float) -> None:
+    def _see_who_is_alone(self, now: float) -> None:
+        """Those who have lost Redis while others have it, and those for whom it took too long to answer a request."""
         lost = {place for place in self.processes if self.board.node(place)[Node.DEGRADED]}
         lost = set[int]() if len(lost) == len(self.processes) else lost
-        self.cut_off = {place: self.cut_off.get(place, now) for place in lost}
-        self.parts |= {place for place, since in self.cut_off.items() if now - since > ALONE_AFTER}
+        before, self.cut_off = self.cut_off, {place: self.cut_off.get(place, now) for place in lost}
+        self.alone += sum(self._part(place) for place in lost if place not in before)
+        for place in self.processes:
+            times = self.board.node(place)[Node.FELL_BACK]
+            self.alone += (times - self._fell_back.get(place, 0)) * self._part(place)
+            self._fell_back[place] = times
+
+    def _part(self, place: int) -> int:
+        """What a node may go on by: its part of seven eighths of what was left when it heard from Redis last."""
+        then = sum(self._spent[0][1]) if self._spent else 0
+        left = max(0, self.budget - then)
+        return -(-(left - left // OF_WHAT_IS_LEFT) // max(1, self.board.node(place)[Node.NODES]))
 
     def offered(self) -> list[int]:
         """Requests under limits and budgets, round trips to Redis, and how often a node had lost it."""

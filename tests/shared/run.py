@@ -77,22 +77,26 @@ def phases(running: Nodes, database: Cluster, seconds: float) -> list[tuple[str,
     redis = running.redis
 
     def killed() -> None:
+        running.shaken = True
         redis.kill()
         running.until_degraded()
         running.during(seconds)
         redis.start()
 
     def restarted() -> None:
+        running.shaken = True
         redis.kill()
         redis.start()
         running.during(seconds)
 
     def paused() -> None:
+        running.shaken = True
         redis.pause()
         running.during(seconds)
         redis.resume()
 
     def flushed() -> None:
+        running.shaken = True
         redis.ask("FLUSHALL")
         running.during(seconds)
 
@@ -110,6 +114,7 @@ def phases(running: Nodes, database: Cluster, seconds: float) -> list[tuple[str,
         running.during(seconds / 2)
 
     def all_at_once() -> None:
+        running.shaken = True
         redis.pause()
         running.kill(min(running.processes))
         running.during(seconds / 2)

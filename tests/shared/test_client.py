@@ -37,8 +37,8 @@ async def everything(session: Session) -> None:
     calls = [
         Call("beat", ("infermux:v1:nodes", "infermux:v1:epoch", "infermux:v1:news:number"), ("n", 5000, "e", 0)),
         Call("limit", ("infermux:v1:limit:provider:p:requests",), ("n", 1, 60, 0, 1, 0, 0, -1, -1)),
-        Call("purse", PURSE, ("n.1", 1, 100, 0, 1, 0, 0, 0, -1, 0, 0, 0, 1000, 0, 0, 0, "")),
-        Call("purse", PURSE, ("n.1", 2, 100, 0, 1, 0, 0, 0, -1, 0, 0, 0, 1000, 0, 0, 0, "")),
+        Call("purse", PURSE, ("n.1", 1, 100, 0, 1, 0, 0, 0, 0, 1000, 0, 0, "", "")),
+        Call("purse", PURSE, ("n.1", 2, 100, 0, 1, 0, 0, 0, 0, 1000, 0, 0, "", "")),
         Call("tell", ("infermux:v1:news", "infermux:v1:news:number"), ("infermux:v1:news:channel", 1000, "p", "x")),
     ]
     assert len(await session.run(calls)) == 5
