@@ -2,8 +2,8 @@
 
 All parts add up to a limit at every moment, whoever is slow to hear of his. So a worker's part is what it has been told
 last and has, or may have, heard: others are given of it only when it has said that it has let go. One that hangs is
-asked before it is given more, and so never is: what it holds stays what it was, and whoever comes meanwhile need not
-wait for it.
+asked before it is given more, and so never is: what it holds stays what it was, and whoever comes meanwhile waits for
+it only where that is more, of whatever limit, than it is to have then.
 """
 
 from __future__ import annotations
@@ -47,13 +47,16 @@ class Dealing:
         await self.deal()
 
     async def deal(self) -> None:
-        """Tell every worker its part; returns when all have heard who had more. No one holds up another one's."""
+        """Tell every worker its part; returns when all have heard who might hold too much. None holds up another."""
         async with trio.open_nursery() as nursery:
             for child in list(self.children.values()):
                 if not self._is_dealt_to(child):
                     continue
-                if child.telling.locked() or not is_more(self.share(child.place, late=child.late), child.share):
+                share = self.share(child.place, late=child.late)
+                if child.telling.locked() or not is_more(share, child.share):
                     nursery.start_soon(self._tell, child)
+                elif is_less(share, child.share):
+                    nursery.start_soon(self._give_more, child)
                 elif not child.growing:
                     self.background.start_soon(self._give_more, child)
 
@@ -121,3 +124,8 @@ class Dealing:
 def is_more(share: Share, than: Share) -> bool:
     """Whether it may be more of some limit."""
     return share.index < than.index or share.of < than.of or (than.late and not share.late)
+
+
+def is_less(share: Share, than: Share) -> bool:
+    """Whether it may be less of some limit. It may be both: (0 of 3) is more than (1 of 2) of 1, and less of 6."""
+    return share.index > than.index or share.of > than.of

@@ -181,24 +181,29 @@ async def _no_reload(_dry_run: bool) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def world(*, comes_up: Callable[[int], bool] = lambda _: True) -> AsyncGenerator[World]:
+async def world(*, comes_up: Callable[[int], bool] = lambda _: True, workers: int = 3) -> AsyncGenerator[World]:
     """`comes_up`: whether the worker of that number, in the order of starting, ever listens."""
     events: Events = []
-    workers: list[FakeWorker] = []
+    launched: list[FakeWorker] = []
 
     def launch(place: int, _leader: int, _write: Callable[[bytes], None]) -> Any:
         if made.cannot_start:
             made.cannot_start -= 1
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-        worker = FakeWorker(place, events, comes_up(len(workers)), slow=made.slow_from_now)
+        worker = FakeWorker(place, events, comes_up(len(launched)), slow=made.slow_from_now)
         if made.fails_to_begin:
             made.fails_to_begin -= 1
             worker.fails = True
-        workers.append(worker)
+        launched.append(worker)
         return worker
 
     async with trio.open_nursery() as nursery:
-        made = World(Crew(CONFIG, _no_reload, launch), events, workers, nursery)
+        made = World(
+            Crew(CONFIG if workers == 3 else attrs.evolve(CONFIG, workers=workers), _no_reload, launch),
+            events,
+            launched,
+            nursery,
+        )
         yield made
         nursery.cancel_scope.cancel()
 
