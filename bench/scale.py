@@ -30,6 +30,9 @@ class Measured:
     save_us: float = 1275.0  # of twenty budgets, the database's
     look_us: float = 400.0  # at what others have spent
     keys_us: float = 0.275  # a look at the keys, for each that there is
+    budget_call_us: float = 180.0  # Redis's, for a budget, and for each process that shares it
+    budget_call_process_us: float = 8.9
+    limit_call_us: float = 500.0  # Redis's, for a limit that 266 processes share; less with fewer
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +54,9 @@ class Assumed:
     looks: float = 1.0
     key_looks: float = 0.5
     trip: float = 60.0  # requests a round trip to Redis; this and the next by docs/shared-state.md
+    budget_calls: float = 2.0  # to Redis, a second and process that spends of it
+    budgets: float = 1.0  # that all processes of a cell spend from
+    redis_busy: float = 0.5  # of its one core, by budgets
     block: float = 120.0  # requests that a process holds at most, where its limit is large
     known_within: float = 2.0  # seconds until all know what one has spent
     dollar_a_request: float = 0.002
@@ -69,9 +75,28 @@ class Cell:
     gigabytes_a_day: float
     connections: int
     trips: float
+    trip_cores: float
+    budget_calls: float
+    budget_cores: float
+    span: int
+    redises: int
+    redis_cores: float
     blocks: float
     overspent: float
     cells: int
+
+
+def budget_cores(measured: Measured, assumed: Assumed, processes: float) -> float:
+    """Of Redis, for the budgets that so many processes share through it: each call reads what all have."""
+    each = measured.budget_call_us + measured.budget_call_process_us * processes
+    return assumed.budgets * assumed.budget_calls * processes * each / 1e6
+
+
+def span(measured: Measured, assumed: Assumed) -> int:
+    """The most processes whose budgets keep a Redis no busier than assumed: where `budget_cores` is that much."""
+    each, more = measured.budget_call_us, measured.budget_call_process_us
+    calls = assumed.redis_busy * 1e6 / (assumed.budgets * assumed.budget_calls)
+    return math.floor((math.sqrt(each * each + 4 * more * calls) - each) / (2 * more))
 
 
 def cell(measured: Measured, assumed: Assumed) -> Cell:
@@ -82,6 +107,8 @@ def cell(measured: Measured, assumed: Assumed) -> Cell:
     open_streams = streams * assumed.stream_seconds
     shared = assumed.saves * measured.save_us + assumed.looks * measured.look_us
     shared += assumed.key_looks * assumed.keys * measured.keys_us
+    redises = math.ceil(processes / span(measured, assumed))
+    trip_cores = rate / assumed.trip * measured.limit_call_us / 1e6
     return Cell(
         busy=busy,
         processes=processes,
@@ -92,6 +119,12 @@ def cell(measured: Measured, assumed: Assumed) -> Cell:
         gigabytes_a_day=rate * measured.row_bytes * DAY / 1e9,
         connections=processes * assumed.connections,
         trips=rate / assumed.trip,
+        trip_cores=trip_cores,
+        budget_calls=processes * assumed.budgets * assumed.budget_calls,
+        budget_cores=budget_cores(measured, assumed, processes),
+        span=span(measured, assumed),
+        redises=redises,
+        redis_cores=trip_cores / redises + budget_cores(measured, assumed, processes / redises),
         blocks=processes * assumed.block,
         overspent=rate * assumed.dollar_a_request * assumed.known_within,
         cells=math.ceil(assumed.requests / rate * (1 + assumed.spare)),
@@ -121,7 +154,13 @@ def _lines(found: Cell, assumed: Assumed) -> Iterator[str]:
     yield row("the same for budgets and keys", found.other_cores, found.other_cores * found.cells)
     yield row("the ledger, GB a day", found.gigabytes_a_day, found.gigabytes_a_day * loaded)
     yield row("connections to the database", found.connections, None)
-    yield row("round trips to Redis a second, at most", found.trips, found.trips * loaded)
+    yield row("calls of Redis a second for one limit, at most", found.trips, found.trips * loaded)
+    yield row("cores of Redis for these", found.trip_cores, None)
+    yield row("calls of Redis a second for one budget of all", found.budget_calls, found.budget_calls * found.cells)
+    yield row("cores of Redis for these, were it one", found.budget_cores, None)
+    yield row("processes that one budget may span, at most", found.span, None)
+    yield row("Redis, each with its part of limits and budgets", found.redises, found.redises * found.cells)
+    yield row("busy of the core of each, both", found.redis_cores, None)
     yield row("requests in leased blocks, at most", found.blocks, None)
     yield row("dollars beyond a cell's budget, by rows alone", found.overspent, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from bench.scale import BEGIN, END, PAGE, Assumed, Measured, cell, table
+from bench.scale import BEGIN, END, PAGE, Assumed, Measured, budget_cores, cell, span, table
 
 
 def test_the_page_has_the_table_of_the_figures() -> None:
@@ -18,6 +18,15 @@ def test_a_cell_is_multiplication() -> None:
     assert (found.busy, found.processes, found.cells) == pytest.approx((0.15, 1, 11))
     assert found.in_flight == 50 * assumed.stream_seconds + 50 * assumed.whole_seconds
     assert (found.row_cores, found.gigabytes_a_day) == pytest.approx((0.001, 8.64))
+
+
+def test_the_processes_that_a_budget_spans_keep_redis_as_busy_as_assumed_and_one_more_busier() -> None:
+    for assumed in (Assumed(), Assumed(budgets=10)):
+        most = span(Measured(), assumed)
+        assert budget_cores(Measured(), assumed, most) <= assumed.redis_busy
+        assert budget_cores(Measured(), assumed, most + 1) > assumed.redis_busy
+    found = cell(Measured(), Assumed())
+    assert found.processes / found.redises <= found.span < found.processes
 
 
 def test_twice_the_load_is_twice_the_cells() -> None:
