@@ -132,6 +132,8 @@ def router(folder: Path, mode: str, base_url: str) -> Generator[Router]:
         process.send_signal(signal.SIGTERM)
         code = process.wait(ENDS_WITHIN)
         assert code == 0, f"the router ended with {code}: {log.read_text()[-2000:]}"
+    except OSError as error:
+        raise RuntimeError(f"the router ended with {process.poll()}: {log.read_text()[-6000:]}") from error
     finally:
         process.kill()
         process.wait()
