@@ -83,7 +83,8 @@ class Purse:
 
     def look(self, now: int, there: Mapping[str, int]) -> None:
         """Those that are gone hold nothing."""
-        for name, held in list(self.nodes.items()):
+        for name, found in list(self.nodes.items()):
+            self.nodes[name] = held = found._replace(at=min(found.at, now))
             if now - held.at > GONE and (name.rpartition(".")[0] or name) not in there:
                 if now - held.at > FORGOTTEN:
                     del self.nodes[name]

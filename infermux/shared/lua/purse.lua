@@ -105,6 +105,9 @@ if sweep < now - 2 * GONE or sweep > now + 2 * GONE then -- nobody was here: let
 elseif sweep <= now then
   sweep = now + EVERY
   for name, each in pairs(nodes) do
+    if each.at > now then -- the clock was set back: else who is gone would be counted until it is there again
+      each.at, changed[name] = now, true
+    end
     local silent = now - each.at
     if silent > GONE and not redis.call('HGET', KEYS[2], string.match(name, '^(.*)%.') or name) then
       if silent > FORGOTTEN then
