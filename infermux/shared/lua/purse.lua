@@ -94,7 +94,8 @@ if book ~= '' and (not nodes[node] or nodes[node].spent < booked) then -- Redis 
 end
 
 local mine = nodes[node] or {granted = known, spent = 0}
-settle(store, math.min(kept, spending) - math.min(booked, mine.spent))
+local before = mine.store == store and math.min(booked, mine.spent) or 0 -- not its own store: that may have told all of it
+settle(store, math.min(kept, spending) - before)
 if mine.granted < known then mine.granted, restored = known, 1 end -- or it was taken for gone
 mine.granted = math.max(mine.granted, used)
 mine.number, mine.spent, mine.at, mine.store = number, math.max(mine.spent, spending), now, store
