@@ -29,7 +29,9 @@ HORIZON: Final = 1.0  # seconds of its spending that a node holds
 REQUESTS: Final = 4  # promises' worth that a node holds at least
 OF_WHAT_IS_LEFT: Final = 8  # that part of its fair share of what is left is the most it holds
 IDLE: Final = 2.0
-REFRESH: Final = 2.0  # seconds after which Redis is asked what others have spent
+REFRESH: Final = 2.0  # seconds after which Redis is asked what others have spent ...
+SELDOM: Final = 30.0  # ... of what was not used here for a while:
+IN_USE: Final = 10.0  # seconds
 PAUSE: Final = 0.1  # seconds between two rounds that brought less than was needed
 KEPT_AFTER: Final = 86_400_000  # ms that a purse is kept after its period
 GAIN: Final = 0.3
@@ -173,7 +175,8 @@ class SharedPurse:
             return False
         held, want = self.held, self.wanted(now)
         unbooked = -(-self.purse.own // MICRO) > self._booked
-        told = self._lost or unbooked or self._is_behind or now - self._heard_at > REFRESH
+        refresh = REFRESH if now - self.used_at < IN_USE else SELDOM
+        told = self._lost or unbooked or self._is_behind or now - self._heard_at > refresh
         return told or self.is_waiting or held < min(self._low, want) or held < 0 or held > 2 * want
 
     def is_low(self, now: float) -> bool:

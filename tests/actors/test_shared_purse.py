@@ -109,3 +109,27 @@ async def test_a_budget_that_is_used_again_goes_by_the_nodes_that_are_there_now(
     assert node.ask(0.5) is None
     assert node.purse.lease is not None
     assert node.purse.lease.share.of == 4
+
+
+async def test_a_budget_that_nobody_uses_is_seldom_asked_for(autojump_clock: MockClock) -> None:
+    node = Node(Mirror(trio_ms))
+    node.round()
+    await node.spend(0.5)
+    await node.rounds(20)
+    before = node.calls
+    await node.rounds(120)
+    assert node.calls - before in (3, 4)
+
+
+async def test_what_others_spend_of_a_budget_in_use_is_heard_of_within_seconds(autojump_clock: MockClock) -> None:
+    mirror = Mirror(trio_ms)
+    node, other = Node(mirror), Node(mirror)
+    for each in (node, other):
+        each.round()
+        await each.spend(0.5)
+    await node.rounds(40)
+    promised = node.ask(0.1)  # out of what it keeps
+    assert promised is not None
+    await other.spend(2.0)
+    await node.rounds(4)
+    assert node.purse.spent == nano(3.0)
