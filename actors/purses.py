@@ -169,8 +169,8 @@ class Purses:
                     purse.lease.took(amount)
         return Ticket(amount, held)
 
-    def _refuse(self, held: Held, full: Purse, amount: int, at: float) -> Refused:
-        """`full` has no room: what the purses before it were to promise is taken back."""
+    def _refuse(self, held: Held, full: Purse, amount: int, at: float) -> Ticket | Refused:
+        """`full` has no room: what the purses before it were to promise is taken back. Asking for more may bring it."""
         for _, purse in held.hard:
             if purse is full:
                 break
@@ -178,7 +178,8 @@ class Purses:
         if full.elsewhere:  # others may have more than they need
             self.moved[full] = None
         self._lack(held, amount)
-        return _refused(held.claims, amount, at)
+        refused = _refused(held.claims, amount, at)
+        return self.reserve(held.of, amount, at) if refused is None else refused  # it was learned that Redis is gone
 
     def taken(self, claims: Sequence[Claim], at: float) -> Ticket:
         """For what is spent whatever room there is: a promise of nothing."""
@@ -351,11 +352,11 @@ def _crossed(held: Held) -> list[tuple[Claim, Purse]]:
     return [(claim, purse) for claim, purse in held.claims if purse.crossed(claim.limit)]
 
 
-def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused:
-    """The one of the budgets without room that has it last."""
+def _refused(held: Sequence[tuple[Claim, Purse]], amount: int, at: float) -> Refused | None:
+    """The one of the budgets without room that has it last; None: all have it."""
     full = [each for each in held if each[0].hard and _is_over(each[1].left(each[0].limit), amount)]
     refused = [Refused(claim, purse, amount, _until(claim, purse, amount, at)) for claim, purse in full]
-    return max(refused, key=lambda each: each.until)
+    return max(refused, key=lambda each: each.until, default=None)
 
 
 def _is_over(left: int, amount: int) -> bool:

@@ -29,8 +29,9 @@ HORIZON: Final = 1.0  # seconds of its spending that a node holds
 REQUESTS: Final = 4  # promises' worth that a node holds at least
 OF_WHAT_IS_LEFT: Final = 8  # that part of its fair share of what is left is the most it holds
 IDLE: Final = 2.0
-REFRESH: Final = 2.0  # seconds after which Redis is asked what others have spent
-STALE: Final = 10.0  # seconds after which nobody knows any more what others have left
+REFRESH: Final = 2.0  # seconds after which Redis is asked what others have spent ...
+SELDOM: Final = 30.0  # ... of what was not used here for a while:
+IN_USE: Final = 10.0  # seconds
 PAUSE: Final = 0.1  # seconds between two rounds that brought less than was needed
 KEPT_AFTER: Final = 86_400_000  # ms that a purse is kept after its period
 GAIN: Final = 0.3
@@ -174,7 +175,8 @@ class SharedPurse:
             return False
         held, want = self.held, self.wanted(now)
         unbooked = -(-self.purse.own // MICRO) > self._booked
-        told = self._lost or unbooked or self._is_behind or now - self._heard_at > REFRESH
+        refresh = REFRESH if now - self.used_at < IN_USE else SELDOM
+        told = self._lost or unbooked or self._is_behind or now - self._heard_at > refresh
         return told or self.is_waiting or held < min(self._low, want) or held < 0 or held > 2 * want
 
     def is_low(self, now: float) -> bool:
@@ -240,12 +242,14 @@ class SharedPurse:
         self.fall_back()
 
     def fall_back(self) -> None:
-        """Redis takes its time: until it answers our part of what was left for all is ours, if that is known."""
+        """Redis takes its time: until it answers our part of what was left for all is ours.
+
+        That is what Redis told last, long ago where nobody has used it here since, less what the store has told.
+        """
         if not self._lost:
-            known = self.clock() - self._heard_at <= STALE
-            left = max(0, self.limit - self._total)
+            left = max(0, self.limit - max(self._total, -(-self.purse.spent // MICRO)))
             # Others may have been granted a block each since it was seen.
-            self._beyond = self.share.part(left - left // OF_WHAT_IS_LEFT) if known else 0
+            self._beyond = self.share.part(left - left // OF_WHAT_IS_LEFT)
             self._lost = True
         self._away, self._short, self._asked = True, 0, (self._asked[0], 0)
         self._divide()

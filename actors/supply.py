@@ -204,7 +204,7 @@ class Supply:
             return
         self._pending[bucket] = None
         if bucket not in self._active:
-            self._active[bucket] = None
+            self._active[bucket], bucket.share = None, self.share
             if self.lost_at is not None:
                 bucket.lose(self.share, self.lost_at, trio.current_time())
         self.wanted.set()

@@ -83,7 +83,8 @@ class Purse:
 
     def look(self, now: int, there: Mapping[str, int]) -> None:
         """Those that are gone hold nothing."""
-        for name, held in list(self.nodes.items()):
+        for name, found in list(self.nodes.items()):
+            self.nodes[name] = held = found._replace(at=min(found.at, now))
             if now - held.at > GONE and (name.rpartition(".")[0] or name) not in there:
                 if now - held.at > FORGOTTEN:
                     del self.nodes[name]
@@ -176,7 +177,8 @@ class Mirror:
             restored = 1
             purse.write_back(book, now, all_lost=found is None)
         mine = purse.nodes.get(node, Held(known, 0, 0, 0, store))
-        purse.settle(store, min(kept, spending) - min(booked, mine.spent))
+        before = min(booked, mine.spent) if mine.store == store else 0
+        purse.settle(store, min(kept, spending) - before)
         restored |= mine.granted < known
         granted = max(mine.granted, known, used)
         purse.nodes[node] = Held(granted, number, max(mine.spent, spending), now, store)

@@ -21,6 +21,7 @@
 local GONE = 5000 -- ms without a word, after which a node that sends no heartbeats has nothing any more
 local EVERY = 1000 -- ms between two looks for such
 local FORGOTTEN = 3600000 -- ms after which what it spent is kept without its name
+local MOST = 1000 -- values in one command, as Lua's stack takes no more than some thousands
 
 local key, node, number, limit = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local used, want, need, known = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -28,7 +29,7 @@ local spending, booked, theirs, kept = tonumber(ARGV[8]), tonumber(ARGV[9]), ton
 local store, book = ARGV[13], ARGV[14]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local nodes, lent, changed, sweep, restored = {}, {}, {}, 0, 0
+local nodes, lent, written, changed, sweep, restored = {}, {}, {}, {}, 0, 0
 
 local function text(value) return string.format('%.0f', value) end
 
@@ -41,7 +42,7 @@ for i = 1, #found, 2 do
       granted = tonumber(granted), number = tonumber(last), spent = tonumber(spent), at = tonumber(at), store = of
     }
   elseif kind == 's:' then
-    lent[name] = tonumber(value)
+    lent[name], written[name] = tonumber(value), tonumber(value)
   elseif found[i] == 'sweep' then
     sweep = tonumber(value)
   end
@@ -93,7 +94,8 @@ if book ~= '' and (not nodes[node] or nodes[node].spent < booked) then -- Redis 
 end
 
 local mine = nodes[node] or {granted = known, spent = 0}
-settle(store, math.min(kept, spending) - math.min(booked, mine.spent))
+local before = mine.store == store and math.min(booked, mine.spent) or 0 -- not its own store: that may have told all of it
+settle(store, math.min(kept, spending) - before)
 if mine.granted < known then mine.granted, restored = known, 1 end -- or it was taken for gone
 mine.granted = math.max(mine.granted, used)
 mine.number, mine.spent, mine.at, mine.store = number, math.max(mine.spent, spending), now, store
@@ -104,6 +106,9 @@ if sweep < now - 2 * GONE or sweep > now + 2 * GONE then -- nobody was here: let
 elseif sweep <= now then
   sweep = now + EVERY
   for name, each in pairs(nodes) do
+    if each.at > now then -- the clock was set back: else who is gone would be counted until it is there again
+      each.at, changed[name] = now, true
+    end
     local silent = now - each.at
     if silent > GONE and not redis.call('HGET', KEYS[2], string.match(name, '^(.*)%.') or name) then
       if silent > FORGOTTEN then
@@ -130,17 +135,23 @@ if need > want and used + need - mine.granted <= free then goal = used + need en
 local given = math.min(goal - mine.granted, free)
 mine.granted, total = mine.granted + given, total + given
 
-local fields = {'sweep', text(sweep)}
+local fields = {}
+local function flush()
+  redis.call('HSET', key, unpack(fields))
+  fields = {}
+end
+local function put(field, value)
+  fields[#fields + 1], fields[#fields + 2] = field, value
+  if #fields >= MOST then flush() end
+end
 for name in pairs(changed) do
   local each = nodes[name]
-  fields[#fields + 1] = 'n:' .. name
-  fields[#fields + 1] =
-    table.concat({text(each.granted), text(each.number), text(each.spent), text(each.at), each.store}, ' ')
+  put('n:' .. name, table.concat({text(each.granted), text(each.number), text(each.spent), text(each.at), each.store}, ' '))
 end
-for of, amount in pairs(lent) do
-  fields[#fields + 1] = 's:' .. of
-  fields[#fields + 1] = text(amount)
+for of, amount in pairs(lent) do -- one of nothing too: whoever has seen more of it before is not to write that back
+  if written[of] ~= amount then put('s:' .. of, text(amount)) end
 end
-redis.call('HSET', key, unpack(fields))
+put('sweep', text(sweep))
+if #fields > 0 then flush() end
 redis.call('PEXPIRE', key, ARGV[10])
 return answer(total, spent, others)
