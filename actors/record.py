@@ -28,7 +28,7 @@ class Ending(enum.Enum):
 
 
 WORDS: Final = {ending: ending.value for ending in Ending}
-"""Their values, which enum's own way to costs as much as ten attributes."""
+"""The value of each. Asking a member for it, by enum's own property, costs as much as ten attributes do."""
 
 
 class Tried(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from .fronts import Front, earlier
 from .registry import FRONTS, OWN, PEERS, versions
 from .rounds import run_scenario
 from .scenarios import SCENARIOS, USUAL
-from .tools import HERE, ROOT
+from .tools import HERE, ROOT, at_least_one
 
 REST = (
     half.NAME,
@@ -36,6 +36,7 @@ REST = (
     "import",
 )
 ALL = (*SCENARIOS, *REST)
+BESIDE = (".md", ".svg")  # what lies beside the results
 
 SETS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "peers": {
@@ -96,7 +97,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)}, or none")
     parser.add_argument("--fronts", type=_names(OWN), default=list(OWN), help=f"some of {','.join(OWN)}")
     parser.add_argument("--before", type=Path, help="another checkout, whose infermux takes part in turns")
-    parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
+    parser.add_argument("--rounds", type=at_least_one, help="instead of the scenario's own number")
     parser.add_argument("--json", type=_file, default=_default_file(), help="Markdown and SVG go beside it")
     chosen = parser.parse_args(words)
     if chosen.set is not None:
@@ -120,14 +121,18 @@ def _names(known: Sequence[str]) -> type[list[str]]:
 
 
 def _file(text: str) -> Path:
-    """Whether it can be written is better told now than after the run."""
-    folder = Path(text).parent
+    """Whether it can be written, and what lies beside it, is better told now than after the run."""
+    file = Path(text)
+    for each in (file, *(file.with_suffix(suffix) for suffix in BESIDE if file.name)):
+        if each.is_dir():
+            raise argparse.ArgumentTypeError(f"{each} is a folder")
+    folder = file.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{folder} cannot be written to: {error.strerror}") from None
-    return Path(text)
+    return file
 
 
 def _default_file() -> Path:

@@ -36,6 +36,7 @@ from infermux.bench.process import Child, free_port, running
 from infermux.bench.upstream import Pace, upstream
 
 from .fronts import Site, infermux_config
+from .tools import at_least_one
 
 STARTS_WITHIN = 60.0
 WARM_UP = 1.0
@@ -189,14 +190,14 @@ def report(found: Found) -> tuple[list[str], bool]:
     return lines, met and ours.median <= MOST_CPU
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Exit code 1 where a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--workers", type=at_least_one, default=2)
+    parser.add_argument("--rounds", type=at_least_one, default=9)
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--connections", type=int, default=16, help="of each load generator")
-    given = parser.parse_args()
+    parser.add_argument("--connections", type=at_least_one, default=16, help="of each load generator")
+    given = parser.parse_args(words)
     load = Load(connections=given.connections, seconds=given.seconds)
     with tempfile.TemporaryDirectory(prefix="infermux-bench-") as scratch:
         found = measure(given.workers, rounds=given.rounds, load=load, scratch=Path(scratch))

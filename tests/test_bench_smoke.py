@@ -39,6 +39,22 @@ def test_results_that_could_not_be_written_are_told_before_the_run(
     assert "cannot be written to: Not a directory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("taken", ["out.json", "out.md", "out.svg"])
+def test_a_folder_where_results_are_to_be_is_told_before_the_run(
+    taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / taken).mkdir()
+    with pytest.raises(SystemExit):
+        main(["--quick", "--scenario", "decision", "--json", str(tmp_path / "out.json")])
+    assert f"argument --json: {tmp_path / taken} is a folder" in capsys.readouterr().err
+
+
+def test_no_rounds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--quick", "--scenario", "decision", "--rounds", "0"])
+    assert "argument --rounds: '0' is not a number from 1 on" in capsys.readouterr().err
+
+
 # What the figures say.
 
 

@@ -47,7 +47,7 @@ def _behind(row: Row, rate: float | None) -> str | None:
     if rate is None or row.requests_per_second is None or row.requests_per_second.median >= _HELD * rate:
         return None
     answered = f"{row.requests_per_second.median:.4g} of {rate:g} requests a second"
-    return f"{row.target}: answered {answered}: it cannot hold more, or needs longer rounds (--seconds) to show it"
+    return f"{row.target}: answered {answered}: it cannot hold more, or needs longer rounds to show it"
 
 
 def _bound(row: Row) -> str | None:

@@ -68,6 +68,18 @@ class Store:
         with self._opened().question() as connection:
             return work(connection)
 
+    def end(self) -> None:
+        """From now on it opens nothing, as after a close `for_good`; what is open stays so. Without any waiting."""
+        self._ended = True  # by no lock: whoever opens it holds that for as long as a server needs to answer
+
+    def used(self, work: Callable[[Store], T]) -> T:
+        """What `work` returns. Where the end came meanwhile, nobody else may be left to close the connections."""
+        try:
+            return work(self)
+        finally:
+            if self._ended:
+                self.close()
+
     def close(self, *, for_good: bool = False) -> None:
         """Close the connections. The next use opens it again; after a close `for_good` that is DatabaseUnavailable."""
         with self._opening:

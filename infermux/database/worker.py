@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -48,20 +49,28 @@ class Database:
 
     async def turn(self, work: Callable[[Store], T]) -> T:
         """Several transactions, one after the other, in the writing thread, which is woken up once for all of them."""
-        return await trio.to_thread.run_sync(lambda: work(self.store), abandon_on_cancel=True, limiter=self._writer)
+        return await self._used(work, self._writer)
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """`Store.read` in the reading thread."""
-        return await trio.to_thread.run_sync(
-            lambda: self.store.read(work), abandon_on_cancel=True, limiter=self._reader
-        )
+        return await self._used(lambda store: store.read(work), self._reader)
 
     async def ask(self, work: Callable[[Connection], T]) -> T:
         """`Store.ask` in the reading thread."""
-        return await trio.to_thread.run_sync(lambda: self.store.ask(work), abandon_on_cancel=True, limiter=self._reader)
+        return await self._used(lambda store: store.ask(work), self._reader)
 
     async def aclose(self) -> None:
-        """Close the connections, once no thread writes any more. A thread that begins later opens no other."""
-        await trio.to_thread.run_sync(
-            lambda: self.store.close(for_good=True), abandon_on_cancel=True, limiter=self._writer
-        )
+        """Close the connections, once no thread writes any more. A thread that begins later opens no other.
+
+        Cancelled, as where the writing thread hangs, it is the end all the same: that thread closes them when it is
+        through with what it was doing.
+        """
+        try:
+            await trio.to_thread.run_sync(
+                partial(self.store.close, for_good=True), abandon_on_cancel=True, limiter=self._writer
+            )
+        finally:
+            self.store.end()
+
+    async def _used(self, work: Callable[[Store], T], limiter: trio.CapacityLimiter) -> T:
+        return await trio.to_thread.run_sync(partial(self.store.used, work), abandon_on_cancel=True, limiter=limiter)

@@ -40,6 +40,7 @@ def test_an_interrupted_one_says_so() -> None:
 def test_a_rate_that_was_not_held_is_told() -> None:
     slow = markdown(outcome(measured(load=result(good=1500, seconds=4.0)), scenario="open-500"))
     assert "infermux: answered 375 of 500 requests a second" in slow
+    assert "--" not in slow.partition("answered")[2], "programs that write it have options of their own"
     assert "answered" not in markdown(outcome(measured(load=result(good=1500, seconds=3.0)), scenario="open-500"))
 
 

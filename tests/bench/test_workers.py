@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.workers import Found, Round, report
+from bench.workers import Found, Round, main, report
 
 
 def rounds(*cpu_us: float, rate: float = 1000.0, failed: int = 0) -> list[Round]:
@@ -36,3 +36,13 @@ def test_where_there_are_cores_for_all_they_are_compared_with_one(crew_us: float
 
 def test_a_request_that_failed_is_no_goal_reached() -> None:
     assert not report(Found(workers=2, one=rounds(100), crew=rounds(100, failed=1), apart=rounds(100)))[1]
+
+
+@pytest.mark.parametrize("option", ["--workers", "--rounds", "--connections"])
+@pytest.mark.parametrize("number", ["0", "-1", "some"])
+def test_less_than_one_of_anything_is_refused_by_the_name_of_its_option(
+    option: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([option, number])
+    assert f"argument {option}: {number!r} is not a number from 1 on" in capsys.readouterr().err

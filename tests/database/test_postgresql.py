@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,9 @@ from infermux.database.session import Session
 from infermux.database.store import Store
 from infermux.database.tables import METADATA
 from infermux.database.worker import Database
+from infermux.errors import DatabaseUnavailable
 from infermux.providers.interface import Usage
+from tests.database._hanging import closed_while_writing, reaches
 from tests.database._postgresql import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("initdb", "pg_ctl", "psql")]
@@ -70,10 +72,19 @@ async def under_load(url: str) -> AsyncGenerator[tuple[Books, list[int]]]:
     await database.aclose()
 
 
-async def reaches(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 - the database has no event
-            await trio.sleep(0.01)
+@contextmanager
+def made_connections() -> Generator[list[Any]]:
+    """Those that are opened inside the block."""
+    made: list[Any] = []
+
+    def connected(connection: Any, _: object) -> None:
+        made.append(connection)
+
+    event.listen(QueuePool, "connect", connected)
+    try:
+        yield made
+    finally:
+        event.remove(QueuePool, "connect", connected)
 
 
 def ids(url: str) -> list[int]:
@@ -134,21 +145,13 @@ def test_costs_are_those_that_sqlite_tells(url: str) -> None:
 
 @pytest.mark.parametrize("used", ["before", "after"])
 def test_who_still_uses_a_pool_that_is_disposed_of_leaves_no_connection(url: str, used: str) -> None:
-    made: list[Any] = []
-
-    def connected(connection: Any, _: object) -> None:
-        made.append(connection)
-
-    event.listen(QueuePool, "connect", connected)
-    try:
+    with made_connections() as made:
         pool = AlchemyPool(Place.of(url))
         with pool.question() if used == "before" else nullcontext():
             pool.dispose()
         for _ in range(2):
             with pool.question():
                 pass
-    finally:
-        event.remove(QueuePool, "connect", connected)
     assert {connection.closed for connection in made} == {True}
 
 
@@ -205,3 +208,18 @@ async def test_the_end_is_not_held_up_by_a_server_that_hangs(
                 journal.tell(record(1))
             assert (books.ledger.pending, books.ledger.shed) == (0, 1)
     await database.aclose()  # what its thread has opened meanwhile
+
+
+async def test_a_thread_that_hangs_at_the_end_is_the_last_one_and_leaves_no_connection(url: str) -> None:
+    def number(session: Session) -> int:
+        return len(session.rows("SELECT 1 FROM requests"))
+
+    with made_connections() as made:
+        database = Database.at(Place.of(url))
+        assert await database.read(number) == 0
+        go_on = await closed_while_writing(database, lambda session: write_entries(session, [entry_of(1, record(1))]))
+        with pytest.raises(DatabaseUnavailable, match="it was closed"):
+            await database.read(number)
+        go_on()
+        await reaches(lambda: all(connection.closed for connection in made))
+    assert ids(url) == [1]

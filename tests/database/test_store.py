@@ -24,6 +24,7 @@ from infermux.database.sqlite import SqliteSession
 from infermux.database.store import Store
 from infermux.database.worker import Database
 from infermux.errors import DatabaseUnavailable
+from tests.database._hanging import closed_while_writing, reaches
 
 
 def store_in(folder: Path) -> Store:
@@ -273,3 +274,20 @@ def test_after_its_end_a_thread_that_begins_late_opens_nothing(tmp_path: Path) -
         with pytest.raises(DatabaseUnavailable, match="it was closed"):
             use(added)
     assert not list(tmp_path.glob("*-wal")), "nobody has it open"
+
+
+def test_a_thread_that_hangs_at_its_end_is_the_last_one_and_leaves_nothing_open(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+
+    async def lives() -> None:
+        database = Database(store)
+        assert await database.read(added) == 0
+        go_on = await closed_while_writing(database, add)
+        for use in (store.read, store.write):  # as of a thread that begins late
+            with pytest.raises(DatabaseUnavailable, match="it was closed"):
+                use(added)
+        go_on()
+        await reaches(lambda: not list(tmp_path.glob("*-wal")))  # which the last connection to be closed removes
+
+    trio.run(lives)
+    assert store_in(tmp_path).read(added) == 1, "what it wrote is kept"
