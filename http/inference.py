@@ -237,6 +237,8 @@ class Inference:
             try:
                 # Called from here: a method between would be a frame of each open stream.
                 await run.pump(opening.open(answer))
+            except CallerLeft:
+                raise  # from a variable it would hold its own frame, and by that all of this, for the collector
             except Exception as error:
                 await self._ended_badly(exchange, run, opening, error)
             else:
@@ -264,9 +266,7 @@ class Inference:
         return lines + b"x-infermux-estimated: true\r\n" if answer.estimated else lines
 
     async def _ended_badly(self, exchange: Exchange, run: Run, opening: Opening, error: Exception) -> None:
-        """Tell the caller in its stream. Raises CallerLeft."""
-        if isinstance(error, CallerLeft):
-            raise error
+        """Tell the caller in its stream."""
         if isinstance(error, InfermuxError):
             await self._break_off(exchange, run, opening, error)
             return

@@ -92,11 +92,13 @@ class WatchedStream(Polled):
         except UpstreamFailure as failure:
             if not self._stopped:
                 self._failed(failure)
+            _let_go(failure)
             return b""
         try:
             return self._take(data) if data else b""
         except UpstreamFailure as failure:
             self._ended_by(failure)
+            _let_go(failure)
             return b""
 
     def last_words(self) -> bytes | None:
@@ -145,3 +147,14 @@ class WatchedStream(Polled):
                     pass
             except UpstreamFailure:
                 pass
+
+
+def _let_go(failure: UpstreamFailure) -> None:
+    """Let go of the frames it came through, and its causes did: they have the stream, which keeps the failure.
+
+    Those of what waits know nothing of who called them; those of what does not wait do.
+    """
+    error: BaseException | None = failure
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

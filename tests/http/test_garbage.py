@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import types
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
 from typing import Any
 
 import pytest
+import trio
 
 from infermux.simulation.virtual import run_virtually
 from tests.e2e._router import HELLO, provider
@@ -17,6 +18,8 @@ from tests.e2e.faults._memory import HEAD, InMemory, in_memory
 from tests.http._caller import Caller
 from tests.mocks.memory_net import MemoryNet
 from tests.mocks.openai_upstream import OpenAIUpstream, Reply
+
+Ask = Callable[[InMemory], Awaitable[None]]
 
 
 def chat(**fields: Any) -> bytes:
@@ -40,6 +43,14 @@ CASES = {
     "failed at the provider, a stream": (refusing(500), chat(stream=True), 502),
 }
 
+SLOWLY = Reply(tokens=tuple(f" word{number}" for number in range(20)), interval=0.05)
+LEFT = {  # what was asked for, and what had come by then
+    "a stream": (chat(stream=True), b" word3"),
+    "a stream before its first content": (chat(stream=True), b""),
+    "a whole answer": (chat(), b""),
+}
+HEDGED = {"hedge": {"enabled": True, "after": "100ms", "max_extra_ratio": 1.0}}
+
 
 @pytest.fixture(autouse=True, scope="module")
 def by_hand() -> Generator[None]:
@@ -55,20 +66,42 @@ def by_hand() -> Generator[None]:
 @pytest.mark.parametrize("case", CASES)
 def test_a_request_leaves_no_cycle(case: str) -> None:
     reply, body, status = CASES[case]
-    run_virtually(partial(_asked_and_looked, reply, body, status), seed=1)
+
+    async def asks(router: InMemory) -> None:
+        assert await _ask(router, body) == status
+
+    run_virtually(partial(_asked_and_looked, reply, asks), seed=1)
 
 
-async def _asked_and_looked(reply: Reply, body: bytes, status: int) -> None:
+@pytest.mark.parametrize("case", LEFT)
+@pytest.mark.parametrize("more", [{}, {"rescue": "continue"}, HEDGED], ids=["", "rescued", "hedged"])
+def test_a_caller_that_leaves_leaves_no_cycle(case: str, more: dict[str, Any]) -> None:
+    body, mark = LEFT[case]
+
+    async def leaves(router: InMemory) -> None:
+        async with await router.net.open_stream(router.port) as stream:
+            caller = Caller(stream)
+            await caller.say(HEAD % (len(body), b"") + body)
+            if mark:
+                await caller.until(mark)
+            else:
+                await trio.sleep(0.02)
+
+    run_virtually(partial(_asked_and_looked, SLOWLY, leaves, more), seed=1)
+
+
+async def _asked_and_looked(reply: Reply, ask: Ask, more: Mapping[str, Any] = {}) -> None:
     net = MemoryNet()
     retry = {"max_attempts": 2, "wait_for_retry_after": "0s"}
     async with OpenAIUpstream(default=reply, net=net) as upstream:
-        declared = provider("one", upstream, health_check={"disabled": True})
-        async with in_memory(net, {"providers": [declared], "retry": retry}) as router:
+        names = ("one", "two") if more else ("one",)
+        declared = [provider(name, upstream, health_check={"disabled": True}) for name in names]
+        async with in_memory(net, {"providers": declared, "retry": retry, **more}) as router:
             router.fleet.journal.listen(lambda record: None)
-            assert await _ask(router, body) == status
+            await ask(router)
             await router.settle()
             gc.collect()  # what the first one leaves is of the connections that were made
-            await _ask(router, body)
+            await ask(router)
             await router.settle()
             gc.set_debug(gc.DEBUG_SAVEALL)
             gc.collect()
