@@ -64,20 +64,23 @@ async def run_handler(handler: Handler, exchange: Binding) -> None:
 
 def outside_headers(headers: Headers | HeaderLines) -> list[tuple[bytes, bytes]]:
     """`headers` without those that are the binding's own."""
-    if isinstance(headers, HeaderLines):
+    if isinstance(headers, bytes):
         return pairs_of(headers)
     return [pair for pair in headers if pair[0].lower() not in _OURS]
 
 
-def render_headers(headers: Headers | HeaderLines) -> bytes:
-    """Header lines of `outside_headers`. Raises ValueError for a line break or NUL in them (response splitting)."""
-    if isinstance(headers, HeaderLines):
+def render_headers(headers: Headers | HeaderLines) -> HeaderLines:
+    """Header lines of `outside_headers`, `HeaderLines` as they are.
+
+    Raises ValueError for a line break or NUL in the others (response splitting).
+    """
+    if isinstance(headers, bytes):
         return headers
     lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in _OURS]
     block = b"".join(lines)
     if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
         raise ValueError("a response header has a line break or NUL in it")
-    return block
+    return HeaderLines(block)
 
 
 def too_large(limit: int) -> PayloadTooLarge:

@@ -6,7 +6,7 @@ An `Exchange` is one request and its answer. The handler is written once against
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NewType, Protocol
 
 import msgspec
 
@@ -16,10 +16,11 @@ from infermux.providers.transport import Stoppable
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-HeaderLines = bytes
+HeaderLines = NewType("HeaderLines", bytes)
 """Header lines as they are written, each with its CRLF: for those who answer often and render once.
 
-Whoever makes them sees to it that no value has a line break in it, and leaves the binding's own headers out.
+Whoever makes them sees to it that no value has a line break in it, and leaves the binding's own headers out. At run
+time they are bytes: a binding takes any bytes for such lines, and only the type checker tells them apart.
 """
 
 
@@ -139,6 +140,7 @@ class Exchange(Protocol):
 
         Framing is the binding's, here and in `start`: Content-Length, Transfer-Encoding, Connection, Keep-Alive, Date
         and Server among `headers` are left out. A line break or NUL in a header is a ValueError: nothing was sent.
+        `HeaderLines` go out unchecked: who made them answers for both.
         """
         ...
 

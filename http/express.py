@@ -266,7 +266,7 @@ class ExpressExchange:
             framing += b"connection: close\r\n"
         elif self._parsed.minor == 0:
             framing += b"connection: keep-alive\r\n"
-        lines = headers if type(headers) is HeaderLines else render_headers(headers)
+        lines = headers if isinstance(headers, bytes) else render_headers(headers)
         return b"".join((status_line(status), lane.date_lines(), lines, framing, b"\r\n"))
 
     def _skip_body(self) -> bool:

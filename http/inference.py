@@ -36,7 +36,7 @@ from infermux.providers.interface import Answer, Endpoint, Stream
 from .admission import Admitted, admitted
 from .caching import Caching
 from .errors import error_answer, error_event, shape_of
-from .exchange import Exchange, Head, Headers
+from .exchange import Exchange, Head, HeaderLines, Headers
 from .intake import passed, read
 from .overheard import Overheard
 from .passthrough import PREFIXES, passed_name
@@ -254,7 +254,7 @@ class Inference:
             await self._break_off(exchange, run, opening, error)
             return None
 
-    def _whole(self, run: Run, answer: Answer, request_id: bytes) -> bytes:
+    def _whole(self, run: Run, answer: Answer, request_id: bytes) -> HeaderLines:
         """The header lines of a whole answer."""
         usage = run.usage
         used: tuple[float, ...] = ()
@@ -263,7 +263,7 @@ class Inference:
             tokens = usage.prompt_tokens, usage.completion_tokens
             used = tokens if dollars is None else (*tokens, dollars)
         lines = self._headers(run, answer, request_id, used)
-        return lines + b"x-infermux-estimated: true\r\n" if answer.estimated else lines
+        return HeaderLines(lines + b"x-infermux-estimated: true\r\n" if answer.estimated else lines)
 
     async def _ended_badly(self, exchange: Exchange, run: Run, opening: Opening, error: Exception) -> None:
         """Tell the caller in its stream."""
@@ -288,7 +288,7 @@ class Inference:
         lines = self._headers(run, stream, request_id)
         if run.rescue is not None and takes_trailers(exchange.head):
             lines += b"trailer: x-infermux-rescued\r\n"
-        exchange.start(200, lines + b"cache-control: no-cache\r\n")
+        exchange.start(200, HeaderLines(lines + b"cache-control: no-cache\r\n"))
 
     def _headers(self, run: Run, answer: Answer | Stream, request_id: bytes, used: tuple[float, ...] = ()) -> bytes:
         """`used`: tokens of the prompt and of the answer, US dollars, as far as they are known."""

@@ -12,6 +12,7 @@ from infermux.actors.draft import Draft
 from infermux.actors.flight import Flight
 from infermux.actors.record import HIT
 
+from .answers import render_headers
 from .exchange import Exchange, HeaderLines, Headers
 from .passed_on import PassedOn
 
@@ -38,7 +39,7 @@ class Kept:
     `names_request`: its dialect has a header of its own for the request's id.
     """
 
-    lines: bytes = attrs.field(repr=False)
+    lines: HeaderLines = attrs.field(repr=False)
     pieces: tuple[bytes, ...] = attrs.field(repr=False)
     stream: bool
     names_request: bool
@@ -62,9 +63,9 @@ class Kept:
             own += b"request-id: %b\r\n" % draft.id
         if not self.stream:
             lines = b"%b%bx-infermux-cost: 0.00000000\r\n" % (self.lines, own)
-            await exchange.respond(200, lines, b"".join(self.pieces))
+            await exchange.respond(200, HeaderLines(lines), b"".join(self.pieces))
             return
-        exchange.start(200, self.lines + own)
+        exchange.start(200, HeaderLines(self.lines + own))
         try:
             await self._stream(exchange)
         finally:
@@ -93,7 +94,7 @@ class Marked(PassedOn):
         super().start(status, self._marked(headers))
 
     def _marked(self, headers: Headers | HeaderLines) -> HeaderLines:
-        return _rendered(headers) + self._line
+        return HeaderLines(_rendered(headers) + self._line)
 
 
 class Recording(Marked):
@@ -110,7 +111,7 @@ class Recording(Marked):
         self._cache = cache
         self._key = key
         self._flight = flight
-        self._lines = b""
+        self._lines = HeaderLines(b"")
         self._pieces: list[bytes] | None = None  # None: nothing is recorded, or not any more
         self._last = bytearray()
         self._promised = 0
@@ -167,7 +168,7 @@ class Recording(Marked):
         self._pieces = None
         self._last.clear()
 
-    def _land(self, lines: bytes, pieces: tuple[bytes, ...], *, stream: bool) -> None:
+    def _land(self, lines: HeaderLines, pieces: tuple[bytes, ...], *, stream: bool) -> None:
         shared, names_request = _shared(lines)
         now = trio.current_time()
         kept = Kept(lines=shared, pieces=pieces, stream=stream, names_request=names_request, at=now)
@@ -176,13 +177,11 @@ class Recording(Marked):
         self._flight.land(kept)
 
 
-def _rendered(headers: Headers | HeaderLines) -> bytes:
-    if isinstance(headers, HeaderLines):
-        return headers
-    return b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers])
+def _rendered(headers: Headers | HeaderLines) -> HeaderLines:
+    return headers if isinstance(headers, bytes) else render_headers(headers)
 
 
-def _shared(lines: bytes) -> tuple[bytes, bool]:
+def _shared(lines: HeaderLines) -> tuple[HeaderLines, bool]:
     """The header lines without those of one request, and whether the dialect's own name of its id was among them."""
     kept: list[bytes] = []
     names_request = False
@@ -191,4 +190,4 @@ def _shared(lines: bytes) -> tuple[bytes, bool]:
         names_request |= name == b"request-id"
         if name not in _OWN and name != b"trailer":
             kept.append(line)
-    return b"".join(kept), names_request
+    return HeaderLines(b"".join(kept)), names_request

@@ -35,8 +35,8 @@ class PassedOn(Exchange):
     async def receive_body(self) -> bytes | None:
         return await self._exchange.receive_body()
 
-    def watch(self, what: Stoppable | None) -> None:
-        self._exchange.watch(what)
+    def watch(self, scope: Stoppable | None) -> None:
+        self._exchange.watch(scope)
 
     async def respond(self, status: int, headers: Headers | HeaderLines, body: bytes) -> None:
         await self._exchange.respond(status, headers, body)

@@ -1,13 +1,14 @@
 """A stream of OpenAI chat chunks that passes through as it came.
 
 Once content flows, a read that is one event is decoded once, as far as what can change anything: usage, an error, a
-finish reason. A read of several events is scanned: four searches for these and the end. None of them can be fooled by
-what a model writes, because inside a JSON string every quote is escaped: `"usage"` unescaped is a whole string, and
-whether it is the key it looks like is then asked of the decoder. Only events that match are taken apart, and those
-before the first content, to see which one has it.
+finish reason. A read of several events is scanned: a few searches for these and the end. A model may write
+what looks like one of them: a match costs a closer look, a miss is sure. A key's letters may be escapes: any escape of
+one of the first 256 characters is a match. Only events that match are taken apart, and those before the first content,
+to see which one has it.
 
 Shapes: `openai.types.chat.ChatCompletionChunk` of the openai SDK; the in-band error is what its `Stream` raises on
-(`data: {"error": ...}`); vLLM's older one is flat (`{"object": "error", "message": ...}`).
+(`data: {"error": ...}`); vLLM's older one is flat (`{"object": "error", "message": ...}`); an event whose own name is
+`error` is one too, whatever its data.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import msgspec
 
 from infermux.errors import UpstreamFailure
 
-from .classify import classify_in_band
+from .classify import classify_in_band, said_in
 from .interface import Usage
-from .sieve import Sieve, events_of
+from .sieve import Sieve, events_of, readable
 from .sse import EventSplitter, SseParser
 from .transport import Response
 from .usage_details import Details, counted
@@ -30,7 +31,7 @@ from .watched_stream import WatchedStream
 
 DONE: Final = b"data: [DONE]\n\n"
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
-_FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
+_FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*[^n\s]')
 _UNUSUAL: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -49,7 +50,7 @@ class _Going(msgspec.Struct, gc=False):
 
 
 class _Usual(msgspec.Struct, gc=False):
-    """A chunk that changes nothing: no usage, no error (which have no choices where it is not named), no end.
+    """A chunk that changes nothing: no usage, no error (a flat one has a message), no end.
 
     Whatever is something else does not fit. Other members are skipped.
     """
@@ -57,6 +58,7 @@ class _Usual(msgspec.Struct, gc=False):
     choices: list[_Going]
     usage: None = None
     error: None = None
+    message: None = None
 
 
 class UsageObject(msgspec.Struct):
@@ -75,7 +77,7 @@ class UsageObject(msgspec.Struct):
         )
 
 
-_chunks: Final = msgspec.json.Decoder(_Chunk)
+_chunks: Final = msgspec.json.Decoder(_Chunk, float_hook=float)  # 1e999 is a number, too large for msgspec's own
 _usual: Final = msgspec.json.Decoder(_Usual).decode
 
 
@@ -140,14 +142,14 @@ class ChatStream(WatchedStream):
                 break
             else:
                 chunk = _decode(data)
-                if chunk is None:
-                    kept.append(event)
-                    continue
-                if chunk.error or chunk.object == "error" or name == "error":
+                if name == "error" or (chunk is not None and (chunk.error or chunk.object == "error")):
                     failure = self._in_band(data)
                     if self.has_content and kept:
                         return b"".join(kept)  # what came before it is the caller's; the next call raises
                     raise failure
+                if chunk is None:
+                    kept.append(event)
+                    continue
                 if not self._take_usage(chunk):
                     kept.append(event)
                     has_some = self._take_choices(chunk.choices)
@@ -188,7 +190,7 @@ class ChatStream(WatchedStream):
         self._done = True
 
     def _end_of_framing(self) -> bytes:
-        rest = self._splitter.flush().rstrip(b"\r\n")
+        rest = readable(self._splitter.flush().rstrip(b"\r\n")) or b""
         kept = b""
         if rest and (_data(rest)[1] == b"[DONE]" or _decode(_data(rest)[1] or b"") is not None):
             kept = self._look_into(rest + b"\n\n")  # a last event whose empty line is missing
@@ -197,7 +199,7 @@ class ChatStream(WatchedStream):
         return kept if self._done else kept + DONE
 
     def _in_band(self, data: bytes) -> UpstreamFailure:
-        return self._failed(classify_in_band(msgspec.json.decode(data), data, secrets=self._secrets))
+        return self._failed(classify_in_band(said_in(data), data, secrets=self._secrets))
 
 
 def _is_usual(event: bytes) -> bool:
@@ -205,6 +207,8 @@ def _is_usual(event: bytes) -> bool:
     if event[:7] != b"data: {" or event.find(b"\n") != len(event) - 2 or event[-1] != 10:
         return False
     try:
+        if not event.isascii():
+            event.decode()  # strings that are skipped are not looked into
         _usual(event[6:])
     except _UNUSUAL:
         return False
@@ -216,7 +220,8 @@ def _is_special(whole: bytes) -> bool:
     return (
         _FINISH.search(whole) is not None
         or b"[DONE]" in whole
-        or b'"error"' in whole
+        or whole.rfind(b"error") >= 0  # a key, an object, the event's name
+        or whole.rfind(b"\\u00") >= 0
         or (b'"usage"' in whole and _USAGE.search(whole) is not None)
     )
 
@@ -234,5 +239,5 @@ def _decode(data: bytes) -> _Chunk | None:
     """The chunk in `data`; None for what is no JSON object, which goes on as it is."""
     try:
         return _chunks.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNUSUAL:
         return None

@@ -89,11 +89,15 @@ class ErrorInfo:
 
 def read_error(body: bytes) -> ErrorInfo:
     """The parts of an error body; for anything that is not JSON the text itself is the message."""
+    return error_info(said_in(body))
+
+
+def said_in(body: bytes) -> object:
+    """The JSON that `body` is; for anything else its text, or the beginning of it."""
     try:
-        value: object = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ErrorInfo(message=body[:_MAX_MESSAGE].decode("utf-8", "replace").strip())
-    return error_info(value)
+        return body[:_MAX_MESSAGE].decode("utf-8", "replace").strip()
 
 
 def error_info(value: object) -> ErrorInfo:

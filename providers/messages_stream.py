@@ -21,7 +21,7 @@ from infermux.errors import UpstreamFailure
 from .anthropic_bodies import UsageObject
 from .anthropic_errors import classify_in_band
 from .interface import Usage
-from .sieve import Sieve
+from .sieve import Sieve, readable
 from .sse import EventSplitter, SseParser
 from .transport import Response
 from .watched_stream import WatchedStream
@@ -150,7 +150,7 @@ class MessagesStream(WatchedStream):
             self._counted = usage if self._counted is None else self._counted.updated(usage)
 
     def _end_of_framing(self) -> bytes:
-        rest = self._splitter.flush().rstrip(b"\r\n")
+        rest = readable(self._splitter.flush().rstrip(b"\r\n"))
         kept = self._look_into(rest + b"\n\n") if rest else b""  # a last event whose empty line is missing
         if not self._done and not self._stopped:
             raise self._broken("ended its stream without a stop reason")
@@ -166,7 +166,7 @@ def _is_special(whole: bytes) -> bool:
     The names, in the data or in the event's own line; a model that writes them costs a look, and two searches are
     cheaper than all the ways in which they can be quoted. `rfind` is faster here than `in`.
     """
-    return whole.rfind(b"message_") >= 0 or whole.rfind(b"error") >= 0
+    return whole.rfind(b"message_") >= 0 or whole.rfind(b"error") >= 0 or whole.rfind(b"\\u00") >= 0
 
 
 def _bounds(whole: bytes) -> list[tuple[int, int]]:
@@ -184,7 +184,7 @@ def _bounds(whole: bytes) -> list[tuple[int, int]]:
 def _data(event: bytes) -> bytes | None:
     """The event's data with its type in it; None for an event without any, such as a comment.
 
-    A provider that gives the type only as the event's name is understood too.
+    A provider that gives the type only as the event's name is understood too, and an error that is no JSON.
     """
     parser = SseParser()
     found = parser.feed(event) or parser.flush()
@@ -192,6 +192,8 @@ def _data(event: bytes) -> bytes | None:
         return None
     name, data = found[0]
     data = data.strip()
+    if name == "error" and not data.startswith(b"{"):
+        return msgspec.json.encode({"type": name, "error": data.decode("utf-8", "replace")})
     if name not in ("", "message") and data.startswith(b"{") and _type_of(data) is None:
         return b'{"type":%b%b' % (msgspec.json.encode(name), b"," + data[1:] if data[1:].strip() != b"}" else b"}")
     return data
@@ -205,9 +207,12 @@ def _type_of(data: bytes) -> object:
 
 
 def _decode(data: bytes) -> _Event | None:
-    """The event in `data`; None for what is none, which goes on as it is."""
+    """The event in `data`, its type alone where more of it is odd; None for what is none, which goes on as it is."""
     try:
         return _events.decode(data)
+    except msgspec.ValidationError:
+        kind = _type_of(data)
+        return _Event(type=kind) if isinstance(kind, str) else None
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
 

@@ -1,6 +1,8 @@
 """Leaves broken events out of a stream that passes through: a client's JSON parser would end the whole answer there.
 
-One that is broken by half a surrogate pair alone is mended: many parsers take it as it is, none gains by losing it.
+One that is broken by what is no text alone, half a surrogate pair or bytes that are no UTF-8, is mended: many parsers
+take it as it is, none gains by losing it. The decoder does not look into strings that it skips, so UTF-8 is checked
+beside it.
 """
 
 from __future__ import annotations
@@ -39,24 +41,27 @@ class Sieve:
     def sound(self, whole: bytes) -> bytes:
         """The whole events in `whole` without the broken ones. What is no JSON by intention goes on."""
         at = 0
-        while (start := whole.find(b"data: {", at)) >= 0:
-            at = whole.find(b"\n\n", start)
-            at = len(whole) if at < 0 else at
-            try:
-                _decode(whole[start + 6 : at])
-            except _BROKEN:
-                return self._sifted(whole)
+        try:
+            if not whole.isascii():
+                whole.decode()
+            while (start := whole.find(b"data:", at)) >= 0:
+                at = whole.find(b"\n\n", start)
+                at = len(whole) if at < 0 else at
+                data = whole[start + 5 : at]
+                if data[:2] == b" {" or data.lstrip()[:1] == b"{":
+                    _decode(data)
+                else:
+                    at = start + 5
+        except _BROKEN:
+            return self._sifted(whole)
         return whole
 
     def _sifted(self, whole: bytes) -> bytes:
         """The same, slowly and by the standard: data may have several lines, lines may end in CR."""
         kept: list[bytes] = []
         for event in events_of(whole):
-            if not _is_broken(event):
-                kept.append(event)
-                continue
-            better = mended(event)
-            if better != event and not _is_broken(better):
+            better = readable(event)
+            if better is not None:
                 kept.append(better)
                 continue
             if not self.left_out:
@@ -76,11 +81,20 @@ def events_of(whole: bytes) -> Iterator[bytes]:
         start = end + 2
 
 
+def readable(event: bytes) -> bytes | None:
+    """`event` as it is, or mended where it has to be; None where its data begins as a JSON object and is none."""
+    if not _is_broken(event):
+        return event
+    better = mended(event)
+    return better if better != event and not _is_broken(better) else None
+
+
 def _is_broken(event: bytes) -> bool:
     parser = SseParser()
     for _, data in (*parser.feed(event), *parser.flush()):
         if data.lstrip().startswith(b"{"):
             try:
+                data.decode()
                 _decode(data)
             except _BROKEN:
                 return True

@@ -106,7 +106,7 @@ class MemoryExchange(Exchange):
 
     def _begin(self, status: int, headers: Headers | HeaderLines) -> None:
         assert not self.status, "one answer, and it began already"
-        pairs = pairs_of(headers) if isinstance(headers, HeaderLines) else headers
+        pairs = pairs_of(headers) if isinstance(headers, bytes) else headers
         self.status = status
         self.headers = {name.decode(): value.decode() for name, value in pairs}
         assert len(self.headers) == len(pairs), "each header once"

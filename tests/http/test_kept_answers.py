@@ -52,6 +52,13 @@ async def test_the_first_caller_gets_all_of_its_head_and_others_what_holds_for_t
     assert "x-infermux-budget" not in again.headers
 
 
+async def test_a_header_with_a_line_break_is_refused_before_anything_is_kept() -> None:
+    taken = Taken()
+    with pytest.raises(ValueError, match="line break"):
+        await taken.recording().respond(200, [(b"x-infermux-model", b"a\r\nset-cookie: b")], b"{}")
+    assert (taken.cache.find(b"k", 0.0), taken.flight.answer, taken.exchange.status) == (None, None, 0)
+
+
 @pytest.mark.parametrize("status", [201, 202, 206])
 async def test_only_a_200_is_kept(status: int) -> None:
     taken = Taken()

@@ -71,7 +71,23 @@ LONE = {
     "a comment": b": still here\n\n",
     "no JSON": b"data: hello\n\n",
     "the end": DONE,
+    "an error in bytes that are no text": event({"error": {"message": "caf@", "code": 500}}).replace(b"@", b"\xe9"),
+    "an error beside bytes that are no text": event({"error": {"message": "no"}, "x": "@"}).replace(b"@", b"\xff"),
+    "a stop beside half an emoji": event({"choices": [STOPS], "x": "@"}).replace(b"@", b"\xf0\x9f"),
+    "usage beside bytes that are no text": event({"choices": [], "usage": {**USAGE, "x": "@"}}).replace(b"@", b"\xff"),
+    "half an emoji": event({"choices": [{"delta": {"content": "@"}}]}).replace(b"@", b"\xf0\x9f"),
+    "a whole emoji": event({"choices": [{"delta": {"content": "@"}}]}).replace(b"@", b"\xf0\x9f\x98\x80"),
+    "an error by its name": b"event: error\n" + event({"code": 500, "message": "no"}),
+    "an error by its name, closely written": b'event:error\ndata:{"code":500,"message":"no"}\n\n',
+    "an error by its name, of no JSON": b"event: error\ndata: out of memory\n\n",
+    "a flat error with choices": event({"object": "error", "message": "no", "choices": []}),
+    "cut without a blank": b'data:{"choices":[{"del\n\n',
+    "a number beyond all bounds": event({"error": {"message": "no"}, "x": 0}).replace(b"0}", b"1e999}"),
+    "an error in escapes": rb'data: {"err\u006fr":{"message":"no"}}' + b"\n\n",
+    "usage in escapes": rb'data: {"choices":[],"us\u0061ge":{"prompt_tokens":3,"completion_tokens":1}}' + b"\n\n",
+    "a stop that is no text": event({"choices": [{"delta": {"content": "a"}, "finish_reason": 1}]}),
 }
+ERRORS = [name for name in LONE if "error" in name or "number" in name]
 
 
 async def outcome(*reads: bytes) -> tuple[bytes, str, Usage | None, int, bool]:
@@ -90,6 +106,27 @@ async def test_an_event_is_seen_alike_however_it_came(lone: bytes) -> None:
     alone = await outcome(FIRST, lone, LAST)
     assert alone == await outcome(FIRST, lone[:9], lone[9:], LAST)
     assert alone == await outcome(FIRST, lone + LAST)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+async def test_an_error_is_never_content_and_its_answer_never_whole(name: str) -> None:
+    got, failure, *_ = await outcome(FIRST, LONE[name], DONE)
+    assert (got, failure.partition(" ")[0]) == (FIRST, "FailureKind.BROKEN")
+    assert (await outcome(FIRST, LONE[name].rstrip(b"\n")))[0] == FIRST
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b""])
+async def test_bytes_that_are_no_text_hide_neither_a_stop_nor_usage(end: bytes) -> None:
+    stop = LONE["a stop beside half an emoji"].rstrip(b"\n") + end
+    got, failure, usage, left_out, _ = await outcome(FIRST, LONE["usage beside bytes that are no text"], stop)
+    assert (failure, usage, left_out) == ("", Usage(7, 5), 0)
+    assert got == FIRST + LONE["a stop beside half an emoji"].decode("utf-8", "replace").encode() + DONE
+
+
+async def test_a_character_may_come_in_two_reads() -> None:
+    emoji = LONE["a whole emoji"]
+    at = emoji.index(b"\x9f")
+    assert (await outcome(FIRST, emoji[:at], emoji[at:], LAST))[0] == FIRST + emoji + LAST
 
 
 async def test_a_reason_to_stop_in_any_choice_is_one() -> None:

@@ -226,6 +226,26 @@ async def test_an_error_after_content_is_broken_and_not_passed_on(line: bytes) -
     assert "Overloaded" in failed.message
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no \xe9"}}\n\n',
+        b'data:{"type":"error","error":{"message":"no"},"x":"\xf0\x9f"}\n\n',
+        b'data: {"type":"err\\u006fr","error":{"message":"no"}}\n\n',
+        b'event: error\ndata: {"type":"error","message":"no"}\n\n',
+        b"event:error\ndata: no, out of memory\n\n",
+    ],
+)
+async def test_an_error_is_one_however_it_is_written(error: bytes) -> None:
+    for pieces in ([error, STOP], [error[:9], error[9:], STOP], [error[:-2]]):
+        found = stream(START, text("Hi"), *pieces)
+        await found.receive()
+        await found.receive()
+        failed = await failure_of(found)
+        assert failed.kind is FailureKind.BROKEN
+        assert "no" in failed.message.partition(":")[2]
+
+
 async def test_what_came_before_an_error_in_one_read_is_the_callers() -> None:
     found = stream(START + text("Hi"), text(" there") + event("error", error={"type": "overloaded_error"}))
     assert await found.receive() == START + text("Hi")
