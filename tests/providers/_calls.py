@@ -80,6 +80,17 @@ async def drained(stream: Stream) -> bytes:
     return received
 
 
+async def told(stream: Stream) -> tuple[bytes, str]:
+    """What comes of it, and of which kind its failure is, with its words: empty where it ends well."""
+    received = b""
+    try:
+        while (data := await stream.receive()) is not None:
+            received += data
+    except UpstreamFailure as error:
+        return received, f"{error.kind} {error}"
+    return received, ""
+
+
 async def failure(provider: Adapter, request: Call | None = None) -> UpstreamFailure:
     with pytest.raises(UpstreamFailure) as caught:
         await provider.send(request or call())

@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from infermux.errors import UpstreamFailure
 from infermux.providers.chat_stream import DONE, ChatStream
 from infermux.providers.interface import Usage
-from infermux.providers.transport import BODY_LIMIT
-
-
-class Pieces:
-    """A `Response` of given reads."""
-
-    content_type = b"text/event-stream"
-    status = 200
-    framed = True
-    headers: Sequence[tuple[bytes, bytes]] = ()
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = pieces
-
-    def get(self, name: bytes) -> None:
-        del name
-
-    async def read(self, limit: int = BODY_LIMIT) -> bytes:
-        return b"".join(self._pieces)[:limit]
-
-    async def receive(self) -> bytes | None:
-        return self._pieces.pop(0) if self._pieces else None
-
-    def close(self) -> None:
-        pass
+from tests.providers._calls import told
+from tests.providers.test_chat_stream import MemoryResponse
 
 
 def event(value: object) -> bytes:
@@ -91,13 +66,8 @@ ERRORS = [name for name in LONE if "error" in name or "number" in name]
 
 
 async def outcome(*reads: bytes) -> tuple[bytes, str, Usage | None, int, bool]:
-    stream = ChatStream(Pieces(list(reads)), asked_usage=False)
-    got, failure = b"", ""
-    try:
-        while (data := await stream.receive()) is not None:
-            got += data
-    except UpstreamFailure as error:
-        failure = f"{error.kind} {error}"
+    stream = ChatStream(MemoryResponse(list(reads)), asked_usage=False)
+    got, failure = await told(stream)
     return got, failure, stream.usage, stream.malformed_events, stream.last_words() is None
 
 

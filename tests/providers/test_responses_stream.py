@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from infermux.errors import UpstreamFailure
 from infermux.providers.interface import Usage
 from infermux.providers.responses_stream import ResponsesStream
-from tests.providers.test_chat_stream_lone_events import Pieces
+from tests.providers._calls import told
+from tests.providers.test_chat_stream import MemoryResponse
 
 
 def event(kind: str, *, in_data: bool = True, named: bool = True, **fields: object) -> bytes:
@@ -43,13 +43,8 @@ ERRORS = {
 
 
 async def outcome(*reads: bytes) -> tuple[bytes, str, Usage | None, int]:
-    stream = ResponsesStream(Pieces(list(reads)))
-    got, failure = b"", ""
-    try:
-        while (data := await stream.receive()) is not None:
-            got += data
-    except UpstreamFailure as error:
-        failure = f"{error.kind} {error}"
+    stream = ResponsesStream(MemoryResponse(list(reads)))
+    got, failure = await told(stream)
     return got, failure, stream.usage, stream.malformed_events
 
 
